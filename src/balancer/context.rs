@@ -1,0 +1,196 @@
+//! What a picker sees of one pick.
+
+use std::fmt;
+
+use super::cumulative::Cumulative;
+use crate::endpoint::Endpoint;
+use crate::member::Member;
+use crate::options::PickOptions;
+use crate::shared::{GOLDEN, Shared, below, mix};
+use crate::time::Tick;
+
+/// How often a table's choice that may not be picked is drawn again before all are looked at. With
+/// half of the weight refused, one pick in 256 comes to that.
+const REDRAWS: usize = 8;
+
+/// One pick, as a [`Picker`](super::Picker) sees it.
+pub struct PickContext<'a, E: Endpoint> {
+    members: &'a [Member<E>],
+    options: &'a PickOptions<'a>,
+    now: Tick,
+    shard: usize,
+    random: Source<'a>,
+    regard: Regard,
+}
+
+/// What health counts for in one pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Regard {
+    /// Nobody is refused: there is nothing to look at.
+    NoneRefused,
+    /// Who is refused is not picked.
+    Heed,
+    /// Panic: so many are refused that health counts for nothing.
+    Ignore,
+}
+
+enum Source<'a> {
+    /// Not asked yet: a pick that needs no randomness does not pay for it.
+    Shard(&'a Shared),
+    /// A counter of the pick's own.
+    Own(u64),
+}
+
+impl<'a, E: Endpoint> PickContext<'a, E> {
+    /// A pick among these members, for tests and benchmarks of a policy: the same seed gives the same
+    /// random numbers. A fleet makes its own.
+    #[must_use]
+    pub const fn new(
+        members: &'a [Member<E>],
+        options: &'a PickOptions<'a>,
+        now: Tick,
+        seed: u64,
+    ) -> Self {
+        let random = Source::Own(seed);
+        Self {
+            members,
+            options,
+            now,
+            shard: 0,
+            random,
+            regard: Regard::Heed,
+        }
+    }
+
+    pub(crate) fn of_fleet(
+        members: &'a [Member<E>],
+        options: &'a PickOptions<'a>,
+        now: Tick,
+        shared: &'a Shared,
+        regard: Regard,
+    ) -> Self {
+        let random = Source::Shard(shared);
+        Self {
+            members,
+            options,
+            now,
+            shard: shared.shard(),
+            random,
+            regard,
+        }
+    }
+
+    /// All members with a weight above 0 that are not draining: the slice that the picker was prepared
+    /// for, in the same order.
+    #[must_use]
+    pub const fn members(&self) -> &'a [Member<E>] {
+        self.members
+    }
+
+    /// Whether the member at this index may be picked: not ejected, not marked down, not to be avoided.
+    /// In panic, health does not count. `false` for an index out of range.
+    #[must_use]
+    pub fn may_pick(&self, index: usize) -> bool {
+        self.members.get(index).is_some_and(|member| {
+            let avoid = self.options.avoid;
+            (avoid.is_empty() || !avoid.contains(&member.id())) && self.is_eligible(member)
+        })
+    }
+
+    fn is_eligible(&self, member: &Member<E>) -> bool {
+        self.regard != Regard::Heed || member.takes_requests()
+    }
+
+    /// What the caller asked for.
+    #[must_use]
+    pub const fn options(&self) -> &'a PickOptions<'a> {
+        self.options
+    }
+
+    /// The time of the pick.
+    #[must_use]
+    pub const fn now(&self) -> Tick {
+        self.now
+    }
+
+    /// The shard of the calling thread, for a [`Cursor`](super::Cursor).
+    #[must_use]
+    pub const fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// A random index below `bound`; 0 for bound 0.
+    pub fn random_below(&mut self, bound: usize) -> usize {
+        below(bound as u64, self.random()) as usize
+    }
+
+    /// 64 random bits.
+    pub(super) fn random(&mut self) -> u64 {
+        let counter = match self.random {
+            Source::Shard(shared) => shared.random(self.shard),
+            Source::Own(counter) => counter.wrapping_add(GOLDEN),
+        };
+        self.random = Source::Own(counter);
+        mix(counter)
+    }
+
+    /// Draws from the table, again while the choice may not be picked, and then among all that may.
+    pub(super) fn draw(&mut self, table: &Cumulative) -> Option<usize> {
+        self.draw_by(|random| table.draw(random))
+    }
+
+    pub(super) fn draw_by(&mut self, mut draw: impl FnMut(u64) -> Option<usize>) -> Option<usize> {
+        for _ in 0..REDRAWS {
+            let index = draw(self.random())?;
+            if self.may_pick(index) {
+                return Some(index);
+            }
+        }
+        self.draw_usable()
+    }
+
+    /// One draw by weight among all that may be picked; O(members).
+    pub(crate) fn draw_usable(&mut self) -> Option<usize> {
+        let weight = |index: usize| u64::from(self.members[index].weight().get());
+        let total = (0..self.members.len())
+            .filter(|&i| self.may_pick(i))
+            .map(weight)
+            .sum();
+        let mut point = below(total, self.random());
+        let mut last = None;
+        for index in 0..self.members.len() {
+            if !self.may_pick(index) {
+                continue;
+            }
+            last = Some(index);
+            let weight = u64::from(self.members[index].weight().get());
+            if point < weight {
+                break;
+            }
+            point -= weight;
+        }
+        // Health may have changed between the two passes; the last one seen is as good as any.
+        last
+    }
+
+    /// Whether any member is eligible, be it to be avoided or not.
+    pub(crate) fn any_eligible(&self) -> bool {
+        self.members.iter().any(|member| self.is_eligible(member))
+    }
+
+    pub(crate) const fn set_regard(&mut self, regard: Regard) {
+        self.regard = regard;
+    }
+}
+
+impl<E: Endpoint> fmt::Debug for PickContext<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PickContext")
+            .field("members", &self.members.len())
+            .field("options", &self.options)
+            .field("now", &self.now)
+            .field("shard", &self.shard)
+            .field("regard", &self.regard)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,171 @@
+//! Members laid end to end by weight: a point on the line belongs to one of them.
+
+use crate::endpoint::{Endpoint, Weight};
+use crate::member::Member;
+use crate::shared::below;
+
+/// The lightest a member is taken for, as a share of the heaviest: 1 in this. Beyond, a share is too
+/// small to be told from none.
+const WIDEST: u32 = 65_536;
+
+/// Weights as they count: no more than [`WIDEST`] apart.
+pub(super) fn effective_weights<E: Endpoint>(members: &[Member<E>]) -> Vec<u64> {
+    let heaviest = members
+        .iter()
+        .map(Member::weight)
+        .max()
+        .map_or(0, Weight::get);
+    let lightest = heaviest.div_ceil(WIDEST);
+    members
+        .iter()
+        .map(|member| member.weight().get().max(lightest).into())
+        .collect()
+}
+
+/// Cumulative weights with a guide: a point is found in O(1) steps on average, O(log n) at worst,
+/// whatever the weights.
+#[derive(Debug)]
+pub(super) struct Cumulative {
+    /// Where each one's interval ends.
+    ends: Box<[u64]>,
+    /// For each stretch of 2^shift points, the member that its first point belongs to.
+    guide: Box<[u32]>,
+    shift: u32,
+}
+
+impl Cumulative {
+    /// None of the weights is 0.
+    pub(super) fn new(weights: &[u64]) -> Self {
+        let ends: Box<[u64]> = weights
+            .iter()
+            .scan(0u64, |end, &weight| {
+                *end += weight;
+                Some(*end)
+            })
+            .collect();
+        let total = ends.last().copied().unwrap_or(0);
+        let stretches = 2 * weights.len() as u64;
+        let shift = (0..64)
+            .find(|shift| total >> shift <= stretches)
+            .unwrap_or(0);
+        let mut member = 0;
+        let guide = (0..=total >> shift)
+            .map(|stretch| {
+                while member + 1 < ends.len() && ends[member] <= stretch << shift {
+                    member += 1;
+                }
+                member as u32
+            })
+            .collect();
+        Self { ends, guide, shift }
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Whose interval a point below the total lies in; `None` if there is nobody.
+    pub(super) fn locate(&self, point: u64) -> Option<usize> {
+        let stretch = (point >> self.shift) as usize;
+        let end = self.ends.len().checked_sub(1)?;
+        let first = *self.guide.get(stretch)? as usize;
+        let last = self
+            .guide
+            .get(stretch + 1)
+            .map_or(end, |&last| last as usize);
+        let after = self
+            .ends
+            .get(first..=last)?
+            .partition_point(|&end| end <= point);
+        Some(first + after)
+    }
+
+    /// Draws by weight.
+    pub(super) fn draw(&self, random: u64) -> Option<usize> {
+        self.locate(below(self.total(), random))
+    }
+
+    /// Draws by weight among all but one, by cutting its interval out.
+    pub(super) fn draw_other(&self, than: usize, random: u64) -> Option<usize> {
+        let end = self.ends[than];
+        let start = than.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let rest = self.total() - (end - start);
+        if rest == 0 {
+            return None;
+        }
+        let point = below(rest, random);
+        self.locate(if point < start {
+            point
+        } else {
+            point + (end - start)
+        })
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn weights() -> impl Strategy<Value = Vec<u64>> {
+        prop::collection::vec(
+            prop_oneof![
+                1u64..10,
+                Just(1),
+                Just(u64::from(u32::MAX)),
+                1u64..=u64::from(u32::MAX)
+            ],
+            1..200,
+        )
+    }
+
+    proptest! {
+        /// Against a walk over the weights.
+        #[test]
+        fn finds_what_a_walk_finds(weights in weights(), random: u64) {
+            let table = Cumulative::new(&weights);
+            let point = below(weights.iter().sum(), random);
+            let mut left = point;
+            let mut walk = 0;
+            while left >= weights[walk] {
+                left -= weights[walk];
+                walk += 1;
+            }
+            prop_assert_eq!(table.locate(point), Some(walk));
+            prop_assert!(table.guide.len() <= 2 * weights.len() + 1);
+        }
+
+        #[test]
+        fn another_is_another(weights in weights(), first: u64, second: u64) {
+            let table = Cumulative::new(&weights);
+            let first = table.draw(first).unwrap();
+            match table.draw_other(first, second) {
+                Some(other) => prop_assert_ne!(other, first),
+                None => prop_assert_eq!(weights.len(), 1),
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_draw_is_by_weight_among_the_rest() {
+        let table = Cumulative::new(&[5, 3, 2]);
+        let mut seen = [0; 3];
+        for point in 0..7u64 {
+            let random = ((u128::from(point) << 64) / 7 + (1 << 32)) as u64;
+            seen[table.draw_other(1, random).unwrap()] += 1;
+        }
+        assert_eq!(seen, [5, 0, 2]);
+    }
+
+    #[test]
+    fn nobody_is_nobody() {
+        assert_eq!(Cumulative::new(&[]).draw(7), None);
+    }
+
+    #[test]
+    fn ten_thousand_of_the_heaviest_do_not_overflow() {
+        let table = Cumulative::new(&[u64::from(u32::MAX); 10_000]);
+        assert_eq!(table.draw(0), Some(0));
+        assert_eq!(table.draw(u64::MAX), Some(9_999));
+    }
+}

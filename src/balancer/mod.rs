@@ -1,0 +1,233 @@
+//! Choosing an endpoint: the traits [`LoadBalancer`] and [`Picker`], and one file a policy.
+
+mod context;
+mod cumulative;
+mod least_connections;
+mod least_response_time;
+mod power_of_two;
+mod random;
+mod round_robin;
+mod schedule;
+
+use std::fmt;
+
+use crate::endpoint::Endpoint;
+use crate::member::Member;
+use crate::sync::{Arc, AtomicU64, Ordering, Padded};
+
+pub use context::PickContext;
+pub(crate) use context::Regard;
+pub use least_connections::LeastConnections;
+pub use least_response_time::LeastResponseTime;
+pub use power_of_two::PowerOfTwo;
+pub use random::Random;
+pub use round_robin::{RoundRobin, WeightedRoundRobin};
+
+/// A policy: builds the frozen [`Picker`] that each snapshot of a fleet carries.
+///
+/// Object-safe for each `E`, and implemented by `Box` and `Arc` of it, so that a policy can come from
+/// configuration. For a picker that prepares nothing, [`from_picker`] is shorter.
+///
+/// # Examples
+///
+/// The first usable endpoint in the order of a rank that is computed once per update:
+///
+/// ```
+/// use evenkeel::{Choice, Cluster, Fleet, LoadBalancer, PickContext, Picker, Target, View};
+///
+/// type Server = Target<&'static str, u32>; // the data is a rank
+///
+/// #[derive(Debug)]
+/// struct Ranked;
+/// struct ByRank(Vec<usize>);
+///
+/// impl LoadBalancer<Server> for Ranked {
+///     fn picker(&self, view: &View<'_, Server>) -> Box<dyn Picker<Server>> {
+///         let mut order: Vec<usize> = (0..view.members().len()).collect();
+///         order.sort_by_key(|&i| *view.members()[i].endpoint().data());
+///         Box::new(ByRank(order))
+///     }
+/// }
+///
+/// impl Picker<Server> for ByRank {
+///     fn pick(&self, cx: &mut PickContext<'_, Server>) -> Option<Choice> {
+///         self.0.iter().copied().find(|&i| cx.may_pick(i)).map(Choice::at)
+///     }
+/// }
+///
+/// let fleet = Fleet::builder()
+///     .endpoints([Target::new("spare", 2), Target::new("main", 1)])
+///     .policy(Ranked)
+///     .build()?;
+/// assert_eq!(*fleet.pick_endpoint()?.endpoint().data(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait LoadBalancer<E: Endpoint>: fmt::Debug + Send + Sync {
+    /// Prepares a picker for these members. Called with each change of the set, off the request path;
+    /// if it panics, the change is refused and the old set stays.
+    fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>>;
+}
+
+impl<E: Endpoint, L: LoadBalancer<E> + ?Sized> LoadBalancer<E> for Box<L> {
+    fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        (**self).picker(view)
+    }
+}
+
+impl<E: Endpoint, L: LoadBalancer<E> + ?Sized> LoadBalancer<E> for Arc<L> {
+    fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        (**self).picker(view)
+    }
+}
+
+/// One snapshot's decision table. On the request path: no locks, no allocation.
+///
+/// ```
+/// use evenkeel::{Choice, PickContext, Picker};
+///
+/// /// The usable one with the fewest requests in flight, the first of several.
+/// struct FewestFirst;
+///
+/// impl Picker<String> for FewestFirst {
+///     fn pick(&self, cx: &mut PickContext<'_, String>) -> Option<Choice> {
+///         let members = cx.members();
+///         let usable = (0..members.len()).filter(|&i| cx.may_pick(i));
+///         usable.min_by_key(|&i| members[i].in_flight()).map(Choice::at)
+///     }
+/// }
+/// ```
+pub trait Picker<E: Endpoint>: Send + Sync {
+    /// An index into [`cx.members()`](PickContext::members), so that no other endpoint can be
+    /// returned; `None` if the policy wants none.
+    ///
+    /// The fleet holds a picker to its word: for an index out of range, or one that
+    /// [`may_pick`](PickContext::may_pick) forbids, it draws a usable endpoint by weight instead (and
+    /// counts the former in [`Stats::policy_faults`](crate::Stats::policy_faults)). A panic goes to
+    /// the caller of the pick, and leaves nothing behind.
+    fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice>;
+}
+
+/// What a picker chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    index: usize,
+}
+
+impl Choice {
+    /// The member at `index` of [`PickContext::members`].
+    #[must_use]
+    pub const fn at(index: usize) -> Self {
+        Self { index }
+    }
+
+    /// Its index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index
+    }
+}
+
+/// What a policy sees when it prepares a picker.
+#[derive(Debug)]
+pub struct View<'a, E: Endpoint> {
+    members: &'a [Member<E>],
+    cursor: Cursor,
+}
+
+impl<'a, E: Endpoint> View<'a, E> {
+    /// A view of these members with a cursor at 0: for tests and benchmarks of a policy. A fleet makes
+    /// its own.
+    #[must_use]
+    pub fn new(members: &'a [Member<E>]) -> Self {
+        Self {
+            members,
+            cursor: Cursor::new(1, |_| 0),
+        }
+    }
+
+    pub(crate) const fn with_cursor(members: &'a [Member<E>], cursor: Cursor) -> Self {
+        Self { members, cursor }
+    }
+
+    /// All members with a weight above 0 that are not draining, in the order in which
+    /// [`PickContext::members`] has them. Some may be ejected now and not when a pick comes.
+    #[must_use]
+    pub const fn members(&self) -> &'a [Member<E>] {
+        self.members
+    }
+
+    /// The position in a sequence, for policies that keep one.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.cursor.clone()
+    }
+}
+
+/// A position in a sequence, one for each shard of threads. It belongs to the fleet and survives
+/// updates: an index that starts over with each update overloads whoever comes first. A fleet starts it
+/// at random, so that many clients do not walk in step.
+///
+/// Threads of different shards do not share a position, so a sequence is exact for each thread, and
+/// within one round a thread in total. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Cursor(Arc<[Padded<AtomicU64>]>);
+
+impl Cursor {
+    /// A cursor for `shards` shards, a power of two, each starting where `start` says.
+    pub(crate) fn new(shards: usize, start: impl Fn(usize) -> u64) -> Self {
+        let shards = shards.next_power_of_two();
+        Self(
+            (0..shards)
+                .map(|shard| Padded(AtomicU64::new(start(shard))))
+                .collect(),
+        )
+    }
+
+    /// Takes the next position for the caller's shard ([`PickContext::shard`]). It counts up by one and
+    /// wraps after 2^64.
+    pub fn next(&self, shard: usize) -> u64 {
+        // ORDERING: Relaxed. Each caller gets another position; nothing is ordered by it.
+        self.0[shard & (self.0.len() - 1)]
+            .0
+            .fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A picker that needs no preparation, as a policy. See [`from_picker`].
+#[derive(Clone, Debug)]
+pub struct FromPicker<P>(P);
+
+/// Makes a policy of a picker that prepares nothing; each snapshot gets a clone.
+///
+/// ```
+/// use evenkeel::{Choice, Cluster, Fleet, PickContext, Picker, from_picker};
+///
+/// #[derive(Clone, Debug)]
+/// struct First;
+/// impl Picker<String> for First {
+///     fn pick(&self, cx: &mut PickContext<'_, String>) -> Option<Choice> {
+///         (0..cx.members().len()).find(|&i| cx.may_pick(i)).map(Choice::at)
+///     }
+/// }
+///
+/// let fleet = Fleet::builder()
+///     .endpoints(["a", "b"].map(String::from))
+///     .policy(from_picker(First))
+///     .build()?;
+/// assert_eq!(fleet.pick_endpoint()?.endpoint(), "a");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub const fn from_picker<P>(picker: P) -> FromPicker<P> {
+    FromPicker(picker)
+}
+
+impl<E, P> LoadBalancer<E> for FromPicker<P>
+where
+    E: Endpoint,
+    P: Picker<E> + Clone + fmt::Debug + 'static,
+{
+    fn picker(&self, _: &View<'_, E>) -> Box<dyn Picker<E>> {
+        Box::new(self.0.clone())
+    }
+}

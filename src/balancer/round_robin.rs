@@ -1,0 +1,85 @@
+//! One after the other, with or without weights.
+
+use super::cumulative::effective_weights;
+use super::schedule::Schedule;
+use super::{Choice, Cursor, LoadBalancer, PickContext, Picker, View};
+use crate::endpoint::Endpoint;
+
+/// One endpoint after the other, each as often as any other; weights count only as 0 or not.
+///
+/// For equal endpoints and equal requests, with few clients: nothing varies less. It breaks down where
+/// either differs, as it looks at nothing: a slow endpoint gets as much as a fast one.
+///
+/// Each shard of threads walks on its own, so within one thread the order is strict. While endpoints
+/// are refused, their turns go to others at random, so no neighbour gets double load.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct RoundRobin;
+
+impl RoundRobin {
+    /// The policy; it has no settings.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+/// Each endpoint in proportion to its weight, evenly spread. The smooth weighted round robin.
+///
+/// Where the sum of the weights over their greatest common divisor is at most 16 times the number of
+/// endpoints, one cycle holds each exactly as often as its weight says, never a visit off its share.
+/// For more uneven weights the sequence is endless, and any stretch of a million picks is within 5 of
+/// exact. A pick costs the same whatever the weights.
+///
+/// For endpoints whose capacity is known and does not change. It breaks down where it does: it looks at
+/// nothing but health.
+///
+/// Sources: the table is a pfair schedule (Baruah et al. 1996), smooth in the sense of nginx's; the
+/// endless sequence is the golden ratio's Kronecker sequence (Weyl 1916).
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct WeightedRoundRobin;
+
+impl WeightedRoundRobin {
+    /// The policy; it has no settings.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+struct Walk {
+    schedule: Schedule,
+    cursor: Cursor,
+}
+
+impl<E: Endpoint> LoadBalancer<E> for RoundRobin {
+    fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        let schedule = Schedule::new(&vec![1; view.members().len()]);
+        Box::new(Walk {
+            schedule,
+            cursor: view.cursor(),
+        })
+    }
+}
+
+impl<E: Endpoint> LoadBalancer<E> for WeightedRoundRobin {
+    fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        let schedule = Schedule::new(&effective_weights(view.members()));
+        Box::new(Walk {
+            schedule,
+            cursor: view.cursor(),
+        })
+    }
+}
+
+impl<E: Endpoint> Picker<E> for Walk {
+    fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
+        let index = self.schedule.at(self.cursor.next(cx.shard()))?;
+        if cx.may_pick(index) {
+            return Some(Choice::at(index));
+        }
+        cx.draw_by(|random| self.schedule.draw(random))
+            .map(Choice::at)
+    }
+}

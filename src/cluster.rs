@@ -1,0 +1,142 @@
+//! The seam that services write against: [`Cluster`], and [`ClusterExt::call`].
+
+use std::future::Future;
+
+use crate::endpoint::Endpoint;
+use crate::error::{CallError, PickError};
+use crate::member::Lease;
+use crate::options::PickOptions;
+use crate::sync::Arc;
+use crate::transport::Transport;
+
+/// A set of interchangeable endpoints that lends one out per request. Object-safe.
+///
+/// [`Fleet`](crate::Fleet) is the in-process one. Write your service against this trait, and a test can
+/// bring its own.
+///
+/// # Examples
+///
+/// ```
+/// use evenkeel::{Cluster, Lease, PickError, PickOptions};
+///
+/// /// Always the same.
+/// struct Only(String);
+///
+/// impl Cluster for Only {
+///     type Endpoint = String;
+///     fn name(&self) -> &str {
+///         "only"
+///     }
+///     fn pick_endpoint_with(&self, _: &PickOptions<'_>) -> Result<Lease<String>, PickError> {
+///         Ok(Lease::detached(self.0.clone()))
+///     }
+/// }
+///
+/// let cluster: Box<dyn Cluster<Endpoint = String>> = Box::new(Only("10.0.0.1:80".into()));
+/// assert_eq!(cluster.pick_endpoint()?.endpoint(), "10.0.0.1:80");
+/// # Ok::<(), PickError>(())
+/// ```
+pub trait Cluster: Send + Sync {
+    /// What it lends out.
+    type Endpoint: Endpoint;
+
+    /// Its name, for logs and metrics.
+    fn name(&self) -> &str;
+
+    /// Picks an endpoint for one request.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there is none. It is told at once; nothing waits.
+    fn pick_endpoint_with(
+        &self,
+        options: &PickOptions<'_>,
+    ) -> Result<Lease<Self::Endpoint>, PickError>;
+
+    /// Picks an endpoint for one request that asks for nothing in particular.
+    ///
+    /// # Errors
+    ///
+    /// As [`pick_endpoint_with`](Self::pick_endpoint_with).
+    fn pick_endpoint(&self) -> Result<Lease<Self::Endpoint>, PickError> {
+        self.pick_endpoint_with(&PickOptions::new())
+    }
+}
+
+macro_rules! forward {
+    ($($pointer:ty),*) => { $(
+        impl<C: Cluster + ?Sized> Cluster for $pointer {
+            type Endpoint = C::Endpoint;
+
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+
+            fn pick_endpoint_with(
+                &self,
+                options: &PickOptions<'_>,
+            ) -> Result<Lease<Self::Endpoint>, PickError> {
+                (**self).pick_endpoint_with(options)
+            }
+        }
+    )* };
+}
+
+forward!(&C, Arc<C>, Box<C>);
+
+/// What every [`Cluster`] can do beside picking. Implemented for all of them.
+pub trait ClusterExt: Cluster {
+    /// Picks an endpoint, sends the request through the transport, classifies the result and records
+    /// it. One attempt: a failure is the caller's to handle.
+    ///
+    /// The pick is made when the future is first polled.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Pick`] if no endpoint could be picked, and nothing was sent;
+    /// [`CallError::Transport`] with the transport's error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before its first poll does nothing. Dropping it later drops the transport's
+    /// future, and the request counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned); the
+    /// in-flight count goes down once.
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    /// #     loop {
+    /// #         if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut cx) { return output }
+    /// #     }
+    /// # }
+    /// use evenkeel::{ClusterExt, Fleet, from_fn};
+    ///
+    /// let fleet: Fleet<String> = ["10.0.0.1:80".to_string()].into_iter().collect();
+    /// let transport = from_fn(|address: &String, path: &'static str| {
+    ///     let address = address.clone();
+    ///     async move { Ok::<_, std::io::Error>(format!("{address}{path}")) }
+    /// });
+    /// assert_eq!(block_on(fleet.call(&transport, "/"))?, "10.0.0.1:80/");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn call<T, Req>(
+        &self,
+        transport: &T,
+        request: Req,
+    ) -> impl Future<Output = Result<T::Response, CallError<T::Error>>> + Send
+    where
+        T: Transport<Self::Endpoint, Req>,
+        Req: Send,
+    {
+        async move {
+            let lease = self.pick_endpoint().map_err(CallError::Pick)?;
+            let result = transport.send(lease.endpoint(), request).await;
+            let outcome = transport.classify(&result);
+            lease.record(outcome);
+            result.map_err(CallError::Transport)
+        }
+    }
+}
+
+impl<C: Cluster + ?Sized> ClusterExt for C {}

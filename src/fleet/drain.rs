@@ -1,0 +1,70 @@
+//! Waiting for a drained endpoint's last request.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::member::State;
+use crate::sync::Arc;
+
+/// Resolves when the last request on a drained endpoint has ended. From then on no lease on it appears.
+///
+/// Dropping it does not undo the drain. Needs no runtime: it is woken by whoever ends the last request.
+#[must_use = "a drain takes effect at once; await this to know when the last request has ended"]
+pub struct Drain {
+    state: Arc<State>,
+    ticket: Option<u64>,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Drained {
+    /// No request is in flight any more.
+    Empty,
+}
+
+impl Drain {
+    pub(super) const fn new(state: Arc<State>) -> Self {
+        Self {
+            state,
+            ticket: None,
+        }
+    }
+
+    /// Requests still in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.state.gate.inside()
+    }
+}
+
+impl Future for Drain {
+    type Output = Drained;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Drained> {
+        let this = &mut *self;
+        this.state
+            .gate
+            .poll_empty(cx, &mut this.ticket)
+            .map(|()| Drained::Empty)
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.state.gate.forget(ticket);
+        }
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("id", &self.state.id)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}

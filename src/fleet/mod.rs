@@ -1,0 +1,244 @@
+//! The in-process [`Cluster`]: [`Fleet`].
+
+mod builder;
+mod drain;
+mod keys;
+mod pick;
+mod registry;
+mod remembered;
+mod snapshot;
+mod update;
+mod upkeep;
+
+use std::fmt;
+use std::hash::RandomState;
+
+use crate::balancer::{LoadBalancer, Random, View};
+use crate::cluster::Cluster;
+use crate::endpoint::Endpoint;
+use crate::error::PickError;
+use crate::member::{Lease, Member, Refused};
+use crate::options::PickOptions;
+use crate::shared::Shared;
+use crate::sync::{Arc, Mutex, SnapshotCell};
+
+pub use builder::FleetBuilder;
+pub use drain::{Drain, Drained};
+pub use registry::Mark;
+pub use upkeep::Upkeep;
+
+use pick::ProbeSearch;
+use registry::Registry;
+use snapshot::Snapshot;
+use update::Duplicates;
+
+/// A set of endpoints in this process: picks by a policy, judges by outcomes, and can be changed at any
+/// time. Clones share it.
+///
+/// Picks, records and updates may be called from any thread. A pick takes no lock and does not
+/// allocate, except one pick per interval that does a slice of upkeep (see [`Upkeep`]).
+///
+/// # Memory ordering
+///
+/// What happens before a call of `update`, `insert`, `remove`, `drain`, `mark` or `set_policy` is
+/// visible to every pick that starts after it returned. What a request did before its lease was
+/// recorded or dropped is visible to whoever its [`Drain`] wakes.
+///
+/// # Examples
+///
+/// ```
+/// use evenkeel::{Cluster, Fleet, Outcome, Target, WeightedRoundRobin};
+///
+/// let fleet = Fleet::builder()
+///     .name("search")
+///     .endpoints([
+///         Target::new("a", "10.0.0.1:80").with_weight(3),
+///         Target::new("b", "10.0.0.2:80").with_weight(1),
+///     ])
+///     .policy(WeightedRoundRobin::new())
+///     .build()?;
+///
+/// let mut to_a = 0;
+/// for _ in 0..400 {
+///     let lease = fleet.pick_endpoint()?;
+///     to_a += usize::from(*lease.endpoint().data() == "10.0.0.1:80");
+///     lease.record(Outcome::Success);
+/// }
+/// assert_eq!(to_a, 300);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Fleet<E: Endpoint> {
+    inner: Arc<Inner<E>>,
+}
+
+struct Inner<E: Endpoint> {
+    name: String,
+    shared: Arc<Shared>,
+    current: SnapshotCell<Snapshot<E>>,
+    registry: Mutex<Registry<E>>,
+    probe_search: ProbeSearch,
+    hash_state: RandomState,
+    upkeep_by_picks: bool,
+}
+
+impl<E: Endpoint> Fleet<E> {
+    /// A builder with defaults.
+    pub fn builder() -> FleetBuilder<E> {
+        FleetBuilder::new()
+    }
+
+    fn with(name: String, shared: Shared, registry: Registry<E>, upkeep_by_picks: bool) -> Self {
+        let empty = Snapshot {
+            routable: Box::default(),
+            rest: Box::default(),
+            picker: Random::new().picker(&View::new(&[])),
+        };
+        let inner = Inner {
+            name,
+            shared: Arc::new(shared),
+            current: SnapshotCell::new(empty),
+            registry: Mutex::new(registry),
+            probe_search: ProbeSearch::new(),
+            hash_state: RandomState::new(),
+            upkeep_by_picks,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// A lease on the endpoint with this key, whatever its health: for probes of your own, pinned
+    /// sessions, operators. If its ejection is over, the request is its probe. Takes the update mutex.
+    ///
+    /// # Errors
+    ///
+    /// [`PickError::UnknownKey`]; [`PickError::AllDraining`] if it is draining (weight 0 and marks do
+    /// not count here); [`PickError::Saturated`].
+    pub fn lease(&self, key: &E::Key) -> Result<Lease<E>, PickError> {
+        let key = self.hashed(key.clone());
+        let now = self.inner.shared.now();
+        let registry = self.inner.registry.lock();
+        let &at = registry.index.get(&key).ok_or(PickError::UnknownKey)?;
+        let member = registry.slots[at].member.clone();
+        drop(registry);
+        if let Some(probe) = member.claim_probe(now) {
+            return Ok(probe);
+        }
+        member
+            .enter(self.inner.shared.shard(), now)
+            .map_err(|refused| match refused {
+                Refused::Stale => PickError::AllDraining,
+                Refused::Full => PickError::Saturated,
+            })
+    }
+
+    /// All members: first those that may take requests, then those of weight 0 and those draining.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member<E>> {
+        self.inner.current.load().members().cloned().collect()
+    }
+
+    /// The fleet in numbers. Each is right by itself; together they are of one moment only while
+    /// nothing moves.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let snapshot = self.inner.current.load();
+        let shared = &*self.inner.shared;
+        let tally = shared.ledger.read();
+        let counters = &shared.counters;
+        Stats {
+            members: snapshot.members().count(),
+            routable: snapshot.routable.len(),
+            ejected: tally.ejected,
+            ejection_limit: tally.limit,
+            marked_down: tally.down,
+            panicking: snapshot.panics(tally.refused(), shared),
+            in_flight: snapshot.members().map(Member::in_flight).sum(),
+            ejections: counters.ejections.get(),
+            ejections_overflow: counters.overflows.get(),
+            policy_faults: counters.policy_faults.get(),
+            tracker_panics: counters.tracker_panics.get(),
+        }
+    }
+}
+
+/// What an update changed, in numbers of endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Changes {
+    /// New ones.
+    pub added: usize,
+    /// Kept ones whose data was replaced.
+    pub updated: usize,
+    /// Removed ones.
+    pub removed: usize,
+}
+
+/// A fleet in numbers. See [`Fleet::stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// All members, draining ones and those of weight 0 included.
+    pub members: usize,
+    /// Those that are not draining and have a weight.
+    pub routable: usize,
+    /// Those ejected now, probed ones included.
+    pub ejected: usize,
+    /// How many may be.
+    pub ejection_limit: usize,
+    /// Those marked down.
+    pub marked_down: usize,
+    /// Whether health is ignored because too few are eligible.
+    pub panicking: bool,
+    /// Requests in flight at all members. Those at removed ones are not counted.
+    pub in_flight: u64,
+    /// Ejections since the fleet was built, renewed ones after a bad probe not included.
+    pub ejections: u64,
+    /// Ejections that the cap prevented.
+    pub ejections_overflow: u64,
+    /// Times the policy chose an index out of range, or panicked over a removal.
+    pub policy_faults: u64,
+    /// Panics of a health tracker that were caught.
+    pub tracker_panics: u64,
+}
+
+impl<E: Endpoint> Cluster for Fleet<E> {
+    type Endpoint = E;
+
+    fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    fn pick_endpoint_with(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
+        self.pick(options)
+    }
+}
+
+impl<E: Endpoint> Clone for Fleet<E> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+/// A fleet with all defaults. Of endpoints with the same key the first counts; of more than a million
+/// the first million.
+impl<E: Endpoint> FromIterator<E> for Fleet<E> {
+    fn from_iter<I: IntoIterator<Item = E>>(endpoints: I) -> Self {
+        let first = endpoints.into_iter().take(crate::shared::MAX_MEMBERS);
+        Self::builder()
+            .endpoints(first)
+            .build_with(Duplicates::FirstWins)
+            .expect("the defaults are in range, duplicates are dropped, the policy does not panic")
+    }
+}
+
+impl<E: Endpoint> fmt::Debug for Fleet<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet")
+            .field("name", &self.inner.name)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! What is remembered of an endpoint after its removal, so that a discovery that flaps does not let a
+//! bad one off.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::keys::{Hashed, KeyMap};
+use crate::member::Standing;
+use crate::time::Tick;
+
+/// How long a removed endpoint's ejection is remembered.
+const FOR: Duration = Duration::from_secs(60);
+
+/// How many are remembered at least; else as many as the fleet has members.
+const AT_LEAST: usize = 64;
+
+/// Ejections of endpoints removed lately; oldest out first.
+#[derive(Debug)]
+pub(super) struct Remembered<K> {
+    standings: KeyMap<K, (Tick, Standing)>,
+    order: VecDeque<(Tick, Hashed<K>)>,
+}
+
+impl<K: Eq> Remembered<K> {
+    pub(super) fn new() -> Self {
+        Self {
+            standings: KeyMap::default(),
+            order: VecDeque::new(),
+        }
+    }
+
+    /// Remembers one. Who was never ejected has nothing to be remembered for. Who is forgotten instead
+    /// goes to `out`: a key's drop is the user's code.
+    pub(super) fn keep(
+        &mut self,
+        key: Hashed<K>,
+        standing: Standing,
+        now: Tick,
+        live: usize,
+        out: &mut Vec<Hashed<K>>,
+    ) {
+        if standing.times == 0 {
+            return;
+        }
+        self.order.push_back((now, key.clone()));
+        self.standings.insert(key, (now, standing));
+        while self.order.len() > live.max(AT_LEAST)
+            || self
+                .order
+                .front()
+                .is_some_and(|(at, _)| now.since(*at) > FOR || *at > now)
+        {
+            let Some((at, key)) = self.order.pop_front() else {
+                break;
+            };
+            // A younger entry under the same key stays.
+            if self
+                .standings
+                .get(&key)
+                .is_some_and(|(kept, _)| *kept == at)
+            {
+                self.standings.remove(&key);
+            }
+            out.push(key);
+        }
+    }
+
+    /// What is remembered of this one, if it is not too long ago.
+    pub(super) fn recall(&self, key: &Hashed<K>, now: Tick) -> Option<Standing> {
+        let (at, standing) = self.standings.get(key)?;
+        (now >= *at && now.since(*at) <= FOR).then_some(*standing)
+    }
+}

@@ -1,0 +1,77 @@
+//! What one store publishes: the members and the picker prepared for them.
+
+use crate::balancer::{PickContext, Picker, Regard};
+use crate::endpoint::Endpoint;
+use crate::error::PickError;
+use crate::health::panicking;
+use crate::member::Member;
+use crate::shared::{Shared, Tally};
+
+pub(super) struct Snapshot<E: Endpoint> {
+    /// Those that may take requests: of a weight above 0 and not draining.
+    pub(super) routable: Box<[Member<E>]>,
+    /// The others.
+    pub(super) rest: Box<[Member<E>]>,
+    pub(super) picker: Box<dyn Picker<E>>,
+}
+
+impl<E: Endpoint> Snapshot<E> {
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member<E>> {
+        self.routable.iter().chain(&self.rest)
+    }
+
+    /// What health counts for, by the ledger.
+    pub(super) fn regard(&self, tally: Tally, shared: &Shared) -> Regard {
+        match tally.refused() {
+            0 => Regard::NoneRefused,
+            refused if self.panics(refused, shared) => Regard::Ignore,
+            _ => Regard::Heed,
+        }
+    }
+
+    pub(super) fn panics(&self, refused: usize, shared: &Shared) -> bool {
+        panicking(self.routable.len(), refused, shared.panic_threshold_percent)
+    }
+
+    /// The picker's choice, held to what it may choose.
+    pub(super) fn choose(
+        &self,
+        cx: &mut PickContext<'_, E>,
+        shared: &Shared,
+    ) -> Result<usize, PickError> {
+        match self.picker.pick(cx) {
+            Some(choice) if cx.may_pick(choice.index()) => Ok(choice.index()),
+            Some(choice) => {
+                if choice.index() >= self.routable.len() {
+                    shared.counters.policy_faults.count();
+                }
+                self.any(cx, shared)
+            }
+            None if cx.draw_usable().is_some() => Err(PickError::Declined),
+            None => self.any(cx, shared),
+        }
+    }
+
+    /// Any that may be picked, by weight, or the reason why there is none.
+    fn any(&self, cx: &mut PickContext<'_, E>, shared: &Shared) -> Result<usize, PickError> {
+        if let Some(index) = cx.draw_usable() {
+            return Ok(index);
+        }
+        if self.routable.is_empty() {
+            return Err(if self.rest.is_empty() {
+                PickError::Empty
+            } else {
+                PickError::AllDraining
+            });
+        }
+        if cx.any_eligible() {
+            return Err(PickError::AllAvoided);
+        }
+        if shared.panic_threshold_percent == 0 {
+            return Err(PickError::AllEjected);
+        }
+        // None eligible is less than any threshold, whatever the ledger said a moment ago.
+        cx.set_regard(Regard::Ignore);
+        cx.draw_usable().ok_or(PickError::AllAvoided)
+    }
+}

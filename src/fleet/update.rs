@@ -1,0 +1,319 @@
+//! Changes of the set. Each reads what it needs of the user's before locking, prepares the next set,
+//! and puts it in force at once, or not at all.
+
+use super::keys::{Hashed, KeyMap};
+use super::registry::{Change, Mark};
+use super::{Changes, Drain, Fleet};
+use crate::balancer::LoadBalancer;
+use crate::endpoint::{Endpoint, Weight};
+use crate::error::UpdateError;
+use crate::member::{Member, Phase, State, Tracker};
+use crate::shared::MAX_MEMBERS;
+use crate::sync::Arc;
+
+/// What to do with a key that occurs twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duplicates {
+    Refuse,
+    FirstWins,
+}
+
+/// Endpoints handed in, by key, in order.
+type Incoming<E> = (
+    KeyMap<<E as Endpoint>::Key, usize>,
+    Vec<(Hashed<<E as Endpoint>::Key>, E, Weight)>,
+);
+
+impl<E: Endpoint> Fleet<E> {
+    /// Makes the set equal to `endpoints`: who is missing is removed, who is new is added, and who stays
+    /// gets the new data and weight and keeps its in-flight count, latency, health and ejection, its
+    /// mark, and its drain if one is under way. Who stays keeps its place in the order.
+    ///
+    /// Once it has returned, no pick that starts afterwards yields what it removed or replaced. Picks go
+    /// on meanwhile, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError`], and the old set is in force, if a key occurs twice, there are more than a
+    /// million endpoints (the iterator is asked for no more), or the policy or the maker of health
+    /// trackers panics.
+    ///
+    /// # Panics
+    ///
+    /// If the iterator, or the endpoints' `key`, `weight`, `Hash` or `Eq` do. The old set is in force.
+    pub fn update(&self, endpoints: impl IntoIterator<Item = E>) -> Result<Changes, UpdateError> {
+        self.replace_all(endpoints, Duplicates::Refuse)
+    }
+
+    fn collect(
+        &self,
+        endpoints: impl IntoIterator<Item = E>,
+        duplicates: Duplicates,
+    ) -> Result<Incoming<E>, UpdateError> {
+        let mut index = KeyMap::default();
+        let mut set = Vec::new();
+        for endpoint in endpoints {
+            let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
+            if index.contains_key(&key) {
+                match duplicates {
+                    Duplicates::Refuse => return Err(UpdateError::duplicate(key.key())),
+                    Duplicates::FirstWins => continue,
+                }
+            }
+            room_for(set.len() + 1)?;
+            index.insert(key.clone(), set.len());
+            set.push((key, endpoint, weight));
+        }
+        Ok((index, set))
+    }
+
+    pub(super) fn replace_all(
+        &self,
+        endpoints: impl IntoIterator<Item = E>,
+        duplicates: Duplicates,
+    ) -> Result<Changes, UpdateError> {
+        let inner = &*self.inner;
+        let (mut index, set) = self.collect(endpoints, duplicates)?;
+        let now = inner.shared.now();
+        let mut keys = Vec::with_capacity(set.len());
+        let mut data = Vec::with_capacity(set.len());
+        for (key, endpoint, weight) in set {
+            keys.push(key);
+            data.push(Some((endpoint, weight)));
+        }
+        let mut change = Change::to(Vec::with_capacity(keys.len()));
+
+        let mut registry = inner.registry.lock();
+        let registry = &mut *registry;
+        let places: Vec<_> = keys
+            .iter()
+            .map(|key| registry.index.get(key).copied())
+            .collect();
+        let mut position_of = vec![None; registry.slots.len()];
+        for (position, place) in places.iter().enumerate() {
+            place
+                .iter()
+                .for_each(|&place| position_of[place] = Some(position));
+        }
+        // Where each key will be.
+        let mut at_of = vec![0; keys.len()];
+        for (slot, position) in registry.slots.iter().zip(&position_of) {
+            let Some(position) = *position else {
+                change.leave(slot);
+                change.counts.removed += 1;
+                continue;
+            };
+            at_of[position] = change.slots.len();
+            change.slots.push(slot.clone());
+            if !slot.draining {
+                if let Some((endpoint, weight)) = data[position].take() {
+                    change.renew(at_of[position], endpoint, weight);
+                }
+            }
+        }
+        for (position, key) in keys
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| places[*at].is_none())
+        {
+            let tracker = registry.tracker(&inner.shared)?;
+            let former = registry.remembered.recall(key, now);
+            if let Some((endpoint, weight)) = data[position].take() {
+                let member = self.member(keys.len(), tracker, endpoint, weight);
+                at_of[position] = change.add(member, former);
+            }
+        }
+        let snapshot = registry.snapshot(&*registry.policy, &change.slots)?;
+
+        index.values_mut().for_each(|at| *at = at_of[*at]);
+        std::mem::swap(&mut registry.index, &mut index);
+        for (key, &place) in index
+            .iter()
+            .filter(|(_, place)| position_of[**place].is_none())
+        {
+            let standing = registry.slots[place].member.core().standing.get();
+            let (remembered, out) = (&mut registry.remembered, &mut change.keys);
+            remembered.keep(key.clone(), standing, now, keys.len(), out);
+        }
+        registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        Ok(change.counts)
+    }
+
+    /// Adds an endpoint, or replaces the data and weight of the one with its key, which keeps its
+    /// in-flight count, latency, health and ejection. A draining endpoint that is inserted again is
+    /// another incarnation: it starts afresh, and the drain goes on with the old one's requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    ///
+    /// # Panics
+    ///
+    /// As [`update`](Self::update).
+    pub fn insert(&self, endpoint: E) -> Result<Changes, UpdateError> {
+        let inner = &*self.inner;
+        let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
+        let now = inner.shared.now();
+        let mut endpoint = Some(endpoint);
+        let mut change = Change::to(Vec::new());
+
+        let mut registry = inner.registry.lock();
+        let registry = &mut *registry;
+        change.slots.clone_from(&registry.slots);
+        let place = registry.index.get(&key).copied();
+        let fresh = place.is_none_or(|at| registry.slots[at].draining);
+        if place.is_none() {
+            room_for(change.slots.len() + 1)?;
+        }
+        let tracker = if fresh {
+            Some(registry.tracker(&inner.shared)?)
+        } else {
+            None
+        };
+        let former = registry.remembered.recall(&key, now);
+        let count = change.slots.len() + 1;
+        if let Some(endpoint) = endpoint.take() {
+            match (place, tracker) {
+                (Some(at), None) => change.renew(at, endpoint, weight),
+                (Some(at), Some(tracker)) => {
+                    change.revive(at, self.member(count, tracker, endpoint, weight));
+                }
+                (None, tracker) => {
+                    let tracker = tracker.expect("a new endpoint has got a tracker");
+                    change.add(self.member(count, tracker, endpoint, weight), former);
+                }
+            }
+        }
+        let snapshot = registry.snapshot(&*registry.policy, &change.slots)?;
+        if place.is_none() {
+            registry.index.insert(key, change.slots.len() - 1);
+        }
+        registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        Ok(change.counts)
+    }
+
+    /// Removes the endpoint with this key; `false` if there is none. Leases on it stay valid, and once
+    /// the last has ended the endpoint is dropped. No pick that starts after this has returned yields it.
+    ///
+    /// A removal does not fail: if the policy panics over the smaller set, a weighted random one stands
+    /// in until the next change, and [`Stats::policy_faults`](crate::Stats::policy_faults) counts it.
+    pub fn remove(&self, key: &E::Key) -> bool {
+        let inner = &*self.inner;
+        let key = self.hashed(key.clone());
+        let now = inner.shared.now();
+        let mut change = Change::to(Vec::new());
+
+        let mut registry = inner.registry.lock();
+        let registry = &mut *registry;
+        let Some((key, &at)) = registry.index.get_key_value(&key) else {
+            return false;
+        };
+        let key = key.clone();
+        change.slots.clone_from(&registry.slots);
+        let slot = change.slots.remove(at);
+        let standing = slot.member.core().standing.get();
+        change.leave(&slot);
+        let snapshot = registry.snapshot_at_any_rate(&change.slots, &inner.shared);
+        registry.index.retain(|_, place| {
+            let keep = *place != at;
+            *place -= usize::from(*place > at);
+            keep
+        });
+        registry.remembered.keep(
+            key.clone(),
+            standing,
+            now,
+            change.slots.len(),
+            &mut change.keys,
+        );
+        change.keys.push(key);
+        registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        true
+    }
+
+    /// Takes the endpoint with this key out of rotation and lets its requests finish; `None` if there
+    /// is none. It stays in [`members`](Self::members) as draining, also through
+    /// [`update`](Self::update)s that list it, until it is removed or inserted again.
+    ///
+    /// Like a removal, it does not fail if the policy panics.
+    pub fn drain(&self, key: &E::Key) -> Option<Drain> {
+        let inner = &*self.inner;
+        let key = self.hashed(key.clone());
+        let now = inner.shared.now();
+        let mut change = Change::to(Vec::new());
+
+        let mut registry = inner.registry.lock();
+        let registry = &mut *registry;
+        let at = *registry.index.get(&key)?;
+        let drain = Drain::new(registry.slots[at].member.core().clone());
+        if !registry.slots[at].draining {
+            change.slots.clone_from(&registry.slots);
+            change.leave(&registry.slots[at]);
+            change.slots[at].draining = true;
+            let snapshot = registry.snapshot_at_any_rate(&change.slots, &inner.shared);
+            registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        }
+        Some(drain)
+    }
+
+    /// Says that an endpoint is up or down, whatever its health, or leaves it to its health again;
+    /// `false` if there is none with this key. Seen by the next pick. It holds until another mark, also
+    /// through updates of the endpoint's data.
+    ///
+    /// While it is marked, outcomes are still recorded, and cannot eject it.
+    pub fn mark(&self, key: &E::Key, mark: Mark) -> bool {
+        let inner = &*self.inner;
+        let key = self.hashed(key.clone());
+        let now = inner.shared.now();
+        let mut registry = inner.registry.lock();
+        let Some(&at) = registry.index.get(&key) else {
+            return false;
+        };
+        let slot = &mut registry.slots[at];
+        slot.mark = mark;
+        slot.settle(&inner.shared, now);
+        true
+    }
+
+    /// Changes the policy while requests flow. In-flight counts and health stay.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError::Panicked`] if the policy panics while it prepares its picker. The old one stays.
+    pub fn set_policy(&self, policy: impl LoadBalancer<E> + 'static) -> Result<(), UpdateError> {
+        let inner = &*self.inner;
+        let mut policy: Arc<dyn LoadBalancer<E>> = Arc::new(policy);
+        let now = inner.shared.now();
+        let mut change = Change::to(Vec::new());
+
+        let mut registry = inner.registry.lock();
+        let registry = &mut *registry;
+        change.slots.clone_from(&registry.slots);
+        let snapshot = registry.snapshot(&*policy, &change.slots)?;
+        std::mem::swap(&mut registry.policy, &mut policy);
+        registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        Ok(())
+    }
+
+    pub(super) fn hashed(&self, key: E::Key) -> Hashed<E::Key> {
+        Hashed::new(&self.inner.hash_state, key)
+    }
+
+    /// A member for an endpoint that was not there, in a fleet of `live`.
+    fn member(&self, live: usize, tracker: Tracker, endpoint: E, weight: Weight) -> Member<E> {
+        let shared = &self.inner.shared;
+        // Sharding pays with few members and costs memory with many.
+        let cells = shared
+            .shards()
+            .min(1 << (4096 / live.max(1)).max(1).ilog2());
+        let state = State::new(shared.clone(), cells, tracker, Phase::In);
+        Member::new(endpoint, weight, 0, Arc::new(state))
+    }
+}
+
+const fn room_for(count: usize) -> Result<(), UpdateError> {
+    if count > MAX_MEMBERS {
+        return Err(UpdateError::TooManyEndpoints { limit: MAX_MEMBERS });
+    }
+    Ok(())
+}

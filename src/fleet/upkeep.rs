@@ -1,0 +1,119 @@
+//! Upkeep: what is done now and then instead of at each request. Scores, ejections by score, what is
+//! usual, freeing what no reader holds any more.
+
+use std::time::Duration;
+
+use super::Fleet;
+use super::pick::SLICE;
+use super::registry::Registry;
+use crate::endpoint::Endpoint;
+use crate::health::earned_ejection;
+use crate::member::Phase;
+use crate::shared::Shared;
+use crate::time::Tick;
+
+/// Who does upkeep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Upkeep {
+    /// Picks, when it is due: one of them claims a slice of at most 64 endpoints. The default.
+    #[default]
+    Picks,
+    /// The caller, with [`Fleet::maintain`], about once per tenth of [`Ejection::window`](crate::Ejection::window).
+    /// Picks then never take a lock. Without it, scores and latencies of idle endpoints stand still;
+    /// ejections in the request path, returns and drains go on.
+    Caller,
+}
+
+/// How far a sweep over the members has got.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    next: usize,
+    latencies: Vec<Duration>,
+}
+
+impl<E: Endpoint> Fleet<E> {
+    /// Does all upkeep now. Optional: by default picks do it in slices when it is due. For a timer of
+    /// yours, with [`Upkeep::Caller`], or so that an idle fleet's numbers are fresh.
+    pub fn maintain(&self) {
+        let shared = &*self.inner.shared;
+        let now = shared.now();
+        // Before the states are read: an alarm that comes meanwhile is not lost.
+        let _ = shared.upkeep_due.claim(now, now.after(shared.interval()));
+        // Dropped after unlocking.
+        let _free;
+        let mut registry = self.inner.registry.lock();
+        registry.sweep.restart();
+        while !registry.sweep_slice(shared, now) {}
+        _free = registry.free_retired();
+    }
+
+    /// One slice, by a pick; nothing if another has it, or an update is under way.
+    pub(super) fn upkeep_slice(&self, now: Tick) {
+        let shared = &*self.inner.shared;
+        // The claim comes first: else every pick would bang on the mutex while an update is stuck.
+        if !shared.upkeep_due.claim(now, now.after(shared.interval())) {
+            return;
+        }
+        let _free;
+        let Some(mut registry) = self.inner.registry.try_lock() else {
+            return;
+        };
+        if !registry.sweep_slice(shared, now) {
+            shared.upkeep_due.lower(now);
+        }
+        _free = registry.free_retired();
+    }
+}
+
+impl Sweep {
+    fn restart(&mut self) {
+        self.next = 0;
+        self.latencies.clear();
+    }
+
+    /// All have been looked at: publishes what is usual.
+    fn finish(&mut self, shared: &Shared) {
+        let middle = self.latencies.len() / 2;
+        let median =
+            (!self.latencies.is_empty()).then(|| *self.latencies.select_nth_unstable(middle).1);
+        shared.set_usual_latency(median);
+        self.restart();
+    }
+}
+
+impl<E: Endpoint> Registry<E> {
+    /// Looks at the next members; `true` when that was the last of them.
+    fn sweep_slice(&mut self, shared: &Shared, now: Tick) -> bool {
+        let usual = shared.usual();
+        let start = self.sweep.next;
+        for slot in self
+            .slots
+            .iter()
+            .skip(start)
+            .take(SLICE)
+            .filter(|slot| !slot.draining)
+        {
+            let core = slot.member.core();
+            if let Some(usual) = usual.latency() {
+                core.latency.settle(now, usual);
+            }
+            if slot.is_routable() {
+                self.sweep.latencies.extend(core.latency.get());
+            }
+            let standing = core.standing.get();
+            let Some(health) = core.examine(now, &usual) else {
+                continue;
+            };
+            if standing.phase == Phase::In && earned_ejection(&shared.ejection, health) {
+                core.eject(standing.epoch, now);
+            }
+        }
+        self.sweep.next = start + SLICE;
+        let done = self.sweep.next >= self.slots.len();
+        if done {
+            self.sweep.finish(shared);
+        }
+        done
+    }
+}

@@ -1,0 +1,232 @@
+//! Judging one endpoint from the outcomes of its requests: the trait [`HealthTracker`], and the
+//! built-in [`SlidingWindow`]. What follows from a judgement ([`Ejection`]) is the fleet's to do.
+
+mod ejection;
+mod latency;
+mod tracker;
+mod window;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::outcome::Sample;
+use crate::time::Tick;
+
+pub use ejection::Ejection;
+pub(crate) use ejection::{earned_ejection, ejection_limit, ejection_time, panicking};
+pub(crate) use latency::LatencyCell;
+pub use tracker::SlidingWindow;
+
+/// Watches one endpoint; a fleet makes one instance for each. Object-safe.
+///
+/// Bring your own with [`FleetBuilder::tracker`](crate::FleetBuilder::tracker) to judge by something
+/// else. The built-in [`SlidingWindow`] is held without a virtual call.
+///
+/// # Examples
+///
+/// Two failures in a row are enough:
+///
+/// ```
+/// use evenkeel::{Alarm, Cluster, Fleet, Health, HealthTracker, Judging, Outcome, Sample, SampleKind};
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// #[derive(Debug, Default)]
+/// struct TwoStrikes(AtomicU32);
+///
+/// impl HealthTracker for TwoStrikes {
+///     fn record(&self, sample: &Sample, _: &Judging<'_>) -> Alarm {
+///         if sample.kind != SampleKind::Request {
+///             return Alarm::None; // the fleet decides by probes; late news is no news
+///         }
+///         if !sample.outcome.is_fault() {
+///             self.0.store(0, Ordering::Relaxed);
+///             return Alarm::None;
+///         }
+///         match self.0.fetch_add(1, Ordering::Relaxed) {
+///             0 => Alarm::None,
+///             _ => Alarm::Eject,
+///         }
+///     }
+///     fn health(&self, _: &Judging<'_>) -> Health {
+///         Health::new(1.0 / (1.0 + f64::from(self.0.load(Ordering::Relaxed))), 1)
+///     }
+///     fn readmitted(&self, _: evenkeel::Tick) {
+///         self.0.store(0, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let fleet = Fleet::builder()
+///     .endpoints(["a", "b"].map(String::from))
+///     .tracker(TwoStrikes::default)
+///     .build()?;
+/// for _ in 0..2 {
+///     fleet.lease(&"a".to_string())?.record(Outcome::Failure);
+/// }
+/// assert!((0..100).all(|_| fleet.pick_endpoint().is_ok_and(|lease| lease.endpoint() == "b")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait HealthTracker: fmt::Debug + Send + Sync {
+    /// Takes in one finished request. On the request path: it must neither block nor allocate. An
+    /// [`Alarm::Eject`] ejects at once, if the cap on ejections leaves room.
+    fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm;
+
+    /// The endpoint's health now. Called at upkeep, not per pick. An endpoint whose score is below
+    /// [`Ejection::score_threshold`] with at least [`Ejection::minimum_volume`] samples is ejected.
+    fn health(&self, cx: &Judging<'_>) -> Health;
+
+    /// The endpoint is back after an ejection: what was recorded before must not eject it again.
+    /// Does nothing by default.
+    fn readmitted(&self, now: Tick) {
+        let _ = now;
+    }
+}
+
+/// What a tracker asks for when it has seen enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Alarm {
+    /// Nothing.
+    None,
+    /// Eject this endpoint now.
+    Eject,
+}
+
+/// A tracker's verdict.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Health {
+    /// From 0, useless, to 1, as good as any.
+    pub score: f64,
+    /// How many requests the score rests on.
+    pub samples: u64,
+}
+
+impl Health {
+    /// A verdict. The score is clamped to `0.0..=1.0`; NaN says nothing, so it becomes 1 with no
+    /// samples, which ejects nobody.
+    #[must_use]
+    pub const fn new(score: f64, samples: u64) -> Self {
+        if score.is_nan() {
+            Self {
+                score: 1.0,
+                samples: 0,
+            }
+        } else {
+            Self {
+                score: score.clamp(0.0, 1.0),
+                samples,
+            }
+        }
+    }
+}
+
+/// What a tracker may know beside the sample: the time, the endpoint's own load, and what is usual in
+/// the fleet.
+#[derive(Clone, Copy, Debug)]
+pub struct Judging<'a> {
+    now: Tick,
+    usual: &'a Usual,
+    latency: Option<Duration>,
+    in_flight: u64,
+}
+
+impl<'a> Judging<'a> {
+    /// For tests of a tracker: nothing in flight, no latency known.
+    #[must_use]
+    pub const fn new(now: Tick, usual: &'a Usual) -> Self {
+        Self {
+            now,
+            usual,
+            latency: None,
+            in_flight: 0,
+        }
+    }
+
+    /// The same with a latency estimate of the endpoint.
+    #[must_use]
+    pub const fn with_latency(mut self, latency: Option<Duration>) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// The same with requests in flight.
+    #[must_use]
+    pub const fn with_in_flight(mut self, in_flight: u64) -> Self {
+        self.in_flight = in_flight;
+        self
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub const fn now(&self) -> Tick {
+        self.now
+    }
+
+    /// What is usual in the fleet.
+    #[must_use]
+    pub const fn usual(&self) -> &'a Usual {
+        self.usual
+    }
+
+    /// The endpoint's latency estimate, if it has answered yet.
+    #[must_use]
+    pub const fn latency(&self) -> Option<Duration> {
+        self.latency
+    }
+
+    /// Requests in flight at the endpoint, the one being recorded included.
+    #[must_use]
+    pub const fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+}
+
+/// What is usual in the fleet, as of the last upkeep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usual {
+    latency: Option<Duration>,
+}
+
+impl Usual {
+    /// For tests of a tracker.
+    #[must_use]
+    pub const fn new(latency: Option<Duration>) -> Self {
+        Self { latency }
+    }
+
+    /// The median of the endpoints' latency estimates; `None` while none has answered.
+    #[must_use]
+    pub const fn latency(&self) -> Option<Duration> {
+        self.latency
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_from_outside_is_made_harmless() {
+        assert_eq!(
+            Health::new(-3.0, 9),
+            Health {
+                score: 0.0,
+                samples: 9
+            }
+        );
+        assert_eq!(
+            Health::new(f64::INFINITY, 9),
+            Health {
+                score: 1.0,
+                samples: 9
+            }
+        );
+        assert_eq!(
+            Health::new(f64::NAN, 9),
+            Health {
+                score: 1.0,
+                samples: 0
+            }
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! The ring of time buckets that a sliding window counts in. Lock-free; one word a bucket.
+//!
+//! A bucket's word, from the top: `epoch: 24 | total: 20 | faults: 20`. The epoch, which wraps, is the
+//! topmost, so nothing carries into a neighbour; the counts stop at [`FULL`].
+
+use std::time::Duration;
+
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::{Tick, nanos};
+
+/// Buckets in a window.
+pub(super) const BUCKETS: u64 = 10;
+
+const COUNT_BITS: u32 = 20;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+const EPOCH_BITS: u32 = 64 - 2 * COUNT_BITS;
+const EPOCH_MASK: u64 = (1 << EPOCH_BITS) - 1;
+const ONE: u64 = 1 << COUNT_BITS;
+
+/// Where a bucket stops counting: 65 536 below the field's end, so that as many threads may all be
+/// between their load and their add without a carry. 983 040 samples a bucket.
+const FULL: u64 = COUNT_MASK - (1 << 16);
+
+/// What a window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) total: u64,
+    pub(super) faults: u64,
+}
+
+/// The last ten buckets' counts: the present one and the nine before it.
+///
+/// What may be lost: a sample that ends more than a whole window ago is dropped. A recorder that is
+/// suspended between its load and its add for a whole window counts in the bucket's next life. A
+/// [`clear`](Self::clear) loses what is recorded while it runs. A bucket untouched for 2^24 buckets, give
+/// or take a window, is taken for one of now (194 days, with buckets of 1 s). Nothing else is lost or
+/// misplaced, and nothing is ever counted twice.
+#[derive(Debug)]
+pub(super) struct Window {
+    buckets: [AtomicU64; BUCKETS as usize],
+    bucket_nanos: u64,
+}
+
+impl Window {
+    pub(super) fn new(length: Duration) -> Self {
+        Self {
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            bucket_nanos: (nanos(length) / BUCKETS).max(1),
+        }
+    }
+
+    /// Buckets since the origin. The first is number `BUCKETS`, so that an empty word, epoch 0, is
+    /// outside the window from the start.
+    fn number(&self, at: Tick) -> u64 {
+        at.as_nanos() / self.bucket_nanos + BUCKETS
+    }
+
+    fn bucket(&self, number: u64) -> &AtomicU64 {
+        &self.buckets[(number % BUCKETS) as usize]
+    }
+
+    /// Counts one sample.
+    pub(super) fn record(&self, at: Tick, fault: bool) {
+        let number = self.number(at);
+        let bucket = self.bucket(number);
+        // ORDERING: Relaxed, here and below. Each word is a statistic complete in itself; what it
+        // must not lose it keeps by being one word.
+        let mut word = bucket.load(Ordering::Relaxed);
+        loop {
+            match turn(word, number) {
+                Turn::Count => {
+                    // ORDERING: Relaxed. As above. If the bucket has been rolled since the load, the
+                    // sample counts in its next life.
+                    bucket.fetch_add(ONE + u64::from(fault), Ordering::Relaxed);
+                    return;
+                }
+                Turn::Leave => return,
+                Turn::Roll(first) => {
+                    let first = first + u64::from(fault);
+                    // ORDERING: Relaxed, both. As above. A failure means that another thread rolled or
+                    // counted, so the system as a whole went on.
+                    match bucket.compare_exchange(word, first, Ordering::Relaxed, Ordering::Relaxed)
+                    {
+                        Ok(_) => return,
+                        Err(now) => word = now,
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the window holds at `now`.
+    pub(super) fn counts(&self, now: Tick) -> Counts {
+        let number = self.number(now);
+        let mut sum = Counts::default();
+        for bucket in &self.buckets {
+            // ORDERING: Relaxed. Each bucket is read whole; the sum is no snapshot and need not be.
+            let word = bucket.load(Ordering::Relaxed);
+            if number.wrapping_sub(epoch(word)) & EPOCH_MASK < BUCKETS {
+                sum.total += (word >> COUNT_BITS) & COUNT_MASK;
+                sum.faults += word & COUNT_MASK;
+            }
+        }
+        sum
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        for bucket in &self.buckets {
+            // ORDERING: Relaxed. A sample recorded meanwhile may be lost or kept; both are allowed.
+            bucket.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+const fn epoch(word: u64) -> u64 {
+    word >> (2 * COUNT_BITS)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// The bucket is of this time: add to it.
+    Count,
+    /// It is full, or of a later time than the sample, which is then older than the window.
+    Leave,
+    /// It is of an earlier time: replace it by this word (plus the fault).
+    Roll(u64),
+}
+
+/// What to do with a sample for bucket `number`, when its place holds `word`.
+fn turn(word: u64, number: u64) -> Turn {
+    let ahead = epoch(word).wrapping_sub(number) & EPOCH_MASK;
+    if ahead == 0 {
+        if (word >> COUNT_BITS) & COUNT_MASK < FULL {
+            Turn::Count
+        } else {
+            Turn::Leave
+        }
+    } else if ahead <= BUCKETS {
+        Turn::Leave
+    } else {
+        // Older; or further ahead than any thread can be, left by a clock that has gone back since.
+        Turn::Roll(((number & EPOCH_MASK) << (2 * COUNT_BITS)) + ONE)
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn ten_seconds() -> Window {
+        Window::new(Duration::from_secs(10))
+    }
+
+    fn at(seconds: u64) -> Tick {
+        Tick::from_nanos(seconds * SECOND)
+    }
+
+    fn counts(total: u64, faults: u64) -> Counts {
+        Counts { total, faults }
+    }
+
+    proptest! {
+        /// Against a list of all samples: the window is the present bucket and the nine before it.
+        #[test]
+        fn counts_what_a_list_counts(steps in prop::collection::vec((0u64..3 * SECOND, any::<bool>()), 1..300)) {
+            let window = ten_seconds();
+            let mut list = VecDeque::new();
+            let mut now = 0;
+            for (step, fault) in steps {
+                now += step;
+                window.record(Tick::from_nanos(now), fault);
+                list.push_back((now / SECOND, fault));
+                let live = list.iter().filter(|(second, _)| now / SECOND - second < BUCKETS);
+                let expected = counts(live.clone().count() as u64, live.filter(|(_, fault)| *fault).count() as u64);
+                prop_assert_eq!(window.counts(Tick::from_nanos(now)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_window_is_empty_at_any_time() {
+        assert_eq!(ten_seconds().counts(Tick::ZERO), counts(0, 0));
+        assert_eq!(
+            ten_seconds().counts(Tick::from_nanos(u64::MAX)),
+            counts(0, 0)
+        );
+    }
+
+    #[test]
+    fn equal_times_are_all_counted() {
+        let window = ten_seconds();
+        (0..1000).for_each(|i| window.record(at(7), i % 4 == 0));
+        assert_eq!(window.counts(at(7)), counts(1000, 250));
+    }
+
+    #[test]
+    fn a_long_pause_empties_it() {
+        for pause in [
+            10,
+            1 << 20,
+            (1 << 24) - 11,
+            (1 << 24) + 11,
+            (1 << 33) + 4000,
+        ] {
+            let window = ten_seconds();
+            window.record(at(3), true);
+            assert_eq!(
+                window.counts(at(3 + pause)),
+                counts(0, 0),
+                "after {pause} s"
+            );
+            window.record(at(3 + pause), false);
+            assert_eq!(
+                window.counts(at(3 + pause)),
+                counts(1, 0),
+                "after {pause} s"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sample_older_than_the_window_is_not_put_into_the_newest_bucket() {
+        let window = ten_seconds();
+        window.record(at(15), false);
+        window.record(at(5), true);
+        assert_eq!(window.counts(at(15)), counts(1, 0));
+    }
+
+    #[test]
+    fn a_clock_ten_years_ahead_and_back_heals() {
+        let window = ten_seconds();
+        let ten_years = 10 * 365 * 86_400;
+        for second in 0..10 {
+            window.record(at(ten_years + second), true);
+        }
+        for second in 5..15 {
+            window.record(at(second), false);
+        }
+        assert_eq!(window.counts(at(14)), counts(10, 0));
+    }
+
+    #[test]
+    fn a_full_bucket_stops_instead_of_carrying() {
+        let window = ten_seconds();
+        (0..FULL + 1000).for_each(|_| window.record(at(0), true));
+        assert_eq!(window.counts(at(0)), counts(FULL, FULL));
+    }
+}
+
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    fn at(second: u64) -> Tick {
+        Tick::from_nanos(second * 1_000_000_000)
+    }
+
+    /// Two recorders meet at a bucket of the window before: one rolls it, and both count.
+    fn two_recorders_at_rollover(record: fn(&Window, Tick, bool)) {
+        loom::model(move || {
+            let window = Arc::new(Window::new(Duration::from_secs(10)));
+            window.record(at(0), true);
+            let other = window.clone();
+            let thread = thread::spawn(move || record(&other, at(10), false));
+            record(&window, at(10), true);
+            thread.join().unwrap();
+            assert_eq!(
+                window.counts(at(10)),
+                Counts {
+                    total: 2,
+                    faults: 1
+                }
+            );
+        });
+    }
+
+    #[test]
+    fn rollover_loses_no_sample() {
+        two_recorders_at_rollover(Window::record);
+    }
+
+    /// Broken: the winner publishes the new epoch first and the count after it, so it wipes what was
+    /// counted in between.
+    #[test]
+    #[should_panic]
+    fn broken_variant_epoch_first_then_zero() {
+        two_recorders_at_rollover(|window, at, fault| {
+            let number = window.number(at);
+            let bucket = window.bucket(number);
+            let word = bucket.load(Ordering::Relaxed);
+            if epoch(word) != number {
+                let opened = (number << (2 * COUNT_BITS)) | (word & ((1 << (2 * COUNT_BITS)) - 1));
+                if bucket
+                    .compare_exchange(word, opened, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    bucket.store(number << (2 * COUNT_BITS), Ordering::Relaxed);
+                }
+            }
+            bucket.fetch_add(ONE + u64::from(fault), Ordering::Relaxed);
+        });
+    }
+
+    /// A late recorder, a whole window behind, does not revive the old bucket or count in the new one.
+    #[test]
+    fn a_late_recorder_is_counted_in_its_own_time_or_not_at_all() {
+        loom::model(|| {
+            let window = Arc::new(Window::new(Duration::from_secs(10)));
+            window.record(at(0), false);
+            let other = window.clone();
+            let thread = thread::spawn(move || other.record(at(10), false));
+            window.record(at(0), true);
+            thread.join().unwrap();
+            let counts = window.counts(at(10));
+            // The add may land after the roll: one sample misplaced, as documented, never one lost
+            // that belongs to the new bucket.
+            assert!((1..=2).contains(&counts.total), "{counts:?}");
+        });
+    }
+}

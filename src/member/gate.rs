@@ -1,0 +1,423 @@
+//! The gate of one member: how many requests are inside, whether more may enter, and who waits for it
+//! to be empty. Count and gate share a word, so that the value returned by one read-modify-write
+//! decides.
+//!
+//! A word, from the top: `generation: 39 (wrapping) | closed: 1 | inside: 24`. There is one word a
+//! cell; a lease leaves by the cell it entered. Closing is for good: an endpoint that is inserted again
+//! gets another gate. The generation moves with each change of the endpoint's data, so that a pick
+//! under way does not hand out what has been replaced. All writes are read-modify-writes.
+
+use std::task::{Context, Poll, Waker};
+
+use crate::sync::{AtomicU64, Mutex, Ordering, Padded};
+
+const INSIDE_BITS: u32 = 24;
+const INSIDE_MASK: u64 = (1 << INSIDE_BITS) - 1;
+const CLOSED: u64 = 1 << INSIDE_BITS;
+const GENERATION_SHIFT: u32 = INSIDE_BITS + 1;
+const GENERATION_MASK: u64 = u64::MAX >> GENERATION_SHIFT;
+
+/// How many may be inside a cell: 65 536 below the field's end, so that as many threads may all be
+/// between entering and being refused without a carry.
+const FULL: u64 = INSIDE_MASK - (1 << 16);
+
+/// Why a request may not enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The gate is closed, or its data newer: an update has been completed since the pick's snapshot.
+    Stale,
+    /// As many are inside as can be counted.
+    Full,
+}
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    cells: Box<[Padded<AtomicU64>]>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    wakers: Vec<(u64, Waker)>,
+}
+
+impl Gate {
+    /// A gate with `cells` cells, a power of two.
+    pub(crate) fn new(cells: usize) -> Self {
+        let cells = cells.next_power_of_two();
+        Self {
+            cells: (0..cells).map(|_| Padded(AtomicU64::new(0))).collect(),
+            waiting: Mutex::new(Waiting::default()),
+        }
+    }
+
+    /// The cell that a shard uses.
+    pub(crate) fn cell_of(&self, shard: usize) -> usize {
+        shard & (self.cells.len() - 1)
+    }
+
+    /// Enters, for data of `generation`. An update in progress may not have moved the word yet, so an
+    /// older one is fine; a newer one is not.
+    pub(crate) fn enter(&self, cell: usize, generation: u64) -> Result<(), Refused> {
+        // ORDERING: Acquire. Pairs with the Release of `close` and `renew`: who is refused sees, on
+        // its next load, the snapshot that was published before.
+        let word = self.cells[cell].0.fetch_add(1, Ordering::Acquire);
+        let ahead = (word >> GENERATION_SHIFT).wrapping_sub(generation) & GENERATION_MASK;
+        let newer = ahead != 0 && ahead <= GENERATION_MASK / 2;
+        let refused = if word & CLOSED != 0 || newer {
+            Refused::Stale
+        } else if word & INSIDE_MASK >= FULL {
+            Refused::Full
+        } else {
+            return Ok(());
+        };
+        // A drain may have counted this as one inside, so it leaves like one.
+        self.leave(cell);
+        Err(refused)
+    }
+
+    /// Leaves, by the cell entered. The last one out of a closed gate wakes who waits for that.
+    pub(crate) fn leave(&self, cell: usize) {
+        // ORDERING: Release. Pairs with the Acquire of `inside`: who finds the gate empty sees all
+        // that the leases did.
+        let word = self.cells[cell].0.fetch_sub(1, Ordering::Release);
+        debug_assert!(word & INSIDE_MASK > 0, "who leaves has entered");
+        if word & CLOSED == 0 || word & INSIDE_MASK != 1 {
+            return;
+        }
+        let wakers = {
+            // Finishers in two cells may each see the other's count and neither wake. Whoever sums
+            // second, inside this lock, sees both at zero.
+            let mut waiting = self.waiting.lock();
+            if self.inside() > 0 {
+                Vec::new()
+            } else {
+                std::mem::take(&mut waiting.wakers)
+            }
+        };
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Lets nobody in any more. The snapshot without this member is published first.
+    pub(crate) fn close(&self) {
+        for cell in &self.cells {
+            // ORDERING: AcqRel. Release: pairs with `enter`. Acquire: a sum taken later by this thread
+            // does not miss who entered before.
+            cell.0.fetch_or(CLOSED, Ordering::AcqRel);
+        }
+    }
+
+    /// Moves to the next generation and returns it. The snapshot with the new data is published first.
+    pub(crate) fn renew(&self) {
+        for cell in &self.cells {
+            // ORDERING: AcqRel. As in `close`. The topmost field wraps and carries nowhere.
+            cell.0.fetch_add(1 << GENERATION_SHIFT, Ordering::AcqRel);
+        }
+    }
+
+    /// The generation after `generation`.
+    pub(crate) const fn next_generation(generation: u64) -> u64 {
+        (generation + 1) & GENERATION_MASK
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // ORDERING: Acquire. Pairs with `close`.
+        self.cells[0].0.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// How many are inside. Exact while nobody enters or leaves, and never negative; a refused entry
+    /// counts for the moment it takes.
+    pub(crate) fn inside(&self) -> u64 {
+        // ORDERING: Acquire. Pairs with the Release of `leave`.
+        self.cells
+            .iter()
+            .map(|cell| cell.0.load(Ordering::Acquire) & INSIDE_MASK)
+            .sum()
+    }
+
+    /// Ready once nobody is inside. Only for a closed gate: an open one may fill again.
+    pub(crate) fn poll_empty(&self, cx: &mut Context<'_>, ticket: &mut Option<u64>) -> Poll<()> {
+        let mut waiting = self.waiting.lock();
+        if self.inside() == 0 {
+            return Poll::Ready(());
+        }
+        let known = ticket.and_then(|own| waiting.wakers.iter_mut().find(|(id, _)| *id == own));
+        if let Some((_, waker)) = known {
+            waker.clone_from(cx.waker());
+        } else {
+            let id = waiting.next;
+            waiting.next += 1;
+            waiting.wakers.push((id, cx.waker().clone()));
+            *ticket = Some(id);
+        }
+        Poll::Pending
+    }
+
+    /// Whoever waited does not wait any more.
+    pub(crate) fn forget(&self, ticket: u64) {
+        // The waker is dropped after unlocking: its drop is somebody else's code.
+        let _waker = {
+            let mut waiting = self.waiting.lock();
+            let position = waiting.wakers.iter().position(|(id, _)| *id == ticket);
+            position.map(|position| waiting.wakers.swap_remove(position))
+        };
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_who_is_inside_over_all_cells() {
+        let gate = Gate::new(4);
+        for shard in 0..10 {
+            gate.enter(gate.cell_of(shard), 0).unwrap();
+        }
+        assert_eq!(gate.inside(), 10);
+        (0..10).for_each(|shard| gate.leave(gate.cell_of(shard)));
+        assert_eq!(gate.inside(), 0);
+    }
+
+    #[test]
+    fn a_closed_gate_refuses_and_counts_nothing() {
+        let gate = Gate::new(1);
+        gate.close();
+        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
+        assert_eq!(gate.inside(), 0);
+    }
+
+    #[test]
+    fn replaced_data_is_refused_and_new_data_is_not_even_early() {
+        let gate = Gate::new(1);
+        assert_eq!(gate.enter(0, 1), Ok(()));
+        gate.renew();
+        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
+        assert_eq!(gate.enter(0, 1), Ok(()));
+        assert_eq!(gate.inside(), 2);
+    }
+
+    #[test]
+    fn a_generation_that_wraps_carries_nowhere() {
+        let gate = Gate::new(1);
+        gate.cells[0]
+            .0
+            .store(GENERATION_MASK << GENERATION_SHIFT, Ordering::Relaxed);
+        assert_eq!(gate.enter(0, GENERATION_MASK), Ok(()));
+        gate.renew();
+        assert_eq!(gate.inside(), 1);
+        assert!(!gate.is_closed());
+        assert_eq!(gate.enter(0, GENERATION_MASK), Err(Refused::Stale));
+        assert_eq!(
+            gate.enter(0, Gate::next_generation(GENERATION_MASK)),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_full_cell_refuses_instead_of_carrying() {
+        let gate = Gate::new(1);
+        gate.cells[0].0.store(FULL - 1, Ordering::Relaxed);
+        assert_eq!(gate.enter(0, 0), Ok(()));
+        assert_eq!(gate.enter(0, 0), Err(Refused::Full));
+        assert_eq!(gate.inside(), FULL);
+    }
+}
+
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::SnapshotCell;
+    use loom::thread;
+    use std::sync::Arc;
+
+    fn drained(gate: &Gate) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        gate.poll_empty(&mut cx, &mut None).is_ready()
+    }
+
+    /// A pick enters while a drain closes: once the drain has found the gate empty, no lease appears.
+    fn enter_against_close_against_drain(enter: fn(&Gate) -> bool) {
+        loom::model(move || {
+            let gate = Arc::new(Gate::new(1));
+            let picker = {
+                let gate = gate.clone();
+                thread::spawn(move || {
+                    let leased = enter(&gate);
+                    // While this lease lives, no drain may have been resolved.
+                    (leased, gate)
+                })
+            };
+            gate.close();
+            let resolved = drained(&gate);
+            let (leased, gate) = picker.join().unwrap();
+            assert!(
+                !(resolved && leased),
+                "a lease appeared after the drain had resolved"
+            );
+            if leased {
+                gate.leave(0);
+            }
+            assert!(drained(&gate));
+        });
+    }
+
+    #[test]
+    fn no_lease_after_a_drain_resolved() {
+        enter_against_close_against_drain(|gate| gate.enter(0, 0).is_ok());
+    }
+
+    /// Broken: looks at the gate first and counts itself after.
+    #[test]
+    #[should_panic = "a lease appeared after the drain had resolved"]
+    fn broken_variant_look_then_count() {
+        enter_against_close_against_drain(|gate| {
+            if gate.is_closed() {
+                return false;
+            }
+            gate.cells[0].0.fetch_add(1, Ordering::AcqRel);
+            true
+        });
+    }
+
+    struct Flag(loom::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Two leases in two cells end at once, while a drain waits: it is woken, whoever is last.
+    fn two_cells_finish(leave: fn(&Gate, usize)) {
+        loom::model(move || {
+            let gate = Arc::new(Gate::new(2));
+            gate.enter(0, 0).unwrap();
+            gate.enter(1, 0).unwrap();
+            gate.close();
+            let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
+            let waker = Waker::from(flag.clone());
+            let pending = gate
+                .poll_empty(&mut Context::from_waker(&waker), &mut None)
+                .is_pending();
+            assert!(pending);
+            let other = {
+                let gate = gate.clone();
+                thread::spawn(move || leave(&gate, 1))
+            };
+            leave(&gate, 0);
+            other.join().unwrap();
+            assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
+        });
+    }
+
+    #[test]
+    fn the_last_of_two_cells_wakes_the_drain() {
+        two_cells_finish(Gate::leave);
+    }
+
+    /// Broken: each finisher sums outside the lock, before its own decrement is out.
+    #[test]
+    #[should_panic = "the drain sleeps for ever"]
+    fn broken_variant_sum_before_leaving() {
+        two_cells_finish(|gate, cell| {
+            let last = gate.inside() == 1;
+            gate.cells[cell].0.fetch_sub(1, Ordering::Release);
+            if last {
+                let wakers = std::mem::take(&mut gate.waiting.lock().wakers);
+                wakers.into_iter().for_each(|(_, waker)| waker.wake());
+            }
+        });
+    }
+
+    /// A poll registers while the last lease ends: it is told at once or woken.
+    #[test]
+    fn a_poll_against_the_last_lease() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(1));
+            gate.enter(0, 0).unwrap();
+            gate.close();
+            let last = {
+                let gate = gate.clone();
+                thread::spawn(move || gate.leave(0))
+            };
+            let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
+            let waker = Waker::from(flag.clone());
+            let told = gate
+                .poll_empty(&mut Context::from_waker(&waker), &mut None)
+                .is_ready();
+            last.join().unwrap();
+            assert!(
+                told || flag.0.load(Ordering::SeqCst),
+                "the drain sleeps for ever"
+            );
+        });
+    }
+
+    /// A refused entry that held the count up for a moment wakes the drain it has held up.
+    #[test]
+    fn a_refused_entry_does_not_swallow_the_wake() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(1));
+            gate.enter(0, 0).unwrap();
+            gate.close();
+            let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
+            let waker = Waker::from(flag.clone());
+            let _ = gate.poll_empty(&mut Context::from_waker(&waker), &mut None);
+            let refused = {
+                let gate = gate.clone();
+                thread::spawn(move || assert!(gate.enter(0, 0).is_err()))
+            };
+            gate.leave(0);
+            refused.join().unwrap();
+            assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
+        });
+    }
+
+    /// A pick against a removal (or a change of data): publish, then close (or renew), then return. A
+    /// pick that is refused finds the new snapshot when it starts again.
+    fn removal(publish_first: bool) {
+        loom::model(move || {
+            let fleet = Arc::new((SnapshotCell::new(0u64), Gate::new(1)));
+            let picker = {
+                let fleet = fleet.clone();
+                thread::spawn(move || {
+                    let (current, gate) = &*fleet;
+                    let generation = **current.load();
+                    if gate.enter(0, generation).is_err() {
+                        let next = **current.load();
+                        assert_eq!(next, 1, "refused, and nothing newer to find");
+                        gate.enter(0, next)
+                            .expect("the newest data is never refused");
+                    }
+                    gate.leave(0);
+                })
+            };
+            let (current, gate) = &*fleet;
+            if publish_first {
+                current.swap(Arc::new(1));
+                gate.renew();
+            } else {
+                gate.renew();
+                current.swap(Arc::new(1));
+            }
+            // A pick that starts here sees the new data only.
+            assert_eq!(**current.load(), 1);
+            assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
+            picker.join().unwrap();
+            assert_eq!(gate.inside(), 0);
+        });
+    }
+
+    #[test]
+    fn a_refused_pick_finds_what_is_newer() {
+        removal(true);
+    }
+
+    #[test]
+    #[should_panic = "refused, and nothing newer to find"]
+    fn broken_variant_renew_before_publishing() {
+        removal(false);
+    }
+}

@@ -1,0 +1,217 @@
+//! One request's hold on one endpoint.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::Member;
+use crate::endpoint::Endpoint;
+use crate::health::Alarm;
+use crate::options::MemberId;
+use crate::outcome::{Outcome, Sample, SampleKind};
+use crate::time::Tick;
+
+/// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
+///
+/// Say how the request ended with [`record`](Self::record). A lease dropped without a word, as when a
+/// timeout drops the future that holds it, counts as [`Outcome::Abandoned`]. It may be sent to another
+/// thread, and outlive its endpoint's removal and its fleet.
+///
+/// The one way to lose count is [`std::mem::forget`]: it leaves one request in flight for ever (a probe
+/// is given up after its time).
+#[must_use = "a lease that is dropped at once counts as an abandoned request"]
+pub struct Lease<E: Endpoint> {
+    seat: Seat<E>,
+    said: bool,
+}
+
+/// Leaves the gate when dropped, whatever happened before. A probe that brought nothing makes room for
+/// another.
+struct Seat<E: Endpoint> {
+    member: Member<E>,
+    cell: usize,
+    started: Tick,
+    epoch: u32,
+    probe: bool,
+}
+
+impl<E: Endpoint> Drop for Seat<E> {
+    fn drop(&mut self) {
+        let state = self.member.core();
+        if self.probe {
+            state.conclude(self.epoch, Outcome::Ignored, self.started);
+        }
+        state.gate.leave(self.cell);
+    }
+}
+
+impl<E: Endpoint> Lease<E> {
+    /// The member's gate has been entered by `cell`.
+    pub(crate) fn new(
+        member: Member<E>,
+        cell: usize,
+        started: Tick,
+        epoch: u32,
+        probe: bool,
+    ) -> Self {
+        Self {
+            seat: Seat {
+                member,
+                cell,
+                started,
+                epoch,
+                probe,
+            },
+            said: false,
+        }
+    }
+
+    /// A lease on an endpoint of no fleet: for a [`Cluster`](crate::Cluster) of your own, and for tests
+    /// of code that takes a lease. What is recorded goes nowhere.
+    pub fn detached(endpoint: E) -> Self {
+        let member = Member::alone(endpoint);
+        let started = member.core().shared.now();
+        member.core().gate.enter(0, 0).expect("a new gate is open");
+        Self::new(member, 0, started, 0, false)
+    }
+
+    /// The endpoint to send the request to.
+    pub fn endpoint(&self) -> &E {
+        self.seat.member.endpoint()
+    }
+
+    /// Which member it is, for [`PickOptions::avoid`](crate::PickOptions::avoid) on a retry.
+    pub fn id(&self) -> MemberId {
+        self.seat.member.id()
+    }
+
+    /// Whether this request is the one that shows whether an ejected endpoint is back.
+    pub fn is_probe(&self) -> bool {
+        self.seat.probe
+    }
+
+    /// The request has ended like this. Its latency is the time since the pick.
+    ///
+    /// # Panics
+    ///
+    /// Only if a [`HealthTracker`](crate::HealthTracker) of yours does. The count stays right.
+    pub fn record(mut self, outcome: Outcome) {
+        self.say(outcome, None);
+    }
+
+    /// The request has ended like this, and took `latency` by the caller's own measure. Anything above
+    /// five minutes counts as that.
+    ///
+    /// # Panics
+    ///
+    /// As [`record`](Self::record).
+    pub fn record_with_latency(mut self, outcome: Outcome, latency: Duration) {
+        self.say(outcome, Some(latency));
+    }
+
+    /// Awaits `future`, records what `classify` makes of its output, and returns the output.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the returned future at any point, also before its first poll, drops the lease: the
+    /// count goes down once, and the request counts as [`Outcome::Abandoned`]. The same holds if
+    /// `future` or `classify` panics.
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    /// #     loop {
+    /// #         if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut cx) { return output }
+    /// #     }
+    /// # }
+    /// use evenkeel::{Lease, Outcome};
+    ///
+    /// let lease = Lease::detached("10.0.0.1:80".to_string());
+    /// let address = lease.endpoint().clone();
+    /// let answer = lease.track(
+    ///     async move { if address.ends_with("80") { 200 } else { 503 } },
+    ///     |status| if *status < 500 { Outcome::Success } else { Outcome::Failure },
+    /// );
+    /// assert_eq!(block_on(answer), 200);
+    /// ```
+    pub async fn track<F, C>(self, future: F, classify: C) -> F::Output
+    where
+        F: Future,
+        C: FnOnce(&F::Output) -> Outcome,
+    {
+        let output = future.await;
+        let outcome = classify(&output);
+        self.record(outcome);
+        output
+    }
+
+    fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
+        self.said = true;
+        let seat = &mut self.seat;
+        let state = seat.member.core();
+        let shared = &*state.shared;
+        let now = shared.now();
+        // A clock that went back measured nothing.
+        let latency = measured.or_else(|| (now >= seat.started).then(|| now.since(seat.started)));
+        let outcome = match outcome {
+            Outcome::Abandoned if latency > Some(shared.patience()) => Outcome::Timeout,
+            outcome => outcome,
+        };
+        match (outcome, latency) {
+            (Outcome::Success, Some(latency)) => state.latency.observe(now, latency),
+            (Outcome::Success | Outcome::Ignored, _) | (_, None) => {}
+            (_, Some(latency)) => state.latency.raise(now, latency),
+        }
+        let kind = if seat.probe {
+            SampleKind::Probe
+        } else if state.standing.get().epoch == seat.epoch {
+            SampleKind::Request
+        } else {
+            SampleKind::Late
+        };
+        let alarm = state.record(&Sample {
+            outcome,
+            latency,
+            at: now,
+            kind,
+        });
+        match (kind, alarm) {
+            (SampleKind::Probe, _) => {
+                state.conclude(seat.epoch, outcome, now);
+                seat.probe = false;
+            }
+            (SampleKind::Request, Alarm::Eject) => state.eject(seat.epoch, now),
+            _ => {}
+        }
+    }
+}
+
+impl<E: Endpoint> Drop for Lease<E> {
+    fn drop(&mut self) {
+        if self.said {
+            return;
+        }
+        // A drop may happen while another panic unwinds; a second one would abort the process.
+        let said = catch_unwind(AssertUnwindSafe(|| self.say(Outcome::Abandoned, None)));
+        if said.is_err() {
+            self.seat
+                .member
+                .core()
+                .shared
+                .counters
+                .tracker_panics
+                .count();
+        }
+    }
+}
+
+impl<E: Endpoint> fmt::Debug for Lease<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("member", &self.seat.member)
+            .field("probe", &self.seat.probe)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,195 @@
+//! One endpoint's life in a fleet: [`Member`], the handle that snapshots, policies and leases hold.
+
+mod gate;
+mod lease;
+mod standing;
+mod state;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::endpoint::{Endpoint, Weight};
+use crate::health::{Ejection, SlidingWindow};
+use crate::options::MemberId;
+use crate::outcome::Outcome;
+use crate::shared::Shared;
+use crate::sync::Arc;
+use crate::time::Tick;
+
+pub(crate) use gate::{Gate, Refused};
+pub use lease::Lease;
+pub(crate) use standing::{Phase, Standing};
+pub(crate) use state::{State, Tracker};
+
+/// A fleet's handle to one endpoint, with its live numbers. Cheap to clone.
+///
+/// A handle that is kept shows the endpoint as it was handed in then; the numbers are those of now.
+pub struct Member<E: Endpoint>(Arc<Inner<E>>);
+
+struct Inner<E> {
+    endpoint: E,
+    weight: Weight,
+    /// Which edition of the endpoint's data this is.
+    generation: u64,
+    state: Arc<State>,
+}
+
+/// Where a member stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemberState {
+    /// Takes requests.
+    Ready,
+    /// Taken out for its health.
+    Ejected,
+    /// Taken out, with a request on its way to see whether it is back.
+    Probing,
+    /// Marked down: takes no requests.
+    Down,
+    /// Marked up: takes requests, whatever its health.
+    Up,
+    /// Of weight 0: takes no requests.
+    Idle,
+    /// Drained or removed: takes no requests; those in flight may finish.
+    Draining,
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ready => "ready",
+            Self::Ejected => "ejected",
+            Self::Probing => "probing",
+            Self::Down => "down",
+            Self::Up => "up",
+            Self::Idle => "idle",
+            Self::Draining => "draining",
+        })
+    }
+}
+
+impl<E: Endpoint> Member<E> {
+    pub(crate) fn new(endpoint: E, weight: Weight, generation: u64, state: Arc<State>) -> Self {
+        Self(Arc::new(Inner {
+            endpoint,
+            weight,
+            generation,
+            state,
+        }))
+    }
+
+    /// A member of no fleet.
+    pub(crate) fn alone(endpoint: E) -> Self {
+        let tracker = Tracker::Window(SlidingWindow::new(&Ejection::off()));
+        let state = State::new(Arc::new(Shared::alone()), 1, tracker, Phase::Off);
+        Self::new(endpoint, Weight::ONE, 0, Arc::new(state))
+    }
+
+    /// The endpoint as it was handed in.
+    pub fn endpoint(&self) -> &E {
+        &self.0.endpoint
+    }
+
+    /// Which incarnation it is.
+    pub fn id(&self) -> MemberId {
+        self.0.state.id
+    }
+
+    /// The endpoint's weight when it was handed in.
+    pub fn weight(&self) -> Weight {
+        self.0.weight
+    }
+
+    /// Requests in flight. Exact while nothing moves.
+    pub fn in_flight(&self) -> u64 {
+        self.0.state.gate.inside()
+    }
+
+    /// A moving estimate of latency that rises at once and falls within seconds (time constant 10 s).
+    /// `None` before the first success. Failures never lower it.
+    pub fn latency(&self) -> Option<Duration> {
+        self.0.state.latency.get()
+    }
+
+    /// The health score as of the last upkeep, from 0 to 1.
+    pub fn score(&self) -> f64 {
+        self.0.state.score()
+    }
+
+    /// Where it stands now.
+    pub fn state(&self) -> MemberState {
+        match self.0.state.standing.get().phase {
+            _ if self.0.state.gate.is_closed() => MemberState::Draining,
+            Phase::In => MemberState::Ready,
+            Phase::Ejected => MemberState::Ejected,
+            Phase::Probing => MemberState::Probing,
+            Phase::Down => MemberState::Down,
+            Phase::Up => MemberState::Up,
+            Phase::Off => MemberState::Idle,
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<State> {
+        &self.0.state
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// Whether its health allows a pick.
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.0.state.standing.get().takes_requests()
+    }
+
+    /// Takes a request in, for a shard's cell.
+    pub(crate) fn enter(&self, shard: usize, now: Tick) -> Result<Lease<E>, Refused> {
+        // Before entering: a result counts as late if anything changed since.
+        let epoch = self.0.state.standing.get().epoch;
+        self.seat(shard, now, epoch, false)
+    }
+
+    /// Takes a request in as the probe, if one is due.
+    pub(crate) fn claim_probe(&self, now: Tick) -> Option<Lease<E>> {
+        let state = self.core();
+        let shared = &*state.shared;
+        let timeout = shared.ejection.probe_timeout;
+        let epoch = state
+            .standing
+            .claim_probe(now, timeout, shared.longest_ejection())?;
+        // Should the probe be forgotten, another is due then.
+        shared
+            .probe_due
+            .lower(state.standing.get().probe_due_at(now));
+        let lease = self.seat(shared.shard(), now, epoch, true);
+        if lease.is_err() {
+            state.conclude(epoch, Outcome::Ignored, now);
+        }
+        lease.ok()
+    }
+
+    fn seat(&self, shard: usize, now: Tick, epoch: u32, probe: bool) -> Result<Lease<E>, Refused> {
+        let gate = &self.0.state.gate;
+        let cell = gate.cell_of(shard);
+        gate.enter(cell, self.0.generation)?;
+        Ok(Lease::new(self.clone(), cell, now, epoch, probe))
+    }
+}
+
+impl<E: Endpoint> Clone for Member<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<E: Endpoint> fmt::Debug for Member<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("id", &self.id())
+            .field("weight", &self.weight().get())
+            .field("state", &self.state())
+            .field("in_flight", &self.in_flight())
+            .field("score", &self.score())
+            .finish_non_exhaustive()
+    }
+}

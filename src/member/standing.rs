@@ -1,0 +1,606 @@
+//! Where one member stands with the fleet: in, ejected, on probation, held up or down by somebody's
+//! word, or out of rotation. One word; each change is one compare-and-swap, and who makes it does what
+//! goes with it.
+//!
+//! From the top: `epoch: 24 (wrapping) | times: 5 | phase: 3 | at: 32`. The epoch moves with every
+//! change, so that a result from before it decides nothing. `at` is in milliseconds and wraps after 49
+//! days; no ejection lasts longer than two, so a wrapped time reads as one that has passed.
+
+use std::time::Duration;
+
+use crate::shared::Ledger;
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::Tick;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Takes requests. `at`: since when.
+    In,
+    /// Takes none. `at`: until when. Holds a slot of the ledger.
+    Ejected,
+    /// One request is out to see whether it is back. `at`: when that is given up. Holds the slot.
+    Probing,
+    /// Somebody's word: takes none, and is not judged.
+    Down,
+    /// Somebody's word: takes requests, and is not judged.
+    Up,
+    /// Not in rotation (weight 0, draining or removed), and not judged.
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) epoch: u32,
+    pub(crate) times: u32,
+    pub(crate) phase: Phase,
+    pub(crate) at: u32,
+}
+
+const EPOCH_MASK: u32 = (1 << 24) - 1;
+const MOST_TIMES: u32 = (1 << 5) - 1;
+
+impl Standing {
+    const fn pack(self) -> u64 {
+        ((self.epoch & EPOCH_MASK) as u64) << 40
+            | (self.times as u64) << 35
+            | (self.phase as u64) << 32
+            | self.at as u64
+    }
+
+    const fn read(word: u64) -> Self {
+        Self {
+            epoch: (word >> 40) as u32,
+            times: (word >> 35) as u32 & MOST_TIMES,
+            phase: match (word >> 32) & 7 {
+                0 => Phase::In,
+                1 => Phase::Ejected,
+                2 => Phase::Probing,
+                3 => Phase::Down,
+                4 => Phase::Up,
+                _ => Phase::Off,
+            },
+            at: word as u32,
+        }
+    }
+
+    /// The next standing: another epoch.
+    const fn turn(self, phase: Phase, at: u32) -> Self {
+        Self {
+            epoch: self.epoch.wrapping_add(1) & EPOCH_MASK,
+            phase,
+            at,
+            ..self
+        }
+    }
+
+    pub(crate) const fn takes_requests(self) -> bool {
+        matches!(self.phase, Phase::In | Phase::Up)
+    }
+
+    /// Whether it holds a slot of the ledger.
+    pub(crate) const fn is_ejected(self) -> bool {
+        matches!(self.phase, Phase::Ejected | Phase::Probing)
+    }
+
+    /// Ejected, and it is time for a probe; or the last probe was given up. A time further ahead than
+    /// `longest` was set by a clock that has gone back since: it has come.
+    pub(crate) fn probe_is_due(self, now: Tick, longest: Duration) -> bool {
+        let ahead = self.at.wrapping_sub(stamp(now)).cast_signed();
+        let longest = i32::try_from(longest.as_millis()).unwrap_or(i32::MAX);
+        self.is_ejected() && (ahead <= 0 || ahead > longest)
+    }
+
+    /// When it will be, seen from `now`.
+    pub(crate) fn probe_due_at(self, now: Tick) -> Tick {
+        let ahead = self
+            .at
+            .wrapping_sub(stamp(now))
+            .cast_signed()
+            .max(0)
+            .unsigned_abs();
+        now.after(Duration::from_millis(ahead.into()))
+    }
+}
+
+/// Rounded up, so that an ejection is not a millisecond short.
+fn stamp_after(now: Tick, length: Duration) -> u32 {
+    now.after(length).as_nanos().div_ceil(1_000_000) as u32
+}
+
+fn stamp(now: Tick) -> u32 {
+    now.as_millis() as u32
+}
+
+/// What became of an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ejected,
+    /// As many are ejected as may be.
+    Full,
+    /// It has changed since the epoch given, or is not judged.
+    Moot,
+}
+
+/// What a probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    Good,
+    Bad,
+    /// Nothing; another may be sent at once.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(crate) struct StandingCell(AtomicU64);
+
+impl StandingCell {
+    pub(crate) fn new(phase: Phase) -> Self {
+        Self(AtomicU64::new(
+            Standing {
+                epoch: 0,
+                times: 0,
+                phase,
+                at: 0,
+            }
+            .pack(),
+        ))
+    }
+
+    pub(crate) fn get(&self) -> Standing {
+        // ORDERING: Acquire. Pairs with `change`: who sees a member return sees its record cleared.
+        Standing::read(self.0.load(Ordering::Acquire))
+    }
+
+    fn change(&self, from: Standing, to: Standing) -> bool {
+        // ORDERING: AcqRel. Release: publishes what was done before the change (a slot reserved, a
+        // record cleared). Acquire: what follows it (a slot released) comes after what it replaced.
+        // Relaxed on failure: nothing is done then.
+        self.0
+            .compare_exchange(from.pack(), to.pack(), Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Ejects, if the member is in since `epoch`: a slot first, then the change. `length` tells the
+    /// length of the n-th ejection in a row; one that stayed in for `forgive` starts at the first.
+    pub(crate) fn eject(
+        &self,
+        ledger: &Ledger,
+        epoch: u32,
+        now: Tick,
+        forgive: Duration,
+        length: impl FnOnce(u32) -> Duration,
+    ) -> Verdict {
+        let from = self.get();
+        if from.epoch != epoch || from.phase != Phase::In {
+            return Verdict::Moot;
+        }
+        if !ledger.reserve() {
+            return Verdict::Full;
+        }
+        let stayed = stamp(now).wrapping_sub(from.at).cast_signed();
+        let forgiven = u128::from(stayed.max(0).unsigned_abs()) >= forgive.as_millis();
+        let times = if forgiven {
+            1
+        } else {
+            (from.times + 1).min(MOST_TIMES)
+        };
+        let until = stamp_after(now, length(times));
+        let to = Standing {
+            times,
+            ..from.turn(Phase::Ejected, until)
+        };
+        if self.change(from, to) {
+            return Verdict::Ejected;
+        }
+        ledger.release();
+        Verdict::Moot
+    }
+
+    /// Takes up what is remembered of a former life: how often it was ejected, and until when if it was,
+    /// provided that a slot is free. For a member that is not published yet.
+    pub(crate) fn restore(&self, ledger: &Ledger, former: Standing) {
+        let from = self.get();
+        let times = former.times;
+        if former.is_ejected() && ledger.reserve() {
+            let to = Standing {
+                times,
+                ..from.turn(Phase::Ejected, former.at)
+            };
+            if !self.change(from, to) {
+                ledger.release();
+            }
+        } else {
+            // It may have been about to come back; the count goes on from there.
+            self.change(
+                from,
+                Standing {
+                    times,
+                    at: former.at,
+                    ..from
+                },
+            );
+        }
+    }
+
+    /// Takes the probe if it is due. The epoch returned goes with it.
+    pub(crate) fn claim_probe(
+        &self,
+        now: Tick,
+        timeout: Duration,
+        longest: Duration,
+    ) -> Option<u32> {
+        let from = self.get();
+        let to = from.turn(Phase::Probing, stamp_after(now, timeout));
+        (from.probe_is_due(now, longest) && self.change(from, to)).then_some(to.epoch)
+    }
+
+    /// Whether the probe of `epoch` is still the one that counts.
+    pub(crate) fn awaits(&self, epoch: u32) -> bool {
+        let standing = self.get();
+        standing.epoch == epoch && standing.phase == Phase::Probing
+    }
+
+    /// Acts on what the probe of `epoch` found. `false` if it had been given up, or the member has been
+    /// moved since: then it decides nothing.
+    pub(crate) fn conclude(
+        &self,
+        ledger: &Ledger,
+        epoch: u32,
+        finding: Finding,
+        now: Tick,
+        length: impl FnOnce(u32) -> Duration,
+    ) -> bool {
+        let from = self.get();
+        if from.epoch != epoch || from.phase != Phase::Probing {
+            return false;
+        }
+        let to = match finding {
+            Finding::Good => from.turn(Phase::In, stamp(now)),
+            Finding::Nothing => from.turn(Phase::Ejected, stamp(now)),
+            Finding::Bad => {
+                let times = (from.times + 1).min(MOST_TIMES);
+                let until = stamp_after(now, length(times));
+                Standing {
+                    times,
+                    ..from.turn(Phase::Ejected, until)
+                }
+            }
+        };
+        let changed = self.change(from, to);
+        if changed && finding == Finding::Good {
+            ledger.release();
+        }
+        changed
+    }
+
+    /// Moves to `phase`, wherever it stood, and settles the ledger. Only the writer calls it; `phase`
+    /// is one that holds no slot. Returns where it stood.
+    pub(crate) fn place(&self, ledger: &Ledger, phase: Phase, now: Tick) -> Standing {
+        loop {
+            let from = self.get();
+            if from.phase == phase {
+                return from;
+            }
+            if self.change(from, from.turn(phase, stamp(now))) {
+                if from.is_ejected() {
+                    ledger.release();
+                }
+                if from.phase == Phase::Down {
+                    ledger.remove_down();
+                }
+                if phase == Phase::Down {
+                    ledger.add_down();
+                }
+                return from;
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_nanos(millis * 1_000_000)
+    }
+
+    fn ledger(limit: usize) -> Ledger {
+        let ledger = Ledger::new();
+        ledger.set_limit(limit);
+        ledger
+    }
+
+    fn seconds(times: u32) -> Duration {
+        SECOND * times
+    }
+
+    fn eject(cell: &StandingCell, ledger: &Ledger, now: Tick) -> Verdict {
+        cell.eject(ledger, cell.get().epoch, now, 60 * SECOND, seconds)
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_keeps_its_fields(epoch in 0u32..1 << 24, times in 0u32..32, phase in 0u64..6, at: u32) {
+            let standing = Standing { epoch, times, phase: Standing::read(phase << 32).phase, at };
+            prop_assert_eq!(Standing::read(standing.pack()), standing);
+        }
+
+        /// Whatever the time of ejection, the probe is due just when its time has come, for two days
+        /// (half of the stamp's range less the longest ejection is 22 more).
+        #[test]
+        fn due_when_the_time_has_come(start in 0u64..1 << 40, length in 1u64..86_400_000, later in 0u64..2 * 86_400_000) {
+            let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+            cell.eject(&ledger, 0, at(start), SECOND, |_| Duration::from_millis(length));
+            prop_assert_eq!(cell.get().probe_is_due(at(start + later), DAY), later >= length);
+        }
+    }
+
+    #[test]
+    fn ejection_probe_and_return() {
+        let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+        assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Ejected);
+        assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Moot);
+        assert_eq!(ledger.read().ejected, 1);
+        assert_eq!(cell.claim_probe(at(999), SECOND, DAY), None);
+        let epoch = cell.claim_probe(at(1000), SECOND, DAY).unwrap();
+        assert_eq!(
+            cell.claim_probe(at(1000), SECOND, DAY),
+            None,
+            "one probe at a time"
+        );
+        assert!(cell.conclude(&ledger, epoch, Finding::Good, at(1100), seconds));
+        assert!(cell.get().takes_requests());
+        assert_eq!(ledger.read().ejected, 0);
+    }
+
+    #[test]
+    fn a_bad_probe_doubles_and_keeps_the_slot() {
+        let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+        eject(&cell, &ledger, at(0));
+        let epoch = cell.claim_probe(at(1000), SECOND, DAY).unwrap();
+        assert!(cell.conclude(&ledger, epoch, Finding::Bad, at(1000), seconds));
+        assert_eq!(ledger.read().ejected, 1);
+        assert!(!cell.get().probe_is_due(at(2999), DAY) && cell.get().probe_is_due(at(3000), DAY));
+    }
+
+    #[test]
+    fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
+        let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+        eject(&cell, &ledger, at(0));
+        let lost = cell.claim_probe(at(1000), SECOND, DAY).unwrap();
+        assert_eq!(cell.claim_probe(at(1999), SECOND, DAY), None);
+        let second = cell.claim_probe(at(2000), SECOND, DAY).unwrap();
+        assert!(!cell.conclude(&ledger, lost, Finding::Good, at(2001), seconds));
+        assert!(cell.awaits(second));
+        assert!(cell.conclude(&ledger, second, Finding::Nothing, at(2002), seconds));
+        assert!(
+            cell.claim_probe(at(2002), SECOND, DAY).is_some(),
+            "the slot is free at once"
+        );
+    }
+
+    #[test]
+    fn times_count_up_and_are_forgiven_after_a_while() {
+        let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+        let round = |start: u64| {
+            eject(&cell, &ledger, at(start));
+            let times = cell.get().times;
+            let epoch = cell.claim_probe(at(start + 50_000), SECOND, DAY).unwrap();
+            cell.conclude(&ledger, epoch, Finding::Good, at(start + 50_000), seconds);
+            times
+        };
+        assert_eq!([round(0), round(60_000), round(120_000)], [1, 2, 3]);
+        assert_eq!(round(230_000), 1);
+    }
+
+    #[test]
+    fn nobody_is_ejected_beyond_the_cap_or_against_somebodys_word() {
+        let ledger = ledger(0);
+        assert_eq!(
+            eject(&StandingCell::new(Phase::In), &ledger, at(0)),
+            Verdict::Full
+        );
+        ledger.set_limit(1);
+        for phase in [Phase::Up, Phase::Down, Phase::Off] {
+            assert_eq!(
+                eject(&StandingCell::new(phase), &ledger, at(0)),
+                Verdict::Moot
+            );
+        }
+        assert_eq!(ledger.read().ejected, 0);
+    }
+
+    #[test]
+    fn a_word_moves_it_and_settles_the_ledger() {
+        let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+        eject(&cell, &ledger, at(0));
+        cell.place(&ledger, Phase::Down, at(1));
+        assert_eq!((ledger.read().ejected, ledger.read().down), (0, 1));
+        cell.place(&ledger, Phase::Down, at(2));
+        assert_eq!(ledger.read().down, 1);
+        cell.place(&ledger, Phase::In, at(3));
+        assert_eq!(ledger.read().refused(), 0);
+        assert!(cell.get().takes_requests());
+    }
+
+    #[test]
+    fn a_clock_ten_years_ahead_and_back_does_not_hold_it() {
+        let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+        eject(&cell, &ledger, at(10 * 365 * 86_400_000));
+        assert!(cell.get().probe_is_due(at(1000), DAY));
+    }
+}
+
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn at(seconds: u64) -> Tick {
+        Tick::from_nanos(seconds * 1_000_000_000)
+    }
+
+    struct Setting {
+        cell: StandingCell,
+        ledger: Ledger,
+    }
+
+    /// Ejected at 0 until 1, with a probe out since 1 that is given up at 2.
+    fn probed() -> (Arc<Setting>, u32) {
+        let setting = Setting {
+            cell: StandingCell::new(Phase::In),
+            ledger: Ledger::new(),
+        };
+        setting.ledger.set_limit(1);
+        setting
+            .cell
+            .eject(&setting.ledger, 0, at(0), SECOND, |_| SECOND);
+        let epoch = setting.cell.claim_probe(at(1), SECOND, DAY).unwrap();
+        (Arc::new(setting), epoch)
+    }
+
+    type Conclude = fn(&Setting, u32) -> bool;
+
+    fn good(setting: &Setting, epoch: u32) -> bool {
+        setting
+            .cell
+            .conclude(&setting.ledger, epoch, Finding::Good, at(3), |_| SECOND)
+    }
+
+    /// The first probe's result arrives while a second is sent because the first has been given up.
+    /// Either the result counts and there is no second, or the second decides.
+    fn expiry_against_late_result(conclude: Conclude) {
+        loom::model(move || {
+            let (setting, first) = probed();
+            let late = {
+                let setting = setting.clone();
+                thread::spawn(move || conclude(&setting, first))
+            };
+            let second = setting.cell.claim_probe(at(3), SECOND, DAY);
+            let counted = late.join().unwrap();
+            assert!(
+                counted != second.is_some(),
+                "a late result decided beside the second probe"
+            );
+            let ejected = usize::from(!counted);
+            assert_eq!(setting.ledger.read().ejected, ejected);
+            assert_eq!(setting.cell.get().takes_requests(), counted);
+        });
+    }
+
+    #[test]
+    fn a_late_result_decides_nothing() {
+        expiry_against_late_result(good);
+    }
+
+    /// Broken: looks at the phase only, and stores.
+    #[test]
+    #[should_panic]
+    fn broken_variant_conclude_by_phase() {
+        expiry_against_late_result(|setting, _| {
+            let from = setting.cell.get();
+            if from.phase != Phase::Probing {
+                return false;
+            }
+            setting
+                .cell
+                .0
+                .store(from.turn(Phase::In, 3000).pack(), Ordering::Release);
+            setting.ledger.release();
+            true
+        });
+    }
+
+    /// Two probes asked for at once: one is given.
+    #[test]
+    fn one_probe_at_a_time() {
+        loom::model(|| {
+            let (setting, _) = probed();
+            let other = setting.clone();
+            let thread =
+                thread::spawn(move || other.cell.claim_probe(at(3), SECOND, DAY).is_some());
+            let mine = setting.cell.claim_probe(at(3), SECOND, DAY).is_some();
+            assert!(mine != thread.join().unwrap());
+        });
+    }
+
+    /// A removal takes a member out of the ledger while an alarm ejects it and a third party reads: a
+    /// slot is released by exactly one, and the count never falls below the members ejected.
+    fn removal_against_alarm(eject: fn(&Setting) -> Verdict) {
+        loom::model(move || {
+            let setting = Arc::new(Setting {
+                cell: StandingCell::new(Phase::In),
+                ledger: Ledger::new(),
+            });
+            setting.ledger.set_limit(1);
+            let alarm = {
+                let setting = setting.clone();
+                thread::spawn(move || eject(&setting))
+            };
+            setting.cell.place(&setting.ledger, Phase::Off, at(1));
+            alarm.join().unwrap();
+            assert_eq!(
+                setting.cell.get().phase,
+                Phase::Off,
+                "removed, and ejected after"
+            );
+            assert_eq!(setting.ledger.read().ejected, 0, "a slot leaked");
+        });
+    }
+
+    #[test]
+    fn a_removed_member_holds_no_slot() {
+        removal_against_alarm(|setting| {
+            setting
+                .cell
+                .eject(&setting.ledger, 0, at(1), SECOND, |_| SECOND)
+        });
+    }
+
+    /// Broken: turns ejected without looking whether it still may.
+    #[test]
+    #[should_panic]
+    fn broken_variant_store_instead_of_exchange() {
+        removal_against_alarm(|setting| {
+            let from = setting.cell.get();
+            if from.phase != Phase::In || !setting.ledger.reserve() {
+                return Verdict::Moot;
+            }
+            setting
+                .cell
+                .0
+                .store(from.turn(Phase::Ejected, 2000).pack(), Ordering::Release);
+            Verdict::Ejected
+        });
+    }
+
+    /// Two members, a cap of one, two alarms at once.
+    #[test]
+    fn two_alarms_and_a_cap_of_one() {
+        loom::model(|| {
+            let setting = Arc::new((
+                StandingCell::new(Phase::In),
+                StandingCell::new(Phase::In),
+                Ledger::new(),
+            ));
+            setting.2.set_limit(1);
+            let other = setting.clone();
+            let thread = thread::spawn(move || {
+                other.1.eject(&other.2, 0, at(1), SECOND, |_| SECOND) == Verdict::Ejected
+            });
+            let mine =
+                setting.0.eject(&setting.2, 0, at(1), SECOND, |_| SECOND) == Verdict::Ejected;
+            assert!(mine != thread.join().unwrap());
+            assert_eq!(setting.2.read().ejected, 1);
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! What a fleet knows of one endpoint, whatever its data and weight: it stays while they change.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::gate::Gate;
+use super::standing::{Finding, Phase, StandingCell, Verdict};
+use crate::health::{
+    Alarm, Health, HealthTracker, Judging, LatencyCell, SlidingWindow, Usual, ejection_time,
+};
+use crate::options::MemberId;
+use crate::outcome::{Outcome, Sample};
+use crate::shared::Shared;
+use crate::sync::{Arc, AtomicU64, Ordering, process};
+use crate::time::Tick;
+
+#[derive(Debug)]
+pub(crate) enum Tracker {
+    Window(SlidingWindow),
+    Custom(Box<dyn HealthTracker>),
+}
+
+impl Tracker {
+    fn as_dyn(&self) -> &dyn HealthTracker {
+        match self {
+            Self::Window(window) => window,
+            Self::Custom(custom) => &**custom,
+        }
+    }
+
+    fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm {
+        match self {
+            Self::Window(window) => window.record(sample, cx),
+            Self::Custom(custom) => custom.record(sample, cx),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) id: MemberId,
+    pub(crate) gate: Gate,
+    pub(crate) standing: StandingCell,
+    pub(crate) latency: LatencyCell,
+    pub(crate) shared: Arc<Shared>,
+    tracker: Tracker,
+    /// An f64's bits: the score as of the last upkeep.
+    score: AtomicU64,
+    /// When it was last ejected, in nanoseconds: who came first leaves first.
+    ejected_at: AtomicU64,
+}
+
+impl State {
+    pub(crate) fn new(shared: Arc<Shared>, cells: usize, tracker: Tracker, phase: Phase) -> Self {
+        Self {
+            id: MemberId::new(process::next_member()),
+            gate: Gate::new(cells),
+            standing: StandingCell::new(phase),
+            latency: LatencyCell::new(),
+            shared,
+            tracker,
+            score: AtomicU64::new(1.0f64.to_bits()),
+            ejected_at: AtomicU64::new(0),
+        }
+    }
+
+    fn judging<'a>(&self, now: Tick, usual: &'a Usual) -> Judging<'a> {
+        Judging::new(now, usual)
+            .with_latency(self.latency.get())
+            .with_in_flight(self.gate.inside())
+    }
+
+    /// Hands a sample to the tracker.
+    pub(crate) fn record(&self, sample: &Sample) -> Alarm {
+        self.tracker
+            .record(sample, &self.judging(sample.at, &self.shared.usual()))
+    }
+
+    /// Asks the tracker, publishes the score, and returns the verdict; `None` if the tracker panicked.
+    pub(crate) fn examine(&self, now: Tick, usual: &Usual) -> Option<Health> {
+        let health = catch_unwind(AssertUnwindSafe(|| {
+            self.tracker.as_dyn().health(&self.judging(now, usual))
+        }));
+        let Ok(health) = health else {
+            self.shared.counters.tracker_panics.count();
+            return None;
+        };
+        let health = Health::new(health.score, health.samples);
+        // ORDERING: Relaxed. One number, for display and for policies to compare.
+        self.score.store(health.score.to_bits(), Ordering::Relaxed);
+        Some(health)
+    }
+
+    pub(crate) fn score(&self) -> f64 {
+        // ORDERING: Relaxed. As in `examine`.
+        f64::from_bits(self.score.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn ejected_at(&self) -> u64 {
+        // ORDERING: Relaxed. Decides an order among the ejected, nothing else.
+        self.ejected_at.load(Ordering::Relaxed)
+    }
+
+    /// Ejects, if the member has been in since `epoch` and the cap allows.
+    pub(crate) fn eject(&self, epoch: u32, now: Tick) {
+        let shared = &*self.shared;
+        let settings = &shared.ejection;
+        let random = shared.random(shared.shard());
+        let verdict = self.standing.eject(
+            &shared.ledger,
+            epoch,
+            now,
+            settings.max_ejection_time,
+            |times| ejection_time(settings, times, random),
+        );
+        match verdict {
+            Verdict::Ejected => {
+                // ORDERING: Relaxed. As in `ejected_at`.
+                self.ejected_at.store(now.as_nanos(), Ordering::Relaxed);
+                shared.counters.ejections.count();
+                shared
+                    .probe_due
+                    .lower(self.standing.get().probe_due_at(now));
+            }
+            Verdict::Full => shared.counters.overflows.count(),
+            Verdict::Moot => {}
+        }
+    }
+
+    /// Acts on a probe's outcome.
+    pub(crate) fn conclude(&self, epoch: u32, outcome: Outcome, now: Tick) {
+        let shared = &*self.shared;
+        let finding = match outcome {
+            Outcome::Success => Finding::Good,
+            outcome if outcome.is_fault() => Finding::Bad,
+            _ => Finding::Nothing,
+        };
+        if finding == Finding::Good && self.standing.awaits(epoch) {
+            // Before it is back, so that nothing recorded after is lost, and nothing from before
+            // ejects it again.
+            self.tracker.as_dyn().readmitted(now);
+        }
+        let random = shared.random(shared.shard());
+        let changed = self
+            .standing
+            .conclude(&shared.ledger, epoch, finding, now, |times| {
+                ejection_time(&shared.ejection, times, random)
+            });
+        if changed && finding != Finding::Good {
+            shared
+                .probe_due
+                .lower(self.standing.get().probe_due_at(now));
+        }
+    }
+
+    /// Brings an ejected member back without a probe: the writer makes room under the cap.
+    pub(crate) fn pardon(&self, now: Tick) {
+        let readmitted = AssertUnwindSafe(|| self.tracker.as_dyn().readmitted(now));
+        if catch_unwind(readmitted).is_err() {
+            self.shared.counters.tracker_panics.count();
+        }
+        self.standing.place(&self.shared.ledger, Phase::In, now);
+    }
+}

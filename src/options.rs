@@ -1,0 +1,75 @@
+//! What a caller may say with a pick: [`PickOptions`], and [`MemberId`] to say whom it means.
+
+use std::fmt;
+
+/// One incarnation of an endpoint in a fleet. Unique in the process, never reused: an endpoint that is
+/// removed and inserted again has another id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(u64);
+
+impl MemberId {
+    pub(crate) const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Debug for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemberId({})", self.0)
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// What a caller wants of one pick. By default nothing in particular.
+///
+/// ```
+/// use evenkeel::{Cluster, Fleet, Outcome, PickOptions};
+///
+/// let fleet: Fleet<String> = ["a", "b"].map(String::from).into_iter().collect();
+/// let first = fleet.pick_endpoint()?;
+/// let tried = [first.id()];
+/// first.record(Outcome::Failure);
+/// let second = fleet.pick_endpoint_with(&PickOptions::new().avoid(&tried))?;
+/// assert_ne!(second.id(), tried[0]);
+/// # Ok::<(), evenkeel::PickError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct PickOptions<'a> {
+    /// A hash of what should stay together (a session, a key), for policies that honour it. None of
+    /// the built-in ones does yet. Defaults to none.
+    pub affinity: Option<u64>,
+    /// Members not to pick, typically those that this request was already sent to. Each costs a
+    /// comparison per candidate, so it is meant for a handful. Defaults to none.
+    pub avoid: &'a [MemberId],
+}
+
+impl<'a> PickOptions<'a> {
+    /// Nothing in particular.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            affinity: None,
+            avoid: &[],
+        }
+    }
+
+    /// Sets [`affinity`](Self::affinity).
+    #[must_use]
+    pub const fn affinity(mut self, hash: u64) -> Self {
+        self.affinity = Some(hash);
+        self
+    }
+
+    /// Sets [`avoid`](Self::avoid).
+    #[must_use]
+    pub const fn avoid(mut self, members: &'a [MemberId]) -> Self {
+        self.avoid = members;
+        self
+    }
+}

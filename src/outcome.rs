@@ -1,0 +1,106 @@
+//! How a request ended: [`Outcome`], and the [`Sample`] a health tracker sees of it.
+
+use std::time::Duration;
+
+use crate::time::Tick;
+
+/// How a request ended, as far as the endpoint's health is concerned.
+///
+/// A 404 is usually a [`Success`](Self::Success): the endpoint did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The endpoint answered as it should.
+    Success,
+    /// The endpoint answered, and the answer is its fault (an HTTP 5xx).
+    Failure,
+    /// No answer in the caller's time.
+    Timeout,
+    /// The endpoint could not be reached (connection refused, reset, no route).
+    Unreachable,
+    /// The endpoint said it has too much to do (HTTP 429 or 503 with `Retry-After`). Not a fault: it
+    /// never ejects, and neither success nor failure is counted.
+    #[non_exhaustive]
+    Overloaded {
+        /// When the endpoint asked to be tried again.
+        retry_after: Option<Duration>,
+    },
+    /// Says nothing about the endpoint: the caller's own limit, a bad request, a cancelled hedge.
+    Ignored,
+    /// The lease was dropped without a word. Neutral when short; a drop that outlasted the fleet's
+    /// patience is taken for a [`Timeout`](Self::Timeout) (see
+    /// [`FleetBuilder::patience`](crate::FleetBuilder::patience)).
+    Abandoned,
+}
+
+impl Outcome {
+    /// [`Overloaded`](Self::Overloaded), with the time the endpoint asked for, if it did.
+    #[must_use]
+    pub const fn overloaded(retry_after: Option<Duration>) -> Self {
+        Self::Overloaded { retry_after }
+    }
+
+    /// Whether the endpoint is at fault: failure, timeout or unreachable.
+    #[must_use]
+    pub const fn is_fault(self) -> bool {
+        matches!(self, Self::Failure | Self::Timeout | Self::Unreachable)
+    }
+}
+
+/// `Ok` is a success and `Err` a failure. Look closer where you can: a timeout is a
+/// [`Timeout`](Outcome::Timeout).
+impl<T, E> From<&Result<T, E>> for Outcome {
+    fn from(result: &Result<T, E>) -> Self {
+        match result {
+            Ok(_) => Self::Success,
+            Err(_) => Self::Failure,
+        }
+    }
+}
+
+/// Which kind of request a [`Sample`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SampleKind {
+    /// A request like any other.
+    Request,
+    /// The one request that an ejected endpoint got to show that it is back. The fleet decides by it.
+    Probe,
+    /// A request picked before the endpoint was last ejected or readmitted. It may be kept for display,
+    /// and must not lead to a verdict about what the endpoint is now.
+    Late,
+}
+
+/// One finished request, as a [`HealthTracker`](crate::HealthTracker) sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Sample {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took; `None` when that was not measured.
+    pub latency: Option<Duration>,
+    /// When it ended.
+    pub at: Tick,
+    /// Which kind of request it was.
+    pub kind: SampleKind,
+}
+
+impl Sample {
+    /// A sample of an ordinary request.
+    #[must_use]
+    pub const fn new(outcome: Outcome, latency: Option<Duration>, at: Tick) -> Self {
+        Self {
+            outcome,
+            latency,
+            at,
+            kind: SampleKind::Request,
+        }
+    }
+
+    /// The same of another kind.
+    #[must_use]
+    pub const fn with_kind(mut self, kind: SampleKind) -> Self {
+        self.kind = kind;
+        self
+    }
+}

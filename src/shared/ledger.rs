@@ -1,0 +1,214 @@
+//! The ejection ledger: how many members are ejected, how many may be, and how many are marked down,
+//! in one word, so that the cap holds at every instant and a pick reads the panic rule at once.
+//!
+//! From the top: `down: 21 | limit: 21 | ejected: 21` (bit 63 unused). Nothing wraps: a fleet holds at
+//! most [`MAX_MEMBERS`] members.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// The most members a fleet can hold.
+pub(crate) const MAX_MEMBERS: usize = 1_000_000;
+
+const BITS: u32 = 21;
+const MASK: u64 = (1 << BITS) - 1;
+const EJECTED: u64 = 1;
+const DOWN: u64 = 1 << (2 * BITS);
+const _: () = assert!(MAX_MEMBERS as u64 <= MASK);
+
+/// What the ledger says at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) ejected: usize,
+    pub(crate) limit: usize,
+    pub(crate) down: usize,
+}
+
+impl Tally {
+    const fn read(word: u64) -> Self {
+        Self {
+            ejected: (word & MASK) as usize,
+            limit: ((word >> BITS) & MASK) as usize,
+            down: ((word >> (2 * BITS)) & MASK) as usize,
+        }
+    }
+
+    /// Members that are refused for their health.
+    pub(crate) const fn refused(self) -> usize {
+        self.ejected + self.down
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Ledger(AtomicU64);
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn read(&self) -> Tally {
+        // ORDERING: Acquire. Pairs with the Release of `reserve`: who sees an ejection counted also
+        // sees what led to it. A pick that sees none counted needs no more than this word.
+        Tally::read(self.0.load(Ordering::Acquire))
+    }
+
+    /// Takes a slot, *before* a member turns ejected. `false` when all are taken.
+    pub(crate) fn reserve(&self) -> bool {
+        // ORDERING: AcqRel and Acquire. The slot that is taken is one that another released after its
+        // member had left, so the count is never below the number of ejected members.
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                let tally = Tally::read(word);
+                (tally.ejected < tally.limit).then_some(word + EJECTED)
+            })
+            .is_ok()
+    }
+
+    /// Gives a slot back, *after* the member has left, by the one transition that made it leave.
+    pub(crate) fn release(&self) {
+        // ORDERING: Release. Pairs with `reserve`.
+        let before = self.0.fetch_sub(EJECTED, Ordering::Release);
+        debug_assert!(
+            Tally::read(before).ejected > 0,
+            "a slot is released by who took it"
+        );
+    }
+
+    /// Sets the limit. Only the writer calls it; it then returns members until the tally is within.
+    pub(crate) fn set_limit(&self, limit: usize) -> Tally {
+        let limit = (limit as u64).min(MASK);
+        // ORDERING: AcqRel and Acquire. From here on no reservation exceeds the limit; the tally
+        // returned shows all that were made before.
+        let before = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                Some((word & !(MASK << BITS)) | (limit << BITS))
+            })
+            .unwrap_or_else(|word| word);
+        Tally {
+            limit: limit as usize,
+            ..Tally::read(before)
+        }
+    }
+
+    /// Counts a member that is marked down.
+    pub(crate) fn add_down(&self) {
+        // ORDERING: Relaxed. A count; the member's own word decides.
+        self.0.fetch_add(DOWN, Ordering::Relaxed);
+    }
+
+    /// Uncounts one.
+    pub(crate) fn remove_down(&self) {
+        // ORDERING: Relaxed. As above.
+        self.0.fetch_sub(DOWN, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Reserve,
+        Release,
+        Limit(usize),
+        Down(bool),
+    }
+
+    proptest! {
+        /// Against three plain numbers.
+        #[test]
+        fn keeps_three_numbers_apart(steps in prop::collection::vec(prop_oneof![
+            Just(Step::Reserve), Just(Step::Release),
+            (0usize..=MAX_MEMBERS).prop_map(Step::Limit), any::<bool>().prop_map(Step::Down),
+        ], 0..200)) {
+            let ledger = Ledger::new();
+            let mut model = Tally::default();
+            for step in steps {
+                match step {
+                    Step::Reserve => {
+                        let room = model.ejected < model.limit;
+                        prop_assert_eq!(ledger.reserve(), room);
+                        model.ejected += usize::from(room);
+                    }
+                    Step::Release if model.ejected > 0 => {
+                        ledger.release();
+                        model.ejected -= 1;
+                    }
+                    Step::Limit(limit) => {
+                        model.limit = limit;
+                        prop_assert_eq!(ledger.set_limit(limit), model);
+                    }
+                    Step::Down(true) => {
+                        ledger.add_down();
+                        model.down += 1;
+                    }
+                    Step::Down(false) if model.down > 0 => {
+                        ledger.remove_down();
+                        model.down -= 1;
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(ledger.read(), model);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    /// Two alarms and a writer that shrinks the limit from 2 to 1 and then returns one member if it
+    /// must: at the end at most one is ejected, and every slot taken is one that was counted.
+    fn shrink_against_alarms(reserve: fn(&Ledger) -> bool) {
+        loom::model(move || {
+            let ledger = Arc::new(Ledger::new());
+            ledger.set_limit(2);
+            let alarms: Vec<_> = (0..2)
+                .map(|_| {
+                    let ledger = ledger.clone();
+                    thread::spawn(move || reserve(&ledger))
+                })
+                .collect();
+            let tally = ledger.set_limit(1);
+            let mut returned = 0;
+            for _ in tally.limit..tally.ejected {
+                ledger.release();
+                returned += 1;
+            }
+            // The new set is published here; from now on the cap is 1.
+            assert!(ledger.read().ejected <= 1, "cap exceeded after the shrink");
+            let taken = alarms
+                .into_iter()
+                .filter(|_| true)
+                .map(|alarm| alarm.join().unwrap());
+            let taken = taken.filter(|taken| *taken).count();
+            assert_eq!(ledger.read().ejected, taken - returned);
+            assert!(ledger.read().ejected <= 1);
+        });
+    }
+
+    #[test]
+    fn the_cap_holds_while_the_limit_shrinks() {
+        shrink_against_alarms(Ledger::reserve);
+    }
+
+    /// Broken: check, then act.
+    #[test]
+    #[should_panic]
+    fn broken_variant_check_then_add() {
+        shrink_against_alarms(|ledger| {
+            let tally = ledger.read();
+            if tally.ejected < tally.limit {
+                ledger.0.fetch_add(EJECTED, Ordering::AcqRel);
+                return true;
+            }
+            false
+        });
+    }
+}

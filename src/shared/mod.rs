@@ -1,0 +1,189 @@
+//! What a fleet's parts share: the clock, randomness, due-times, what is usual, the ejection ledger. A
+//! lease writes here and never calls the fleet; the next pick reads it.
+
+mod due;
+mod ledger;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::health::{Ejection, Usual};
+use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
+use crate::time::{Clock, MonotonicClock, Tick, nanos};
+
+pub(crate) use due::Due;
+pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
+
+/// How the commons are set up; the builder fills it in.
+pub(crate) struct Setup {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shards: usize,
+    pub(crate) seed: u64,
+    pub(crate) ejection: Ejection,
+    pub(crate) patience: Option<Duration>,
+    pub(crate) panic_threshold_percent: u32,
+}
+
+pub(crate) struct Shared {
+    clock: Arc<dyn Clock>,
+    /// A power of two of them; a thread uses the one of its number.
+    entropy: Box<[Padded<AtomicU64>]>,
+    pub(crate) ledger: Ledger,
+    pub(crate) upkeep_due: Due,
+    pub(crate) probe_due: Due,
+    /// Nanoseconds; 0 while unknown.
+    usual_latency: AtomicU64,
+    pub(crate) ejection: Ejection,
+    patience: Option<Duration>,
+    pub(crate) panic_threshold_percent: u32,
+    pub(crate) counters: Counters,
+}
+
+/// What happened since the fleet was built. Written off the fast path only.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    pub(crate) ejections: Counter,
+    pub(crate) overflows: Counter,
+    pub(crate) policy_faults: Counter,
+    pub(crate) tracker_panics: Counter,
+}
+
+#[derive(Debug)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn count(&self) {
+        // ORDERING: Relaxed. A statistic.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        // ORDERING: Relaxed. A statistic.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let shards = setup.shards.next_power_of_two();
+        let entropy = (0..shards as u64)
+            .map(|shard| Padded(AtomicU64::new(mix(setup.seed ^ mix(shard)))))
+            .collect();
+        let now = setup.clock.now();
+        let ejection = setup.ejection;
+        let longest = longest(&ejection);
+        let interval = ejection.window / 10;
+        Self {
+            clock: setup.clock,
+            entropy,
+            ledger: Ledger::new(),
+            upkeep_due: Due::new(now.after(interval), interval),
+            probe_due: Due::new(now.after(longest), longest),
+            usual_latency: AtomicU64::new(0),
+            ejection,
+            patience: setup.patience,
+            panic_threshold_percent: setup.panic_threshold_percent,
+            counters: Counters {
+                ejections: Counter::new(),
+                overflows: Counter::new(),
+                policy_faults: Counter::new(),
+                tracker_panics: Counter::new(),
+            },
+        }
+    }
+
+    /// For an endpoint outside any fleet.
+    pub(crate) fn alone() -> Self {
+        Self::new(Setup {
+            clock: Arc::new(MonotonicClock::new()),
+            shards: 1,
+            seed: 0,
+            ejection: Ejection::off(),
+            patience: None,
+            panic_threshold_percent: 0,
+        })
+    }
+
+    pub(crate) fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.entropy.len()
+    }
+
+    /// This thread's shard.
+    pub(crate) fn shard(&self) -> usize {
+        process::thread_number() & (self.entropy.len() - 1)
+    }
+
+    /// The next number of a shard's generator (splitmix64: a counter, mixed).
+    pub(crate) fn random(&self, shard: usize) -> u64 {
+        let counter = &self.entropy[shard & (self.entropy.len() - 1)].0;
+        // ORDERING: Relaxed. Each caller gets another count; nothing is ordered by it.
+        mix(counter.fetch_add(GOLDEN, Ordering::Relaxed))
+    }
+
+    pub(crate) fn usual(&self) -> Usual {
+        // ORDERING: Relaxed. One number, complete in itself.
+        let latency = self.usual_latency.load(Ordering::Relaxed);
+        Usual::new((latency > 0).then(|| Duration::from_nanos(latency)))
+    }
+
+    pub(crate) fn set_usual_latency(&self, latency: Option<Duration>) {
+        // ORDERING: Relaxed. As in `usual`.
+        self.usual_latency
+            .store(latency.map_or(0, nanos), Ordering::Relaxed);
+    }
+
+    /// How often upkeep is due: once a window bucket.
+    pub(crate) fn interval(&self) -> Duration {
+        self.ejection.window / 10
+    }
+
+    /// The furthest ahead that an ejection or a probe can end.
+    pub(crate) fn longest_ejection(&self) -> Duration {
+        longest(&self.ejection)
+    }
+
+    /// How long a lease may be held before its drop counts as a timeout.
+    pub(crate) fn patience(&self) -> Duration {
+        const LEAST: Duration = Duration::from_millis(50);
+        const UNKNOWN: Duration = Duration::from_secs(1);
+        let from_usual = |usual: Duration| usual.saturating_mul(3).max(LEAST);
+        self.patience
+            .unwrap_or_else(|| self.usual().latency().map_or(UNKNOWN, from_usual))
+    }
+}
+
+/// An ejection lasts its longest time and jitter, at most twice that; a probe its timeout.
+fn longest(settings: &Ejection) -> Duration {
+    settings.max_ejection_time * 2 + settings.probe_timeout
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("ledger", &self.ledger.read())
+            .finish_non_exhaustive()
+    }
+}
+
+/// 2^64 divided by the golden ratio, odd: a counter's step that visits everything, evenly.
+pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The finaliser of splitmix64 (Steele, Lea, Flood 2014): every input bit moves every output bit.
+pub(crate) const fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// A random number below `bound`, from 64 random bits; 0 for bound 0. The bias is below bound / 2^64.
+pub(crate) const fn below(bound: u64, random: u64) -> u64 {
+    ((random as u128 * bound as u128) >> 64) as u64
+}

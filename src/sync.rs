@@ -1,0 +1,137 @@
+//! Atomics, the mutex and the snapshot cell: std's and parking_lot's in a normal build, loom's in a
+//! model. The only file that names `std::sync::atomic` or `arc_swap`, so that no protocol can escape
+//! its model.
+#![allow(clippy::disallowed_types)]
+
+pub(crate) use std::sync::Arc;
+
+pub(crate) use imp::{AtomicU64, Mutex, Ordering, SnapshotCell};
+
+/// A value alone on its cache lines. 128 bytes: adjacent-line prefetch on x86-64 and the line size of
+/// the larger AArch64 cores make 64 too few.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+#[cfg(not(evenkeel_loom))]
+mod imp {
+    use super::Arc;
+    use std::ops::Deref;
+
+    pub(crate) use parking_lot::Mutex;
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// One published pointer. Readers never wait; a guard must not be kept beyond one call (arc-swap
+    /// has few fast slots a thread).
+    pub(crate) struct SnapshotCell<T>(arc_swap::ArcSwap<T>);
+
+    impl<T> SnapshotCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(arc_swap::ArcSwap::from_pointee(value))
+        }
+
+        pub(crate) fn load(&self) -> impl Deref<Target = Arc<T>> + use<T> {
+            self.0.load()
+        }
+
+        /// Publishes `next` and hands the old value to the writer, who frees it: a reader that dropped
+        /// the last reference would pay for the whole set.
+        pub(crate) fn swap(&self, next: Arc<T>) -> Arc<T> {
+            self.0.swap(next)
+        }
+    }
+}
+
+#[cfg(evenkeel_loom)]
+mod imp {
+    use super::Arc;
+    use std::ops::Deref;
+
+    use loom::sync::MutexGuard;
+    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0
+                .lock()
+                .expect("a model that panics has failed already")
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+    }
+
+    /// Stand-in: an index into an append-only list. The list hides behind a std mutex, which loom does
+    /// not see, so that only the index orders anything; a loom mutex or `RwLock` would hide a weak
+    /// ordering in the code around it.
+    pub(crate) struct SnapshotCell<T> {
+        list: std::sync::Mutex<Vec<Arc<T>>>,
+        current: AtomicU64,
+    }
+
+    impl<T> SnapshotCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self {
+                list: std::sync::Mutex::new(vec![Arc::new(value)]),
+                current: AtomicU64::new(0),
+            }
+        }
+
+        pub(crate) fn load(&self) -> impl Deref<Target = Arc<T>> + use<T> {
+            // ORDERING: Acquire. Pairs with the Release store in `swap`.
+            let index = self.current.load(Ordering::Acquire) as usize;
+            Box::new(self.list.lock().expect("no panic while listing")[index].clone())
+        }
+
+        /// Callers serialise, as they do around the real cell.
+        pub(crate) fn swap(&self, next: Arc<T>) -> Arc<T> {
+            let mut list = self.list.lock().expect("no panic while listing");
+            list.push(next);
+            let last = list.len() - 1;
+            // ORDERING: Release. Publishes what the snapshot points to; pairs with `load`.
+            self.current.store(last as u64, Ordering::Release);
+            list[last - 1].clone()
+        }
+    }
+}
+
+/// Numbering that outlives any fleet: thread numbers and member ids. Always std's atomics, as a static
+/// cannot hold loom's; nothing is ordered by them.
+pub(crate) mod process {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static NEXT_THREAD: AtomicU64 = AtomicU64::new(0);
+    static NEXT_MEMBER: AtomicU64 = AtomicU64::new(1);
+
+    thread_local! {
+        // Const and without a destructor: it stays readable in other thread-locals' destructors.
+        static THREAD: Cell<u64> = const { Cell::new(u64::MAX) };
+    }
+
+    /// A small number for this thread, dense in the order of first use.
+    pub(crate) fn thread_number() -> usize {
+        let known = THREAD.get();
+        if known != u64::MAX {
+            return known as usize;
+        }
+        // ORDERING: Relaxed. Only uniqueness matters.
+        let number = NEXT_THREAD.fetch_add(1, Ordering::Relaxed);
+        THREAD.set(number);
+        number as usize
+    }
+
+    /// A number that no other member of this process has had: 2^64 does not run out.
+    pub(crate) fn next_member() -> u64 {
+        // ORDERING: Relaxed. Only uniqueness matters.
+        NEXT_MEMBER.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,206 @@
+//! Time as a value. Only [`Fleet`](crate::Fleet) and [`Lease`](crate::Lease) read a [`Clock`]; all code
+//! under them takes a [`Tick`] as an argument.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::sync::{Arc, AtomicU64, Ordering};
+
+/// A moment: nanoseconds since its clock's origin, 584 years at the most.
+///
+/// Ticks of two clocks say nothing about each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(u64);
+
+impl Tick {
+    /// The clock's origin.
+    pub const ZERO: Self = Self(0);
+
+    /// The moment `nanos` nanoseconds after the origin.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the origin.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole milliseconds since the origin.
+    pub(crate) const fn as_millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// The time from `earlier` to here; zero when `earlier` is later, as a clock that went back must
+    /// not bring anything down.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `duration` later, at most the last one there is.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+}
+
+/// A duration in nanoseconds, at most `u64::MAX` of them (584 years).
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where a fleet gets the time from.
+///
+/// It should not go back. If it does, or jumps ahead and returns, nothing panics and nothing stays
+/// stuck: elapsed time counts as zero, and a deadline further ahead than any setting allows counts as
+/// reached.
+///
+/// It is called on the request path, once a pick and once a record, so it should be cheap.
+///
+/// # Examples
+///
+/// A clock that a test or a simulation steps by hand. ([`ManualClock`] is one that is ready to use.)
+///
+/// ```
+/// use evenkeel::{Clock, Fleet, Tick};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// #[derive(Debug, Default)]
+/// struct Steps(AtomicU64);
+///
+/// impl Clock for Steps {
+///     fn now(&self) -> Tick {
+///         Tick::from_nanos(self.0.fetch_add(1_000, Ordering::Relaxed))
+///     }
+/// }
+///
+/// let fleet = Fleet::builder()
+///     .endpoints(["10.0.0.1:80".to_string()])
+///     .clock(Steps::default())
+///     .build()?;
+/// assert_eq!(fleet.members().len(), 1);
+/// # Ok::<(), evenkeel::BuildError>(())
+/// ```
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The present moment.
+    fn now(&self) -> Tick;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Tick {
+        (**self).now()
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for Box<C> {
+    fn now(&self) -> Tick {
+        (**self).now()
+    }
+}
+
+/// The default clock: the operating system's monotonic one, counted from its creation.
+#[derive(Clone, Debug)]
+pub struct MonotonicClock {
+    origin: std::time::Instant,
+}
+
+impl MonotonicClock {
+    /// A clock whose origin is now.
+    #[must_use]
+    #[allow(clippy::disallowed_methods)] // The one place where the core reads the system's time.
+    pub fn new() -> Self {
+        Self {
+            origin: std::time::Instant::now(),
+        }
+    }
+}
+
+impl Default for MonotonicClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for MonotonicClock {
+    #[allow(clippy::disallowed_methods)] // As above.
+    fn now(&self) -> Tick {
+        let elapsed = std::time::Instant::now().saturating_duration_since(self.origin);
+        Tick(nanos(elapsed))
+    }
+}
+
+/// A clock that stands still until told. Clones share it.
+///
+/// ```
+/// use evenkeel::{Clock, ManualClock, Tick};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// clock.advance(Duration::from_secs(3));
+/// assert_eq!(clock.now(), Tick::from_nanos(3_000_000_000));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock at its origin.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(0)))
+    }
+
+    /// Moves the time forward, at most to the last moment there is.
+    pub fn advance(&self, duration: Duration) {
+        let by = nanos(duration);
+        // ORDERING: Relaxed. The time orders nothing; it is only read.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                Some(now.saturating_add(by))
+            });
+    }
+
+    /// Sets the time, also backwards.
+    pub fn set(&self, now: Tick) {
+        // ORDERING: Relaxed. As in `advance`.
+        self.0.store(now.0, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Tick {
+        // ORDERING: Relaxed. As in `advance`.
+        Tick(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_that_goes_back_counts_as_no_time() {
+        let (early, late) = (Tick(5), Tick(9));
+        assert_eq!(late.since(early), Duration::from_nanos(4));
+        assert_eq!(early.since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_longest_duration_saturates() {
+        assert_eq!(Tick(1).after(Duration::MAX), Tick(u64::MAX));
+        let clock = ManualClock::new();
+        clock.advance(Duration::MAX);
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now(), Tick(u64::MAX));
+    }
+
+    #[test]
+    fn the_monotonic_clock_does_not_go_back() {
+        let clock = MonotonicClock::new();
+        let first = clock.now();
+        assert!(clock.now() >= first);
+    }
+}
