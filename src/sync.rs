@@ -93,12 +93,15 @@ mod imp {
 
         /// Callers serialise, as they do around the real cell.
         pub(crate) fn swap(&self, next: Arc<T>) -> Arc<T> {
-            let mut list = self.list.lock().expect("no panic while listing");
-            list.push(next);
-            let last = list.len() - 1;
+            // Unlocked before the store: loom may switch threads there, on one thread of the system's.
+            let last = {
+                let mut list = self.list.lock().expect("no panic while listing");
+                list.push(next);
+                list.len() - 1
+            };
             // ORDERING: Release. Publishes what the snapshot points to; pairs with `load`.
             self.current.store(last as u64, Ordering::Release);
-            list[last - 1].clone()
+            self.list.lock().expect("no panic while listing")[last - 1].clone()
         }
     }
 }
