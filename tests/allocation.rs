@@ -1,0 +1,133 @@
+//! Promise 7: after a thread's first pick, picks and records allocate nothing.
+#![allow(clippy::unwrap_used, unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use evenkeel::{
+    Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Outcome,
+    PickOptions, PowerOfTwo, Random, RoundRobin, Target, Upkeep, WeightedRoundRobin,
+};
+
+struct Counting;
+
+thread_local!(static ALLOCATIONS: Cell<u64> = const { Cell::new(0) });
+
+fn count() {
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: everything is the system allocator's; counting touches a const thread-local only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps `dealloc`'s contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps `realloc`'s contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations_in(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+type Server = Target<u32, ()>;
+type Policy = Box<dyn LoadBalancer<Server>>;
+
+fn policies() -> Vec<Policy> {
+    vec![
+        Box::new(RoundRobin::new()),
+        Box::new(WeightedRoundRobin::new()),
+        Box::new(Random::new()),
+        Box::new(LeastConnections::new()),
+        Box::new(PowerOfTwo::new()),
+        Box::new(LeastResponseTime::new()),
+    ]
+}
+
+fn fleet(policy: Policy, upkeep: Upkeep, clock: &ManualClock) -> Fleet<Server> {
+    Fleet::builder()
+        .endpoints((1..=10).map(|key| Target::new(key, ()).with_weight(key)))
+        .policy(policy)
+        .upkeep(upkeep)
+        .clock(clock.clone())
+        .build()
+        .unwrap()
+}
+
+/// Picks with all outcomes, an avoided member, and failures that eject, over virtual time.
+fn requests(fleet: &Fleet<Server>, clock: &ManualClock, step: Duration) {
+    for round in 0..5000u32 {
+        let first = fleet.pick_endpoint().unwrap();
+        let tried = [first.id()];
+        let second = fleet
+            .pick_endpoint_with(&PickOptions::new().avoid(&tried))
+            .unwrap();
+        let bad = *first.endpoint().data() == () && round % 7 < 5;
+        first.record(if bad {
+            Outcome::Failure
+        } else {
+            Outcome::Success
+        });
+        match round % 4 {
+            0 => drop(second),
+            1 => second.record(Outcome::Timeout),
+            2 => second.record_with_latency(Outcome::Success, Duration::from_millis(3)),
+            _ => second.record(Outcome::Ignored),
+        }
+        clock.advance(step);
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(allocations_in(|| drop(std::hint::black_box(Box::new(1)))) > 0);
+}
+
+#[test]
+fn no_policy_allocates_when_the_caller_does_upkeep() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let clock = ManualClock::new();
+        let fleet = fleet(policy, Upkeep::Caller, &clock);
+        drop(fleet.pick_endpoint());
+        let step = Duration::from_millis(5);
+        let allocated = allocations_in(|| requests(&fleet, &clock, step));
+        assert_eq!(allocated, 0, "{name}");
+        assert!(
+            fleet.stats().ejections > 0,
+            "{name}: ejections and probes are part of it"
+        );
+    }
+}
+
+#[test]
+fn no_policy_allocates_between_upkeeps_by_default() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let clock = ManualClock::new();
+        let fleet = fleet(policy, Upkeep::Picks, &clock);
+        drop(fleet.pick_endpoint());
+        // 5000 steps of 100 us: half a second, and upkeep is due after one.
+        let step = Duration::from_micros(100);
+        assert_eq!(
+            allocations_in(|| requests(&fleet, &clock, step)),
+            0,
+            "{name}"
+        );
+    }
+}

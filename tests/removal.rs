@@ -1,0 +1,240 @@
+//! Promise 1: a pick that starts after `remove`, `update` or `insert` returned never yields what it
+//! removed or replaced; once a drain has resolved, no lease on that incarnation appears.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
+
+use evenkeel::{Cluster, Drain, Drained, Endpoint, Fleet, MemberId, Outcome, PickError, Target};
+
+/// A key, and the version of its data: each change brings a higher one.
+type Versioned = Target<usize, u64>;
+
+const KEYS: usize = 6;
+
+/// What the updater has had returned, for readers to hold picks to.
+#[derive(Default)]
+struct Told {
+    /// The lowest version of each key that a pick may yield that starts from now on.
+    floor: [AtomicU64; KEYS],
+    /// The incarnations whose drain has resolved.
+    resolved: Mutex<HashSet<MemberId>>,
+    done: AtomicBool,
+}
+
+fn wait(drain: Drain) {
+    let mut drain = pin!(drain);
+    loop {
+        match drain.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Drained::Empty) => return,
+            Poll::Ready(_) => unreachable!("there is one way to be drained"),
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}
+
+fn read(fleet: &Fleet<Versioned>, told: &Told) -> u64 {
+    let mut picks = 0;
+    let mut held = Vec::new();
+    while !told.done.load(SeqCst) {
+        let floors: Vec<u64> = told.floor.iter().map(|floor| floor.load(SeqCst)).collect();
+        let lease = match fleet.pick_endpoint() {
+            Ok(lease) => lease,
+            Err(PickError::Empty | PickError::AllDraining) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        let (key, version) = (lease.id(), *lease.endpoint().data());
+        let at = lease.endpoint().key();
+        assert!(
+            version >= floors[at],
+            "{key}: {version} picked after {} was told",
+            floors[at]
+        );
+        picks += 1;
+        held.push(lease);
+        for lease in &held {
+            let resolved = told.resolved.lock().unwrap().contains(&lease.id());
+            assert!(
+                !resolved,
+                "a lease on {} beside its resolved drain",
+                lease.id()
+            );
+        }
+        if held.len() > 3 {
+            held.remove(0).record(Outcome::Success);
+        }
+    }
+    picks
+}
+
+/// Two readers and one updater that inserts, replaces, removes, re-inserts and drains, 10 000 times.
+#[test]
+fn a_storm_of_updates_yields_nothing_that_is_gone() {
+    let fleet: Fleet<Versioned> = (0..KEYS).map(|key| Target::new(key, 1)).collect();
+    let told = Told::default();
+    let picks: u64 = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| read(&fleet, &told)))
+            .collect();
+        let mut version = 1;
+        for round in 0..10_000usize {
+            let key = round % KEYS;
+            version += 1;
+            let floor = |version| told.floor[key].store(version, SeqCst);
+            match (round / KEYS) % 5 {
+                0 => {
+                    fleet.insert(Target::new(key, version)).unwrap();
+                    floor(version);
+                }
+                1 => {
+                    fleet.remove(&key);
+                    floor(version);
+                    version += 1;
+                    fleet.insert(Target::new(key, version)).unwrap();
+                }
+                2 => {
+                    let all = (0..KEYS).map(|key| Target::new(key, version));
+                    fleet.update(all).unwrap();
+                    told.floor
+                        .iter()
+                        .for_each(|floor| floor.store(version, SeqCst));
+                }
+                3 => {
+                    let members = fleet.members();
+                    let drained = members.iter().find(|m| m.endpoint().key() == key).unwrap();
+                    wait(fleet.drain(&key).unwrap());
+                    told.resolved.lock().unwrap().insert(drained.id());
+                    floor(version);
+                    fleet.insert(Target::new(key, version)).unwrap();
+                }
+                _ => {
+                    fleet
+                        .update(
+                            (0..KEYS)
+                                .filter(|&k| k != key)
+                                .map(|k| Target::new(k, version)),
+                        )
+                        .unwrap();
+                    told.floor
+                        .iter()
+                        .for_each(|floor| floor.store(version, SeqCst));
+                    floor(version + 1);
+                    version += 1;
+                    fleet.insert(Target::new(key, version)).unwrap();
+                }
+            }
+        }
+        told.done.store(true, SeqCst);
+        readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .sum()
+    });
+    assert!(picks > 1000, "the readers did run: {picks}");
+    assert_eq!(fleet.stats().in_flight, 0);
+}
+
+#[test]
+fn a_drain_resolves_with_the_last_lease_and_not_before() {
+    let fleet: Fleet<Versioned> = (0..2).map(|key| Target::new(key, 1)).collect();
+    let leases: Vec<_> = (0..3).map(|_| fleet.lease(&0).unwrap()).collect();
+    let mut drain = pin!(fleet.drain(&0).unwrap());
+    for lease in leases {
+        assert!(
+            drain
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        lease.record(Outcome::Success);
+    }
+    assert!(
+        drain
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    );
+    assert_eq!(fleet.lease(&0).unwrap_err(), PickError::AllDraining);
+}
+
+#[test]
+fn a_drain_wakes_whoever_waits() {
+    struct Count(AtomicU64);
+    impl std::task::Wake for Count {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let fleet: Fleet<Versioned> = (0..2).map(|key| Target::new(key, 1)).collect();
+    let lease = fleet.lease(&0).unwrap();
+    let count = std::sync::Arc::new(Count(AtomicU64::new(0)));
+    let waker = Waker::from(count.clone());
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(fleet.drain(&0).unwrap())).collect();
+    for drain in &mut waiting {
+        assert!(
+            drain
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+    }
+    drop(waiting.pop());
+    lease.record(Outcome::Success);
+    assert_eq!(count.0.load(SeqCst), 2, "two wait, one has given up");
+}
+
+#[test]
+fn a_drain_holds_through_updates_until_the_endpoint_is_inserted_again() {
+    let fleet: Fleet<Versioned> = (0..2).map(|key| Target::new(key, 1)).collect();
+    let picks_of = |key: usize| {
+        let hits = (0..200).filter(|_| {
+            let lease = fleet.pick_endpoint().unwrap();
+            lease.endpoint().key() == key
+        });
+        hits.count()
+    };
+    let old = fleet.lease(&0).unwrap();
+    let drain = fleet.drain(&0).unwrap();
+    fleet.update((0..2).map(|key| Target::new(key, 2))).unwrap();
+    assert_eq!(picks_of(0), 0);
+    assert_eq!(fleet.stats().members, 2);
+    fleet.insert(Target::new(0, 3)).unwrap();
+    assert!(picks_of(0) > 0);
+    assert_eq!(
+        drain.in_flight(),
+        1,
+        "the old incarnation's request is still its own"
+    );
+    old.record(Outcome::Success);
+    wait(drain);
+}
+
+#[test]
+fn what_is_removed_is_freed_with_its_last_lease() {
+    use std::sync::Arc;
+    let data = Arc::new(());
+    let fleet: Fleet<Target<usize, Arc<()>>> =
+        (0..3).map(|key| Target::new(key, data.clone())).collect();
+    for round in 0..1000 {
+        fleet.remove(&(round % 3));
+        fleet.insert(Target::new(round % 3, data.clone())).unwrap();
+        assert_eq!(Arc::strong_count(&data), 4, "three members and this one");
+    }
+    let lease = fleet.lease(&0).unwrap();
+    (0..100).for_each(|_| {
+        fleet
+            .update((0..3).map(|key| Target::new(key, data.clone())))
+            .unwrap();
+    });
+    assert_eq!(
+        Arc::strong_count(&data),
+        5,
+        "a lease holds its own endpoint and no more"
+    );
+    drop(lease);
+    assert_eq!(Arc::strong_count(&data), 4);
+}
