@@ -1,7 +1,6 @@
 //! Atomics, the mutex and the snapshot cell: std's and parking_lot's in a normal build, loom's in a
 //! model. The only file that names `std::sync::atomic` or `arc_swap`, so that no protocol can escape
 //! its model.
-#![allow(clippy::disallowed_types)]
 
 pub(crate) use std::sync::Arc;
 

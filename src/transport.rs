@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 
 use crate::outcome::Outcome;
@@ -185,7 +184,6 @@ where
 /// ```
 pub struct BoxTransport<E: ?Sized, Req, Response, Error> {
     inner: Arc<dyn DynTransport<E, Req, Response, Error>>,
-    types: PhantomData<fn(&E, Req) -> Result<Response, Error>>,
 }
 
 impl<E: ?Sized, Req, Response, Error> BoxTransport<E, Req, Response, Error> {
@@ -193,7 +191,6 @@ impl<E: ?Sized, Req, Response, Error> BoxTransport<E, Req, Response, Error> {
     pub fn new(transport: impl DynTransport<E, Req, Response, Error> + 'static) -> Self {
         Self {
             inner: Arc::new(transport),
-            types: PhantomData,
         }
     }
 }
@@ -219,7 +216,6 @@ impl<E: ?Sized, Req, Response, Error> Clone for BoxTransport<E, Req, Response, E
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            types: PhantomData,
         }
     }
 }

@@ -9,7 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 
-use evenkeel::{Cluster, Drain, Drained, Endpoint, Fleet, MemberId, Outcome, PickError, Target};
+use evenkeel::{
+    Choice, Cluster, Drain, Drained, Endpoint, Fleet, MemberId, Outcome, PickContext, PickError,
+    Picker, Target, from_picker,
+};
 
 /// A key, and the version of its data: each change brings a higher one.
 type Versioned = Target<usize, u64>;
@@ -71,10 +74,31 @@ fn read(fleet: &Fleet<Versioned>, told: &Told) -> u64 {
     picks
 }
 
+/// A policy that now and then takes its time between the snapshot and the choice: the time in which an
+/// update can be completed.
+#[derive(Clone, Debug)]
+struct Dawdling;
+
+impl Picker<Versioned> for Dawdling {
+    fn pick(&self, cx: &mut PickContext<'_, Versioned>) -> Option<Choice> {
+        if cx.random_below(8) == 0 {
+            std::thread::yield_now();
+        }
+        let count = cx.members().len();
+        (count > 0).then(|| Choice::at(cx.random_below(count)))
+    }
+}
+
 /// Two readers and one updater that inserts, replaces, removes, re-inserts and drains, 10 000 times.
 #[test]
 fn a_storm_of_updates_yields_nothing_that_is_gone() {
-    let fleet: Fleet<Versioned> = (0..KEYS).map(|key| Target::new(key, 1)).collect();
+    let endpoints = (0..KEYS).map(|key| Target::new(key, 1));
+    let policy = from_picker(Dawdling);
+    let fleet = Fleet::builder()
+        .endpoints(endpoints)
+        .policy(policy)
+        .build()
+        .unwrap();
     let told = Told::default();
     let picks: u64 = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..2)

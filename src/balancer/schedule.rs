@@ -112,9 +112,7 @@ mod tests {
 
     fn picks(weights: &[u64], range: std::ops::Range<u64>) -> Vec<usize> {
         let schedule = Schedule::new(weights);
-        range
-            .map(|position| schedule.at(position).unwrap())
-            .collect()
+        range.filter_map(|position| schedule.at(position)).collect()
     }
 
     #[test]

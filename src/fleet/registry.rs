@@ -302,8 +302,10 @@ impl<E: Endpoint> Registry<E> {
     }
 }
 
+type Members<E> = Box<[Member<E>]>;
+
 /// Those of these slots that may take requests, and the others.
-fn split<E: Endpoint>(slots: &[Slot<E>]) -> (Box<[Member<E>]>, Box<[Member<E>]>) {
+fn split<E: Endpoint>(slots: &[Slot<E>]) -> (Members<E>, Members<E>) {
     let members = |routable: bool| {
         let wanted = slots.iter().filter(|slot| slot.is_routable() == routable);
         wanted.map(|slot| slot.member.clone()).collect()

@@ -201,6 +201,7 @@ mod tests {
     #[test]
     fn a_generation_that_wraps_carries_nowhere() {
         let gate = Gate::new(1);
+        // ORDERING: Relaxed. One thread.
         gate.cells[0]
             .0
             .store(GENERATION_MASK << GENERATION_SHIFT, Ordering::Relaxed);
@@ -218,6 +219,7 @@ mod tests {
     #[test]
     fn a_full_cell_refuses_instead_of_carrying() {
         let gate = Gate::new(1);
+        // ORDERING: Relaxed. One thread.
         gate.cells[0].0.store(FULL - 1, Ordering::Relaxed);
         assert_eq!(gate.enter(0, 0), Ok(()));
         assert_eq!(gate.enter(0, 0), Err(Refused::Full));
@@ -276,6 +278,7 @@ mod loom_tests {
             if gate.is_closed() {
                 return false;
             }
+            // ORDERING: AcqRel. Stronger than the original; not what is broken.
             gate.cells[0].0.fetch_add(1, Ordering::AcqRel);
             true
         });
@@ -285,6 +288,7 @@ mod loom_tests {
 
     impl std::task::Wake for Flag {
         fn wake(self: Arc<Self>) {
+            // ORDERING: SeqCst, here and where it is read. The test's own; it is read after a join.
             self.0.store(true, Ordering::SeqCst);
         }
     }
@@ -308,6 +312,7 @@ mod loom_tests {
             };
             leave(&gate, 0);
             other.join().unwrap();
+            // ORDERING: SeqCst. As told at the flag.
             assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
         });
     }
@@ -323,6 +328,7 @@ mod loom_tests {
     fn broken_variant_sum_before_leaving() {
         two_cells_finish(|gate, cell| {
             let last = gate.inside() == 1;
+            // ORDERING: Release. Not what is broken.
             gate.cells[cell].0.fetch_sub(1, Ordering::Release);
             if last {
                 let wakers = std::mem::take(&mut gate.waiting.lock().wakers);
@@ -348,6 +354,7 @@ mod loom_tests {
                 .poll_empty(&mut Context::from_waker(&waker), &mut None)
                 .is_ready();
             last.join().unwrap();
+            // ORDERING: SeqCst. As told at the flag.
             assert!(
                 told || flag.0.load(Ordering::SeqCst),
                 "the drain sleeps for ever"
@@ -371,6 +378,7 @@ mod loom_tests {
             };
             gate.leave(0);
             refused.join().unwrap();
+            // ORDERING: SeqCst. As told at the flag.
             assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
         });
     }

@@ -115,6 +115,7 @@ mod loom_tests {
             let alarm = {
                 let setting = setting.clone();
                 thread::spawn(move || {
+                    // ORDERING: Relaxed. What orders it is `lower`.
                     setting.state.store(1, Ordering::Relaxed);
                     setting.due.lower(at(20));
                 })
@@ -131,6 +132,7 @@ mod loom_tests {
     #[test]
     fn no_alarm_is_lost_to_a_claim() {
         claim_against_alarm(|setting| {
+            // ORDERING: Relaxed. What orders it is `claim`.
             setting
                 .due
                 .claim(at(10), at(50))
@@ -143,6 +145,7 @@ mod loom_tests {
     #[should_panic = "the alarm was lost"]
     fn broken_variant_read_before_claim() {
         claim_against_alarm(|setting| {
+            // ORDERING: Relaxed. As above; the order of the two is what is broken.
             let state = setting.state.load(Ordering::Relaxed);
             setting.due.claim(at(10), at(50)).then_some(state)
         });
@@ -153,6 +156,7 @@ mod loom_tests {
     #[should_panic = "the alarm was lost"]
     fn broken_variant_relaxed_claim() {
         claim_against_alarm(|setting| {
+            // ORDERING: Relaxed, all three: what is broken.
             let moved =
                 setting
                     .due

@@ -1,0 +1,167 @@
+//! Models of the ejection protocol, each beside a variant that is broken.
+
+use super::*;
+use loom::thread;
+use std::sync::Arc;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn at(seconds: u64) -> Tick {
+    Tick::from_nanos(seconds * 1_000_000_000)
+}
+
+struct Setting {
+    cell: StandingCell,
+    ledger: Ledger,
+}
+
+/// Ejected at 0 until 1, with a probe out since 1 that is given up at 2.
+fn probed() -> (Arc<Setting>, u32) {
+    let setting = Setting {
+        cell: StandingCell::new(Phase::In),
+        ledger: Ledger::new(),
+    };
+    setting.ledger.set_limit(1);
+    setting
+        .cell
+        .eject(&setting.ledger, 0, at(0), SECOND, |_| SECOND);
+    let epoch = setting.cell.claim_probe(at(1), SECOND, DAY).unwrap();
+    (Arc::new(setting), epoch)
+}
+
+type Conclude = fn(&Setting, u32) -> bool;
+
+fn good(setting: &Setting, epoch: u32) -> bool {
+    setting
+        .cell
+        .conclude(&setting.ledger, epoch, Finding::Good, at(3), |_| SECOND)
+}
+
+/// The first probe's result arrives while a second is sent because the first has been given up.
+/// Either the result counts and there is no second, or the second decides.
+fn expiry_against_late_result(conclude: Conclude) {
+    loom::model(move || {
+        let (setting, first) = probed();
+        let late = {
+            let setting = setting.clone();
+            thread::spawn(move || conclude(&setting, first))
+        };
+        let second = setting.cell.claim_probe(at(3), SECOND, DAY);
+        let counted = late.join().unwrap();
+        assert!(
+            counted != second.is_some(),
+            "a late result decided beside the second probe"
+        );
+        let ejected = usize::from(!counted);
+        assert_eq!(setting.ledger.read().ejected, ejected);
+        assert_eq!(setting.cell.get().takes_requests(), counted);
+    });
+}
+
+#[test]
+fn a_late_result_decides_nothing() {
+    expiry_against_late_result(good);
+}
+
+/// Broken: looks at the phase only, and stores.
+#[test]
+#[should_panic = "a late result decided beside the second probe"]
+fn broken_variant_conclude_by_phase() {
+    expiry_against_late_result(|setting, _| {
+        let from = setting.cell.get();
+        if from.phase != Phase::Probing {
+            return false;
+        }
+        // ORDERING: Release. Not what is broken.
+        setting
+            .cell
+            .0
+            .store(from.turn(Phase::In, 3000).pack(), Ordering::Release);
+        setting.ledger.release();
+        true
+    });
+}
+
+/// Two probes asked for at once: one is given.
+#[test]
+fn one_probe_at_a_time() {
+    loom::model(|| {
+        let (setting, _) = probed();
+        let other = setting.clone();
+        let thread = thread::spawn(move || other.cell.claim_probe(at(3), SECOND, DAY).is_some());
+        let mine = setting.cell.claim_probe(at(3), SECOND, DAY).is_some();
+        assert!(mine != thread.join().unwrap());
+    });
+}
+
+/// A removal takes a member out of the ledger while an alarm ejects it and a third party reads: a
+/// slot is released by exactly one, and the count never falls below the members ejected.
+fn removal_against_alarm(eject: fn(&Setting) -> Verdict) {
+    loom::model(move || {
+        let setting = Arc::new(Setting {
+            cell: StandingCell::new(Phase::In),
+            ledger: Ledger::new(),
+        });
+        setting.ledger.set_limit(1);
+        let alarm = {
+            let setting = setting.clone();
+            thread::spawn(move || eject(&setting))
+        };
+        setting.cell.place(&setting.ledger, Phase::Off, at(1));
+        alarm.join().unwrap();
+        assert_eq!(
+            setting.cell.get().phase,
+            Phase::Off,
+            "removed, and ejected after"
+        );
+        assert_eq!(setting.ledger.read().ejected, 0, "a slot leaked");
+    });
+}
+
+#[test]
+fn a_removed_member_holds_no_slot() {
+    removal_against_alarm(|setting| {
+        setting
+            .cell
+            .eject(&setting.ledger, 0, at(1), SECOND, |_| SECOND)
+    });
+}
+
+/// Broken: turns ejected without looking whether it still may.
+#[test]
+#[should_panic = "removed, and ejected after"]
+fn broken_variant_store_instead_of_exchange() {
+    removal_against_alarm(|setting| {
+        let from = setting.cell.get();
+        if from.phase != Phase::In || !setting.ledger.reserve() {
+            return Verdict::Moot;
+        }
+        // ORDERING: Release. Not what is broken.
+        setting
+            .cell
+            .0
+            .store(from.turn(Phase::Ejected, 2000).pack(), Ordering::Release);
+        Verdict::Ejected
+    });
+}
+
+/// Two members, a cap of one, two alarms at once.
+#[test]
+fn two_alarms_and_a_cap_of_one() {
+    loom::model(|| {
+        let setting = Arc::new((
+            StandingCell::new(Phase::In),
+            StandingCell::new(Phase::In),
+            Ledger::new(),
+        ));
+        setting.2.set_limit(1);
+        let other = setting.clone();
+        let thread = thread::spawn(move || {
+            other.1.eject(&other.2, 0, at(1), SECOND, |_| SECOND) == Verdict::Ejected
+        });
+        let mine = setting.0.eject(&setting.2, 0, at(1), SECOND, |_| SECOND) == Verdict::Ejected;
+        assert!(mine != thread.join().unwrap());
+        assert_eq!(setting.2.read().ejected, 1);
+    });
+}
