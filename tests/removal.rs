@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use evenkeel::{
@@ -162,6 +162,68 @@ fn a_storm_of_updates_yields_nothing_that_is_gone() {
     assert_eq!(fleet.stats().in_flight, 0);
 }
 
+/// A policy that has the set changed under its own pick, once, after it has seen the old one: what an
+/// update on another thread does when it is completed at the worst moment.
+#[derive(Clone)]
+struct Meddling {
+    fleet: Arc<OnceLock<Fleet<Versioned>>>,
+    change: Arc<dyn Fn(&Fleet<Versioned>) + Send + Sync>,
+}
+
+impl Picker<Versioned> for Meddling {
+    fn pick(&self, cx: &mut PickContext<'_, Versioned>) -> Option<Choice> {
+        if *cx.members()[0].endpoint().data() == 1 {
+            self.fleet.get().map(&*self.change);
+        }
+        Some(Choice::at(0))
+    }
+}
+
+impl std::fmt::Debug for Meddling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meddling")
+    }
+}
+
+/// The version that a pick yields under which the set is changed.
+fn picked_under(change: impl Fn(&Fleet<Versioned>) + Send + Sync + 'static) -> u64 {
+    let policy = Meddling {
+        fleet: Arc::default(),
+        change: Arc::new(change),
+    };
+    let fleet = Fleet::builder()
+        .endpoints([Target::new(0, 1), Target::new(1, 2)])
+        .policy(from_picker(policy.clone()))
+        .build()
+        .unwrap();
+    policy.fleet.set(fleet.clone()).unwrap();
+    *fleet.pick_endpoint().unwrap().endpoint().data()
+}
+
+#[test]
+fn a_pick_under_way_does_not_yield_what_has_been_removed_meanwhile() {
+    assert_eq!(picked_under(|fleet| assert!(fleet.remove(&0))), 2);
+}
+
+#[test]
+fn a_pick_under_way_does_not_yield_what_has_been_drained_meanwhile() {
+    assert_eq!(picked_under(|fleet| wait(fleet.drain(&0).unwrap())), 2);
+}
+
+#[test]
+fn a_pick_under_way_does_not_yield_what_has_been_replaced_meanwhile() {
+    let replace = |fleet: &Fleet<Versioned>| {
+        fleet.insert(Target::new(0, 7)).unwrap();
+    };
+    assert_eq!(picked_under(replace), 7);
+    let replace = |fleet: &Fleet<Versioned>| {
+        fleet
+            .update([Target::new(0, 8), Target::new(1, 9)])
+            .unwrap();
+    };
+    assert_eq!(picked_under(replace), 8);
+}
+
 #[test]
 fn a_drain_resolves_with_the_last_lease_and_not_before() {
     let fleet: Fleet<Versioned> = (0..2).map(|key| Target::new(key, 1)).collect();
@@ -189,13 +251,13 @@ fn a_drain_resolves_with_the_last_lease_and_not_before() {
 fn a_drain_wakes_whoever_waits() {
     struct Count(AtomicU64);
     impl std::task::Wake for Count {
-        fn wake(self: std::sync::Arc<Self>) {
+        fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, SeqCst);
         }
     }
     let fleet: Fleet<Versioned> = (0..2).map(|key| Target::new(key, 1)).collect();
     let lease = fleet.lease(&0).unwrap();
-    let count = std::sync::Arc::new(Count(AtomicU64::new(0)));
+    let count = Arc::new(Count(AtomicU64::new(0)));
     let waker = Waker::from(count.clone());
     let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(fleet.drain(&0).unwrap())).collect();
     for drain in &mut waiting {
@@ -239,7 +301,6 @@ fn a_drain_holds_through_updates_until_the_endpoint_is_inserted_again() {
 
 #[test]
 fn what_is_removed_is_freed_with_its_last_lease() {
-    use std::sync::Arc;
     let data = Arc::new(());
     let fleet: Fleet<Target<usize, Arc<()>>> =
         (0..3).map(|key| Target::new(key, data.clone())).collect();

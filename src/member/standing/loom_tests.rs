@@ -113,9 +113,13 @@ fn removal_against_alarm(eject: fn(&Setting) -> Verdict) {
         assert_eq!(
             setting.cell.get().phase,
             Phase::Off,
-            "removed, and ejected after"
+            "it is not out for good: removed, and ejected after"
         );
-        assert_eq!(setting.ledger.read().ejected, 0, "a slot leaked");
+        assert_eq!(
+            setting.ledger.read().ejected,
+            0,
+            "it is not out for good: a slot leaked"
+        );
     });
 }
 
@@ -130,7 +134,7 @@ fn a_removed_member_holds_no_slot() {
 
 /// Broken: turns ejected without looking whether it still may.
 #[test]
-#[should_panic = "removed, and ejected after"]
+#[should_panic = "it is not out for good"]
 fn broken_variant_store_instead_of_exchange() {
     removal_against_alarm(|setting| {
         let from = setting.cell.get();
