@@ -1,9 +1,58 @@
-//! Embeddable client-side load balancing.
+//! Client-side load balancing to embed in a service: pick an endpoint per request, do your own I/O,
+//! feed the outcome back.
+//!
+//! # Overview
+//!
+//! - A [`Fleet`] is a set of endpoints in this process. It implements [`Cluster`], the trait that
+//!   services write against.
+//! - [`pick_endpoint`](Cluster::pick_endpoint) lends one out: a [`Lease`], counted as in flight until it
+//!   is recorded or dropped.
+//! - [`Lease::record`] says how the request ended. From those outcomes a [`HealthTracker`] scores each
+//!   endpoint; bad ones are ejected, probed and let back in, as [`Ejection`] says.
+//! - A [`LoadBalancer`] chooses. Six policies are here; the default is [`PowerOfTwo`].
+//! - An [`Endpoint`] is any type of yours with a key and a weight.
+//!
+//! The crate starts nothing: no thread, task, timer or socket. It is told the time by a [`Clock`] and
+//! the outcome by a lease, and works under any async runtime or none.
+//!
+//! # First use
+//!
+//! ```
+//! use evenkeel::{Cluster, Fleet, Outcome};
+//!
+//! # fn fetch(_: &str) -> Result<u16, std::io::Error> { Ok(200) }
+//! let fleet: Fleet<String> =
+//!     ["10.0.0.1:80", "10.0.0.2:80"].map(String::from).into_iter().collect();
+//!
+//! let lease = fleet.pick_endpoint()?; // per request
+//! let result = fetch(lease.endpoint()); // your I/O
+//! lease.record(Outcome::from(&result)); // feed back
+//! # assert_eq!(fleet.stats().in_flight, 0);
+//! # Ok::<(), evenkeel::PickError>(())
+//! ```
+//!
+//! More by task in [`docs::guide`]; which policy when, in [`docs::policies`]; how it works inside, in
+//! [`docs::internals`].
+//!
+//! # Limits
+//!
+//! - It balances what one process sends; processes share nothing. It discovers nothing: hand in the set
+//!   you know, and again when it changes.
+//! - One attempt. Retries, hedges, active checks, priorities and zones are not here yet.
+//! - Slowness alone never ejects; policies that look at load avoid a slow endpoint.
+//! - [`Outcome::Overloaded`] is neutral so far.
+//! - [`std::mem::forget`] of a lease leaves one request in flight for ever.
+//! - A fleet holds at most a million endpoints. 64-bit atomics are needed.
+//!
+//! # Crate features
+//!
+//! None yet.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod balancer;
 mod cluster;
+pub mod docs;
 mod endpoint;
 mod error;
 mod fleet;
@@ -30,3 +79,8 @@ pub use options::{MemberId, PickOptions};
 pub use outcome::{Outcome, Sample, SampleKind};
 pub use time::{Clock, ManualClock, MonotonicClock, Tick};
 pub use transport::{BoxFuture, BoxTransport, DynTransport, FromFn, Transport, from_fn};
+
+/// The README's example, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

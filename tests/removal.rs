@@ -164,10 +164,12 @@ fn a_storm_of_updates_yields_nothing_that_is_gone() {
 
 /// A policy that has the set changed under its own pick, once, after it has seen the old one: what an
 /// update on another thread does when it is completed at the worst moment.
+type ChangeOfSet = dyn Fn(&Fleet<Versioned>) + Send + Sync;
+
 #[derive(Clone)]
 struct Meddling {
     fleet: Arc<OnceLock<Fleet<Versioned>>>,
-    change: Arc<dyn Fn(&Fleet<Versioned>) + Send + Sync>,
+    change: Arc<ChangeOfSet>,
 }
 
 impl Picker<Versioned> for Meddling {

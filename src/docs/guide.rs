@@ -1,0 +1,174 @@
+//! How to do what, by task.
+//!
+//! # Carry your own data
+//!
+//! An endpoint is a type of yours: a connection pool, a zone, a limit, whatever a request needs.
+//!
+//! ```
+//! use evenkeel::{Cluster, Endpoint, Fleet, Weight};
+//!
+//! struct Backend {
+//!     address: String,
+//!     cores: u32,
+//! }
+//!
+//! impl Endpoint for Backend {
+//!     type Key = String;
+//!     fn key(&self) -> String {
+//!         self.address.clone()
+//!     }
+//!     fn weight(&self) -> Weight {
+//!         Weight::new(self.cores)
+//!     }
+//! }
+//!
+//! let fleet = Fleet::builder()
+//!     .name("search")
+//!     .endpoints([Backend { address: "10.0.0.1:80".into(), cores: 8 }])
+//!     .build()?;
+//! assert_eq!(fleet.pick_endpoint()?.endpoint().cores, 8);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Follow a discovery
+//!
+//! Hand in the whole set whenever it changes; who stays keeps its in-flight count, latency and health. An
+//! update that is refused leaves the old set in force.
+//!
+//! ```
+//! use evenkeel::{Fleet, Target};
+//!
+//! let fleet: Fleet<Target<&str, ()>> = [Target::new("a", ()), Target::new("b", ())].into_iter().collect();
+//! let changes = fleet.update([Target::new("b", ()).with_weight(2), Target::new("c", ())])?;
+//! assert_eq!((changes.added, changes.updated, changes.removed), (1, 1, 1));
+//!
+//! assert!(fleet.update([Target::new("d", ()), Target::new("d", ())]).is_err());
+//! assert_eq!(fleet.members().len(), 2);
+//! # Ok::<(), evenkeel::UpdateError>(())
+//! ```
+//!
+//! # Report what happened
+//!
+//! `Outcome::from(&result)` tells success from failure. Tell more where you can: a timeout, a refused
+//! connection, a 429. What says nothing about the endpoint (your own limit, a bad request) is
+//! [`Ignored`](crate::Outcome::Ignored). In async code, [`Lease::track`](crate::Lease::track) records for
+//! you, and a future that is dropped by a timeout still counts: once it has outlasted the fleet's
+//! [patience](crate::FleetBuilder::patience), as a timeout.
+//!
+//! ```
+//! use evenkeel::{Cluster, Fleet, Outcome};
+//! use std::time::Duration;
+//!
+//! # let fleet: Fleet<String> = ["a".to_string()].into_iter().collect();
+//! let lease = fleet.pick_endpoint()?;
+//! let status = 429; // your I/O
+//! let outcome = match status {
+//!     429 => Outcome::overloaded(Some(Duration::from_secs(1))),
+//!     500.. => Outcome::Failure,
+//!     _ => Outcome::Success,
+//! };
+//! lease.record(outcome);
+//! # Ok::<(), evenkeel::PickError>(())
+//! ```
+//!
+//! # Send through a transport
+//!
+//! [`ClusterExt::call`](crate::ClusterExt::call) picks, sends, classifies and records in one.
+//!
+//! # Try again elsewhere
+//!
+//! Avoid whom you have tried; the others get the request in proportion to their weights, and
+//! [`AllAvoided`](crate::PickError::AllAvoided) says when there is none left.
+//!
+//! ```
+//! use evenkeel::{Cluster, Fleet, MemberId, Outcome, PickError, PickOptions};
+//!
+//! # let fleet: Fleet<String> = ["a", "b", "c"].map(String::from).into_iter().collect();
+//! let mut tried: Vec<MemberId> = Vec::new();
+//! let answer = loop {
+//!     let lease = match fleet.pick_endpoint_with(&PickOptions::new().avoid(&tried)) {
+//!         Ok(lease) => lease,
+//!         Err(PickError::AllAvoided) => break None,
+//!         Err(error) => return Err(error),
+//!     };
+//!     tried.push(lease.id());
+//!     let result: Result<u16, ()> = if tried.len() < 3 { Err(()) } else { Ok(200) }; // your I/O
+//!     lease.record(Outcome::from(&result));
+//!     if let Ok(status) = result {
+//!         break Some(status);
+//!     }
+//! };
+//! assert_eq!(answer, Some(200));
+//! # Ok::<(), PickError>(())
+//! ```
+//!
+//! # Take an endpoint out gracefully
+//!
+//! [`Fleet::drain`](crate::Fleet::drain) stops new requests at once and resolves when the last one has
+//! ended; then remove it. Weight 0 does the same by way of discovery.
+//!
+//! ```
+//! use evenkeel::Fleet;
+//!
+//! # async fn example(fleet: Fleet<String>) {
+//! if let Some(drain) = fleet.drain(&"10.0.0.1:80".to_string()) {
+//!     drain.await;
+//!     fleet.remove(&"10.0.0.1:80".to_string());
+//! }
+//! # }
+//! ```
+//!
+//! # See what goes on
+//!
+//! [`Fleet::stats`](crate::Fleet::stats) is the fleet in numbers, [`Fleet::members`](crate::Fleet::members)
+//! each endpoint with its live ones. Neither takes a lock.
+//!
+//! ```
+//! use evenkeel::{Cluster, Fleet};
+//!
+//! # let fleet: Fleet<String> = ["a".to_string()].into_iter().collect();
+//! let lease = fleet.pick_endpoint()?;
+//! for member in fleet.members() {
+//!     println!(
+//!         "{} {} in flight, {:?}, score {:.2}, {}",
+//!         member.endpoint(),
+//!         member.in_flight(),
+//!         member.latency(),
+//!         member.score(),
+//!         member.state(),
+//!     );
+//! }
+//! assert_eq!(fleet.stats().in_flight, 1);
+//! # drop(lease);
+//! # Ok::<(), evenkeel::PickError>(())
+//! ```
+//!
+//! # Test a service
+//!
+//! Write it against [`Cluster`](crate::Cluster), and bring your own in tests, with
+//! [`Lease::detached`](crate::Lease::detached). Or use a fleet with a
+//! [`ManualClock`](crate::ManualClock) and a [seed](crate::FleetBuilder::seed): it then decides the same
+//! in each run, and time passes when you say so.
+//!
+//! ```
+//! use evenkeel::{Cluster, Fleet, ManualClock, MemberState, Outcome};
+//! use std::time::Duration;
+//!
+//! let clock = ManualClock::new();
+//! let fleet = Fleet::builder()
+//!     .endpoints(["a", "b"].map(String::from))
+//!     .clock(clock.clone())
+//!     .seed(7)
+//!     .build()?;
+//! for _ in 0..5 {
+//!     fleet.lease(&"a".to_string())?.record(Outcome::Unreachable);
+//! }
+//! assert_eq!(fleet.members()[0].state(), MemberState::Ejected);
+//!
+//! clock.advance(Duration::from_secs(3)); // the first ejection lasts 2 s, give or take a quarter
+//! let probe = fleet.pick_endpoint()?;
+//! assert!(probe.is_probe() && probe.endpoint() == "a");
+//! probe.record(Outcome::Success);
+//! assert_eq!(fleet.members()[0].state(), MemberState::Ready);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```

@@ -1,0 +1,94 @@
+//! One request from end to end, and every atomic word with its protocol.
+//!
+//! # One request
+//!
+//! ```text
+//! pick ──▶ upkeep due?   claimed by one pick: a slice of at most 64 members
+//!          probe due?    claimed by one pick: looks at up to 64 members, takes this request to an ejected one
+//!          snapshot      one pointer: members and picker together
+//!          picker.pick   one virtual call; an index
+//!          may_pick?     no: drawn again at random, at most 8 times, then one O(n) draw by weight
+//!          gate.enter    one fetch_add, whose value tells: closed, or newer data → leave, start again
+//!      ◀── lease         holds one member, never the snapshot
+//! … the caller's I/O …
+//! record ─▶ latency, tracker.record; an alarm ejects now, if the ledger has a slot
+//!           gate.leave   one fetch_sub; the last one out of a closed gate wakes its drains
+//! upkeep ─▶ tracker.health → score; ejection by score; the fleet's usual latency; old snapshots freed
+//! ```
+//!
+//! # The house
+//!
+//! A module knows only those above it: words (`sync`, `time`, `error`, `endpoint`, `options`, `outcome`), `health`
+//! (samples and ticks, not endpoints), `shared` (the clock, due-times, the ledger), `member` (one endpoint's
+//! life), `balancer` (members, never the fleet), the seams `transport` and `cluster`, and `fleet`. Two
+//! rules keep it so: a lease never calls the fleet, it writes to `shared` and the next pick reads it; and
+//! a policy never sees the fleet. Time is an argument below `fleet` and `lease`.
+//!
+//! # The words
+//!
+//! | word | where | bits, from the top | protocol |
+//! |---|---|---|---|
+//! | gate, one a cell | `member/gate.rs` | generation 39, closed 1, inside 24 | all writes are read-modify-writes; the value returned by the entering one decides |
+//! | standing | `member/standing.rs` | epoch 24, times 5, phase 3, at 32 ms | one compare-and-swap a change; whoever makes it settles the ledger |
+//! | ledger | `shared/ledger.rs` | down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left |
+//! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap forward before states are read; alarms store their reason, then fetch_min |
+//! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | add if of this time, else swap a new one in |
+//! | latency | `health/latency.rs` | stamp 32 ms, f32 nanoseconds | swap, at most four tries |
+//! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |
+//! | cursor, randomness | `balancer/mod.rs`, `shared/mod.rs` | a count, one a shard | fetch_add |
+//!
+//! Fields that wrap are topmost and carry nowhere; fields that count stop short of their end by as many
+//! as there may be threads in between. Nothing needs sequential consistency. Each protocol of more than
+//! one step has a loom model in its file, with a broken variant that fails.
+//!
+//! # Why it is so
+//!
+//! **A removal** publishes the snapshot without the member first, and then closes its gate. A pick that
+//! still has the old snapshot enters a closed gate, is told so by its own fetch_add, leaves, and starts
+//! again with a snapshot that it is bound to find (the close is a release, the entry an acquire). A count
+//! apart from the closed flag would let it slip between. Closing is for good; an endpoint that is inserted
+//! again has another gate, so there is no flag to clear and no ABA.
+//!
+//! **A change of data** replaces the member's handle and moves the gate's generation, after publishing. An
+//! entry is refused if the gate is *newer* than the handle; an older gate is an update that has
+//! published and not yet moved on, and the handle is the new one.
+//!
+//! **Cells**: a member has min(processors, 4096 / n) gate words, each on lines of its own, so that threads
+//! do not share one where there are few members. A lease leaves by the cell it entered. Two finishers of a
+//! closed gate in different cells may each see the other's count, so the sum that decides who wakes is
+//! taken inside the waiters' mutex.
+//!
+//! **The order of a commit**: members that leave rotation give back their ledger slots; the limit is
+//! lowered and the earliest ejected are let in until it holds; the snapshot is published; gates are closed and
+//! renewed; the limit is raised. So the cap holds by the old set before, and by the new set after, the one
+//! store that publishes.
+//!
+//! **A probe** is given by the pick's cold path; policies never see an ejected member, so none can starve it
+//! of its probe. It has an epoch, and only the outcome with that epoch decides; it has a deadline, so that a
+//! forgotten one is replaced; and a dropped one frees its slot at once. A pick that avoids somebody is a retry
+//! and never becomes a probe.
+//!
+//! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
+//! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing.
+//! A tracker is told of a readmission before the member is back, so nothing from before can eject it again.
+//!
+//! **Users' code** runs unlocked where it can: iterators, keys and weights are read before the lock, values
+//! are dropped after it. Under the update mutex run only `Eq` of keys, the policy's `picker`, the maker of
+//! trackers, and the trackers' `health` and `readmitted`; the last four with panics caught. A key is hashed
+//! once, outside; no map growth calls back into it. `Eq` is asked before anything has changed, so its
+//! panic leaves the old set in force.
+//!
+//! **Retired snapshots** are freed by writers and upkeep, when nobody holds them: a reader that dropped the
+//! last reference to ten thousand members would stall for tens of microseconds.
+//!
+//! # Where this departs from where it started
+//!
+//! - Closing a gate is terminal, and the generation counts editions of an endpoint's data only. That takes
+//!   the draining bit and the clearing of flags out of the protocol.
+//! - The golden-ratio schedule is within 5 picks of exact in a million, not 3: a Kronecker sequence's
+//!   discrepancy grows with the logarithm of its length, and 3 is exceeded within ten thousand picks
+//!   (`cargo test golden_line -- --nocapture`).
+//! - A removal whose policy panics over the smaller set falls back to a weighted random picker instead of
+//!   keeping the old set: a removed endpoint must not be picked.
+//! - `LeastResponseTime` takes an endpoint that has not answered yet to be as fast as the other of the
+//!   pair, where others use a penalty or zero: no flood, no starvation, and no constant to argue.

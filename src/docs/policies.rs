@@ -1,0 +1,42 @@
+//! Which policy, and when each breaks down.
+//!
+//! | policy | looks at | cost of a pick |
+//! |---|---|---|
+//! | [`PowerOfTwo`](crate::PowerOfTwo), the default | in-flight of two, drawn by weight | the same for any number |
+//! | [`LeastConnections`](crate::LeastConnections) | in-flight of all | grows with their number, unless the first drawn is idle |
+//! | [`LeastResponseTime`](crate::LeastResponseTime) | latency and in-flight of two | the same for any number |
+//! | [`WeightedRoundRobin`](crate::WeightedRoundRobin) | weights | the same for any number and any weights |
+//! | [`RoundRobin`](crate::RoundRobin) | nothing | the same for any number |
+//! | [`Random`](crate::Random) | weights | the same for any number |
+//!
+//! # How to choose
+//!
+//! *Endpoints alike, requests alike, few clients:* `RoundRobin` or `WeightedRoundRobin`. Nothing varies less,
+//! and in simulations with near-constant service times it beats two choices.
+//!
+//! *Requests that differ, load that matters:* `PowerOfTwo`, or `LeastConnections` up to a few hundred
+//! endpoints. With few endpoints the full scan is clearly better: with two bad ones of four, one pair in
+//! six is bad on both sides.
+//!
+//! *Endpoints of different speeds, without known weights:* `LeastResponseTime`.
+//!
+//! *A thousand clients with a request now and then:* no client knows anything about load, and all
+//! policies come close to `Random`.
+//!
+//! # What they have in common
+//!
+//! - Weight 0 takes nothing. Ratios beyond 65 536 count as that. Weights up to [`u32::MAX`] on a million
+//!   endpoints do not overflow, and memory goes with the number of endpoints.
+//! - An ejected, marked down or avoided endpoint is passed over, and its requests go to the others *at
+//!   random by weight*, never to its neighbour alone: a table's choice that may not be picked is drawn
+//!   again up to 8 times, and then once among all that may.
+//! - At low load every endpoint with a weight gets its share. A formula that compares (in-flight + 1) /
+//!   weight alone would give all to the heaviest: so ties and the idle are drawn by weight.
+//! - Positions and counts belong to the fleet, so no update starts a sequence over.
+//!
+//! # Fast failures
+//!
+//! An endpoint that fails at once has nothing in flight and, by its latency, looks fast. Failures
+//! therefore never lower a latency estimate, and ejection takes the endpoint out after five in a row.
+//! Between, and at failure shares too low to eject, policies that look at in-flight send it a little more
+//! than its share.
