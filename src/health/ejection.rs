@@ -8,7 +8,9 @@ use crate::error::BuildError;
 /// When an endpoint is taken out of rotation, for how long, and how many may be.
 ///
 /// An ejected endpoint gets no requests until its time is up. Then one request is sent to it, the
-/// probe: a success brings it back, a fault ejects it again for twice as long.
+/// probe: a success brings it back, a fault ejects it again for twice as long. So an endpoint that has
+/// recovered returns within the ejection then running, at most [`max_ejection_time`](Self::max_ejection_time)
+/// and jitter, given traffic.
 ///
 /// The names are Envoy's and gRPC's (A50) where they have one.
 ///

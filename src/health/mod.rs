@@ -194,7 +194,8 @@ impl Usual {
         Self { latency }
     }
 
-    /// The median of the endpoints' latency estimates; `None` while none has answered.
+    /// The median of the endpoints' latency estimates, of an even number the upper one; `None` while none
+    /// has answered.
     #[must_use]
     pub const fn latency(&self) -> Option<Duration> {
         self.latency

@@ -111,7 +111,9 @@ impl<E: Endpoint> Member<E> {
         self.0.state.latency.get()
     }
 
-    /// The health score as of the last upkeep, from 0 to 1.
+    /// The health score as of the last upkeep, from 0 to 1. With the built-in tracker it comes from the
+    /// window's successes and from latency against the fleet ([`SlidingWindow`]); an endpoint that was
+    /// ejected for a few failures in a row, out of many requests, may show a high one.
     pub fn score(&self) -> f64 {
         self.0.state.score()
     }
