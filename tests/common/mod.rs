@@ -1,0 +1,140 @@
+//! Helpers that several test files share.
+#![allow(dead_code)] // Each file uses some of them.
+
+use std::time::Duration;
+
+use evenkeel::{
+    Cluster, Ejection, Endpoint, Fleet, FleetBuilder, Lease, LeastConnections, LeastResponseTime,
+    LoadBalancer, ManualClock, MemberState, Outcome, PickOptions, PowerOfTwo, Random, RoundRobin,
+    Target, WeightedRoundRobin,
+};
+
+/// An endpoint known by its number.
+pub(crate) type Server = Target<usize, ()>;
+
+pub(crate) const MILLI: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// Servers 0, 1, 2, ... of these weights.
+pub(crate) fn servers(weights: &[u32]) -> Vec<Server> {
+    let numbered = weights.iter().enumerate();
+    numbered
+        .map(|(number, &weight)| Target::new(number, ()).with_weight(weight))
+        .collect()
+}
+
+/// A builder for `count` servers of weight 1 that is driven by `clock` and repeats itself.
+pub(crate) fn setup(count: usize, clock: &ManualClock) -> FleetBuilder<Server> {
+    Fleet::builder()
+        .endpoints(servers(&vec![1; count]))
+        .clock(clock.clone())
+        .seed(7)
+}
+
+/// The default settings without jitter, so that times are exact.
+pub(crate) fn exact() -> Ejection {
+    Ejection::default().jitter_percent(0)
+}
+
+/// Sends `times` requests that fail to the server of this number.
+pub(crate) fn fail(fleet: &Fleet<Server>, number: usize, times: usize) {
+    for _ in 0..times {
+        fleet.lease(&number).unwrap().record(Outcome::Failure);
+    }
+}
+
+pub(crate) fn state(fleet: &Fleet<Server>, number: usize) -> MemberState {
+    let members = fleet.members();
+    let member = members.iter().find(|m| m.endpoint().key() == number);
+    member.unwrap().state()
+}
+
+/// Numbers of those that are ejected, in order.
+pub(crate) fn ejected(fleet: &Fleet<Server>) -> Vec<usize> {
+    let out = |state| matches!(state, MemberState::Ejected | MemberState::Probing);
+    let members = fleet.members();
+    let mut numbers: Vec<_> = members
+        .iter()
+        .filter(|member| out(member.state()))
+        .map(|member| member.endpoint().key())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+pub(crate) fn number(lease: &Lease<Server>) -> usize {
+    lease.endpoint().key()
+}
+
+/// Who takes the next `picks` requests, each ended at once.
+pub(crate) fn sequence(fleet: &Fleet<Server>, picks: usize) -> Vec<usize> {
+    (0..picks)
+        .map(|_| {
+            let lease = fleet.pick_endpoint().unwrap();
+            let number = number(&lease);
+            lease.record_with_latency(Outcome::Success, MILLI);
+            number
+        })
+        .collect()
+}
+
+/// How many of `picks` requests each of `servers` servers takes, while `in_flight` are under way: the
+/// oldest ends, well and after a millisecond, when the newest has been picked.
+pub(crate) fn shares(
+    fleet: &Fleet<Server>,
+    options: &PickOptions<'_>,
+    servers: usize,
+    in_flight: usize,
+    picks: usize,
+) -> Vec<u64> {
+    let mut seen = vec![0; servers];
+    let mut held = std::collections::VecDeque::with_capacity(in_flight);
+    for _ in 0..picks {
+        let lease = fleet.pick_endpoint_with(options).unwrap();
+        seen[number(&lease)] += 1;
+        held.push_back(lease);
+        if held.len() == in_flight {
+            let oldest = held.pop_front().unwrap();
+            oldest.record_with_latency(Outcome::Success, MILLI);
+        }
+    }
+    seen
+}
+
+pub(crate) type Policy = Box<dyn LoadBalancer<Server>>;
+
+/// Every policy, by name.
+pub(crate) fn policies() -> Vec<(&'static str, Policy)> {
+    vec![
+        ("RoundRobin", Box::new(RoundRobin::new())),
+        ("WeightedRoundRobin", Box::new(WeightedRoundRobin::new())),
+        ("Random", Box::new(Random::new())),
+        ("LeastConnections", Box::new(LeastConnections::new())),
+        ("PowerOfTwo", Box::new(PowerOfTwo::new())),
+        ("LeastResponseTime", Box::new(LeastResponseTime::new())),
+    ]
+}
+
+/// Ten servers, server 0 ejected at 0 s, for 2 s.
+pub(crate) fn one_out() -> (Fleet<Server>, ManualClock) {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
+    fail(&fleet, 0, 5);
+    assert_eq!(ejected(&fleet), [0]);
+    (fleet, clock)
+}
+
+/// The probe that is due now.
+pub(crate) fn probe(fleet: &Fleet<Server>) -> Lease<Server> {
+    let lease = fleet.pick_endpoint().unwrap();
+    assert!(lease.is_probe(), "no probe, though one is due: {lease:?}");
+    lease
+}
+
+pub(crate) fn assert_no_probe(fleet: &Fleet<Server>) {
+    for _ in 0..64 {
+        let lease = fleet.pick_endpoint().unwrap();
+        assert!(!lease.is_probe(), "a probe that is not due: {lease:?}");
+        lease.record(Outcome::Success);
+    }
+}

@@ -1,0 +1,262 @@
+//! Promise: everybody gets its share, at low load and at high, with neighbours taken out or not.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Policy, Server, fail, number, policies, servers, shares};
+use evenkeel::{
+    Cluster, Endpoint, Fleet, ManualClock, Mark, Outcome, PickOptions, PowerOfTwo, Random,
+    RoundRobin, WeightedRoundRobin,
+};
+
+const RISING: [u32; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+const THREE_TO_ONE: [u32; 2] = [3, 1];
+const ANYBODY: PickOptions<'static> = PickOptions::new();
+
+fn fleet(policy: Policy, weights: &[u32], seed: u64) -> Fleet<Server> {
+    Fleet::builder()
+        .endpoints(servers(weights))
+        .policy(policy)
+        .clock(ManualClock::new())
+        .seed(seed)
+        .build()
+        .unwrap()
+}
+
+/// Each count is within six sigma of a binomial n·p, with p = weight / sum of weights. A false alarm has
+/// odds of 2·10^-9 a count for a fresh seed, and none for a fixed one. A round robin varies less.
+fn assert_in_proportion(what: &str, seen: &[u64], weights: &[u32]) {
+    let n = seen.iter().sum::<u64>() as f64;
+    let total: f64 = weights.iter().copied().map(f64::from).sum();
+    for (index, (&seen, &weight)) in seen.iter().zip(weights).enumerate() {
+        let p = f64::from(weight) / total;
+        let (mean, sigma) = (n * p, (n * p * (1.0 - p)).sqrt());
+        assert!(
+            (seen as f64 - mean).abs() <= 6.0 * sigma,
+            "{what}: server {index} got {seen}, which is not within {:.0} of {mean:.0}",
+            6.0 * sigma
+        );
+    }
+}
+
+/// What a policy's shares are in proportion to: RoundRobin knows weights only as 0 or not.
+fn counted(policy: &str, weights: &[u32]) -> Vec<u32> {
+    if policy == "RoundRobin" {
+        weights.iter().map(|&weight| weight.min(1)).collect()
+    } else {
+        weights.to_vec()
+    }
+}
+
+#[test]
+fn nobody_is_below_half_its_share_when_one_request_is_in_flight() {
+    for weights in [&RISING[..], &THREE_TO_ONE] {
+        for (name, policy) in policies() {
+            let picks = 20_000;
+            let seen = shares(
+                &fleet(policy, weights, 1),
+                &ANYBODY,
+                weights.len(),
+                1,
+                picks,
+            );
+            let counted = counted(name, weights);
+            let total: u64 = counted.iter().copied().map(u64::from).sum();
+            for (index, (&seen, &weight)) in seen.iter().zip(&counted).enumerate() {
+                // The lightest expects 20 000 / 55 = 364, sigma 19: half is 9.6 sigma away.
+                let half = picks as u64 * u64::from(weight) / total / 2;
+                assert!(
+                    seen >= half,
+                    "{name} {weights:?}: server {index} got {seen}, less than {half}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn shares_are_in_proportion_when_one_request_is_in_flight() {
+    for weights in [&RISING[..], &THREE_TO_ONE] {
+        for (name, policy) in policies() {
+            let seen = shares(
+                &fleet(policy, weights, 2),
+                &ANYBODY,
+                weights.len(),
+                1,
+                55_000,
+            );
+            assert_in_proportion(name, &seen, &counted(name, weights));
+        }
+    }
+}
+
+#[test]
+fn round_robins_are_exact_in_each_cycle_at_any_load() {
+    for weights in [&RISING[..], &THREE_TO_ONE] {
+        for in_flight in [1, 4, 16, 64] {
+            let total = weights.iter().sum::<u32>() as usize;
+            let cases: [(Policy, usize, Vec<u64>); 2] = [
+                (
+                    Box::new(WeightedRoundRobin::new()),
+                    total,
+                    weights.iter().copied().map(u64::from).collect(),
+                ),
+                (
+                    Box::new(RoundRobin::new()),
+                    weights.len(),
+                    vec![1; weights.len()],
+                ),
+            ];
+            for (policy, cycle, expected) in cases {
+                let fleet = fleet(policy, weights, 3);
+                for _ in 0..20 {
+                    let seen = shares(&fleet, &ANYBODY, weights.len(), in_flight, cycle);
+                    assert_eq!(seen, expected, "{weights:?}, {in_flight} in flight");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn random_is_in_proportion_at_any_load() {
+    for weights in [&RISING[..], &THREE_TO_ONE] {
+        for in_flight in [1, 4, 16, 64] {
+            let fleet = fleet(Box::new(Random::new()), weights, 4);
+            let seen = shares(&fleet, &ANYBODY, weights.len(), in_flight, 55_000);
+            assert_in_proportion("Random", &seen, weights);
+        }
+    }
+}
+
+#[test]
+fn load_aware_policies_stay_near_the_shares_under_load() {
+    // Load moves the shares, that is its use; equal servers, and loads that a weight can hold, must
+    // not be moved far. No statistics: the bound is half of the fair share either way, and 40 000
+    // picks leave the lightest with 727 expected and a sigma of 27, so half is 13 sigma away.
+    for weights in [&RISING[..], &THREE_TO_ONE, &[1; 10]] {
+        for in_flight in [4, 16, 64] {
+            for (name, policy) in policies().split_off(3) {
+                let fleet = fleet(policy, weights, 5);
+                let seen = shares(&fleet, &ANYBODY, weights.len(), in_flight, 40_000);
+                let total: f64 = weights.iter().copied().map(f64::from).sum();
+                for (index, (&seen, &weight)) in seen.iter().zip(weights).enumerate() {
+                    let ratio = seen as f64 / (40_000.0 * f64::from(weight) / total);
+                    assert!(
+                        (0.5..=1.5).contains(&ratio),
+                        "{name} {weights:?}, {in_flight} in flight: server {index} got {ratio:.2} of its share"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weight_zero_is_never_picked() {
+    for (name, policy) in policies() {
+        let fleet = fleet(policy, &[0, 3, 0, 1, 0], 6);
+        for in_flight in [1, 16] {
+            let seen = shares(&fleet, &ANYBODY, 5, in_flight, 2_000);
+            assert_eq!([seen[0], seen[2], seen[4]], [0; 3], "{name}");
+        }
+        // Not even in panic, when health counts for nothing.
+        assert!(fleet.mark(&1, Mark::Down) && fleet.mark(&3, Mark::Down));
+        assert!(fleet.stats().panicking);
+        let seen = shares(&fleet, &ANYBODY, 5, 1, 2_000);
+        assert_eq!([seen[0], seen[2], seen[4]], [0; 3], "{name} in panic");
+    }
+}
+
+#[test]
+fn the_heaviest_weights_keep_their_proportions() {
+    // u32::MAX is 3 · 5 · 17 · 257 · 65537: a third and a fifth of it are whole.
+    let weights = [u32::MAX, u32::MAX / 3, u32::MAX / 5, u32::MAX];
+    for (name, policy) in policies() {
+        let seen = shares(&fleet(policy, &weights, 7), &ANYBODY, 4, 1, 40_000);
+        assert_in_proportion(name, &seen, &counted(name, &weights));
+    }
+}
+
+#[test]
+fn beside_the_heaviest_the_lightest_keeps_a_65536th() {
+    // 40 expected at p = 1/65537. Poisson(40) is below 9 with odds of 10^-9.
+    let picks = 65_536 * 40;
+    let cases: [(&str, Policy); 3] = [
+        ("WeightedRoundRobin", Box::new(WeightedRoundRobin::new())),
+        ("Random", Box::new(Random::new())),
+        ("PowerOfTwo", Box::new(PowerOfTwo::new())),
+    ];
+    for (name, policy) in cases {
+        let fleet = fleet(policy, &[u32::MAX, 1], 8);
+        let mut light = 0;
+        for _ in 0..picks {
+            let lease = fleet.pick_endpoint().unwrap();
+            light += u64::from(number(&lease) == 1);
+            lease.record_with_latency(Outcome::Success, common::MILLI);
+        }
+        assert!(light >= 9, "{name}: the lightest got {light} of {picks}");
+        // And no more than it is due: Poisson(40) is above 90 with odds of 10^-11.
+        assert!(light <= 90, "{name}: the lightest got {light} of {picks}");
+    }
+}
+
+/// How one of ten is kept from taking requests.
+#[derive(Clone, Copy, Debug)]
+enum Out {
+    Down,
+    Ejected,
+    Avoided,
+}
+
+fn without(policy: Policy, weights: &[u32], gone: usize, out: Out, in_flight: usize) -> Vec<u64> {
+    let fleet = fleet(policy, weights, 9);
+    let mut avoid = Vec::new();
+    match out {
+        Out::Down => assert!(fleet.mark(&gone, Mark::Down)),
+        Out::Ejected => {
+            fail(&fleet, gone, 5);
+            assert_eq!(fleet.stats().ejected, 1);
+        }
+        Out::Avoided => {
+            let members = fleet.members();
+            let member = members.iter().find(|m| m.endpoint().key() == gone);
+            avoid.push(member.unwrap().id());
+        }
+    }
+    assert!(!fleet.stats().panicking);
+    let options = PickOptions::new().avoid(&avoid);
+    let seen = shares(&fleet, &options, weights.len(), in_flight, 50_000);
+    assert_eq!(seen[gone], 0, "{out:?}");
+    seen
+}
+
+#[test]
+fn the_turns_of_one_that_is_out_are_shared_by_all_in_proportion() {
+    for out in [Out::Down, Out::Ejected, Out::Avoided] {
+        for (weights, gone) in [(&[1; 10], 4), (&RISING, 9), (&RISING, 0)] {
+            for (name, policy) in policies() {
+                let seen = without(policy, weights, gone, out, 1);
+                let mut left = counted(name, weights);
+                left[gone] = 0;
+                assert_in_proportion(&format!("{name}, {gone} {out:?}"), &seen, &left);
+            }
+        }
+    }
+}
+
+#[test]
+fn under_load_no_neighbour_of_one_that_is_out_gets_double() {
+    // A fair share is 50 000 / 9 = 5556, sigma 70. The bound of a fifth is 15 sigma; double is 79.
+    for out in [Out::Down, Out::Ejected, Out::Avoided] {
+        for (name, policy) in policies() {
+            let seen = without(policy, &[1; 10], 4, out, 16);
+            for (index, &seen) in seen.iter().enumerate().filter(|&(index, _)| index != 4) {
+                assert!(
+                    (4_444..=6_667).contains(&seen),
+                    "{name}, 4 {out:?}: server {index} got {seen} of 50000"
+                );
+            }
+        }
+    }
+}
