@@ -63,8 +63,9 @@ pub use round_robin::{RoundRobin, WeightedRoundRobin};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait LoadBalancer<E: Endpoint>: fmt::Debug + Send + Sync {
-    /// Prepares a picker for these members. Called with each change of the set, off the request path;
-    /// if it panics, the change is refused and the old set stays.
+    /// Prepares a picker for these members. Called with each change of the set, off the request path and
+    /// under the update mutex, so it must not change the fleet it is for, nor ask it for a
+    /// [`lease`](crate::Fleet::lease) by key. If it panics, the change is refused and the old set stays.
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>>;
 }
 

@@ -11,7 +11,7 @@ use crate::balancer::{Cursor, LoadBalancer, Random, View};
 use crate::endpoint::{Endpoint, Weight};
 use crate::error::UpdateError;
 use crate::health::{HealthTracker, SlidingWindow, ejection_limit};
-use crate::member::{Gate, Member, Phase, Standing, Tracker};
+use crate::member::{Former, Gate, Member, Phase, Tracker};
 use crate::shared::Shared;
 use crate::sync::{Arc, SnapshotCell};
 use crate::time::Tick;
@@ -48,6 +48,8 @@ pub(super) struct Slot<E: Endpoint> {
     pub(super) member: Member<E>,
     pub(super) draining: bool,
     pub(super) mark: Mark,
+    /// The ejection that it had when it left rotation for a weight of 0.
+    former: Option<Former>,
 }
 
 impl<E: Endpoint> Clone for Slot<E> {
@@ -60,17 +62,24 @@ impl<E: Endpoint> Clone for Slot<E> {
 }
 
 impl<E: Endpoint> Slot<E> {
+    const fn new(member: Member<E>) -> Self {
+        Self {
+            member,
+            draining: false,
+            mark: Mark::Auto,
+            former: None,
+        }
+    }
+
     pub(super) fn is_routable(&self) -> bool {
         !self.draining && self.member.weight() > Weight::ZERO
     }
 
     /// Where it should stand, by its place in rotation and by somebody's word.
     pub(super) fn settle(&self, shared: &Shared, now: Tick) {
-        let standing = &self.member.core().standing;
-        let judged = matches!(
-            standing.get().phase,
-            Phase::In | Phase::Ejected | Phase::Probing
-        );
+        let core = self.member.core();
+        let standing = core.standing.get();
+        let judged = standing.phase == Phase::In || standing.is_ejected();
         let phase = match self.mark {
             _ if !self.is_routable() => Phase::Off,
             Mark::Up => Phase::Up,
@@ -78,7 +87,10 @@ impl<E: Endpoint> Slot<E> {
             Mark::Auto if judged => return,
             Mark::Auto => Phase::In,
         };
-        standing.place(&shared.ledger, phase, now);
+        if standing.is_ejected() && phase != Phase::Off {
+            core.readmit(now);
+        }
+        core.standing.place(&shared.ledger, phase, now);
     }
 }
 
@@ -92,8 +104,8 @@ pub(super) struct Change<E: Endpoint> {
     renewed: Vec<Member<E>>,
     /// Members that take no more requests, with their place in rotation taken away.
     leaving: Vec<Slot<E>>,
-    /// What is remembered of the new ones.
-    former: Vec<(usize, Standing)>,
+    /// Who comes into rotation with an ejection from before.
+    ejected_before: Vec<(usize, Former)>,
     pub(super) counts: Changes,
     snapshots: Vec<Arc<Snapshot<E>>>,
     pub(super) keys: Vec<Hashed<E::Key>>,
@@ -106,7 +118,7 @@ impl<E: Endpoint> Change<E> {
             touched: Vec::new(),
             renewed: Vec::new(),
             leaving: Vec::new(),
-            former: Vec::new(),
+            ejected_before: Vec::new(),
             counts: Changes::default(),
             snapshots: Vec::new(),
             keys: Vec::new(),
@@ -122,28 +134,41 @@ impl<E: Endpoint> Change<E> {
     }
 
     /// Adds a member, with what is remembered of it.
-    pub(super) fn add(&mut self, member: Member<E>, former: Option<Standing>) -> usize {
+    pub(super) fn add(&mut self, member: Member<E>, former: Option<Former>) -> usize {
         let at = self.slots.len();
+        if let Some(former) = former {
+            member.core().standing.remember(former.standing);
+        }
         self.slots.push(Slot {
-            member,
-            draining: false,
-            mark: Mark::Auto,
+            former: former.filter(|former| former.standing.is_ejected()),
+            ..Slot::new(member)
         });
-        self.touched.push(at);
-        self.former.extend(former.map(|former| (at, former)));
+        self.touch(at);
         self.counts.added += 1;
         at
     }
 
     /// Puts another incarnation in the place of a draining one.
     pub(super) fn revive(&mut self, at: usize, member: Member<E>) {
-        self.slots[at] = Slot {
-            member,
-            draining: false,
-            mark: Mark::Auto,
-        };
-        self.touched.push(at);
+        self.slots[at] = Slot::new(member);
+        self.touch(at);
         self.counts.added += 1;
+    }
+
+    /// The slot's place in rotation may have changed. An ejection is kept for as long as it is out, and
+    /// resumed when it is in again, unless somebody's word says where it stands.
+    fn touch(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        let core = slot.member.core();
+        if !slot.is_routable() {
+            let ejected = Some(core.former()).filter(|now| now.standing.is_ejected());
+            slot.former = ejected.or(slot.former);
+        } else if let Some(former) = slot.former.take().filter(|_| slot.mark == Mark::Auto) {
+            core.hold_out();
+            self.ejected_before.push((at, former));
+            return;
+        }
+        self.touched.push(at);
     }
 
     /// Replaces the data of the slot at `at`. Its place, its state and its mark stay.
@@ -153,7 +178,7 @@ impl<E: Endpoint> Change<E> {
         let generation = Gate::next_generation(slot.member.generation());
         slot.member = Member::new(endpoint, weight, generation, state);
         self.renewed.push(slot.member.clone());
-        self.touched.push(at);
+        self.touch(at);
         self.counts.updated += 1;
     }
 }
@@ -236,16 +261,9 @@ impl<E: Endpoint> Registry<E> {
             touched,
             renewed,
             leaving,
-            former,
+            ejected_before,
             ..
         } = change;
-        for &(at, standing) in former.iter() {
-            slots[at]
-                .member
-                .core()
-                .standing
-                .restore(&shared.ledger, standing);
-        }
         let changing = || leaving.iter().chain(touched.iter().map(|&at| &slots[at]));
         // Who leaves rotation and holds a slot of the ledger gives it back; who comes into rotation can
         // be picked the moment it is published.
@@ -266,6 +284,10 @@ impl<E: Endpoint> Registry<E> {
         renewed.iter().for_each(|member| member.core().gate.renew());
         changing().for_each(|slot| slot.settle(shared, now));
         shared.ledger.set_limit(limit);
+        // Held out of rotation until here, where the new limit counts.
+        for &(at, former) in ejected_before.iter() {
+            slots[at].member.core().resume(former, now);
+        }
         std::mem::swap(&mut self.slots, slots);
         self.retired.push(old);
         change.snapshots = self.free_retired();

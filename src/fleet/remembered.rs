@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::keys::{Hashed, KeyMap};
-use crate::member::Standing;
+use crate::member::Former;
 use crate::time::Tick;
 
 /// How long a removed endpoint's ejection is remembered.
@@ -17,33 +17,34 @@ const AT_LEAST: usize = 64;
 /// Ejections of endpoints removed lately; oldest out first.
 #[derive(Debug)]
 pub(super) struct Remembered<K> {
-    standings: KeyMap<K, (Tick, Standing)>,
+    formers: KeyMap<K, (Tick, Former)>,
     order: VecDeque<(Tick, Hashed<K>)>,
 }
 
 impl<K: Eq> Remembered<K> {
     pub(super) fn new() -> Self {
         Self {
-            standings: KeyMap::default(),
+            formers: KeyMap::default(),
             order: VecDeque::new(),
         }
     }
 
-    /// Remembers one. Who was never ejected has nothing to be remembered for. Who is forgotten instead
+    /// Remembers one. Runs the keys' `Eq`, so it comes before anything else of a change is done: an
+    /// entry too many does no harm. Who was never ejected has nothing to be remembered for. Who is forgotten instead
     /// goes to `out`: a key's drop is the user's code.
     pub(super) fn keep(
         &mut self,
         key: Hashed<K>,
-        standing: Standing,
+        former: Former,
         now: Tick,
         live: usize,
         out: &mut Vec<Hashed<K>>,
     ) {
-        if standing.times == 0 {
+        if former.standing.times == 0 {
             return;
         }
-        self.order.push_back((now, key.clone()));
-        self.standings.insert(key, (now, standing));
+        self.formers.insert(key.clone(), (now, former));
+        self.order.push_back((now, key));
         while self.order.len() > live.max(AT_LEAST)
             || self
                 .order
@@ -54,20 +55,16 @@ impl<K: Eq> Remembered<K> {
                 break;
             };
             // A younger entry under the same key stays.
-            if self
-                .standings
-                .get(&key)
-                .is_some_and(|(kept, _)| *kept == at)
-            {
-                self.standings.remove(&key);
+            if self.formers.get(&key).is_some_and(|(kept, _)| *kept == at) {
+                self.formers.remove(&key);
             }
             out.push(key);
         }
     }
 
     /// What is remembered of this one, if it is not too long ago.
-    pub(super) fn recall(&self, key: &Hashed<K>, now: Tick) -> Option<Standing> {
-        let (at, standing) = self.standings.get(key)?;
-        (now >= *at && now.since(*at) <= FOR).then_some(*standing)
+    pub(super) fn recall(&self, key: &Hashed<K>, now: Tick) -> Option<Former> {
+        let (at, former) = self.formers.get(key)?;
+        (now >= *at && now.since(*at) <= FOR).then_some(*former)
     }
 }

@@ -123,18 +123,17 @@ impl<E: Endpoint> Fleet<E> {
                 at_of[position] = change.add(member, former);
             }
         }
+        for (key, &place) in &registry.index {
+            if position_of[place].is_none() {
+                let former = registry.slots[place].member.core().former();
+                let (remembered, out) = (&mut registry.remembered, &mut change.keys);
+                remembered.keep(key.clone(), former, now, keys.len(), out);
+            }
+        }
         let snapshot = registry.snapshot(&*registry.policy, &change.slots)?;
 
         index.values_mut().for_each(|at| *at = at_of[*at]);
         std::mem::swap(&mut registry.index, &mut index);
-        for (key, &place) in index
-            .iter()
-            .filter(|(_, place)| position_of[**place].is_none())
-        {
-            let standing = registry.slots[place].member.core().standing.get();
-            let (remembered, out) = (&mut registry.remembered, &mut change.keys);
-            remembered.keep(key.clone(), standing, now, keys.len(), out);
-        }
         registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
         Ok(change.counts)
     }
@@ -211,21 +210,16 @@ impl<E: Endpoint> Fleet<E> {
         let key = key.clone();
         change.slots.clone_from(&registry.slots);
         let slot = change.slots.remove(at);
-        let standing = slot.member.core().standing.get();
+        let (former, live) = (slot.member.core().former(), change.slots.len());
         change.leave(&slot);
+        let (remembered, out) = (&mut registry.remembered, &mut change.keys);
+        remembered.keep(key.clone(), former, now, live, out);
         let snapshot = registry.snapshot_at_any_rate(&change.slots, &inner.shared);
         registry.index.retain(|_, place| {
             let keep = *place != at;
             *place -= usize::from(*place > at);
             keep
         });
-        registry.remembered.keep(
-            key.clone(),
-            standing,
-            now,
-            change.slots.len(),
-            &mut change.keys,
-        );
         change.keys.push(key);
         registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
         true

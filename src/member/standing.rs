@@ -191,30 +191,29 @@ impl StandingCell {
         Verdict::Moot
     }
 
-    /// Takes up what is remembered of a former life: how often it was ejected, and until when if it was,
-    /// provided that a slot is free. For a member that is not published yet.
-    pub(crate) fn restore(&self, ledger: &Ledger, former: Standing) {
+    /// Goes on with an ejection from before the member was out of rotation, if a slot is free. `false` if
+    /// none is: then the member is for the writer to place.
+    pub(crate) fn restore(&self, ledger: &Ledger, former: Standing) -> bool {
         let from = self.get();
-        let times = former.times;
-        if former.is_ejected() && ledger.reserve() {
-            let to = Standing {
-                times,
-                ..from.turn(Phase::Ejected, former.at)
-            };
-            if !self.change(from, to) {
-                ledger.release();
-            }
-        } else {
-            // It may have been about to come back; the count goes on from there.
-            self.change(
-                from,
-                Standing {
-                    times,
-                    at: former.at,
-                    ..from
-                },
-            );
+        if !ledger.reserve() {
+            return false;
         }
+        let to = Standing {
+            times: former.times,
+            ..from.turn(Phase::Ejected, former.at)
+        };
+        let restored = self.change(from, to);
+        if !restored {
+            ledger.release();
+        }
+        restored
+    }
+
+    /// Goes on with the count of ejections. For a member that is not published yet.
+    pub(crate) fn remember(&self, former: Standing) {
+        let from = self.get();
+        let (times, at) = (former.times, former.at);
+        self.change(from, Standing { times, at, ..from });
     }
 
     /// Takes the probe if it is due. The epoch returned goes with it.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::gate::Gate;
-use super::standing::{Finding, Phase, StandingCell, Verdict};
+use super::standing::{Finding, Phase, Standing, StandingCell, Verdict};
 use crate::health::{
     Alarm, Health, HealthTracker, Judging, LatencyCell, SlidingWindow, Usual, ejection_time,
 };
@@ -33,6 +33,13 @@ impl Tracker {
             Self::Custom(custom) => custom.record(sample, cx),
         }
     }
+}
+
+/// What is remembered of a member that is out of rotation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Former {
+    pub(crate) standing: Standing,
+    ejected_at: u64,
 }
 
 #[derive(Debug)]
@@ -152,12 +159,44 @@ impl State {
         }
     }
 
-    /// Brings an ejected member back without a probe: the writer makes room under the cap.
-    pub(crate) fn pardon(&self, now: Tick) {
+    /// The record is cleared: what was recorded before must not eject it again.
+    pub(crate) fn readmit(&self, now: Tick) {
         let readmitted = AssertUnwindSafe(|| self.tracker.as_dyn().readmitted(now));
         if catch_unwind(readmitted).is_err() {
             self.shared.counters.tracker_panics.count();
         }
+    }
+
+    /// Brings an ejected member back without a probe: the writer makes room under the cap.
+    pub(crate) fn pardon(&self, now: Tick) {
+        self.readmit(now);
         self.standing.place(&self.shared.ledger, Phase::In, now);
+    }
+
+    /// What to remember of it while it is out of rotation.
+    pub(crate) fn former(&self) -> Former {
+        Former {
+            standing: self.standing.get(),
+            ejected_at: self.ejected_at(),
+        }
+    }
+
+    /// Out of rotation until [`resume`](Self::resume). For a member that nobody can pick.
+    pub(crate) fn hold_out(&self) {
+        self.standing
+            .place(&self.shared.ledger, Phase::Off, Tick::ZERO);
+    }
+
+    /// Back in rotation, and held out until now: goes on with the ejection from before,
+    /// if there was one and the cap leaves room.
+    pub(crate) fn resume(&self, former: Former, now: Tick) {
+        // ORDERING: Relaxed. As in `ejected_at`.
+        self.ejected_at.store(former.ejected_at, Ordering::Relaxed);
+        if self.standing.restore(&self.shared.ledger, former.standing) {
+            let due = self.standing.get().probe_due_at(now);
+            self.shared.probe_due.lower(due);
+        } else {
+            self.pardon(now);
+        }
     }
 }

@@ -1,0 +1,182 @@
+//! Promises 3 and 4 where endpoints come and go: an ejection outlives a flap of discovery and a detour
+//! over weight 0, keeps its age, gets its probe; and a key that panics leaves the old set in force. Each
+//! of these failed once.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use common::{SECOND, ejected, exact, fail, number, probe, sequence, servers, setup, state};
+use evenkeel::{Cluster, Endpoint, Fleet, ManualClock, Mark, MemberState, Outcome, Target};
+
+/// Of two endpoints one may be ejected, of one none: the way back is by a limit of 0.
+#[test]
+fn a_flap_in_a_fleet_of_two_keeps_the_ejection() {
+    let fleet = setup(2, &ManualClock::new()).build().unwrap();
+    fail(&fleet, 0, 5);
+    assert_eq!(ejected(&fleet), [0]);
+    assert!(fleet.remove(&0));
+    fleet.insert(Target::new(0, ())).unwrap();
+    assert_eq!(ejected(&fleet), [0]);
+}
+
+/// Three of six may be ejected, of three one.
+#[test]
+fn a_flap_of_a_dead_zone_keeps_its_ejections() {
+    let fleet = setup(6, &ManualClock::new()).build().unwrap();
+    (3..6).for_each(|n| fail(&fleet, n, 5));
+    assert_eq!(ejected(&fleet), [3, 4, 5]);
+    fleet.update(servers(&[1; 3])).unwrap();
+    fleet.update(servers(&[1; 6])).unwrap();
+    assert_eq!(ejected(&fleet), [3, 4, 5]);
+}
+
+/// One update replaces an ejected endpoint by another that is remembered as ejected.
+#[test]
+fn a_place_given_back_by_the_same_update_is_used() {
+    let fleet = setup(2, &ManualClock::new()).build().unwrap();
+    fail(&fleet, 0, 5);
+    fleet.update(servers(&[1; 3]).split_off(1)).unwrap(); // 1, 2
+    fail(&fleet, 2, 5);
+    assert_eq!(ejected(&fleet), [2]);
+    fleet.update(servers(&[1; 2])).unwrap(); // 0, 1
+    assert_eq!(ejected(&fleet), [0]);
+}
+
+/// The search for probes has found nothing due for a day when an endpoint comes back whose time is up.
+#[test]
+fn a_restored_ejection_gets_its_probe_when_it_is_due() {
+    let clock = ManualClock::new();
+    let day = SECOND * 86_400;
+    let ejection = exact()
+        .max_ejection_time(day)
+        .base_ejection_time(SECOND * 2)
+        .probe_timeout(day);
+    let fleet = setup(10, &clock).ejection(ejection).build().unwrap();
+    fail(&fleet, 0, 5); // until 2 s
+    fail(&fleet, 1, 5); // until 2 s
+    assert!(fleet.remove(&0));
+    clock.advance(SECOND * 2);
+    let held = probe(&fleet); // to 1; given up after a day
+    assert_eq!(number(&held), 1);
+    sequence(&fleet, 10); // the next search finds nothing sooner
+    fleet.insert(Target::new(0, ())).unwrap();
+    assert_eq!(state(&fleet, 0), MemberState::Ejected);
+    let mut waited = 0;
+    while !fleet.pick_endpoint().unwrap().is_probe() {
+        clock.advance(SECOND * 60);
+        waited += 60;
+        assert!(
+            waited < 3600,
+            "its time was up before, and it still waits after an hour"
+        );
+    }
+}
+
+#[test]
+fn a_detour_over_weight_zero_keeps_the_ejection() {
+    let fleet = setup(10, &ManualClock::new()).build().unwrap();
+    fail(&fleet, 0, 5);
+    fleet.insert(Target::new(0, ()).with_weight(0)).unwrap();
+    fleet.insert(Target::new(0, ()).with_weight(1)).unwrap();
+    assert_eq!(ejected(&fleet), [0]);
+}
+
+thread_local! { static CALLS: Cell<u32> = const { Cell::new(0) }; }
+fn burn() {
+    let left = CALLS.get();
+    CALLS.set(left.saturating_sub(1));
+    assert_ne!(left, 1, "planned");
+}
+#[derive(Clone, Debug)]
+struct Fuse(usize);
+impl Hash for Fuse {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        burn();
+        state.write_usize(self.0); // a good hash: Eq is only asked for equal keys
+    }
+}
+impl PartialEq for Fuse {
+    fn eq(&self, other: &Self) -> bool {
+        burn();
+        self.0 == other.0
+    }
+}
+impl Eq for Fuse {}
+
+fn flapped() -> Fleet<Target<Fuse, ()>> {
+    let fused = (0..4).map(|n| Target::new(Fuse(n), ()));
+    let fleet = Fleet::builder()
+        .endpoints(fused)
+        .seed(1)
+        .clock(ManualClock::new())
+        .build()
+        .unwrap();
+    (0..5).for_each(|_| fleet.lease(&Fuse(0)).unwrap().record(Outcome::Failure));
+    assert!(fleet.remove(&Fuse(0))); // remembered from here on
+    fleet.insert(Target::new(Fuse(0), ())).unwrap();
+    fleet.insert(Target::new(Fuse(4), ())).unwrap();
+    fleet
+}
+
+fn check(step: impl Fn(&Fleet<Target<Fuse, ()>>)) {
+    let mut wrong = Vec::new();
+    for k in 1..30 {
+        let fleet = flapped();
+        CALLS.set(k);
+        let failed = catch_unwind(AssertUnwindSafe(|| step(&fleet))).is_err();
+        CALLS.set(0);
+        if !failed {
+            continue;
+        }
+        assert_eq!(fleet.members().len(), 5);
+        for n in 0..5 {
+            let found = fleet.lease(&Fuse(n)).map(|l| l.endpoint().key().0);
+            if found != Ok(n) {
+                wrong.push(format!("Eq/Hash call {k}: key {n} now finds {found:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What is remembered is asked for by the user's `Eq`: before anything has changed.
+#[test]
+fn a_key_that_panics_during_an_update_leaves_the_old_index() {
+    check(|fleet| drop(fleet.update((1..5).map(|n| Target::new(Fuse(n), ())))));
+}
+
+#[test]
+fn a_key_that_panics_during_a_removal_leaves_the_old_index() {
+    check(|fleet| assert!(fleet.remove(&Fuse(0))));
+}
+
+#[test]
+fn a_restored_ejection_keeps_its_age_when_the_fleet_shrinks() {
+    let clock = ManualClock::new();
+    let hour = SECOND * 3600;
+    let ejection = exact().base_ejection_time(hour).max_ejection_time(hour);
+    let fleet = setup(10, &clock).ejection(ejection).build().unwrap();
+    for n in 0..4 {
+        clock.advance(SECOND);
+        fail(&fleet, n, 5);
+    }
+    assert!(fleet.remove(&3));
+    fleet.insert(Target::new(3, ())).unwrap();
+    assert_eq!(ejected(&fleet), [0, 1, 2, 3]);
+    fleet.update(servers(&[1; 7])).unwrap(); // three may be
+    assert_eq!(ejected(&fleet), [1, 2, 3], "0 was ejected first");
+}
+
+/// An endpoint that returns by an operator's word starts afresh.
+#[test]
+fn what_came_before_a_mark_does_not_eject_after_it() {
+    let fleet = setup(10, &ManualClock::new()).build().unwrap();
+    fail(&fleet, 0, 5);
+    assert!(fleet.mark(&0, Mark::Up) && fleet.mark(&0, Mark::Auto));
+    fail(&fleet, 0, 1);
+    assert_eq!(ejected(&fleet), [0; 0]);
+}
