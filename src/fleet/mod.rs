@@ -1,6 +1,7 @@
 //! The in-process [`Cluster`]: [`Fleet`].
 
 mod builder;
+mod change;
 mod drain;
 mod keys;
 mod pick;
@@ -23,8 +24,8 @@ use crate::shared::Shared;
 use crate::sync::{Arc, Mutex, SnapshotCell};
 
 pub use builder::FleetBuilder;
+pub use change::Mark;
 pub use drain::{Drain, Drained};
-pub use registry::Mark;
 pub use upkeep::Upkeep;
 
 use pick::ProbeSearch;

@@ -1,8 +1,8 @@
 //! Changes of the set. Each reads what it needs of the user's before locking, prepares the next set,
 //! and puts it in force at once, or not at all.
 
+use super::change::{Change, Mark};
 use super::keys::{Hashed, KeyMap};
-use super::registry::{Change, Mark};
 use super::{Changes, Drain, Fleet};
 use crate::balancer::LoadBalancer;
 use crate::endpoint::{Endpoint, Weight};
