@@ -8,6 +8,7 @@ mod pick;
 mod registry;
 mod remembered;
 mod snapshot;
+mod sweep;
 mod update;
 mod upkeep;
 

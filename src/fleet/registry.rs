@@ -6,7 +6,7 @@ use super::change::{Change, Slot};
 use super::keys::KeyMap;
 use super::remembered::Remembered;
 use super::snapshot::Snapshot;
-use super::upkeep::Sweep;
+use super::sweep::Sweep;
 use crate::balancer::{Cursor, LoadBalancer, Random, View};
 use crate::endpoint::Endpoint;
 use crate::error::UpdateError;

@@ -1,8 +1,6 @@
 //! Upkeep: what is done now and then instead of at each request. Scores, ejections by score, what is
 //! usual, freeing what no reader holds any more.
 
-use std::time::Duration;
-
 use super::Fleet;
 use super::pick::SLICE;
 use super::registry::Registry;
@@ -23,13 +21,6 @@ pub enum Upkeep {
     /// Picks then never take a lock. Without it, scores and latencies of idle endpoints stand still;
     /// ejections in the request path, returns and drains go on.
     Caller,
-}
-
-/// How far a sweep over the members has got.
-#[derive(Debug, Default)]
-pub(super) struct Sweep {
-    next: usize,
-    latencies: Vec<Duration>,
 }
 
 impl<E: Endpoint> Fleet<E> {
@@ -63,22 +54,6 @@ impl<E: Endpoint> Fleet<E> {
             shared.upkeep_due.lower(now);
         }
         _free = registry.free_retired();
-    }
-}
-
-impl Sweep {
-    fn restart(&mut self) {
-        self.next = 0;
-        self.latencies.clear();
-    }
-
-    /// All have been looked at: publishes what is usual.
-    fn finish(&mut self, shared: &Shared) {
-        let middle = self.latencies.len() / 2;
-        let median =
-            (!self.latencies.is_empty()).then(|| *self.latencies.select_nth_unstable(middle).1);
-        shared.set_usual_latency(median);
-        self.restart();
     }
 }
 
