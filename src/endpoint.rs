@@ -61,6 +61,13 @@ impl Endpoint for SocketAddr {
     }
 }
 
+impl Endpoint for &'static str {
+    type Key = Self;
+    fn key(&self) -> Self {
+        self
+    }
+}
+
 impl Endpoint for String {
     type Key = Self;
     fn key(&self) -> Self {
@@ -68,15 +75,21 @@ impl Endpoint for String {
     }
 }
 
-impl<E: Endpoint + ?Sized> Endpoint for Arc<E> {
-    type Key = E::Key;
-    fn key(&self) -> E::Key {
-        (**self).key()
-    }
-    fn weight(&self) -> Weight {
-        (**self).weight()
-    }
+macro_rules! forward {
+    ($($pointer:ty),*) => { $(
+        impl<E: Endpoint + ?Sized> Endpoint for $pointer {
+            type Key = E::Key;
+            fn key(&self) -> E::Key {
+                (**self).key()
+            }
+            fn weight(&self) -> Weight {
+                (**self).weight()
+            }
+        }
+    )* };
 }
+
+forward!(Arc<E>, Box<E>);
 
 /// A share of traffic, in units of the user's choosing; only ratios count.
 ///

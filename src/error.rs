@@ -18,13 +18,15 @@ pub enum PickError {
     /// Every endpoint that could be picked is in [`PickOptions::avoid`](crate::PickOptions::avoid).
     #[error("every endpoint that could be picked is to be avoided")]
     AllAvoided,
-    /// The endpoints that could be picked have as many requests in flight as can be counted
-    /// (16 million a cell).
+    /// The endpoints tried have as many requests in flight as can be counted, 16 million or more each.
     #[error("every endpoint tried has as many requests in flight as can be counted")]
     Saturated,
     /// The policy chose none, though there were endpoints it might have chosen.
     #[error("the policy chose no endpoint")]
     Declined,
+    /// The endpoint asked for by key is draining.
+    #[error("this endpoint is draining")]
+    Draining,
     /// No endpoint has the key asked for.
     #[error("no endpoint has this key")]
     UnknownKey,
@@ -46,7 +48,7 @@ pub enum BuildError {
         expected: &'static str,
     },
     /// The initial endpoints or the policy were refused.
-    #[error("the initial set was refused: {0}")]
+    #[error(transparent)]
     Update(#[from] UpdateError),
 }
 
@@ -86,7 +88,7 @@ pub enum UpdateError {
     #[error("the {what} panicked")]
     #[non_exhaustive]
     Panicked {
-        /// Which code: `"key"`, `"policy"` or `"health tracker"`.
+        /// Which code: `"policy"`, or `"health tracker"` for what makes one.
         what: &'static str,
     },
 }
@@ -116,15 +118,15 @@ fn shown(key: &impl fmt::Debug) -> String {
     text
 }
 
-/// Why a [`call`](crate::ClusterExt::call) failed.
+/// Why a [`call`](crate::ClusterExt::call) failed. It reads, and has the source, of the error inside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E> {
     /// No endpoint could be picked; nothing was sent.
-    #[error("no endpoint was picked: {0}")]
+    #[error(transparent)]
     Pick(PickError),
     /// The transport's error.
-    #[error("the request failed: {0}")]
+    #[error(transparent)]
     Transport(E),
 }
 

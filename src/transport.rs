@@ -46,6 +46,11 @@ pub trait Transport<E: ?Sized, Req>: Send + Sync {
     type Error;
 
     /// Sends one request to this endpoint.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any point, by a caller's timeout; the endpoint's count is taken care
+    /// of, what the transport holds is its own to release.
     fn send(
         &self,
         endpoint: &E,
@@ -59,29 +64,36 @@ pub trait Transport<E: ?Sized, Req>: Send + Sync {
     }
 }
 
-impl<E: ?Sized, Req, T: Transport<E, Req> + ?Sized> Transport<E, Req> for &T {
-    type Response = T::Response;
-    type Error = T::Error;
+macro_rules! forward {
+    ($($pointer:ty),*) => { $(
+        impl<E: ?Sized, Req, T: Transport<E, Req> + ?Sized> Transport<E, Req> for $pointer {
+            type Response = T::Response;
+            type Error = T::Error;
 
-    fn send(
-        &self,
-        endpoint: &E,
-        request: Req,
-    ) -> impl Future<Output = Result<Self::Response, Self::Error>> + Send {
-        (**self).send(endpoint, request)
-    }
+            fn send(
+                &self,
+                endpoint: &E,
+                request: Req,
+            ) -> impl Future<Output = Result<Self::Response, Self::Error>> + Send {
+                (**self).send(endpoint, request)
+            }
 
-    fn classify(&self, result: &Result<Self::Response, Self::Error>) -> Outcome {
-        (**self).classify(result)
-    }
+            fn classify(&self, result: &Result<Self::Response, Self::Error>) -> Outcome {
+                (**self).classify(result)
+            }
+        }
+    )* };
 }
+
+forward!(&T, Arc<T>, Box<T>);
 
 /// A closure as a transport. See [`from_fn`].
 #[derive(Clone, Copy)]
 pub struct FromFn<F>(F);
 
 /// Makes a transport of a closure. The future may not borrow the endpoint, so copy or clone what it
-/// needs.
+/// needs into an `async move` block (an `async` closure borrows, and is refused as not general enough).
+/// Where that will not do, implement [`Transport`].
 ///
 /// ```
 /// use evenkeel::{Target, from_fn};

@@ -116,18 +116,27 @@ fn no_policy_allocates_when_the_caller_does_upkeep() {
 }
 
 #[test]
-fn no_policy_allocates_between_upkeeps_by_default() {
+fn by_default_only_picks_that_do_upkeep_allocate() {
     for policy in policies() {
         let name = format!("{policy:?}");
         let clock = ManualClock::new();
         let fleet = fleet(policy, Upkeep::Picks, &clock);
         drop(fleet.pick_endpoint());
-        // 5000 steps of 100 us: half a second, and upkeep is due after one.
-        let step = Duration::from_micros(100);
-        assert_eq!(
-            allocations_in(|| requests(&fleet, &clock, step)),
-            0,
-            "{name}"
-        );
+        let mut allocating = 0;
+        for round in 0..10_000u32 {
+            let work = || {
+                let lease = fleet.pick_endpoint().unwrap();
+                lease.record(if round % 7 < 5 {
+                    Outcome::Failure
+                } else {
+                    Outcome::Success
+                });
+            };
+            allocating += u32::from(allocations_in(work) > 0);
+            clock.advance(Duration::from_millis(2));
+        }
+        // 20 s, and upkeep of ten endpoints is due once a second, for one pick.
+        assert!(allocating <= 20, "{name}: {allocating} picks allocated");
+        assert!(fleet.stats().ejections > 0, "{name}");
     }
 }

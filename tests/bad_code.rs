@@ -190,7 +190,7 @@ fn shaken(count: usize, clock: &ManualClock) -> (Fleet<Server>, Shaky) {
     let tracker = Shaky::default();
     let make = {
         let tracker = tracker.clone();
-        move || tracker.clone()
+        move |_: &Server| tracker.clone()
     };
     let fleet = setup(count, clock).ejection(exact()).tracker(make);
     (fleet.build().unwrap(), tracker)
@@ -251,6 +251,7 @@ fn a_tracker_that_panics_over_a_return_loses_no_place_and_no_probe() {
         panic_in.store(false, Ordering::Relaxed);
         assert_eq!(state(&fleet, 0), MemberState::Ejected);
         assert_eq!((fleet.stats().ejected, fleet.stats().in_flight), (1, 0));
+        clock.advance(SECOND * 2);
     }
     probe(&fleet).record(Outcome::Success);
     assert_eq!(
@@ -273,7 +274,7 @@ fn a_tracker_that_panics_while_the_fleet_shrinks_does_not_stop_the_update() {
 #[test]
 fn a_maker_of_trackers_that_panics_leaves_the_old_set_in_force() {
     let made = AtomicU32::new(0);
-    let make = move || {
+    let make = move |_: &Server| {
         assert!(made.fetch_add(1, Ordering::Relaxed) < 3, "planned");
         Shaky::default()
     };
@@ -291,7 +292,7 @@ fn a_maker_of_trackers_that_panics_leaves_the_old_set_in_force() {
     assert_eq!(fleet.update(servers(&[5, 5])).unwrap().updated, 2);
     sequence(&fleet, 10);
 
-    let never = || -> Shaky { panic!("planned") };
+    let never = |_: &Server| -> Shaky { panic!("planned") };
     let built = setup(2, &ManualClock::new()).tracker(never).build();
     assert!(matches!(
         built,

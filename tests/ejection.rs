@@ -4,11 +4,11 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{
-    MILLI, SECOND, ejected, exact, fail, number, one_out, sequence, servers, setup, state,
+    MILLI, SECOND, Server, ejected, exact, fail, number, one_out, sequence, servers, setup, state,
 };
 use evenkeel::{
     Alarm, Cluster, Endpoint, Health, HealthTracker, Judging, ManualClock, Mark, MemberState,
@@ -48,7 +48,7 @@ fn a_score_below_the_threshold_ejects_from_the_minimum_volume_on() {
 
 /// Says of its endpoint what its number makes of it, and never raises an alarm.
 #[derive(Debug)]
-struct Opinion(u64);
+struct Opinion(usize);
 
 impl HealthTracker for Opinion {
     fn record(&self, _: &Sample, _: &Judging<'_>) -> Alarm {
@@ -67,8 +67,8 @@ impl HealthTracker for Opinion {
 #[test]
 fn upkeep_ejects_by_the_score_of_a_tracker_of_ones_own() {
     for by_picks in [false, true] {
-        let (made, clock) = (AtomicU64::new(0), ManualClock::new());
-        let make = move || Opinion(made.fetch_add(1, Ordering::Relaxed));
+        let clock = ManualClock::new();
+        let make = |server: &Server| Opinion(server.key());
         let upkeep = if by_picks {
             Upkeep::Picks
         } else {

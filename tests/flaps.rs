@@ -8,6 +8,8 @@ mod common;
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{SECOND, ejected, exact, fail, number, probe, sequence, servers, setup, state};
 use evenkeel::{Cluster, Endpoint, Fleet, ManualClock, Mark, MemberState, Outcome, Target};
@@ -179,4 +181,89 @@ fn what_came_before_a_mark_does_not_eject_after_it() {
     assert!(fleet.mark(&0, Mark::Up) && fleet.mark(&0, Mark::Auto));
     fail(&fleet, 0, 1);
     assert_eq!(ejected(&fleet), [0; 0]);
+}
+
+/// A key that counts how many of it there are.
+#[derive(Clone, Debug)]
+struct Counted(
+    usize,
+    #[expect(dead_code, reason = "it is counted")] Arc<()>,
+);
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl Eq for Counted {}
+impl Hash for Counted {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn what_is_remembered_of_the_removed_is_as_many_as_the_living_and_for_a_minute() {
+    let (clock, count) = (ManualClock::new(), Arc::new(()));
+    let key = |n| Counted(n, count.clone());
+    let target = |n| Target::new(key(n), ());
+    let fleet = Fleet::builder()
+        .endpoints((0..1000).map(target))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    for n in 0..500 {
+        (0..5).for_each(|_| fleet.lease(&key(n)).unwrap().record(Outcome::Failure));
+    }
+    assert_eq!(fleet.stats().ejected, 500);
+    // A key in its endpoint, one in the index, and this one.
+    assert_eq!(Arc::strong_count(&count), 2001);
+    fleet.update([target(1000)]).unwrap();
+    assert_eq!(
+        Arc::strong_count(&count),
+        3 + 64,
+        "64 are remembered at least"
+    );
+    clock.advance(SECOND * 61);
+    sequence_of_any(&fleet);
+    assert_eq!(Arc::strong_count(&count), 3, "and upkeep forgets them");
+}
+
+fn sequence_of_any(fleet: &Fleet<Target<Counted, ()>>) {
+    for _ in 0..3 {
+        fleet.pick_endpoint().unwrap().record(Outcome::Success);
+    }
+}
+
+/// Promise 9: who is remembered beyond the limit does not depend on a map's order.
+#[test]
+fn the_same_seed_remembers_the_same() {
+    let run = || {
+        let fleet = setup(400, &ManualClock::new()).build().unwrap();
+        (0..200).for_each(|n| fail(&fleet, n, 5));
+        fleet.update(servers(&[1; 410]).split_off(400)).unwrap();
+        fleet.update(servers(&[1; 400])).unwrap();
+        ejected(&fleet)
+    };
+    let first = run();
+    assert_eq!(first.len(), 64);
+    assert_eq!(first, run());
+}
+
+/// A lease by key, while the endpoint's data is replaced all the time.
+#[test]
+fn a_lease_by_key_does_not_fail_beside_an_update() {
+    let fleet = setup(2, &ManualClock::new()).build().unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..20_000 {
+                fleet.insert(Target::new(0, ())).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        while !done.load(Ordering::SeqCst) {
+            fleet.lease(&0).unwrap().record(Outcome::Success);
+        }
+    });
 }

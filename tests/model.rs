@@ -189,7 +189,7 @@ impl World {
             Op::Pinned(key) => match self.fleet.lease(&key) {
                 Ok(lease) => self.take(lease),
                 Err(PickError::UnknownKey) => assert!(!self.known.contains_key(&key)),
-                Err(PickError::AllDraining) => assert!(self.known[&key].draining),
+                Err(PickError::Draining) => assert!(self.known[&key].draining),
                 Err(error) => panic!("{error}"),
             },
             Op::Finish(which, outcome) if !self.held.is_empty() => {

@@ -100,8 +100,10 @@ fn a_bad_probe_takes_it_out_for_twice_as_long() {
     }
 }
 
+/// It leaves the endpoint out for the base time. Were the next probe sent at once, an endpoint whose every
+/// answer says nothing would get every request of a caller that sends one at a time.
 #[test]
-fn a_probe_that_says_nothing_makes_room_for_another_at_once() {
+fn a_probe_that_says_nothing_is_followed_by_another_after_the_base_time() {
     let silent: [fn(Lease<Server>); 4] = [
         drop,
         |lease| lease.record(Outcome::Ignored),
@@ -111,13 +113,27 @@ fn a_probe_that_says_nothing_makes_room_for_another_at_once() {
     let (fleet, clock) = one_out();
     clock.advance(SECOND * 2);
     for end in silent {
-        let lease = probe(&fleet);
-        assert_no_probe(&fleet);
-        end(lease);
+        end(probe(&fleet));
         assert_eq!(state(&fleet, 0), MemberState::Ejected);
+        clock.advance(SECOND * 2 - MILLI);
+        assert_no_probe(&fleet);
+        clock.advance(MILLI);
     }
     probe(&fleet).record(Outcome::Success);
     assert_eq!(state(&fleet, 0), MemberState::Ready);
+}
+
+#[test]
+fn a_probe_that_is_told_when_to_come_again_comes_then_but_not_after_the_longest_ejection() {
+    for (asked, waited) in [(1, 2), (30, 30), (86_400, 64)] {
+        let (fleet, clock) = one_out();
+        clock.advance(SECOND * 2);
+        probe(&fleet).record(Outcome::overloaded(Some(SECOND * asked)));
+        clock.advance(SECOND * waited - MILLI);
+        assert_no_probe(&fleet);
+        clock.advance(MILLI);
+        drop(probe(&fleet));
+    }
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn a_drain_resolves_with_the_last_lease_and_not_before() {
             .poll(&mut Context::from_waker(Waker::noop()))
             .is_ready()
     );
-    assert_eq!(fleet.lease(&0).unwrap_err(), PickError::AllDraining);
+    assert_eq!(fleet.lease(&0).unwrap_err(), PickError::Draining);
 }
 
 #[test]

@@ -15,7 +15,8 @@ pub(super) fn effective_weights<E: Endpoint>(members: &[Member<E>]) -> Vec<u64> 
         .map(Member::weight)
         .max()
         .map_or(0, Weight::get);
-    let lightest = heaviest.div_ceil(WIDEST);
+    // At least 1, should somebody hand in members of weight 0: a fleet does not.
+    let lightest = heaviest.div_ceil(WIDEST).max(1);
     members
         .iter()
         .map(|member| member.weight().get().max(lightest).into())

@@ -19,13 +19,16 @@ pub(super) enum Schedule {
     Exact(Box<[u32]>),
     /// The multiples of the golden ratio, mod 1, on the line of cumulative weights: endless and even. A
     /// Kronecker sequence keeps within O(log n) of exact after n picks, and the golden ratio has the
-    /// smallest constant. How far it strays is measured by `the_golden_line_strays_by_less_than_five`.
+    /// smallest constant. How far it strays is
+    /// measured by `the_golden_line_strays_by_less_than_seven_in_a_million`; it takes ten times the picks
+    /// to stray by one more.
     Golden(Cumulative),
 }
 
 impl Schedule {
     /// None of the weights is 0.
     pub(super) fn new(weights: &[u64]) -> Self {
+        debug_assert!(weights.iter().all(|&weight| weight > 0));
         let divisor = weights
             .iter()
             .fold(0, |divisor, &weight| gcd(divisor, weight))
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn a_hundred_and_twenty_eight_rising_weights() {
         // Envoy's case 51: 8256 picks, member i exactly i + 1 times. As 8256 > 16 · 128, a fleet walks
-        // the golden line, which may be 4 off; the table, asked beside it, is exact.
+        // the golden line, which may be 5 off; the table, asked beside it, is exact.
         let weights: Vec<u64> = (1..=128).collect();
         let length = weights.iter().sum();
         let mut seen = vec![0u64; 128];
@@ -157,30 +160,44 @@ mod tests {
         assert!(picks.chunks(2).all(|pair| pair.contains(&20)), "{picks:?}");
     }
 
-    /// The worst that any share of the line is off its due after any number of picks, from any
-    /// beginning: `trials` random ones, `picks` each.
-    fn worst(trials: u64, picks: u64) -> f64 {
-        let random = |trial: u64, which: u64| crate::shared::mix(trial * 3 + which + 1);
-        let off = |trial| {
-            let (start, from, length) = (random(trial, 0), random(trial, 1), random(trial, 2));
-            let share = length as f64 / 2f64.powi(64);
-            let mut hits = 0u64;
-            let off = (0..picks).map(|pick| {
-                let point = start.wrapping_add(pick).wrapping_mul(GOLDEN);
-                hits += u64::from(point.wrapping_sub(from) < length);
-                (hits as f64 - (pick + 1) as f64 * share).abs()
-            });
-            off.fold(0.0, f64::max)
-        };
-        (0..trials).map(off).fold(0.0, f64::max)
+    /// The most that any stretch of the line, wherever it lies and however long it is, can be off its due
+    /// after so many picks from any beginning. Exact: with the points x sorted and n of them, the count
+    /// in a stretch between two of them is off by a difference of f(i) = i - n·x(i), and by 1 at most for
+    /// its ends.
+    fn most_off(picks: u64) -> f64 {
+        let mut points: Vec<u64> = (0..picks).map(|pick| pick.wrapping_mul(GOLDEN)).collect();
+        points.sort_unstable();
+        let place = |point: u64| picks as f64 * (point as f64 / 2f64.powi(64));
+        let off = points
+            .iter()
+            .enumerate()
+            .map(|(i, &point)| i as f64 - place(point));
+        let (least, most) = off.fold((f64::MAX, f64::MIN), |(least, most), off| {
+            (least.min(off), most.max(off))
+        });
+        most - least + 1.0
     }
 
+    /// The numbers of picks are the worst ones that a search found, up to each power of ten; sums of
+    /// every other Fibonacci number are the bad ones.
     #[test]
-    fn the_golden_line_strays_by_less_than_five() {
-        let (ten_thousand, million) = (worst(1000, 10_000), worst(10, 1_000_000));
-        println!("{ten_thousand} in 10 000 picks, {million} in a million");
-        assert!((3.0..4.5).contains(&ten_thousand), "{ten_thousand}");
-        assert!((3.0..5.0).contains(&million), "{million}");
+    fn the_golden_line_strays_by_less_than_seven_in_a_million() {
+        let found = [
+            (3_740, 4.3),
+            (9_855, 4.7),
+            (96_203, 5.6),
+            (974_169, 6.7),
+            (976_818, 6.5),
+        ];
+        for (picks, bound) in found {
+            let off = most_off(picks);
+            println!("{off} after {picks} picks");
+            assert!(
+                (bound - 0.2..bound).contains(&off),
+                "{off} after {picks} picks"
+            );
+        }
+        assert!((1..1000).map(most_off).fold(0.0, f64::max) < 4.3);
     }
 
     #[test]

@@ -71,6 +71,8 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
+//! Record before you use `?` on the result: an early return drops the lease, and a short drop says nothing.
+//!
 //! # Send through a transport
 //!
 //! [`ClusterExt::call`](crate::ClusterExt::call) picks, sends, classifies and records in one.
@@ -105,7 +107,8 @@
 //! # Take an endpoint out gracefully
 //!
 //! [`Fleet::drain`](crate::Fleet::drain) stops new requests at once and resolves when the last one has
-//! ended; then remove it. Weight 0 does the same by way of discovery.
+//! ended; then remove it. Weight 0 also stops new requests, by way of discovery, until the weight returns.
+//! A [`Mark`](crate::Mark) is for doubts about health: the panic rule may ignore it.
 //!
 //! ```
 //! use evenkeel::Fleet;

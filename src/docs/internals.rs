@@ -85,10 +85,15 @@
 //!
 //! - Closing a gate is terminal, and the generation counts editions of an endpoint's data only. That takes
 //!   the draining bit and the clearing of flags out of the protocol.
-//! - The golden-ratio schedule is within 5 picks of exact in a million, not 3: a Kronecker sequence's
-//!   discrepancy grows with the logarithm of its length, and 3 is exceeded within ten thousand picks
-//!   (`cargo test golden_line -- --nocapture`).
+//! - The golden-ratio schedule is within 7 picks of exact in a million, not 3: a Kronecker sequence's
+//!   discrepancy grows with the logarithm of its length (`cargo test golden_line -- --nocapture`).
 //! - A removal whose policy panics over the smaller set falls back to a weighted random picker instead of
 //!   keeping the old set: a removed endpoint must not be picked.
 //! - `LeastResponseTime` takes an endpoint that has not answered yet to be as fast as the other of the
-//!   pair, where others use a penalty or zero: no flood, no starvation, and no constant to argue.
+//!   pair, where others use a penalty or zero: no flood, and no constant to argue. The better of a pair
+//!   wins with a probability, not always: with certainty, one of two nearly equal endpoints gets nothing.
+//! - A probe that brings no verdict waits before the next, where it was to be free at once: an endpoint
+//!   whose every answer is "too busy" would get every request that comes one at a time.
+//! - Not here yet, as nothing would use it: signals of policies and the cells laid out by them, exploring
+//!   choices, policies within policies (a narrowed context), the mean age of open requests, the fleet's
+//!   error rate for trackers, Envoy's settings in one call.

@@ -11,8 +11,7 @@
 //!
 //! # How to choose
 //!
-//! *Endpoints alike, requests alike, few clients:* `RoundRobin` or `WeightedRoundRobin`. Nothing varies less,
-//! and in simulations with near-constant service times it beats two choices.
+//! *Endpoints alike, requests alike, few clients:* `RoundRobin` or `WeightedRoundRobin`. Nothing varies less.
 //!
 //! *Requests that differ, load that matters:* `PowerOfTwo`, or `LeastConnections` up to a few hundred
 //! endpoints. With few endpoints the full scan is clearly better: with two bad ones of four, one pair in
@@ -25,12 +24,12 @@
 //!
 //! # What they have in common
 //!
-//! - Weight 0 takes nothing. Ratios beyond 65 536 count as that. Weights up to [`u32::MAX`] on a million
+//! - Weight 0 takes nothing. Where endpoints are drawn or scheduled, ratios beyond 65 536 count as that. Weights up to [`u32::MAX`] on a million
 //!   endpoints do not overflow, and memory goes with the number of endpoints.
 //! - An ejected, marked down or avoided endpoint is passed over, and its requests go to the others *at
 //!   random by weight*, never to its neighbour alone: a table's choice that may not be picked is drawn
 //!   again up to 8 times, and then once among all that may.
-//! - At low load every endpoint with a weight gets its share. A formula that compares (in-flight + 1) /
+//! - At low load every endpoint with a weight gets its share, as far as the policy looks at load alone. A formula that compares (in-flight + 1) /
 //!   weight alone would give all to the heaviest: so ties and the idle are drawn by weight.
 //! - Positions and counts belong to the fleet, so no update starts a sequence over.
 //!
@@ -38,5 +37,5 @@
 //!
 //! An endpoint that fails at once has nothing in flight and, by its latency, looks fast. Failures
 //! therefore never lower a latency estimate, and ejection takes the endpoint out after five in a row.
-//! Between, and at failure shares too low to eject, policies that look at in-flight send it a little more
-//! than its share.
+//! Until then, and where failures are too few to eject, a policy that looks at in-flight sends it a little
+//! more than its share.

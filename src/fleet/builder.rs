@@ -20,7 +20,7 @@ pub struct FleetBuilder<E: Endpoint> {
     name: String,
     endpoints: Vec<E>,
     policy: Arc<dyn LoadBalancer<E>>,
-    tracker: Option<Box<MakeTracker>>,
+    tracker: Option<Box<MakeTracker<E>>>,
     ejection: Ejection,
     panic_threshold_percent: u32,
     patience: Option<Duration>,
@@ -72,14 +72,14 @@ impl<E: Endpoint> FleetBuilder<E> {
         self
     }
 
-    /// How to judge: makes a tracker for each endpoint. It runs under the update mutex, so it must not
-    /// call the fleet. Defaults to [`SlidingWindow`](crate::SlidingWindow).
+    /// How to judge: makes a tracker for each new endpoint, which it is shown. It runs under the update
+    /// mutex, so it must not change the fleet. Defaults to [`SlidingWindow`](crate::SlidingWindow).
     pub fn tracker<T, F>(mut self, make: F) -> Self
     where
         T: HealthTracker + 'static,
-        F: Fn() -> T + Send + Sync + 'static,
+        F: Fn(&E) -> T + Send + Sync + 'static,
     {
-        self.tracker = Some(Box::new(move || Box::new(make())));
+        self.tracker = Some(Box::new(move |endpoint| Box::new(make(endpoint))));
         self
     }
 
@@ -96,7 +96,8 @@ impl<E: Endpoint> FleetBuilder<E> {
     /// From how long on a lease that is dropped without a word counts as a timeout; shorter ones say
     /// nothing. [`Duration::MAX`] is never. Defaults to three times the fleet's usual latency, at least
     /// 50 ms, and 1 s while none is known: async timeouts drop futures, and an endpoint that hangs would
-    /// look spotless if a drop said nothing, while a hedge's loser is no fault.
+    /// look spotless if a drop said nothing. If you drop leases for reasons of your own (the loser of a
+    /// hedge, a client that has gone), record [`Ignored`](crate::Outcome::Ignored) instead.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
         self

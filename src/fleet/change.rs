@@ -9,13 +9,16 @@ use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::time::Tick;
 
-/// What discovery or an operator says about an endpoint. It outranks the endpoint's own record.
+/// What discovery or an operator says about an endpoint. It outranks the endpoint's own record, and is
+/// forgotten when the endpoint is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mark {
     /// Takes requests, whatever its health.
     Up,
-    /// Takes none.
+    /// Takes none, as long as enough others are eligible: the
+    /// [panic rule](crate::FleetBuilder::panic_threshold_percent) ignores marks too. To take an endpoint out
+    /// whatever happens to the others, drain it or remove it.
     Down,
     /// Its health decides. The default.
     #[default]

@@ -38,7 +38,9 @@ use update::Duplicates;
 /// time. Clones share it.
 ///
 /// Picks, records and updates may be called from any thread. A pick takes no lock and does not
-/// allocate, except one pick per interval that does a slice of upkeep (see [`Upkeep`]).
+/// allocate, except those that do a slice of upkeep (see [`Upkeep`]), and whoever is last out of a
+/// drained endpoint and wakes its drain. Changes of the set take a mutex, build the next snapshot beside
+/// the one in force and publish it: each costs O(endpoints), also an `insert` of one.
 ///
 /// # Memory ordering
 ///
@@ -114,33 +116,56 @@ impl<E: Endpoint> Fleet<E> {
     ///
     /// # Errors
     ///
-    /// [`PickError::UnknownKey`]; [`PickError::AllDraining`] if it is draining (weight 0 and marks do
-    /// not count here); [`PickError::Saturated`].
+    /// [`PickError::UnknownKey`]; [`PickError::Draining`] if it is draining (weight 0, ejections and marks
+    /// do not count here); [`PickError::Saturated`].
+    ///
+    /// # Panics
+    ///
+    /// If the key's `Clone`, `Hash` or `Eq` do.
     pub fn lease(&self, key: &E::Key) -> Result<Lease<E>, PickError> {
         let key = self.hashed(key.clone());
         let now = self.inner.shared.now();
-        let registry = self.inner.registry.lock();
-        let &at = registry.index.get(&key).ok_or(PickError::UnknownKey)?;
-        let member = registry.slots[at].member.clone();
-        drop(registry);
-        if let Some(probe) = member.claim_probe(now) {
-            return Ok(probe);
+        // Repeats only when an update has replaced the endpoint since it was looked up.
+        loop {
+            let registry = self.inner.registry.lock();
+            let &at = registry.index.get(&key).ok_or(PickError::UnknownKey)?;
+            if registry.slots[at].draining {
+                return Err(PickError::Draining);
+            }
+            let member = registry.slots[at].member.clone();
+            drop(registry);
+            if let Some(probe) = member.claim_probe(now) {
+                return Ok(probe);
+            }
+            match member.enter(self.inner.shared.shard(), now) {
+                Ok(lease) => return Ok(lease),
+                Err(Refused::Stale) => {}
+                Err(Refused::Full) => return Err(PickError::Saturated),
+            }
         }
-        member
-            .enter(self.inner.shared.shard(), now)
-            .map_err(|refused| match refused {
-                Refused::Stale => PickError::AllDraining,
-                Refused::Full => PickError::Saturated,
-            })
     }
 
-    /// All members: first those that may take requests, then those of weight 0 and those draining.
+    /// The member with this key. Takes the update mutex.
+    ///
+    /// # Panics
+    ///
+    /// If the key's `Clone`, `Hash` or `Eq` do.
+    #[must_use]
+    pub fn member(&self, key: &E::Key) -> Option<Member<E>> {
+        let key = self.hashed(key.clone());
+        let registry = self.inner.registry.lock();
+        let &at = registry.index.get(&key)?;
+        Some(registry.slots[at].member.clone())
+    }
+
+    /// All members: first those that may take requests, then those of weight 0 and those draining;
+    /// O(endpoints).
     #[must_use]
     pub fn members(&self) -> Vec<Member<E>> {
         self.inner.current.load().members().cloned().collect()
     }
 
-    /// The fleet in numbers. Each is right by itself; together they are of one moment only while
+    /// The fleet in numbers; O(endpoints). Each is right by itself; together they are of one moment only while
     /// nothing moves.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -177,7 +202,7 @@ pub struct Changes {
 }
 
 /// A fleet in numbers. See [`Fleet::stats`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// All members, draining ones and those of weight 0 included.
@@ -196,7 +221,7 @@ pub struct Stats {
     pub in_flight: u64,
     /// Ejections since the fleet was built, renewed ones after a bad probe not included.
     pub ejections: u64,
-    /// Ejections that the cap prevented.
+    /// Alarms that the cap kept from ejecting; one bad endpoint may raise many.
     pub ejections_overflow: u64,
     /// Times the policy chose an index out of range, or panicked over a removal.
     pub policy_faults: u64,
@@ -224,7 +249,7 @@ impl<E: Endpoint> Clone for Fleet<E> {
     }
 }
 
-/// A fleet with all defaults. Of endpoints with the same key the first counts; of more than a million
+/// A fleet with all defaults; panics only if the endpoints' `key`, `weight`, `Hash` or `Eq` do. Of endpoints with the same key the first counts; of more than a million
 /// the first million.
 impl<E: Endpoint> FromIterator<E> for Fleet<E> {
     fn from_iter<I: IntoIterator<Item = E>>(endpoints: I) -> Self {

@@ -17,13 +17,13 @@ use crate::sync::{Arc, SnapshotCell};
 use crate::time::Tick;
 
 /// Makes a tracker for each new endpoint.
-pub(super) type MakeTracker = dyn Fn() -> Box<dyn HealthTracker> + Send + Sync;
+pub(super) type MakeTracker<E> = dyn Fn(&E) -> Box<dyn HealthTracker> + Send + Sync;
 
 pub(super) struct Registry<E: Endpoint> {
     pub(super) slots: Vec<Slot<E>>,
     pub(super) index: KeyMap<E::Key, usize>,
     pub(super) policy: Arc<dyn LoadBalancer<E>>,
-    pub(super) make_tracker: Option<Box<MakeTracker>>,
+    pub(super) make_tracker: Option<Box<MakeTracker<E>>>,
     pub(super) cursor: Cursor,
     pub(super) remembered: Remembered<E::Key>,
     pub(super) sweep: Sweep,
@@ -39,7 +39,7 @@ fn guarded<T>(what: &'static str, f: impl FnOnce() -> T) -> Result<T, UpdateErro
 impl<E: Endpoint> Registry<E> {
     pub(super) fn new(
         policy: Arc<dyn LoadBalancer<E>>,
-        make_tracker: Option<Box<MakeTracker>>,
+        make_tracker: Option<Box<MakeTracker<E>>>,
         cursor: Cursor,
     ) -> Self {
         Self {
@@ -55,10 +55,10 @@ impl<E: Endpoint> Registry<E> {
     }
 
     /// A tracker for an endpoint that was not there.
-    pub(super) fn tracker(&self, shared: &Shared) -> Result<Tracker, UpdateError> {
+    pub(super) fn tracker(&self, shared: &Shared, endpoint: &E) -> Result<Tracker, UpdateError> {
         match &self.make_tracker {
             None => Ok(Tracker::Window(SlidingWindow::new(&shared.ejection))),
-            Some(make) => guarded("health tracker", make).map(Tracker::Custom),
+            Some(make) => guarded("health tracker", || make(endpoint)).map(Tracker::Custom),
         }
     }
 

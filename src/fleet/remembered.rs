@@ -40,21 +40,29 @@ impl<K: Eq> Remembered<K> {
         live: usize,
         out: &mut Vec<Hashed<K>>,
     ) {
-        if former.standing.times == 0 {
-            return;
+        if former.standing.times > 0 {
+            // One shared key for both, so that forgetting it asks nobody's `Eq`.
+            let known = self
+                .formers
+                .get_key_value(&key)
+                .map(|(known, _)| known.clone());
+            let key = known.unwrap_or(key);
+            self.formers.insert(key.clone(), (now, former));
+            self.order.push_back((now, key));
         }
-        self.formers.insert(key.clone(), (now, former));
-        self.order.push_back((now, key));
+        self.prune(now, live, out);
+    }
+
+    /// Forgets who is too old or too many.
+    pub(super) fn prune(&mut self, now: Tick, live: usize, out: &mut Vec<Hashed<K>>) {
+        let expired = |at: Tick| now.since(at) > FOR || at > now;
         while self.order.len() > live.max(AT_LEAST)
-            || self
-                .order
-                .front()
-                .is_some_and(|(at, _)| now.since(*at) > FOR || *at > now)
+            || self.order.front().is_some_and(|(at, _)| expired(*at))
         {
             let Some((at, key)) = self.order.pop_front() else {
                 break;
             };
-            // A younger entry under the same key stays.
+            // A younger entry under the same key stays. No `Eq` of the user's runs: keys are shared.
             if self.formers.get(&key).is_some_and(|(kept, _)| *kept == at) {
                 self.formers.remove(&key);
             }

@@ -116,19 +116,27 @@ impl<E: Endpoint> Fleet<E> {
             .enumerate()
             .filter(|(at, _)| places[*at].is_none())
         {
-            let tracker = registry.tracker(&inner.shared)?;
+            let Some((endpoint, _)) = &data[position] else {
+                continue;
+            };
+            let tracker = registry.tracker(&inner.shared, endpoint)?;
             let former = registry.remembered.recall(key, now);
             if let Some((endpoint, weight)) = data[position].take() {
-                let member = self.member(keys.len(), tracker, endpoint, weight);
+                let member = self.newcomer(keys.len(), tracker, endpoint, weight);
                 at_of[position] = change.add(member, former);
             }
         }
-        for (key, &place) in &registry.index {
-            if position_of[place].is_none() {
-                let former = registry.slots[place].member.core().former();
-                let (remembered, out) = (&mut registry.remembered, &mut change.keys);
-                remembered.keep(key.clone(), former, now, keys.len(), out);
-            }
+        let mut removed: Vec<_> = registry
+            .index
+            .iter()
+            .filter(|(_, place)| position_of[**place].is_none())
+            .map(|(key, &place)| (registry.slots[place].member.core().former(), place, key))
+            .collect();
+        // The oldest first, as it is the first to be forgotten; in order, as the map has none.
+        removed.sort_unstable_by_key(|(former, place, _)| (former.ejected_at, *place));
+        for (former, _, key) in removed {
+            let (remembered, out) = (&mut registry.remembered, &mut change.keys);
+            remembered.keep(key.clone(), former, now, keys.len(), out);
         }
         let snapshot = registry.snapshot(&*registry.policy, &change.slots)?;
 
@@ -153,34 +161,33 @@ impl<E: Endpoint> Fleet<E> {
         let inner = &*self.inner;
         let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
         let now = inner.shared.now();
-        let mut endpoint = Some(endpoint);
+        let mut data = Some(endpoint);
         let mut change = Change::to(Vec::new());
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
         change.slots.clone_from(&registry.slots);
+        let live = change.slots.len() + 1;
         let place = registry.index.get(&key).copied();
-        let fresh = place.is_none_or(|at| registry.slots[at].draining);
+        let kept = place.filter(|&at| !registry.slots[at].draining);
         if place.is_none() {
-            room_for(change.slots.len() + 1)?;
+            room_for(live)?;
         }
-        let tracker = if fresh {
-            Some(registry.tracker(&inner.shared)?)
-        } else {
-            None
-        };
         let former = registry.remembered.recall(&key, now);
-        let count = change.slots.len() + 1;
-        if let Some(endpoint) = endpoint.take() {
+        let tracker = match (&data, kept) {
+            (Some(endpoint), None) => Some(registry.tracker(&inner.shared, endpoint)?),
+            _ => None,
+        };
+        if let Some(endpoint) = data.take() {
             match (place, tracker) {
                 (Some(at), None) => change.renew(at, endpoint, weight),
                 (Some(at), Some(tracker)) => {
-                    change.revive(at, self.member(count, tracker, endpoint, weight));
+                    change.revive(at, self.newcomer(live, tracker, endpoint, weight));
                 }
-                (None, tracker) => {
-                    let tracker = tracker.expect("a new endpoint has got a tracker");
-                    change.add(self.member(count, tracker, endpoint, weight), former);
+                (None, Some(tracker)) => {
+                    change.add(self.newcomer(live, tracker, endpoint, weight), former);
                 }
+                (None, None) => unreachable!("a new endpoint has got a tracker"),
             }
         }
         let snapshot = registry.snapshot(&*registry.policy, &change.slots)?;
@@ -294,7 +301,7 @@ impl<E: Endpoint> Fleet<E> {
     }
 
     /// A member for an endpoint that was not there, in a fleet of `live`.
-    fn member(&self, live: usize, tracker: Tracker, endpoint: E, weight: Weight) -> Member<E> {
+    fn newcomer(&self, live: usize, tracker: Tracker, endpoint: E, weight: Weight) -> Member<E> {
         let shared = &self.inner.shared;
         // Sharding pays with few members and costs memory with many.
         let cells = shared

@@ -2,23 +2,28 @@
 //! usual, freeing what no reader holds any more.
 
 use super::Fleet;
+use super::keys::Hashed;
 use super::pick::SLICE;
 use super::registry::Registry;
+use super::snapshot::Snapshot;
 use crate::endpoint::Endpoint;
 use crate::health::earned_ejection;
 use crate::member::Phase;
 use crate::shared::Shared;
+use crate::sync::Arc;
 use crate::time::Tick;
 
 /// Who does upkeep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Upkeep {
-    /// Picks, when it is due: one of them claims a slice of at most 64 endpoints. The default.
+    /// Picks, when it is due: once per tenth of [`Ejection::window`](crate::Ejection::window) and 64
+    /// endpoints, one pick claims a slice of 64. The default.
     #[default]
     Picks,
     /// The caller, with [`Fleet::maintain`], about once per tenth of [`Ejection::window`](crate::Ejection::window).
-    /// Picks then never take a lock. Without it, scores and latencies of idle endpoints stand still;
+    /// Picks then take no lock. Without it, scores and the latencies of idle endpoints stand still, what is
+    /// usual is never known (so patience stays at 1 s), and a tracker of yours ejects by alarm only;
     /// ejections in the request path, returns and drains go on.
     Caller,
 }
@@ -36,7 +41,7 @@ impl<E: Endpoint> Fleet<E> {
         let mut registry = self.inner.registry.lock();
         registry.sweep.restart();
         while !registry.sweep_slice(shared, now) {}
-        _free = registry.free_retired();
+        _free = registry.free(now);
     }
 
     /// One slice, by a pick; nothing if another has it, or an update is under way.
@@ -53,11 +58,21 @@ impl<E: Endpoint> Fleet<E> {
         if !registry.sweep_slice(shared, now) {
             shared.upkeep_due.lower(now);
         }
-        _free = registry.free_retired();
+        _free = registry.free(now);
     }
 }
 
+/// What is given up, to be dropped after unlocking.
+type Free<E> = (Vec<Arc<Snapshot<E>>>, Vec<Hashed<<E as Endpoint>::Key>>);
+
 impl<E: Endpoint> Registry<E> {
+    /// Takes out what nobody needs any more.
+    fn free(&mut self, now: Tick) -> Free<E> {
+        let mut keys = Vec::new();
+        self.remembered.prune(now, self.slots.len(), &mut keys);
+        (self.free_retired(), keys)
+    }
+
     /// Looks at the next members; `true` when that was the last of them.
     fn sweep_slice(&mut self, shared: &Shared, now: Tick) -> bool {
         let usual = shared.usual();
@@ -70,7 +85,8 @@ impl<E: Endpoint> Registry<E> {
             .filter(|slot| !slot.draining)
         {
             let core = slot.member.core();
-            if let Some(usual) = usual.latency() {
+            // With requests out it is not idle, though it has not answered for a while.
+            if let Some(usual) = usual.latency().filter(|_| core.gate.inside() == 0) {
                 core.latency.settle(now, usual);
             }
             if slot.is_routable() {

@@ -34,9 +34,11 @@ pub struct Ejection {
     /// fail.
     pub consecutive_failures: u32,
     /// The health score below which an endpoint is ejected, `0.0..=1.0`; 0 turns this off. Defaults to
-    /// 0.5: more faults than successes. (Envoy compares with the other endpoints instead.)
+    /// 0.5: more faults than successes, or a sixth of faults at an endpoint that is much slower than the
+    /// others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6, slowness alone ejects. (Envoy
+    /// compares success rates with the other endpoints' instead.)
     pub score_threshold: f64,
-    /// Requests in the window before the score counts. Defaults to 20, Hystrix' and Linkerd's choice;
+    /// Requests in the window before the score counts; 0 is as good as 1. Defaults to 20, Hystrix' and Linkerd's choice;
     /// Envoy's 100 in 10 s is out of reach for many a client.
     pub minimum_volume: u64,
     /// How far back the score looks: 100 ms to 1 h, in ten buckets. Defaults to 10 s, Envoy's
@@ -47,9 +49,9 @@ pub struct Ejection {
     /// at full weight and costs five failures or more; here it costs one probe, so it can be tried
     /// sooner.)
     pub base_ejection_time: Duration,
-    /// The longest ejection: from the base time to a day. Defaults to 64 s, the base doubled five
-    /// times. (Envoy: 300 s.) An endpoint that stayed in for this long after an ejection starts from
-    /// the base again.
+    /// The longest ejection, up to a day; below the base time it counts as that, as Envoy's. Defaults to
+    /// 64 s, the base doubled five times. (Envoy: 300 s.) An endpoint that stayed in for this long after
+    /// an ejection starts from the base again.
     pub max_ejection_time: Duration,
     /// How far an ejection's length is moved at random, up and down, in percent, 0 to 100: so that
     /// many clients do not return together. Defaults to 25.
@@ -112,6 +114,11 @@ impl Ejection {
         probe_timeout: Duration,
     }
 
+    /// The longest that an ejection may be, jitter aside.
+    pub(crate) fn longest_ejection(&self) -> Duration {
+        self.max_ejection_time.max(self.base_ejection_time)
+    }
+
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         const MILLI: Duration = Duration::from_millis(1);
         const DAY: Duration = Duration::from_secs(86_400);
@@ -139,9 +146,9 @@ impl Ejection {
         span(
             "Ejection::max_ejection_time",
             self.max_ejection_time,
-            self.base_ejection_time,
+            Duration::ZERO,
             DAY,
-            "from base_ejection_time to a day",
+            "at most a day",
         )?;
         span(
             "Ejection::probe_timeout",
@@ -182,7 +189,7 @@ pub(crate) fn ejection_time(settings: &Ejection, times: u32, random: u64) -> Dur
     let length = settings
         .base_ejection_time
         .saturating_mul(1 << doublings)
-        .min(settings.max_ejection_time);
+        .min(settings.longest_ejection());
     let swing = u64::from(settings.jitter_percent) * 10_000;
     // Parts per million: from 1 - swing to 1 + swing.
     let factor = 1_000_000 - swing + random % (2 * swing + 1);
@@ -288,8 +295,8 @@ mod tests {
                 "Ejection::base_ejection_time is 0ns",
             ),
             (
-                good().max_ejection_time(Duration::from_secs(1)),
-                "Ejection::max_ejection_time is 1s",
+                good().max_ejection_time(Duration::MAX),
+                "Ejection::max_ejection_time is",
             ),
             (
                 good().probe_timeout(Duration::MAX),

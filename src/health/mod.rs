@@ -57,7 +57,7 @@ pub use tracker::SlidingWindow;
 ///
 /// let fleet = Fleet::builder()
 ///     .endpoints(["a", "b"].map(String::from))
-///     .tracker(TwoStrikes::default)
+///     .tracker(|_| TwoStrikes::default())
 ///     .build()?;
 /// for _ in 0..2 {
 ///     fleet.lease(&"a".to_string())?.record(Outcome::Failure);
@@ -70,14 +70,27 @@ pub trait HealthTracker: fmt::Debug + Send + Sync {
     /// [`Alarm::Eject`] ejects at once, if the cap on ejections leaves room.
     fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm;
 
-    /// The endpoint's health now. Called at upkeep, not per pick. An endpoint whose score is below
+    /// The endpoint's health now. Called at upkeep, not per pick, and under the update mutex, so it must
+    /// not change the fleet; a panic in it is caught and counted. An endpoint whose score is below
     /// [`Ejection::score_threshold`] with at least [`Ejection::minimum_volume`] samples is ejected.
     fn health(&self, cx: &Judging<'_>) -> Health;
 
-    /// The endpoint is back after an ejection: what was recorded before must not eject it again.
-    /// Does nothing by default.
+    /// The endpoint is back after an ejection: what was recorded before must not eject it again. May be
+    /// called under the update mutex, so it must not change the fleet. Does nothing by default.
     fn readmitted(&self, now: Tick) {
         let _ = now;
+    }
+}
+
+impl<T: HealthTracker + ?Sized> HealthTracker for Box<T> {
+    fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm {
+        (**self).record(sample, cx)
+    }
+    fn health(&self, cx: &Judging<'_>) -> Health {
+        (**self).health(cx)
+    }
+    fn readmitted(&self, now: Tick) {
+        (**self).readmitted(now);
     }
 }
 
@@ -182,7 +195,7 @@ impl<'a> Judging<'a> {
 }
 
 /// What is usual in the fleet, as of the last upkeep.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Usual {
     latency: Option<Duration>,
 }

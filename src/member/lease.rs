@@ -15,7 +15,10 @@ use crate::time::Tick;
 /// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
 ///
 /// Say how the request ended with [`record`](Self::record). A lease dropped without a word, as when a
-/// timeout drops the future that holds it, counts as [`Outcome::Abandoned`]. It may be sent to another
+/// timeout drops the future that holds it, counts as [`Outcome::Abandoned`], which is neutral unless it
+/// took long: so **record before you use `?` on the result**, or an endpoint whose every answer is an error
+/// looks spotless. [`track`](Self::track), [`track_with`](Self::track_with) and
+/// [`ClusterExt::call`](crate::ClusterExt::call) do so by themselves. It may be sent to another
 /// thread, and outlive its endpoint's removal and its fleet.
 ///
 /// The one way to lose count is [`std::mem::forget`]: it leaves one request in flight for ever (a probe
@@ -68,7 +71,8 @@ impl<E: Endpoint> Lease<E> {
     }
 
     /// A lease on an endpoint of no fleet: for a [`Cluster`](crate::Cluster) of your own, and for tests
-    /// of code that takes a lease. What is recorded goes nowhere.
+    /// of code that takes a lease. What is recorded goes nowhere. It allocates a member of its own, about
+    /// a kibibyte.
     pub fn detached(endpoint: E) -> Self {
         let member = Member::alone(endpoint);
         let started = member.core().shared.now();
@@ -79,6 +83,11 @@ impl<E: Endpoint> Lease<E> {
     /// The endpoint to send the request to.
     pub fn endpoint(&self) -> &E {
         self.seat.member.endpoint()
+    }
+
+    /// The member that it is on, with its live numbers.
+    pub fn member(&self) -> &Member<E> {
+        &self.seat.member
     }
 
     /// Which member it is, for [`PickOptions::avoid`](crate::PickOptions::avoid) on a retry.
@@ -142,6 +151,42 @@ impl<E: Endpoint> Lease<E> {
         C: FnOnce(&F::Output) -> Outcome,
     {
         let output = future.await;
+        let outcome = classify(&output);
+        self.record(outcome);
+        output
+    }
+
+    /// As [`track`](Self::track), for a request that borrows the endpoint: `request` is handed it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`track`](Self::track).
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    /// #     loop {
+    /// #         if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut cx) { return output }
+    /// #     }
+    /// # }
+    /// use evenkeel::{Lease, Outcome};
+    ///
+    /// async fn get(address: &str) -> Result<u16, std::io::Error> {
+    ///     Ok(if address.ends_with("80") { 200 } else { 503 })
+    /// }
+    ///
+    /// let lease = Lease::detached("10.0.0.1:80".to_string());
+    /// let answer = lease.track_with(async |address| get(address).await, |result| Outcome::from(result));
+    /// assert_eq!(block_on(answer)?, 200);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn track_with<T, R, C>(self, request: R, classify: C) -> T
+    where
+        R: AsyncFnOnce(&E) -> T,
+        C: FnOnce(&T) -> Outcome,
+    {
+        let output = request(self.endpoint()).await;
         let outcome = classify(&output);
         self.record(outcome);
         output

@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::{Ejection, SlidingWindow};
 use crate::options::MemberId;
-use crate::outcome::Outcome;
 use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::time::Tick;
@@ -44,7 +43,7 @@ pub enum MemberState {
     Ejected,
     /// Taken out, with a request on its way to see whether it is back.
     Probing,
-    /// Marked down: takes no requests.
+    /// Marked down: takes no requests, but under the panic rule.
     Down,
     /// Marked up: takes requests, whatever its health.
     Up,
@@ -81,7 +80,7 @@ impl<E: Endpoint> Member<E> {
     /// A member of no fleet.
     pub(crate) fn alone(endpoint: E) -> Self {
         let tracker = Tracker::Window(SlidingWindow::new(&Ejection::off()));
-        let state = State::new(Arc::new(Shared::alone()), 1, tracker, Phase::Off);
+        let state = State::new(Arc::new(Shared::alone()), 1, tracker, Phase::Up);
         Self::new(endpoint, Weight::ONE, 0, Arc::new(state))
     }
 
@@ -105,8 +104,9 @@ impl<E: Endpoint> Member<E> {
         self.0.state.gate.inside()
     }
 
-    /// A moving estimate of latency that rises at once and falls within seconds (time constant 10 s).
-    /// `None` before the first success. Failures never lower it.
+    /// A moving estimate of latency: a higher sample counts at once; towards lower ones, and towards the
+    /// fleet's median while the endpoint is idle, it falls with a time constant of 10 s. `None` before the
+    /// first success. Failures never lower it.
     pub fn latency(&self) -> Option<Duration> {
         self.0.state.latency.get()
     }
@@ -165,7 +165,7 @@ impl<E: Endpoint> Member<E> {
             .lower(state.standing.get().probe_due_at(now));
         let lease = self.seat(shared.shard(), now, epoch, true);
         if lease.is_err() {
-            state.conclude(epoch, Outcome::Ignored, now);
+            state.call_off(epoch, now);
         }
         lease.ok()
     }
@@ -188,6 +188,7 @@ impl<E: Endpoint> fmt::Debug for Member<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member")
             .field("id", &self.id())
+            .field("key", &self.endpoint().key())
             .field("weight", &self.weight().get())
             .field("state", &self.state())
             .field("in_flight", &self.in_flight())

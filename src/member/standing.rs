@@ -121,8 +121,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Finding {
     Good,
     Bad,
-    /// Nothing; another may be sent at once.
-    Nothing,
+    /// Nothing; another may be sent after this.
+    Nothing(Duration),
 }
 
 #[derive(Debug)]
@@ -250,7 +250,7 @@ impl StandingCell {
         }
         let to = match finding {
             Finding::Good => from.turn(Phase::In, stamp(now)),
-            Finding::Nothing => from.turn(Phase::Ejected, stamp(now)),
+            Finding::Nothing(wait) => from.turn(Phase::Ejected, stamp_after(now, wait)),
             Finding::Bad => {
                 let times = (from.times + 1).min(MOST_TIMES);
                 let until = stamp_after(now, length(times));
@@ -371,10 +371,11 @@ mod tests {
         let second = cell.claim_probe(at(2000), SECOND, DAY).unwrap();
         assert!(!cell.conclude(&ledger, lost, Finding::Good, at(2001), seconds));
         assert!(cell.awaits(second));
-        assert!(cell.conclude(&ledger, second, Finding::Nothing, at(2002), seconds));
+        assert!(cell.conclude(&ledger, second, Finding::Nothing(SECOND), at(2002), seconds));
         assert!(
-            cell.claim_probe(at(2002), SECOND, DAY).is_some(),
-            "the slot is free at once"
+            cell.claim_probe(at(3001), SECOND, DAY).is_none()
+                && cell.claim_probe(at(3002), SECOND, DAY).is_some(),
+            "the slot is free after the wait"
         );
     }
 

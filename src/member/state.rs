@@ -1,6 +1,7 @@
 //! What a fleet knows of one endpoint, whatever its data and weight: it stays while they change.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use super::gate::Gate;
 use super::standing::{Finding, Phase, Standing, StandingCell, Verdict};
@@ -39,7 +40,7 @@ impl Tracker {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Former {
     pub(crate) standing: Standing,
-    ejected_at: u64,
+    pub(crate) ejected_at: u64,
 }
 
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl State {
             &shared.ledger,
             epoch,
             now,
-            settings.max_ejection_time,
+            settings.longest_ejection(),
             |times| ejection_time(settings, times, random),
         );
         match verdict {
@@ -136,14 +137,31 @@ impl State {
         }
     }
 
-    /// Acts on a probe's outcome.
+    /// Acts on a probe's outcome. One that says nothing leaves the endpoint out: for the base ejection
+    /// time, so that an endpoint whose every probe says nothing does not get every request; or, if it
+    /// said when to come again, until then, at most for the longest ejection.
     pub(crate) fn conclude(&self, epoch: u32, outcome: Outcome, now: Tick) {
-        let shared = &*self.shared;
+        let settings = &self.shared.ejection;
         let finding = match outcome {
             Outcome::Success => Finding::Good,
             outcome if outcome.is_fault() => Finding::Bad,
-            _ => Finding::Nothing,
+            Outcome::Overloaded {
+                retry_after: Some(wait),
+            } => Finding::Nothing(
+                wait.clamp(settings.base_ejection_time, settings.longest_ejection()),
+            ),
+            _ => Finding::Nothing(settings.base_ejection_time),
         };
+        self.find(epoch, finding, now);
+    }
+
+    /// The probe of `epoch` was not sent; another may be, at once.
+    pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
+        self.find(epoch, Finding::Nothing(Duration::ZERO), now);
+    }
+
+    fn find(&self, epoch: u32, finding: Finding, now: Tick) {
+        let shared = &*self.shared;
         if finding == Finding::Good && self.standing.awaits(epoch) {
             // Before it is back, so that nothing recorded after is lost, and nothing from before
             // ejects it again.

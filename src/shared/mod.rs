@@ -162,7 +162,7 @@ impl Shared {
 
 /// An ejection lasts its longest time and jitter, at most twice that; a probe its timeout.
 fn longest(settings: &Ejection) -> Duration {
-    settings.max_ejection_time * 2 + settings.probe_timeout
+    settings.longest_ejection() * 2 + settings.probe_timeout
 }
 
 impl fmt::Debug for Shared {
