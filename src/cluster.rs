@@ -47,7 +47,15 @@ pub trait Cluster: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The reason why there is none. It is told at once; nothing waits.
+    /// The reason why there is none, at once; nothing waits. For a [`Fleet`](crate::Fleet):
+    /// [`Empty`](PickError::Empty), [`AllDraining`](PickError::AllDraining),
+    /// [`AllEjected`](PickError::AllEjected) only with the panic rule off,
+    /// [`AllAvoided`](PickError::AllAvoided), [`Saturated`](PickError::Saturated), and
+    /// [`Declined`](PickError::Declined) only with a policy of yours.
+    ///
+    /// # Panics
+    ///
+    /// Only if a policy or a clock of yours does. Nothing is left behind.
     fn pick_endpoint_with(
         &self,
         options: &PickOptions<'_>,
@@ -95,6 +103,10 @@ pub trait ClusterExt: Cluster {
     ///
     /// [`CallError::Pick`] if no endpoint could be picked, and nothing was sent;
     /// [`CallError::Transport`] with the transport's error.
+    ///
+    /// # Panics
+    ///
+    /// Only if the transport, or a policy, tracker or clock of yours does; counts stay right.
     ///
     /// # Cancel safety
     ///

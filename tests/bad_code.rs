@@ -245,8 +245,8 @@ fn a_tracker_that_panics_over_a_return_loses_no_place_and_no_probe() {
     fail(&fleet, 0, 1);
     clock.advance(SECOND * 2);
     for panic_in in [&tracker.in_readmitted, &tracker.in_record] {
-        panic_in.store(true, Ordering::Relaxed);
         let lease = probe(&fleet);
+        panic_in.store(true, Ordering::Relaxed);
         assert!(panics(|| lease.record(Outcome::Success)));
         panic_in.store(false, Ordering::Relaxed);
         assert_eq!(state(&fleet, 0), MemberState::Ejected);

@@ -293,3 +293,62 @@ fn least_response_time_does_not_starve_whoever_is_a_little_slower() {
     let seen = shares_of_speeds(&[100, 1000], 20_000);
     assert!((1..=40).contains(&seen[1]), "{seen:?}");
 }
+
+/// The first answers take 50 and 60 ms, as connections are set up; after that all take 1 ms.
+#[test]
+fn least_response_time_forgets_a_slow_first_answer() {
+    let clock = ManualClock::new();
+    let fleet = Fleet::builder()
+        .endpoints(servers(&[1, 1]))
+        .policy(LeastResponseTime::new())
+        .clock(clock.clone())
+        .seed(11)
+        .build()
+        .unwrap();
+    let (mut answers, mut last_minute) = ([0u32; 2], [0u32; 2]);
+    for tenth in 0..6_000 {
+        clock.advance(common::MILLI * 100);
+        let lease = fleet.pick_endpoint().unwrap();
+        let server = number(&lease);
+        answers[server] += 1;
+        last_minute[server] += u32::from(tenth >= 5_400);
+        let first = answers[server] == 1;
+        let latency = if first { [50, 60][server] } else { 1 };
+        lease.record_with_latency(Outcome::Success, common::MILLI * latency);
+    }
+    // 600 picks at 1 : 1 have a sigma of 12; half a share is 12 of them away.
+    assert!(
+        last_minute.iter().all(|&picks| picks >= 150),
+        "{last_minute:?}"
+    );
+}
+
+#[test]
+fn a_light_endpoint_is_not_flooded_as_soon_as_the_heavy_one_is_busy() {
+    for (weights, in_flight) in [([1, 9], 2), ([1, 9], 4), ([1, 100], 2), ([1, 100], 10)] {
+        for (name, policy) in policies().split_off(3) {
+            let picks = 100_000;
+            let seen = shares(&fleet(policy, &weights, 12), &ANYBODY, 2, in_flight, picks);
+            let fair = picks as f64 / f64::from(weights[0] + weights[1]);
+            let ratio = seen[0] as f64 / fair;
+            // Some 1000 expected at least, sigma 32: the bound is 10 of them away.
+            assert!(
+                (0.67..=1.33).contains(&ratio),
+                "{name} {weights:?}, {in_flight} in flight: {ratio:.2} of its share"
+            );
+        }
+    }
+}
+
+#[test]
+fn round_robin_counts_no_weights_where_nearly_all_are_avoided() {
+    let mut weights = [1; 20];
+    weights[0] = 1000;
+    let fleet = fleet(Box::new(RoundRobin::new()), &weights, 13);
+    let avoid: Vec<_> = fleet.members()[2..]
+        .iter()
+        .map(|member| member.id())
+        .collect();
+    let seen = shares(&fleet, &PickOptions::new().avoid(&avoid), 20, 1, 50_000);
+    assert_in_proportion("RoundRobin", &seen[..2], &[1, 1]);
+}

@@ -141,34 +141,40 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
 
     /// Draws from the table, again while the choice may not be picked, and then among all that may.
     pub(super) fn draw(&mut self, table: &Cumulative) -> Option<usize> {
-        self.draw_by(|random| table.draw(random))
+        self.draw_by(by_weight, |random| table.draw(random))
     }
 
-    pub(super) fn draw_by(&mut self, mut draw: impl FnMut(u64) -> Option<usize>) -> Option<usize> {
+    /// The same from any table, which counts a member's weight like this.
+    pub(super) fn draw_by(
+        &mut self,
+        weight_of: fn(&Member<E>) -> u64,
+        draw: impl Fn(u64) -> Option<usize>,
+    ) -> Option<usize> {
         for _ in 0..REDRAWS {
             let index = draw(self.random())?;
             if self.may_pick(index) {
                 return Some(index);
             }
         }
-        self.draw_usable()
+        self.draw_among_all(weight_of)
     }
 
     /// One draw by weight among all that may be picked; O(members).
     pub(crate) fn draw_usable(&mut self) -> Option<usize> {
-        let weight = |index: usize| u64::from(self.members[index].weight().get());
-        let total = (0..self.members.len())
-            .filter(|&i| self.may_pick(i))
-            .map(weight)
+        self.draw_among_all(by_weight)
+    }
+
+    fn draw_among_all(&mut self, weight_of: fn(&Member<E>) -> u64) -> Option<usize> {
+        let members = self.members;
+        let total = (0..members.len())
+            .filter(|&index| self.may_pick(index))
+            .map(|index| weight_of(&members[index]))
             .sum();
         let mut point = below(total, self.random());
         let mut last = None;
-        for index in 0..self.members.len() {
-            if !self.may_pick(index) {
-                continue;
-            }
+        for index in (0..members.len()).filter(|&index| self.may_pick(index)) {
             last = Some(index);
-            let weight = u64::from(self.members[index].weight().get());
+            let weight = weight_of(&members[index]);
             if point < weight {
                 break;
             }
@@ -186,6 +192,10 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
     pub(crate) const fn set_regard(&mut self, regard: Regard) {
         self.regard = regard;
     }
+}
+
+fn by_weight<E: Endpoint>(member: &Member<E>) -> u64 {
+    member.weight().get().into()
 }
 
 impl<E: Endpoint> fmt::Debug for PickContext<'_, E> {

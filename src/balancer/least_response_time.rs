@@ -5,12 +5,12 @@ use super::{Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
 
-/// Of two different endpoints drawn by weight, the one with the lower cost: latency × (1 + in-flight for
-/// its weight). Least response time by peak EWMA.
+/// Of two different endpoints drawn by weight, the one with the lower cost: latency × (in-flight + 1) /
+/// weight, where the weight counts only if the first drawn is busy. Least response time by peak EWMA.
 ///
 /// The latency is [`Member::latency`]: a higher sample counts at once, lower ones over seconds, and
 /// failures only if they are slower. An endpoint that has not answered yet counts as fast as the other
-/// of the pair. The in-flight count is taken relative to the mean weight.
+/// of the pair.
 ///
 /// The second drawn never wins when it costs as much or more, so equal endpoints get their shares. When
 /// its cost is lower by a factor r < 1, it wins with probability 1 - r³: nearly always where the
@@ -39,37 +39,33 @@ impl LeastResponseTime {
 
 impl<E: Endpoint> LoadBalancer<E> for LeastResponseTime {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
-        let pairs = Pairs::new(view);
-        Box::new(Sooner {
-            mean_weight: pairs.mean_weight(),
-            pairs,
-        })
+        Box::new(Sooner(Pairs::new(view)))
     }
 }
 
-struct Sooner {
-    pairs: Pairs,
-    mean_weight: f64,
-}
-
-impl Sooner {
-    /// What a request to `member` costs, seen beside `other`.
-    fn cost_for<E: Endpoint>(&self, member: &Member<E>, other: &Member<E>) -> f64 {
-        let latency = member.latency().or_else(|| other.latency());
-        let queue = member.in_flight() as f64 * self.mean_weight / f64::from(member.weight().get());
-        latency.map_or(1.0, |latency| latency.as_secs_f64()) * (1.0 + queue)
-    }
-}
+struct Sooner(Pairs);
 
 impl<E: Endpoint> Picker<E> for Sooner {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        let (first, second) = self.pairs.draw(cx)?;
+        let (first, second) = self.0.draw(cx)?;
         let members = cx.members();
-        let cost = second.map_or(1.0, |second| {
-            self.cost_for(&members[second], &members[first])
-                / self.cost_for(&members[first], &members[second])
-        });
+        let cost = second.map_or(1.0, |second| ratio(&members[second], &members[first]));
         let better = second.filter(|_| cost < 1.0 && cx.random_share() >= cost.powi(3));
         Some(Choice::at(better.unwrap_or(first)))
     }
+}
+
+/// What a request to the second costs, as a multiple of what it costs to the first.
+fn ratio<E: Endpoint>(second: &Member<E>, first: &Member<E>) -> f64 {
+    let latency = match (second.latency(), first.latency()) {
+        (Some(second), Some(first)) => second.as_secs_f64() / first.as_secs_f64(),
+        _ => 1.0,
+    };
+    let queue = |member: &Member<E>| member.in_flight() as f64 + 1.0;
+    if first.in_flight() == 0 {
+        // Both have been drawn by weight, so for an idle one it has had its say.
+        return latency * queue(second);
+    }
+    let weights = f64::from(first.weight().get()) / f64::from(second.weight().get());
+    latency * queue(second) / queue(first) * weights
 }

@@ -84,9 +84,10 @@ impl<E: Endpoint, L: LoadBalancer<E> + ?Sized> LoadBalancer<E> for Arc<L> {
 /// One snapshot's decision table. On the request path: no locks, no allocation.
 ///
 /// ```
-/// use evenkeel::{Choice, PickContext, Picker};
+/// use evenkeel::{Choice, Cluster, Fleet, PickContext, Picker, from_picker};
 ///
 /// /// The usable one with the fewest requests in flight, the first of several.
+/// #[derive(Clone, Debug)]
 /// struct FewestFirst;
 ///
 /// impl Picker<String> for FewestFirst {
@@ -96,6 +97,14 @@ impl<E: Endpoint, L: LoadBalancer<E> + ?Sized> LoadBalancer<E> for Arc<L> {
 ///         usable.min_by_key(|&i| members[i].in_flight()).map(Choice::at)
 ///     }
 /// }
+///
+/// let fleet = Fleet::builder()
+///     .endpoints(["a", "b"].map(String::from))
+///     .policy(from_picker(FewestFirst))
+///     .build()?;
+/// let (first, second) = (fleet.pick_endpoint()?, fleet.pick_endpoint()?);
+/// assert_eq!((first.endpoint().as_str(), second.endpoint().as_str()), ("a", "b"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Picker<E: Endpoint>: Send + Sync {
     /// An index into [`cx.members()`](PickContext::members), so that no other endpoint can be

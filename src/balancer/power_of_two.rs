@@ -9,8 +9,9 @@ use crate::endpoint::Endpoint;
 ///
 /// Two choices bring the longest queue from ln n / ln ln n down to ln ln n / ln 2, at the cost of one
 /// more draw (Azar, Broder, Karlin, Upfal 1994; Mitzenmacher 1996). Both are drawn in proportion to
-/// weight, and the second wins only if its in-flight / weight is strictly lower, so that idle endpoints
-/// get their shares; comparing (in-flight + 1) / weight instead starves the light ones.
+/// weight. The first is taken if it is idle, so at low load everybody gets its share; else the second
+/// wins if its (in-flight + 1) / weight is strictly lower. That formula alone would starve light endpoints
+/// when idle, and in-flight / weight would flood a light one as soon as the heavy ones have a request.
 ///
 /// It breaks down with few endpoints, as a pair may be bad on both sides: with 2 bad ones of 4, one
 /// request in six meets two bad ones. And requests that fail fast leave nothing in flight, so it takes
@@ -39,30 +40,24 @@ impl<E: Endpoint> Picker<E> for Fewer {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let (first, second) = self.0.draw(cx)?;
         let members = cx.members();
+        let busy = members[first].in_flight();
         let better = second.filter(|&second| {
-            // in_flight / weight, multiplied out. Below 2^56 · 2^32.
-            let load = |of: usize, over: usize| {
-                u128::from(members[of].in_flight()) * u128::from(members[over].weight().get())
+            // (in_flight + 1) / weight, multiplied out.
+            let load = |in_flight: u64, other: usize| {
+                (u128::from(in_flight) + 1) * u128::from(members[other].weight().get())
             };
-            load(second, first) < load(first, second)
+            busy > 0 && load(members[second].in_flight(), first) < load(busy, second)
         });
         Some(Choice::at(better.unwrap_or(first)))
     }
 }
 
 /// Draws two different members by weight.
-pub(super) struct Pairs {
-    table: Cumulative,
-    members: usize,
-}
+pub(super) struct Pairs(Cumulative);
 
 impl Pairs {
     pub(super) fn new<E: Endpoint>(view: &View<'_, E>) -> Self {
-        let table = Cumulative::new(&effective_weights(view.members()));
-        Self {
-            table,
-            members: view.members().len(),
-        }
+        Self(Cumulative::new(&effective_weights(view.members())))
     }
 
     /// Two that may be picked, or one where no other was found.
@@ -70,16 +65,12 @@ impl Pairs {
         &self,
         cx: &mut PickContext<'_, E>,
     ) -> Option<(usize, Option<usize>)> {
-        let first = cx.draw(&self.table)?;
+        let first = cx.draw(&self.0)?;
         // Where one of n is refused, one redraw is enough but in one case of n squared.
         let second = (0..3).find_map(|_| {
-            let second = self.table.draw_other(first, cx.random())?;
+            let second = self.0.draw_other(first, cx.random())?;
             cx.may_pick(second).then_some(second)
         });
         Some((first, second))
-    }
-
-    pub(super) fn mean_weight(&self) -> f64 {
-        self.table.total() as f64 / self.members.max(1) as f64
     }
 }

@@ -4,6 +4,7 @@ use super::cumulative::effective_weights;
 use super::schedule::Schedule;
 use super::{Choice, Cursor, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
+use crate::member::Member;
 
 /// One endpoint after the other, each as often as any other; weights count only as 0 or not.
 ///
@@ -53,24 +54,25 @@ impl WeightedRoundRobin {
 struct Walk {
     schedule: Schedule,
     cursor: Cursor,
+    weighted: bool,
 }
 
 impl<E: Endpoint> LoadBalancer<E> for RoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
-        let schedule = Schedule::new(&vec![1; view.members().len()]);
         Box::new(Walk {
-            schedule,
+            schedule: Schedule::new(&vec![1; view.members().len()]),
             cursor: view.cursor(),
+            weighted: false,
         })
     }
 }
 
 impl<E: Endpoint> LoadBalancer<E> for WeightedRoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
-        let schedule = Schedule::new(&effective_weights(view.members()));
         Box::new(Walk {
-            schedule,
+            schedule: Schedule::new(&effective_weights(view.members())),
             cursor: view.cursor(),
+            weighted: true,
         })
     }
 }
@@ -81,7 +83,12 @@ impl<E: Endpoint> Picker<E> for Walk {
         if cx.may_pick(index) {
             return Some(Choice::at(index));
         }
-        cx.draw_by(|random| self.schedule.draw(random))
+        let weight_of = if self.weighted {
+            |member: &Member<E>| u64::from(member.weight().get())
+        } else {
+            |_: &Member<E>| 1
+        };
+        cx.draw_by(weight_of, |random| self.schedule.draw(random))
             .map(Choice::at)
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! pick ──▶ upkeep due?   claimed by one pick: a slice of at most 64 members
-//!          probe due?    claimed by one pick: looks at up to 64 members, takes this request to an ejected one
+//!          probe due?    taken by one pick: looks at up to 64 members, takes this request to an ejected one
 //!          snapshot      one pointer: members and picker together
 //!          picker.pick   one virtual call; an index
 //!          may_pick?     no: drawn again at random, at most 8 times, then one O(n) draw by weight
@@ -31,6 +31,7 @@
 //! | gate, one a cell | `member/gate.rs` | generation 39, closed 1, inside 24 | all writes are read-modify-writes; the value returned by the entering one decides |
 //! | standing | `member/standing.rs` | epoch 24, times 5, phase 3, at 32 ms | one compare-and-swap a change; whoever makes it settles the ledger |
 //! | ledger | `shared/ledger.rs` | down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left |
+//! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words behind it | taken by one, the others go on |
 //! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap forward before states are read; alarms store their reason, then fetch_min |
 //! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | add if of this time, else swap a new one in |
 //! | latency | `health/latency.rs` | stamp 32 ms, f32 nanoseconds | swap, at most four tries |
@@ -59,14 +60,18 @@
 //! taken inside the waiters' mutex.
 //!
 //! **The order of a commit**: members that leave rotation give back their ledger slots; the limit is
-//! lowered and the earliest ejected are let in until it holds; the snapshot is published; gates are closed and
-//! renewed; the limit is raised. So the cap holds by the old set before, and by the new set after, the one
+//! lowered and the earliest ejected are let in until the *ledger* is within it (an alarm may hold a slot
+//! whose member has not turned yet; the writer waits those few instructions); the snapshot is published;
+//! gates are closed and renewed; the limit is raised; ejections from before are resumed. So the cap holds by the old set before, and by the new set after, the one
 //! store that publishes.
 //!
 //! **A probe** is given by the pick's cold path; policies never see an ejected member, so none can starve it
-//! of its probe. It has an epoch, and only the outcome with that epoch decides; it has a deadline, so that a
-//! forgotten one is replaced; and a dropped one frees its slot at once. A pick that avoids somebody is a retry
-//! and never becomes a probe.
+//! of its probe. It has an epoch, and only the outcome with that epoch decides; and a deadline, so that a
+//! forgotten one is replaced. One that brings no verdict is followed by another after the base time. A pick
+//! that avoids somebody is a retry and never becomes a probe; and ten picks go by after a probe, unless it
+//! ends well, so that a client with little traffic does not send it all to the dead. One pick at a time
+//! searches, 64 members each, from behind the last it found; a search is repeated each interval while
+//! anybody is ejected, as an update may have moved a member out of its way.
 //!
 //! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
 //! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing.
@@ -92,8 +97,11 @@
 //! - `LeastResponseTime` takes an endpoint that has not answered yet to be as fast as the other of the
 //!   pair, where others use a penalty or zero: no flood, and no constant to argue. The better of a pair
 //!   wins with a probability, not always: with certainty, one of two nearly equal endpoints gets nothing.
-//! - A probe that brings no verdict waits before the next, where it was to be free at once: an endpoint
-//!   whose every answer is "too busy" would get every request that comes one at a time.
+//! - A probe that brings no verdict is not followed by another at once: an endpoint whose every answer is
+//!   "too busy" would get every request that comes one at a time.
+//! - `PowerOfTwo` takes the first drawn if it is idle and compares (in-flight + 1) / weight otherwise, as
+//!   `LeastConnections` does. With in-flight / weight, of two endpoints of weights 1 and 100 with two
+//!   requests at a time, the light one got fifty times its share (`cargo test light_endpoint`).
 //! - Not here yet, as nothing would use it: signals of policies and the cells laid out by them, exploring
 //!   choices, policies within policies (a narrowed context), the mean age of open requests, the fleet's
 //!   error rate for trackers, Envoy's settings in one call.

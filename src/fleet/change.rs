@@ -57,7 +57,7 @@ impl<E: Endpoint> Slot<E> {
         !self.draining && self.member.weight() > Weight::ZERO
     }
 
-    /// Where it should stand, by its place in rotation and by somebody's word.
+    /// Where it should stand, by its place in rotation and by its mark.
     pub(super) fn settle(&self, shared: &Shared, now: Tick) {
         let core = self.member.core();
         let standing = core.standing.get();
@@ -138,7 +138,7 @@ impl<E: Endpoint> Change<E> {
     }
 
     /// The slot's place in rotation may have changed. An ejection is kept for as long as it is out, and
-    /// resumed when it is in again, unless somebody's word says where it stands.
+    /// resumed when it is in again, unless a mark says where it stands.
     fn touch(&mut self, at: usize) {
         let slot = &mut self.slots[at];
         let core = slot.member.core();

@@ -10,14 +10,18 @@ use crate::sync::Arc;
 
 /// Resolves when the last request on a drained endpoint has ended. From then on no lease on it appears.
 ///
-/// Dropping it does not undo the drain. Needs no runtime: it is woken by whoever ends the last request.
+/// Needs no runtime: it is woken by whoever ends the last request.
+///
+/// # Cancel safety
+///
+/// Dropping it does not undo the drain; call [`drain`](crate::Fleet::drain) again to wait again.
 #[must_use = "a drain takes effect at once; await this to know when the last request has ended"]
 pub struct Drain {
     state: Arc<State>,
     ticket: Option<u64>,
 }
 
-/// How a drain ended.
+/// How a drain ended. There is one way so far; one by deadline is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Drained {

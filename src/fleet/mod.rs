@@ -5,6 +5,7 @@ mod change;
 mod drain;
 mod keys;
 mod pick;
+mod probe;
 mod registry;
 mod remembered;
 mod snapshot;
@@ -29,7 +30,7 @@ pub use change::Mark;
 pub use drain::{Drain, Drained};
 pub use upkeep::Upkeep;
 
-use pick::ProbeSearch;
+use probe::ProbeSearch;
 use registry::Registry;
 use snapshot::Snapshot;
 use update::Duplicates;
@@ -211,7 +212,7 @@ pub struct Stats {
     pub routable: usize,
     /// Those ejected now, probed ones included.
     pub ejected: usize,
-    /// How many may be.
+    /// How many may be. While an update makes the fleet smaller, it is the next set's already.
     pub ejection_limit: usize,
     /// Those marked down.
     pub marked_down: usize,

@@ -13,7 +13,7 @@ use crate::error::UpdateError;
 use crate::health::{HealthTracker, SlidingWindow, ejection_limit};
 use crate::member::{Member, Tracker};
 use crate::shared::Shared;
-use crate::sync::{Arc, SnapshotCell};
+use crate::sync::{Arc, SnapshotCell, give_way};
 use crate::time::Tick;
 
 /// Makes a tracker for each new endpoint.
@@ -80,7 +80,7 @@ impl<E: Endpoint> Registry<E> {
 
     /// As [`snapshot`](Self::snapshot), for a removal, which must not fail: where the policy panics, a
     /// weighted random one stands in until the next change.
-    pub(super) fn snapshot_at_any_rate(&self, slots: &[Slot<E>], shared: &Shared) -> Snapshot<E> {
+    pub(super) fn snapshot_or_stand_in(&self, slots: &[Slot<E>], shared: &Shared) -> Snapshot<E> {
         self.snapshot(&*self.policy, slots).unwrap_or_else(|_| {
             shared.counters.policy_faults.count();
             let (routable, rest) = split(slots);
@@ -113,17 +113,29 @@ impl<E: Endpoint> Registry<E> {
             ..
         } = change;
         let changing = || leaving.iter().chain(touched.iter().map(|&at| &slots[at]));
-        // Who leaves rotation and holds a slot of the ledger gives it back; who comes into rotation can
-        // be picked the moment it is published.
-        changing()
-            .filter(|slot| slot.is_routable() || slot.member.core().standing.get().is_ejected())
-            .for_each(|slot| slot.settle(shared, now));
+        // Who comes into rotation can be picked the moment it is published. Who leaves it gives back its
+        // slot of the ledger, if it has one; the others leave after, as long as they may be picked.
+        let leaves = |slot: &&Slot<E>| !slot.is_routable();
+        let is_ejected = |slot: &&Slot<E>| slot.member.core().standing.get().is_ejected();
+        for slot in changing().filter(|slot| slot.is_routable() || is_ejected(slot)) {
+            slot.settle(shared, now);
+        }
         let limit = ejection_limit(
             snapshot.routable.len(),
             shared.ejection.max_ejection_percent,
         );
         if limit < shared.ledger.read().limit {
-            Self::shrink(shared, slots, limit, now);
+            shared.ledger.set_limit(limit);
+            // An alarm may hold a slot whose member is not ejected yet, or eject one that leaves: nothing
+            // is published before the cap holds. Such an alarm is a few instructions from its end.
+            while shared.ledger.read().ejected > limit {
+                changing()
+                    .filter(leaves)
+                    .filter(is_ejected)
+                    .for_each(|slot| slot.settle(shared, now));
+                Self::pardon_down_to(limit, shared, slots, now);
+                give_way();
+            }
         }
         let old = current.swap(Arc::new(snapshot));
         leaving
@@ -141,14 +153,11 @@ impl<E: Endpoint> Registry<E> {
         change.snapshots = self.free_retired();
     }
 
-    /// Lowers the cap and lets back in, the longest ejected first, who is above it.
-    fn shrink(shared: &Shared, slots: &[Slot<E>], limit: usize, now: Tick) {
-        let tally = shared.ledger.set_limit(limit);
-        if tally.ejected <= limit {
-            return;
-        }
+    /// Lets back in, the longest ejected first, until no more than this are out.
+    fn pardon_down_to(limit: usize, shared: &Shared, slots: &[Slot<E>], now: Tick) {
         let mut ejected: Vec<_> = slots
             .iter()
+            .filter(|slot| slot.is_routable())
             .map(|slot| slot.member.core())
             .filter(|core| core.standing.get().is_ejected())
             .collect();

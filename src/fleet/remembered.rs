@@ -64,7 +64,7 @@ impl<K: Eq> Remembered<K> {
             };
             // A younger entry under the same key stays. No `Eq` of the user's runs: keys are shared.
             if self.formers.get(&key).is_some_and(|(kept, _)| *kept == at) {
-                self.formers.remove(&key);
+                out.extend(self.formers.remove_entry(&key).map(|(key, _)| key));
             }
             out.push(key);
         }

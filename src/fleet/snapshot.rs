@@ -7,6 +7,9 @@ use crate::health::panicking;
 use crate::member::Member;
 use crate::shared::{Shared, Tally};
 
+/// How often a pick that found nobody looks again.
+const LOOKS: usize = 3;
+
 pub(super) struct Snapshot<E: Endpoint> {
     /// Those that may take requests: of a weight above 0 and not draining.
     pub(super) routable: Box<[Member<E>]>,
@@ -39,24 +42,26 @@ impl<E: Endpoint> Snapshot<E> {
         cx: &mut PickContext<'_, E>,
         shared: &Shared,
     ) -> Result<usize, PickError> {
-        match self.picker.pick(cx) {
-            Some(choice) if cx.may_pick(choice.index()) => Ok(choice.index()),
-            Some(choice) => {
-                if choice.index() >= self.routable.len() {
-                    shared.counters.policy_faults.count();
+        // Members come and go between a look and the next; so look again before saying that there is
+        // none, or that the policy wants none.
+        for _ in 0..LOOKS {
+            match self.picker.pick(cx) {
+                Some(choice) if cx.may_pick(choice.index()) => return Ok(choice.index()),
+                Some(choice) => {
+                    if choice.index() >= self.routable.len() {
+                        shared.counters.policy_faults.count();
+                    }
+                    return self.any(cx, shared);
                 }
-                self.any(cx, shared)
+                None if cx.draw_usable().is_some() => {}
+                None => return self.any(cx, shared),
             }
-            None if cx.draw_usable().is_some() => Err(PickError::Declined),
-            None => self.any(cx, shared),
         }
+        Err(PickError::Declined)
     }
 
     /// Any that may be picked, by weight, or the reason why there is none.
     fn any(&self, cx: &mut PickContext<'_, E>, shared: &Shared) -> Result<usize, PickError> {
-        if let Some(index) = cx.draw_usable() {
-            return Ok(index);
-        }
         if self.routable.is_empty() {
             return Err(if self.rest.is_empty() {
                 PickError::Empty
@@ -64,8 +69,13 @@ impl<E: Endpoint> Snapshot<E> {
                 PickError::AllDraining
             });
         }
-        if cx.any_eligible() {
-            return Err(PickError::AllAvoided);
+        for _ in 0..LOOKS {
+            if let Some(index) = cx.draw_usable() {
+                return Ok(index);
+            }
+            if !cx.options().avoid.is_empty() && cx.any_eligible() {
+                return Err(PickError::AllAvoided);
+            }
         }
         if shared.panic_threshold_percent == 0 {
             return Err(PickError::AllEjected);

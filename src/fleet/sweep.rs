@@ -19,7 +19,8 @@ impl Sweep {
 
     /// All have been looked at: publishes what is usual.
     pub(super) fn finish(&mut self, shared: &Shared) {
-        let middle = self.latencies.len() / 2;
+        // Of an even number the lower: of two, the slow one is not what is usual.
+        let middle = self.latencies.len().saturating_sub(1) / 2;
         let median =
             (!self.latencies.is_empty()).then(|| *self.latencies.select_nth_unstable(middle).1);
         shared.set_usual_latency(median);

@@ -25,9 +25,9 @@ type Incoming<E> = (
 );
 
 impl<E: Endpoint> Fleet<E> {
-    /// Makes the set equal to `endpoints`: who is missing is removed, who is new is added, and who stays
-    /// gets the new data and weight and keeps its in-flight count, latency, health and ejection, its
-    /// mark, and its drain if one is under way. Who stays keeps its place in the order.
+    /// Makes the set equal to `endpoints`: those not listed are removed, new ones are added, and those that
+    /// stay get the new data and weight and keep their in-flight counts, latencies, health, ejections and
+    /// marks, their places in the order, and a drain that is under way.
     ///
     /// Once it has returned, no pick that starts afterwards yields what it removed or replaced. Picks go
     /// on meanwhile, without waiting.
@@ -203,6 +203,10 @@ impl<E: Endpoint> Fleet<E> {
     ///
     /// A removal does not fail: if the policy panics over the smaller set, a weighted random one stands
     /// in until the next change, and [`Stats::policy_faults`](crate::Stats::policy_faults) counts it.
+    ///
+    /// # Panics
+    ///
+    /// If the key's `Clone`, `Hash` or `Eq` do. Nothing has changed then.
     pub fn remove(&self, key: &E::Key) -> bool {
         let inner = &*self.inner;
         let key = self.hashed(key.clone());
@@ -221,7 +225,7 @@ impl<E: Endpoint> Fleet<E> {
         change.leave(&slot);
         let (remembered, out) = (&mut registry.remembered, &mut change.keys);
         remembered.keep(key.clone(), former, now, live, out);
-        let snapshot = registry.snapshot_at_any_rate(&change.slots, &inner.shared);
+        let snapshot = registry.snapshot_or_stand_in(&change.slots, &inner.shared);
         registry.index.retain(|_, place| {
             let keep = *place != at;
             *place -= usize::from(*place > at);
@@ -237,6 +241,10 @@ impl<E: Endpoint> Fleet<E> {
     /// [`update`](Self::update)s that list it, until it is removed or inserted again.
     ///
     /// Like a removal, it does not fail if the policy panics.
+    ///
+    /// # Panics
+    ///
+    /// As [`remove`](Self::remove).
     pub fn drain(&self, key: &E::Key) -> Option<Drain> {
         let inner = &*self.inner;
         let key = self.hashed(key.clone());
@@ -251,7 +259,7 @@ impl<E: Endpoint> Fleet<E> {
             change.slots.clone_from(&registry.slots);
             change.leave(&registry.slots[at]);
             change.slots[at].draining = true;
-            let snapshot = registry.snapshot_at_any_rate(&change.slots, &inner.shared);
+            let snapshot = registry.snapshot_or_stand_in(&change.slots, &inner.shared);
             registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
         }
         Some(drain)
@@ -261,7 +269,12 @@ impl<E: Endpoint> Fleet<E> {
     /// `false` if there is none with this key. Seen by the next pick. It holds until another mark, also
     /// through updates of the endpoint's data.
     ///
-    /// While it is marked, outcomes are still recorded, and cannot eject it.
+    /// While it is marked, outcomes are still recorded, and cannot eject it. A mark down gives way to the
+    /// panic rule; see [`Mark::Down`].
+    ///
+    /// # Panics
+    ///
+    /// As [`remove`](Self::remove).
     pub fn mark(&self, key: &E::Key, mark: Mark) -> bool {
         let inner = &*self.inner;
         let key = self.hashed(key.clone());

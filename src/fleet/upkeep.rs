@@ -3,7 +3,6 @@
 
 use super::Fleet;
 use super::keys::Hashed;
-use super::pick::SLICE;
 use super::registry::Registry;
 use super::snapshot::Snapshot;
 use crate::endpoint::Endpoint;
@@ -12,6 +11,9 @@ use crate::member::Phase;
 use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::time::Tick;
+
+/// How many members one pick looks at, when it does upkeep or looks for one to probe.
+pub(super) const SLICE: usize = 64;
 
 /// Who does upkeep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

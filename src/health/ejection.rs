@@ -10,7 +10,8 @@ use crate::error::BuildError;
 /// An ejected endpoint gets no requests until its time is up. Then one request is sent to it, the
 /// probe: a success brings it back, a fault ejects it again for twice as long. So an endpoint that has
 /// recovered returns within the ejection then running, at most [`max_ejection_time`](Self::max_ejection_time)
-/// and jitter, given traffic.
+/// and jitter, given traffic: the pick that takes the probe is found within n / 64 picks of n endpoints,
+/// and while probes do not end well, at most one pick in eleven is one.
 ///
 /// The names are Envoy's and gRPC's (A50) where they have one.
 ///
@@ -60,8 +61,9 @@ pub struct Ejection {
     /// rounded down, though at least one of two or more unless this is 0. Defaults to 50: a dead zone of
     /// three can be taken out whole. (Envoy: 10, and none of fewer than ten.)
     pub max_ejection_percent: u32,
-    /// When a probe without an outcome is given up and another may be sent: 1 ms to a day. Defaults to
-    /// 10 s.
+    /// When the first probe without an outcome is given up and another may be sent: 1 ms to a day. It
+    /// doubles with each ejection or lost probe in a row, up to the longest ejection; an answer after that
+    /// decides nothing, so set it above what a good answer may take. Defaults to 10 s.
     pub probe_timeout: Duration,
 }
 
@@ -195,6 +197,17 @@ pub(crate) fn ejection_time(settings: &Ejection, times: u32, random: u64) -> Dur
     let factor = 1_000_000 - swing + random % (2 * swing + 1);
     let nanos = length.as_nanos() * u128::from(factor) / 1_000_000;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).max(Duration::from_millis(1))
+}
+
+/// How long the probe after the `times`-th ejection in a row may take. It doubles like the ejections: an
+/// endpoint that answers later than the first timeout still gets to show that it does.
+pub(crate) fn probe_time(settings: &Ejection, times: u32) -> Duration {
+    let doublings = times.saturating_sub(1).min(31);
+    let longest = settings.longest_ejection().max(settings.probe_timeout);
+    settings
+        .probe_timeout
+        .saturating_mul(1 << doublings)
+        .min(longest)
 }
 
 /// How many of `count` endpoints may be ejected at once.

@@ -13,7 +13,7 @@ use crate::outcome::Sample;
 use crate::time::Tick;
 
 pub use ejection::Ejection;
-pub(crate) use ejection::{earned_ejection, ejection_limit, ejection_time, panicking};
+pub(crate) use ejection::{earned_ejection, ejection_limit, ejection_time, panicking, probe_time};
 pub(crate) use latency::LatencyCell;
 pub use tracker::SlidingWindow;
 
@@ -207,7 +207,7 @@ impl Usual {
         Self { latency }
     }
 
-    /// The median of the endpoints' latency estimates, of an even number the upper one; `None` while none
+    /// The median of the endpoints' latency estimates, of an even number the lower one; `None` while none
     /// has answered.
     #[must_use]
     pub const fn latency(&self) -> Option<Duration> {

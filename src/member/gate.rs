@@ -7,6 +7,7 @@
 //! gets another gate. The generation moves with each change of the endpoint's data, so that a pick
 //! under way does not hand out what has been replaced. All writes are read-modify-writes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
 use crate::sync::{AtomicU64, Mutex, Ordering, Padded};
@@ -96,7 +97,10 @@ impl Gate {
                 std::mem::take(&mut waiting.wakers)
             }
         };
-        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        for (_, waker) in wakers {
+            // One that panics must not keep the others asleep, nor bring down who has ended a request.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
     }
 
     /// Lets nobody in any more. The snapshot without this member is published first.
@@ -138,17 +142,19 @@ impl Gate {
 
     /// Ready once nobody is inside. Only for a closed gate: an open one may fill again.
     pub(crate) fn poll_empty(&self, cx: &mut Context<'_>, ticket: &mut Option<u64>) -> Poll<()> {
+        // Cloned before locking, and the one it replaces dropped after: both are somebody else's code.
+        let mut waker = cx.waker().clone();
         let mut waiting = self.waiting.lock();
         if self.inside() == 0 {
             return Poll::Ready(());
         }
         let known = ticket.and_then(|own| waiting.wakers.iter_mut().find(|(id, _)| *id == own));
-        if let Some((_, waker)) = known {
-            waker.clone_from(cx.waker());
+        if let Some((_, known)) = known {
+            std::mem::swap(known, &mut waker);
         } else {
             let id = waiting.next;
             waiting.next += 1;
-            waiting.wakers.push((id, cx.waker().clone()));
+            waiting.wakers.push((id, waker));
             *ticket = Some(id);
         }
         Poll::Pending

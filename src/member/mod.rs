@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::endpoint::{Endpoint, Weight};
-use crate::health::{Ejection, SlidingWindow};
+use crate::health::{Ejection, SlidingWindow, probe_time};
 use crate::options::MemberId;
 use crate::shared::Shared;
 use crate::sync::Arc;
@@ -155,7 +155,7 @@ impl<E: Endpoint> Member<E> {
     pub(crate) fn claim_probe(&self, now: Tick) -> Option<Lease<E>> {
         let state = self.core();
         let shared = &*state.shared;
-        let timeout = shared.ejection.probe_timeout;
+        let timeout = |times| probe_time(&shared.ejection, times);
         let epoch = state
             .standing
             .claim_probe(now, timeout, shared.longest_ejection())?;

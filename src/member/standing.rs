@@ -1,5 +1,5 @@
-//! Where one member stands with the fleet: in, ejected, on probation, held up or down by somebody's
-//! word, or out of rotation. One word; each change is one compare-and-swap, and who makes it does what
+//! Where one member stands with the fleet: in, ejected, probed, marked up or down, or out of
+//! rotation. One word; each change is one compare-and-swap, and who makes it does what
 //! goes with it.
 //!
 //! From the top: `epoch: 24 (wrapping) | times: 5 | phase: 3 | at: 32`. The epoch moves with every
@@ -20,9 +20,9 @@ pub(crate) enum Phase {
     Ejected,
     /// One request is out to see whether it is back. `at`: when that is given up. Holds the slot.
     Probing,
-    /// Somebody's word: takes none, and is not judged.
+    /// Marked: takes none, and is not judged.
     Down,
-    /// Somebody's word: takes requests, and is not judged.
+    /// Marked: takes requests, and is not judged.
     Up,
     /// Not in rotation (weight 0, draining or removed), and not judged.
     Off,
@@ -172,8 +172,9 @@ impl StandingCell {
         if !ledger.reserve() {
             return Verdict::Full;
         }
-        let stayed = stamp(now).wrapping_sub(from.at) as i32;
-        let forgiven = u128::from(stayed.max(0).unsigned_abs()) >= forgive.as_millis();
+        // Unsigned: after 49 days it starts over, and a clock that has gone back forgives.
+        let stayed = stamp(now).wrapping_sub(from.at);
+        let forgiven = u128::from(stayed) >= forgive.as_millis();
         let times = if forgiven {
             1
         } else {
@@ -216,15 +217,21 @@ impl StandingCell {
         self.change(from, Standing { times, at, ..from });
     }
 
-    /// Takes the probe if it is due. The epoch returned goes with it.
+    /// Takes the probe if it is due. The epoch returned goes with it. A probe that was given up counts as
+    /// an ejection in a row, and `timeout` tells the time for the n-th.
     pub(crate) fn claim_probe(
         &self,
         now: Tick,
-        timeout: Duration,
+        timeout: impl FnOnce(u32) -> Duration,
         longest: Duration,
     ) -> Option<u32> {
         let from = self.get();
-        let to = from.turn(Phase::Probing, stamp_after(now, timeout));
+        let given_up = u32::from(from.phase == Phase::Probing);
+        let times = (from.times + given_up).min(MOST_TIMES);
+        let to = Standing {
+            times,
+            ..from.turn(Phase::Probing, stamp_after(now, timeout(times)))
+        };
         (from.probe_is_due(now, longest) && self.change(from, to)).then_some(to.epoch)
     }
 
@@ -340,10 +347,10 @@ mod tests {
         assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Ejected);
         assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Moot);
         assert_eq!(ledger.read().ejected, 1);
-        assert_eq!(cell.claim_probe(at(999), SECOND, DAY), None);
-        let epoch = cell.claim_probe(at(1000), SECOND, DAY).unwrap();
+        assert_eq!(cell.claim_probe(at(999), |_| SECOND, DAY), None);
+        let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
         assert_eq!(
-            cell.claim_probe(at(1000), SECOND, DAY),
+            cell.claim_probe(at(1000), |_| SECOND, DAY),
             None,
             "one probe at a time"
         );
@@ -356,7 +363,7 @@ mod tests {
     fn a_bad_probe_doubles_and_keeps_the_slot() {
         let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
         eject(&cell, &ledger, at(0));
-        let epoch = cell.claim_probe(at(1000), SECOND, DAY).unwrap();
+        let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
         assert!(cell.conclude(&ledger, epoch, Finding::Bad, at(1000), seconds));
         assert_eq!(ledger.read().ejected, 1);
         assert!(!cell.get().probe_is_due(at(2999), DAY) && cell.get().probe_is_due(at(3000), DAY));
@@ -366,15 +373,15 @@ mod tests {
     fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
         let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
         eject(&cell, &ledger, at(0));
-        let lost = cell.claim_probe(at(1000), SECOND, DAY).unwrap();
-        assert_eq!(cell.claim_probe(at(1999), SECOND, DAY), None);
-        let second = cell.claim_probe(at(2000), SECOND, DAY).unwrap();
+        let lost = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
+        assert_eq!(cell.claim_probe(at(1999), |_| SECOND, DAY), None);
+        let second = cell.claim_probe(at(2000), |_| SECOND, DAY).unwrap();
         assert!(!cell.conclude(&ledger, lost, Finding::Good, at(2001), seconds));
         assert!(cell.awaits(second));
         assert!(cell.conclude(&ledger, second, Finding::Nothing(SECOND), at(2002), seconds));
         assert!(
-            cell.claim_probe(at(3001), SECOND, DAY).is_none()
-                && cell.claim_probe(at(3002), SECOND, DAY).is_some(),
+            cell.claim_probe(at(3001), |_| SECOND, DAY).is_none()
+                && cell.claim_probe(at(3002), |_| SECOND, DAY).is_some(),
             "the slot is free after the wait"
         );
     }
@@ -385,7 +392,9 @@ mod tests {
         let round = |start: u64| {
             eject(&cell, &ledger, at(start));
             let times = cell.get().times;
-            let epoch = cell.claim_probe(at(start + 50_000), SECOND, DAY).unwrap();
+            let epoch = cell
+                .claim_probe(at(start + 50_000), |_| SECOND, DAY)
+                .unwrap();
             cell.conclude(&ledger, epoch, Finding::Good, at(start + 50_000), seconds);
             times
         };
@@ -394,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_ejected_beyond_the_cap_or_against_somebodys_word() {
+    fn nobody_is_ejected_beyond_the_cap_or_against_a_mark() {
         let ledger = ledger(0);
         assert_eq!(
             eject(&StandingCell::new(Phase::In), &ledger, at(0)),
@@ -411,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_moves_it_and_settles_the_ledger() {
+    fn a_mark_moves_it_and_settles_the_ledger() {
         let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
         eject(&cell, &ledger, at(0));
         cell.place(&ledger, Phase::Down, at(1));

@@ -173,7 +173,9 @@ impl State {
             .conclude(&shared.ledger, epoch, finding, now, |times| {
                 ejection_time(&shared.ejection, times, random)
             });
-        if changed && finding != Finding::Good {
+        if changed && finding == Finding::Good {
+            shared.probe_succeeded();
+        } else if changed {
             shared
                 .probe_due
                 .lower(self.standing.get().probe_due_at(now));

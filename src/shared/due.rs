@@ -9,7 +9,7 @@ use crate::time::{Tick, nanos};
 #[derive(Debug)]
 pub(crate) struct Due {
     at: AtomicU64,
-    /// The furthest ahead that it can rightly be. Beyond, a clock has jumped and come back: it is due.
+    /// Further ahead than it can rightly be: beyond, a clock has jumped and come back, and it is due.
     horizon: u64,
 }
 
@@ -17,7 +17,8 @@ impl Due {
     pub(crate) fn new(first: Tick, horizon: Duration) -> Self {
         Self {
             at: AtomicU64::new(first.as_nanos()),
-            horizon: nanos(horizon),
+            // Twice: clocks of two threads may be a little apart.
+            horizon: nanos(horizon).saturating_mul(2),
         }
     }
 

@@ -14,6 +14,10 @@ use crate::time::{Clock, MonotonicClock, Tick, nanos};
 pub(crate) use due::Due;
 pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
 
+/// How many picks go by after a probe before another may be one, unless it ends well. A client with a
+/// request now and then would otherwise send each to the dead endpoint, whose time is always up.
+const PICKS_A_PROBE: u64 = 10;
+
 /// How the commons are set up; the builder fills it in.
 pub(crate) struct Setup {
     pub(crate) clock: Arc<dyn Clock>,
@@ -31,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) upkeep_due: Due,
     pub(crate) probe_due: Due,
+    /// How many picks, up to a bound, since a probe went out that has not ended well.
+    pub(crate) picks_since_probe: AtomicU64,
     /// Nanoseconds; 0 while unknown.
     usual_latency: AtomicU64,
     pub(crate) ejection: Ejection,
@@ -83,6 +89,8 @@ impl Shared {
             ledger: Ledger::new(),
             upkeep_due: Due::new(now.after(interval), interval),
             probe_due: Due::new(now.after(longest), longest),
+            // The first probe need not wait.
+            picks_since_probe: AtomicU64::new(u64::MAX),
             usual_latency: AtomicU64::new(0),
             ejection,
             patience: setup.patience,
@@ -150,6 +158,29 @@ impl Shared {
         longest(&self.ejection)
     }
 
+    /// Whether a pick may be a probe now; if not, this one counts towards the next.
+    pub(crate) fn may_probe(&self) -> bool {
+        // ORDERING: Relaxed, both. A share of picks, not an order among them; the load keeps the line
+        // shared once there are enough.
+        if self.picks_since_probe.load(Ordering::Relaxed) >= PICKS_A_PROBE {
+            return true;
+        }
+        self.picks_since_probe.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    /// A probe has gone out: others wait.
+    pub(crate) fn probe_sent(&self) {
+        // ORDERING: Relaxed. A share of picks, not an order among them.
+        self.picks_since_probe.store(0, Ordering::Relaxed);
+    }
+
+    /// A probe has ended well: the next need not wait.
+    pub(crate) fn probe_succeeded(&self) {
+        // ORDERING: Relaxed. As above.
+        self.picks_since_probe.store(u64::MAX, Ordering::Relaxed);
+    }
+
     /// How long a lease may be held before its drop counts as a timeout.
     pub(crate) fn patience(&self) -> Duration {
         const LEAST: Duration = Duration::from_millis(50);
@@ -160,9 +191,9 @@ impl Shared {
     }
 }
 
-/// An ejection lasts its longest time and jitter, at most twice that; a probe its timeout.
+/// An ejection lasts its longest time and jitter, at most twice that; a probe no longer than either.
 fn longest(settings: &Ejection) -> Duration {
-    settings.longest_ejection() * 2 + settings.probe_timeout
+    settings.longest_ejection().max(settings.probe_timeout) * 2
 }
 
 impl fmt::Debug for Shared {

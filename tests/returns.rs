@@ -1,0 +1,156 @@
+//! Promise 4: who has recovered returns, soon and whatever the traffic; and who has not does not take the
+//! requests of others by its probes. Each of these failed once.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::VecDeque;
+
+use common::{MILLI, SECOND, Server, ejected, exact, fail, number, probe, setup, state};
+use evenkeel::{Cluster, Fleet, Lease, ManualClock, MemberState, Outcome};
+
+/// Ten picks a tenth of a second, all good, until `done` or for five minutes; how long it took.
+fn traffic_until(fleet: &Fleet<Server>, clock: &ManualClock, done: impl Fn() -> bool) -> u64 {
+    for tenth in 0..3_000 {
+        if done() {
+            return tenth / 10;
+        }
+        for _ in 0..10 {
+            fleet.pick_endpoint().unwrap().record(Outcome::Success);
+        }
+        clock.advance(100 * MILLI);
+    }
+    300
+}
+
+/// The dead one's time is up at each pick of a caller that picks each minute and a half.
+#[test]
+fn a_quiet_client_does_not_send_everything_to_the_dead_one() {
+    let clock = ManualClock::new();
+    let fleet = setup(2, &clock).build().unwrap();
+    fail(&fleet, 0, 5);
+    let mut to_dead = 0;
+    for _ in 0..1000 {
+        clock.advance(90 * SECOND);
+        let lease = fleet.pick_endpoint().unwrap();
+        let dead = number(&lease) == 0;
+        to_dead += u32::from(dead);
+        lease.record(if dead {
+            Outcome::Unreachable
+        } else {
+            Outcome::Success
+        });
+    }
+    // One in eleven, rounded up.
+    assert!((1..=91).contains(&to_dead), "{to_dead} of 1000");
+}
+
+/// 500 of 1000 dead, ten requests a second: their probes alone could be more than that.
+#[test]
+fn a_dead_half_takes_no_more_than_a_tenth_of_the_requests() {
+    let clock = ManualClock::new();
+    let fleet = setup(1000, &clock).build().unwrap();
+    (0..500).for_each(|n| fail(&fleet, n, 5));
+    let mut failed = 0;
+    for _ in 0..20_000 {
+        clock.advance(100 * MILLI);
+        let lease = fleet.pick_endpoint().unwrap();
+        let dead = number(&lease) < 500;
+        failed += u32::from(dead);
+        lease.record(if dead {
+            Outcome::Unreachable
+        } else {
+            Outcome::Success
+        });
+    }
+    assert!(failed <= 20_000 / 11 + 1, "{failed} of 20000");
+}
+
+#[test]
+fn a_dead_half_that_recovers_is_back_at_once_as_good_probes_need_not_wait() {
+    let clock = ManualClock::new();
+    let fleet = setup(100, &clock).build().unwrap();
+    (0..50).for_each(|n| fail(&fleet, n, 5));
+    clock.advance(3 * SECOND);
+    // A search looks at 64 members a pick, and begins anew behind each that it finds.
+    let picks = (0..).take_while(|_| {
+        fleet.pick_endpoint().unwrap().record(Outcome::Success);
+        !ejected(&fleet).is_empty()
+    });
+    let picks = picks.count();
+    assert!(picks <= 110, "{picks} picks for 50 returns");
+}
+
+#[test]
+fn one_whose_probes_say_nothing_keeps_no_other_from_its_own() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
+    fail(&fleet, 0, 5);
+    fail(&fleet, 1, 5);
+    clock.advance(3 * SECOND);
+    let mut to_busy = 0;
+    for _ in 0..600 {
+        clock.advance(100 * MILLI);
+        let lease = fleet.pick_endpoint().unwrap();
+        let busy = number(&lease) == 0;
+        to_busy += u32::from(busy);
+        lease.record(if busy {
+            Outcome::overloaded(None)
+        } else {
+            Outcome::Success
+        });
+    }
+    assert_eq!(state(&fleet, 1), MemberState::Ready);
+    // A minute, and one probe each two seconds.
+    assert!((1..=31).contains(&to_busy), "{to_busy} of 600");
+}
+
+/// All answers are good and take 12 s; a probe is given up after 10, the next after 20.
+#[test]
+fn one_that_answers_later_than_the_probe_timeout_returns() {
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
+    fail(&fleet, 0, 5);
+    let mut open: VecDeque<Lease<Server>> = VecDeque::new();
+    for _ in 0..120 {
+        clock.advance(SECOND);
+        open.push_back(fleet.pick_endpoint().unwrap());
+        if open.len() > 12 {
+            open.pop_front().unwrap().record(Outcome::Success);
+        }
+    }
+    assert_eq!(state(&fleet, 0), MemberState::Ready);
+}
+
+/// The search has got to 128 of 200 when five before it are removed: 130 is now behind it.
+#[test]
+fn a_removal_in_the_middle_of_a_search_hides_nobody_for_long() {
+    let clock = ManualClock::new();
+    let fleet = setup(200, &clock).ejection(exact()).build().unwrap();
+    fail(&fleet, 130, 5);
+    clock.advance(3 * SECOND);
+    (0..2).for_each(|_| fleet.pick_endpoint().unwrap().record(Outcome::Success));
+    (0..5).for_each(|n| assert!(fleet.remove(&n)));
+    let back = || state(&fleet, 130) == MemberState::Ready;
+    let waited = traffic_until(&fleet, &clock, back);
+    assert!(waited <= 2, "{waited} s");
+}
+
+/// In since 30 days: more than half of the time stamp's range.
+#[test]
+fn one_that_served_well_for_long_starts_from_the_base_time_again() {
+    for days in [1, 24, 25, 30, 45] {
+        let clock = ManualClock::new();
+        let fleet = setup(2, &clock).ejection(exact()).build().unwrap();
+        for doublings in 0..6 {
+            fail(&fleet, 0, 5);
+            clock.advance(SECOND * (2 << doublings));
+            probe(&fleet).record(Outcome::Success);
+        }
+        clock.advance(SECOND * 86_400 * days);
+        fail(&fleet, 0, 5);
+        clock.advance(2 * SECOND);
+        probe(&fleet).record(Outcome::Success);
+        assert_eq!(state(&fleet, 0), MemberState::Ready, "after {days} days");
+    }
+}
