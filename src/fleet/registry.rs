@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::change::{Change, Slot};
-use super::keys::KeyMap;
+use super::keys::{Hashed, KeyMap};
 use super::remembered::Remembered;
 use super::snapshot::Snapshot;
 use super::sweep::Sweep;
@@ -59,6 +59,27 @@ impl<E: Endpoint> Registry<E> {
         match &self.make_tracker {
             None => Ok(Tracker::Window(SlidingWindow::new(&shared.ejection))),
             Some(make) => guarded("health tracker", || make(endpoint)).map(Tracker::Custom),
+        }
+    }
+
+    /// Remembers those that do not stay, in a fleet of `live`. Who is forgotten for it goes to `out`.
+    pub(super) fn remember_all_but(
+        &mut self,
+        stays: impl Fn(usize) -> bool,
+        now: Tick,
+        live: usize,
+        out: &mut Vec<Hashed<E::Key>>,
+    ) {
+        let mut leaving: Vec<_> = self
+            .index
+            .iter()
+            .filter(|(_, place)| !stays(**place))
+            .map(|(key, &place)| (self.slots[place].member.core().former(), place, key))
+            .collect();
+        // The oldest first, as it is the first to be forgotten; in order, as the map has none.
+        leaving.sort_unstable_by_key(|(former, place, _)| (former.ejected_at, *place));
+        for (former, _, key) in leaving {
+            self.remembered.keep(key.clone(), former, now, live, out);
         }
     }
 

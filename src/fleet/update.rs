@@ -126,18 +126,8 @@ impl<E: Endpoint> Fleet<E> {
                 at_of[position] = change.add(member, former);
             }
         }
-        let mut removed: Vec<_> = registry
-            .index
-            .iter()
-            .filter(|(_, place)| position_of[**place].is_none())
-            .map(|(key, &place)| (registry.slots[place].member.core().former(), place, key))
-            .collect();
-        // The oldest first, as it is the first to be forgotten; in order, as the map has none.
-        removed.sort_unstable_by_key(|(former, place, _)| (former.ejected_at, *place));
-        for (former, _, key) in removed {
-            let (remembered, out) = (&mut registry.remembered, &mut change.keys);
-            remembered.keep(key.clone(), former, now, keys.len(), out);
-        }
+        let stays = |place: usize| position_of[place].is_some();
+        registry.remember_all_but(stays, now, keys.len(), &mut change.keys);
         let snapshot = registry.snapshot(&*registry.policy, &change.slots)?;
 
         index.values_mut().for_each(|at| *at = at_of[*at]);
