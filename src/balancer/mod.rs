@@ -108,7 +108,8 @@ impl<E: Endpoint, L: LoadBalancer<E> + ?Sized> LoadBalancer<E> for Arc<L> {
 /// ```
 pub trait Picker<E: Endpoint>: Send + Sync {
     /// An index into [`cx.members()`](PickContext::members), so that no other endpoint can be
-    /// returned; `None` if the policy wants none.
+    /// returned; `None` if the policy wants none. As members come and go, a policy that wants none while
+    /// somebody may be picked is asked three times before the pick fails.
     ///
     /// The fleet holds a picker to its word: for an index out of range, or one that
     /// [`may_pick`](PickContext::may_pick) forbids, it draws a usable endpoint by weight instead (and
