@@ -14,6 +14,7 @@ ROWS = [
     {"balancer"},
     {"transport", "cluster"},
     {"fleet"},
+    {"sim"},
 ]
 SAME_ROW = {
     ("time", "sync"),

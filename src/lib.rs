@@ -46,7 +46,8 @@
 //!
 //! # Crate features
 //!
-//! None yet.
+//! - `sim`: a simulator that drives real fleets against modelled servers, to try a policy and settings before
+//!   they ship. No further dependencies. Off by default.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -61,6 +62,9 @@ mod member;
 mod options;
 mod outcome;
 mod shared;
+#[cfg(all(feature = "sim", not(evenkeel_loom)))]
+#[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
+pub mod sim;
 mod sync;
 mod time;
 mod transport;

@@ -20,7 +20,8 @@
 //!
 //! A module knows only those above it: words (`sync`, `time`, `error`, `endpoint`, `options`, `outcome`), `health`
 //! (samples and ticks, not endpoints), `shared` (the clock, due-times, the ledger), `member` (one endpoint's
-//! life), `balancer` (members, never the fleet), the seams `transport` and `cluster`, and `fleet`. Two
+//! life), `balancer` (members, never the fleet), the seams `transport` and `cluster`, `fleet`, and beside its
+//! users `sim`, the simulator, which nobody knows. Two
 //! rules keep it so: a lease never calls the fleet, it writes to `shared` and the next pick reads it; and
 //! a policy never sees the fleet. Time is an argument below `fleet` and `lease`.
 //!

@@ -3,3 +3,6 @@
 pub mod guide;
 pub mod internals;
 pub mod policies;
+#[cfg(all(feature = "sim", not(evenkeel_loom)))]
+#[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
+pub mod simulate;

@@ -112,6 +112,26 @@ impl<E: Endpoint> Fleet<E> {
         }
     }
 
+    /// For the simulation, which checks what users cannot see.
+    #[cfg(feature = "sim")]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    /// Looks at all members, without a copy of the list.
+    #[cfg(feature = "sim")]
+    pub(crate) fn each_member<X>(
+        &self,
+        look: impl FnMut(&Member<E>) -> Result<(), X>,
+    ) -> Result<(), X> {
+        self.inner.current.load().members().try_for_each(look)
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn upkeep_by_picks(&self) -> bool {
+        self.inner.upkeep_by_picks
+    }
+
     /// A lease on the endpoint with this key, whatever its health: for probes of your own, pinned
     /// sessions, operators. If its ejection is over, the request is its probe. Takes the update mutex.
     ///

@@ -18,6 +18,8 @@ use crate::time::Tick;
 pub(crate) use gate::{Gate, Refused};
 pub use lease::Lease;
 pub(crate) use standing::Phase;
+#[cfg(feature = "sim")]
+pub(crate) use standing::Standing;
 pub(crate) use state::{Former, State, Tracker};
 
 /// A fleet's handle to one endpoint, with its live numbers. Cheap to clone.

@@ -1,0 +1,311 @@
+//! The simulation: one thread, virtual time, events in order.
+
+mod requests;
+mod servers;
+
+use std::collections::VecDeque;
+
+use crate::outcome::Outcome;
+use crate::shared::mix;
+use crate::sim::balancing::{Attempt, Balancing, Broken, World};
+use crate::sim::calendar::{Lane, NEVER, Tournament};
+use crate::sim::error::SimError;
+use crate::sim::fault::{Change, Step, schedule};
+use crate::sim::machine::Machine;
+use crate::sim::meter::{Meter, TICK};
+use crate::sim::policy::Policy;
+use crate::sim::random::{Purpose, Stream};
+use crate::sim::report::Report;
+use crate::sim::scenario::Scenario;
+use crate::time::nanos;
+
+/// How many events go by between two checks of everything; of more than 5 000 members, of as many in turn.
+const CHECKED_EVERY: u64 = 1000;
+
+/// Requests that a client may retry without having earned it by others.
+const FIRST_RETRIES: f64 = 10.0;
+
+/// A request under way: where its attempt is now.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    attempt: Attempt,
+    /// Which attempt it is, of all: what arrives for another is late.
+    serial: u32,
+    machine: u32,
+    arrived: u64,
+    sent: u64,
+}
+
+/// An answer on its way.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    call: u32,
+    serial: u32,
+    outcome: Outcome,
+    present: u32,
+    service: u64,
+}
+
+/// A client: when it sends, and what it may retry.
+#[derive(Debug)]
+struct Source {
+    arrivals: Stream,
+    retries: f64,
+}
+
+pub(in crate::sim) struct Engine<'a> {
+    scenario: &'a Scenario,
+    policy: &'a Policy,
+    world: World,
+    balancing: Box<dyn Balancing>,
+    calls: Vec<Call>,
+    free: Vec<u32>,
+    serial: u32,
+    sources: Vec<Source>,
+    /// When each machine's next job ends, then when each client's next request arrives.
+    calendar: Tournament,
+    clients_from: usize,
+    to_servers: Lane<(u32, u32)>,
+    to_clients: Lane<Answer>,
+    timeouts: Lane<(u32, u32)>,
+    cancels: Lane<(u32, u32)>,
+    questions: Lane<(u32, u32)>,
+    fares: Lane<(u32, u32, (usize, u64))>,
+    central: VecDeque<(u32, u32)>,
+    changes: Vec<Change>,
+    next_change: usize,
+    /// Faults that are on, by position.
+    faults_on: Vec<Vec<usize>>,
+    /// How many machines there have been, by position.
+    nth: Vec<u32>,
+    next_tick: u64,
+    meter: Meter,
+    requests: u64,
+    events: u64,
+    hash: u64,
+    mean_gap: f64,
+}
+
+/// What kind of event it is, for the log.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Arrives,
+    Sent,
+    AtServer,
+    Ends,
+    Answered,
+    TimedOut,
+    Cancelled,
+    Changed,
+    Question,
+    Fares,
+    Ticks,
+}
+
+impl<'a> Engine<'a> {
+    pub(in crate::sim) fn new(
+        scenario: &'a Scenario,
+        policy: &'a Policy,
+        seed: u64,
+    ) -> Result<Self, SimError> {
+        scenario.check()?;
+        let servers = scenario.speeds.len();
+        let changes = schedule(scenario, seed);
+        let comes = |change: &&Change| matches!(change.step, Step::Replace(_));
+        let machines = servers + changes.iter().filter(comes).count();
+        let one_way = nanos(scenario.one_way);
+        let speeds = scenario.speeds.iter().enumerate();
+        let world = World {
+            seed,
+            now: 0,
+            machines: speeds
+                .map(|(at, &speed)| Machine::new(at, speed, scenario.slots, scenario.queue, 0))
+                .collect(),
+            members: (0..servers as u32).collect(),
+            one_way,
+            mean_work: scenario.demand.mean_nanos(),
+        };
+        let balancing = policy.balancing(scenario, machines, &world)?;
+        let sources = (0..scenario.clients as u64).map(|client| Source {
+            arrivals: Stream::new(seed, Purpose::Arrivals, client),
+            retries: FIRST_RETRIES,
+        });
+        let mut engine = Self {
+            scenario,
+            policy,
+            world,
+            balancing,
+            calls: Vec::new(),
+            free: Vec::new(),
+            serial: 0,
+            sources: sources.collect(),
+            calendar: Tournament::new(machines + scenario.clients),
+            clients_from: machines,
+            to_servers: Lane::new(one_way),
+            to_clients: Lane::new(one_way),
+            timeouts: Lane::new(nanos(scenario.timeout)),
+            cancels: Lane::new(one_way),
+            questions: Lane::new(one_way),
+            fares: Lane::new(one_way),
+            central: VecDeque::new(),
+            changes,
+            next_change: 0,
+            faults_on: vec![Vec::new(); servers],
+            nth: vec![0; servers],
+            next_tick: TICK,
+            meter: Meter::new(scenario),
+            requests: 0,
+            events: 0,
+            hash: 0,
+            mean_gap: scenario.clients as f64 / scenario.rate_per_nano(),
+        };
+        (0..scenario.clients).for_each(|client| engine.next_arrival(client));
+        Ok(engine)
+    }
+
+    pub(in crate::sim) fn run(mut self) -> Result<Report, SimError> {
+        let end = nanos(self.scenario.length);
+        while let Some(at) = self.next(end) {
+            self.step(at).map_err(|broken| self.broken(broken))?;
+            self.events += 1;
+            if self.events % CHECKED_EVERY == 0 {
+                let checked = self.balancing.check(&self.world);
+                checked.map_err(|broken| self.broken(broken))?;
+            }
+        }
+        self.world.now = end;
+        let checked = self.balancing.check_all(&self.world);
+        checked.map_err(|broken| self.broken(broken))?;
+        Ok(self.report())
+    }
+
+    fn broken(&self, what: Broken) -> SimError {
+        SimError::Broken {
+            what,
+            scenario: self.scenario.name.clone(),
+            policy: self.policy.name().into(),
+            seed: self.world.seed,
+            event: self.events,
+            at: std::time::Duration::from_nanos(self.world.now),
+        }
+    }
+
+    /// When the next event is, if it is before the end.
+    fn next(&self, end: u64) -> Option<u64> {
+        let at = [
+            self.calendar.first().0,
+            self.to_servers.first(),
+            self.to_clients.first(),
+            self.timeouts.first(),
+            self.cancels.first(),
+            self.questions.first(),
+            self.fares.first(),
+            self.changes
+                .get(self.next_change)
+                .map_or(NEVER, |change| change.at),
+            self.next_tick,
+        ];
+        let at = at.into_iter().fold(NEVER, u64::min);
+        (at < end).then_some(at)
+    }
+
+    /// One event. Of several at one moment, first what changes servers, then what reaches them.
+    fn step(&mut self, at: u64) -> Result<(), Broken> {
+        self.world.now = at;
+        if self
+            .changes
+            .get(self.next_change)
+            .is_some_and(|change| change.at == at)
+        {
+            let change = self.changes[self.next_change];
+            self.next_change += 1;
+            return self.change(change);
+        }
+        if self.to_servers.first() == at {
+            if let Some((call, serial)) = self.to_servers.pop() {
+                self.at_server(call, serial);
+            }
+            return Ok(());
+        }
+        if self.to_clients.first() == at {
+            return self
+                .to_clients
+                .pop()
+                .map_or(Ok(()), |answer| self.answered(answer));
+        }
+        if self.timeouts.first() == at {
+            let (call, serial) = self.timeouts.pop().unwrap_or_default();
+            return self.timed_out(call, serial);
+        }
+        if self.calendar.first().0 == at {
+            let entry = self.calendar.first().1;
+            return match entry.checked_sub(self.clients_from) {
+                Some(client) => self.arrives(client),
+                None => {
+                    self.ends(entry);
+                    Ok(())
+                }
+            };
+        }
+        self.seldom(at);
+        Ok(())
+    }
+
+    /// The events that most runs have few of.
+    fn seldom(&mut self, at: u64) {
+        if self.cancels.first() == at {
+            let (machine, serial) = self.cancels.pop().unwrap_or_default();
+            self.log(Event::Cancelled, u64::from(machine), serial);
+            let machine = machine as usize;
+            if self.world.machines[machine].cancel(serial, at) {
+                self.world.machines[machine].outstanding -= 1;
+                self.plan(machine);
+            }
+        } else if self.questions.first() == at {
+            let (client, machine) = self.questions.pop().unwrap_or_default();
+            self.log(Event::Question, u64::from(client), machine);
+            let asked = &self.world.machines[machine as usize];
+            let silent = asked.condition().is_silent();
+            if let Some(fares) = asked.probe().filter(|_| !silent) {
+                self.fares.put(at, (client, machine, fares));
+            }
+        } else if self.fares.first() == at {
+            if let Some((client, machine, fares)) = self.fares.pop() {
+                self.log(Event::Fares, u64::from(client), machine);
+                self.balancing.answered(client, machine as usize, fares, at);
+            }
+        } else {
+            self.log(Event::Ticks, 0, 0);
+            self.next_tick += TICK;
+            let ejected = self.balancing.tick(&self.world);
+            self.meter.tick(&self.world, ejected, self.scenario.clients);
+        }
+    }
+
+    fn log(&mut self, event: Event, what: u64, which: u32) {
+        let entry = self.world.now ^ (event as u64) << 60 ^ what << 32 ^ u64::from(which);
+        self.hash = mix(self.hash ^ entry).wrapping_add(self.world.now);
+    }
+
+    fn report(mut self) -> Report {
+        let (detected_after, recovered_after) = self.meter.detection();
+        let (ejected_share, most_ejected) = self.meter.ejected();
+        Report {
+            scenario: self.scenario.name.clone(),
+            policy: self.policy.name().into(),
+            seed: self.world.seed,
+            events: self.events,
+            requests: self.requests,
+            event_hash: self.hash,
+            window: self.meter.window_figures(),
+            run: self.meter.run_figures(),
+            detected_after,
+            recovered_after,
+            ejections: self.meter.ejections,
+            false_ejections: self.meter.false_ejections,
+            ejected_share,
+            most_ejected,
+            moments: self.meter.moments(),
+        }
+    }
+}

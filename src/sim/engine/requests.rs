@@ -1,0 +1,169 @@
+//! What happens to requests at their clients: they arrive, are sent, answered, given up and sent again.
+
+use super::{Answer, Call, Engine, Event};
+use crate::outcome::Outcome;
+use crate::sim::balancing::{Attempt, Broken, Ending, Target, Tried};
+use crate::sim::random::{Purpose, Stream};
+use crate::time::nanos;
+
+impl Engine<'_> {
+    pub(super) fn next_arrival(&mut self, client: usize) {
+        let now = self.world.now;
+        let mut gap = self.sources[client].arrivals.exponential() * self.mean_gap;
+        if let Some((start, end, times)) = self.scenario.surge {
+            // The gap at rate 1, spent at the rate of each stretch that it goes through.
+            let (start, end) = (nanos(start) as f64, nanos(end) as f64);
+            let mut at = now as f64;
+            let before = (start - at).clamp(0.0, gap);
+            at += before;
+            let mut left = gap - before;
+            let within = if at >= start {
+                (end - at).max(0.0)
+            } else {
+                0.0
+            };
+            let spent = (within * times).min(left);
+            left -= spent;
+            at += spent / times + left;
+            gap = at - now as f64;
+        }
+        let entry = self.clients_from + client;
+        self.calendar.set(entry, now + gap as u64);
+    }
+
+    /// A request comes to a client.
+    pub(super) fn arrives(&mut self, client: usize) -> Result<(), Broken> {
+        let request = self.requests;
+        self.requests += 1;
+        self.log(Event::Arrives, client as u64, request as u32);
+        self.next_arrival(client);
+        let mut demand = Stream::new(self.world.seed, Purpose::Demand, request);
+        let source = &mut self.sources[client];
+        source.retries = (source.retries + self.scenario.retry_budget).min(100.0);
+        let index = self.free.pop().unwrap_or(self.calls.len() as u32);
+        let call = Call {
+            attempt: Attempt {
+                call: index,
+                client: client as u32,
+                request,
+                work: self.scenario.demand.draw(&mut demand),
+                tried: Tried::default(),
+            },
+            serial: 0,
+            machine: 0,
+            arrived: self.world.now,
+            sent: 0,
+        };
+        if index as usize == self.calls.len() {
+            self.calls.push(call);
+        } else {
+            self.calls[index as usize] = call;
+        }
+        self.send(index)
+    }
+
+    /// Picks for a call and sends it.
+    fn send(&mut self, index: u32) -> Result<(), Broken> {
+        let now = self.world.now;
+        let call = &mut self.calls[index as usize];
+        self.serial = self.serial.wrapping_add(1);
+        call.serial = self.serial;
+        call.sent = now;
+        let target = self.balancing.pick(&call.attempt, &self.world)?;
+        let serial = call.serial;
+        let arrived = call.arrived;
+        let machine = match target {
+            Target::Machine(machine) => {
+                let there = &mut self.world.machines[machine];
+                there.outstanding += 1;
+                self.meter
+                    .sent(arrived, now, there.position, there.is_unwell());
+                machine as u32
+            }
+            Target::Central => u32::MAX,
+            Target::Nowhere => {
+                self.meter.ended(arrived, now, false);
+                self.release(index);
+                return Ok(());
+            }
+        };
+        self.calls[index as usize].machine = machine;
+        self.log(Event::Sent, u64::from(machine), serial);
+        self.to_servers.put(now, (index, serial));
+        self.timeouts.put(now, (index, serial));
+        if !self.balancing.questions().is_empty() {
+            for question in self.balancing.questions() {
+                self.questions.put(now, *question);
+            }
+            self.balancing.asked();
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, index: u32) {
+        self.calls[index as usize].serial = self.serial.wrapping_add(1 << 31);
+        self.free.push(index);
+    }
+
+    pub(super) fn answered(&mut self, answer: Answer) -> Result<(), Broken> {
+        self.log(Event::Answered, answer.service, answer.serial);
+        if self.calls[answer.call as usize].serial != answer.serial {
+            return Ok(());
+        }
+        self.attempt_ended(answer)
+    }
+
+    pub(super) fn timed_out(&mut self, index: u32, serial: u32) -> Result<(), Broken> {
+        let call = self.calls[index as usize];
+        if call.serial != serial {
+            return Ok(());
+        }
+        self.log(Event::TimedOut, u64::from(call.machine), serial);
+        if self.scenario.cancels && call.machine != u32::MAX {
+            self.cancels.put(self.world.now, (call.machine, serial));
+        }
+        self.attempt_ended(Answer {
+            call: index,
+            serial,
+            outcome: Outcome::Timeout,
+            present: 0,
+            service: 0,
+        })
+    }
+
+    /// An attempt has ended for its client: the request too, or it is sent again.
+    fn attempt_ended(&mut self, answer: Answer) -> Result<(), Broken> {
+        let now = self.world.now;
+        let call = self.calls[answer.call as usize];
+        if call.machine != u32::MAX {
+            let machine = call.machine as usize;
+            let ending = Ending {
+                call: answer.call,
+                client: call.attempt.client,
+                machine,
+                outcome: answer.outcome,
+                sent: call.sent,
+                present: answer.present,
+                service: answer.service,
+            };
+            if self.balancing.ended(&ending, &self.world)?.ejected {
+                self.meter.ejection(machine, &self.world);
+            }
+        }
+        let success = answer.outcome == Outcome::Success;
+        let tried = call.attempt.tried.as_slice().len() as u32;
+        if !success && tried < self.scenario.retries && call.machine != u32::MAX {
+            let source = &mut self.sources[call.attempt.client as usize];
+            if source.retries >= 1.0 {
+                source.retries -= 1.0;
+                let again = &mut self.calls[answer.call as usize].attempt;
+                again.tried.push(call.machine as usize);
+                return self.send(answer.call);
+            }
+            self.meter.denied(call.arrived);
+        }
+        self.meter.ended(call.arrived, now, success);
+        self.release(answer.call);
+        Ok(())
+    }
+}

@@ -1,0 +1,393 @@
+//! What goes wrong with servers, and when: [`Fault`], and the schedule that is made of a scenario's.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::demand::Demand;
+use super::random::{Purpose, Stream};
+use super::scenario::Scenario;
+use crate::error::BuildError;
+use crate::time::nanos;
+
+/// Something that is wrong with some servers for some time. By default with all of them, during the
+/// scenario's [window](Scenario::window).
+///
+/// ```
+/// use evenkeel::sim::{Demand, Fault};
+/// use std::time::Duration;
+///
+/// const SECOND: Duration = Duration::from_secs(1);
+///
+/// // One server fails all its requests for two seconds, is well for three, and so on.
+/// let flapping = Fault::fails(1.0).on(0..1).flapping(2 * SECOND, 3 * SECOND);
+/// // Each server is at a third of its speed for half a second, about every five.
+/// let neighbour = Fault::slow(0.3).at_random(Demand::exponential(5 * SECOND), Demand::exponential(SECOND / 2));
+/// # let _ = (flapping, neighbour);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fault {
+    pub(super) what: What,
+    pub(super) servers: Option<Range<usize>>,
+    pub(super) when: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum What {
+    Slow(f64),
+    Fails { share: f64, taking: f64 },
+    Stalls,
+    Answers(f64),
+    Tail { share: f64, times: f64 },
+    Refuses,
+    Hangs,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum When {
+    Window,
+    Always,
+    Between(Duration, Duration),
+    Flapping { bad: Duration, good: Duration },
+    AtRandom { good: Demand, bad: Demand },
+}
+
+impl Fault {
+    const fn new(what: What) -> Self {
+        Self {
+            what,
+            servers: None,
+            when: When::Window,
+        }
+    }
+
+    /// Works at this multiple of its speed, above 0.
+    #[must_use]
+    pub const fn slow(times: f64) -> Self {
+        Self::new(What::Slow(times))
+    }
+
+    /// Fails this share of its requests, from 0 to 1, each after a millisecond of work; see
+    /// [`taking`](Self::taking).
+    #[must_use]
+    pub const fn fails(share: f64) -> Self {
+        let taking = 1e6;
+        Self::new(What::Fails { share, taking })
+    }
+
+    /// Stops working: takes connections, holds what it has, and goes on with it afterwards. A paused
+    /// process, a long collection of garbage.
+    #[must_use]
+    pub const fn stalls() -> Self {
+        Self::new(What::Stalls)
+    }
+
+    /// Takes this long for every request, whatever its work.
+    #[must_use]
+    pub fn answers_in(time: Duration) -> Self {
+        Self::new(What::Answers(nanos(time) as f64))
+    }
+
+    /// Takes this many times the work for this share of its requests.
+    #[must_use]
+    pub const fn tail(share: f64, times: f64) -> Self {
+        Self::new(What::Tail { share, times })
+    }
+
+    /// Refuses connections: each request fails after one way there and one back.
+    #[must_use]
+    pub const fn refuses() -> Self {
+        Self::new(What::Refuses)
+    }
+
+    /// Takes requests and never answers them. Those it had before, it finishes.
+    #[must_use]
+    pub const fn hangs() -> Self {
+        Self::new(What::Hangs)
+    }
+
+    /// How long a failure of [`fails`](Self::fails) keeps the server busy.
+    #[must_use]
+    pub fn taking(mut self, time: Duration) -> Self {
+        if let What::Fails { taking, .. } = &mut self.what {
+            *taking = nanos(time) as f64;
+        }
+        self
+    }
+
+    /// Only these servers, by position.
+    #[must_use]
+    pub const fn on(mut self, servers: Range<usize>) -> Self {
+        self.servers = Some(servers);
+        self
+    }
+
+    /// From here to there.
+    #[must_use]
+    pub const fn between(mut self, start: Duration, end: Duration) -> Self {
+        self.when = When::Between(start, end);
+        self
+    }
+
+    /// All the time.
+    #[must_use]
+    pub const fn always(mut self) -> Self {
+        self.when = When::Always;
+        self
+    }
+
+    /// Within the window, in turns: first bad, then good.
+    #[must_use]
+    pub const fn flapping(mut self, bad: Duration, good: Duration) -> Self {
+        self.when = When::Flapping { bad, good };
+        self
+    }
+
+    /// All the time, in turns of random length, each server by itself: first good, then bad.
+    #[must_use]
+    pub const fn at_random(mut self, good: Demand, bad: Demand) -> Self {
+        self.when = When::AtRandom { good, bad };
+        self
+    }
+
+    pub(super) fn positions(&self, servers: usize) -> Range<usize> {
+        self.servers.clone().unwrap_or(0..servers)
+    }
+
+    /// Whether it singles servers out for a stated time, so that it can be asked when they were found out
+    /// and when they were back.
+    pub(super) fn has_targets(&self, servers: usize) -> bool {
+        let timed = matches!(
+            self.when,
+            When::Window | When::Between(..) | When::Flapping { .. }
+        );
+        timed && self.positions(servers).len() < servers
+    }
+
+    /// From when to when it may be on, in nanoseconds.
+    pub(super) fn span(&self, window: (u64, u64)) -> (u64, u64) {
+        match self.when {
+            When::Between(start, end) => (nanos(start), nanos(end)),
+            _ => window,
+        }
+    }
+
+    pub(super) fn check(&self, servers: usize) -> Result<(), BuildError> {
+        let share = |field, value: f64| {
+            if (0.0..=1.0).contains(&value) {
+                return Ok(());
+            }
+            Err(BuildError::setting(field, value, "a share from 0 to 1"))
+        };
+        let above = |field, value: f64| {
+            if value > 0.0 && value.is_finite() {
+                return Ok(());
+            }
+            Err(BuildError::setting(field, value, "above 0"))
+        };
+        match self.what {
+            What::Slow(times) => above("Fault::slow", times)?,
+            What::Fails { share: of, taking } => {
+                share("Fault::fails", of)?;
+                above("Fault::taking", taking)?;
+            }
+            What::Answers(time) => above("Fault::answers_in", time)?,
+            What::Tail { share: of, times } => {
+                share("Fault::tail", of)?;
+                above("Fault::tail", times)?;
+            }
+            What::Stalls | What::Refuses | What::Hangs => {}
+        }
+        let positions = self.positions(servers);
+        if positions.is_empty() || positions.end > servers {
+            let expected = "a range of the scenario's servers";
+            return Err(BuildError::setting("Fault::on", positions, expected));
+        }
+        match &self.when {
+            When::Flapping { bad, good } if *bad + *good < Duration::from_millis(1) => Err(
+                BuildError::setting("Fault::flapping", bad, "a millisecond or more in all"),
+            ),
+            When::AtRandom { good, bad } => {
+                good.check("Fault::at_random")?;
+                bad.check("Fault::at_random")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Machines of these positions are replaced by new ones, which get to their speed over a while.
+#[derive(Clone, Debug)]
+pub(super) struct Replacement {
+    pub(super) at: Duration,
+    pub(super) every: Option<Duration>,
+    pub(super) servers: usize,
+    pub(super) from: f64,
+    pub(super) over: Duration,
+}
+
+/// One entry of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Change {
+    pub(super) at: u64,
+    pub(super) position: usize,
+    pub(super) step: Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Step {
+    /// The fault of this number begins.
+    Begin(usize),
+    End(usize),
+    /// A new machine, at this share of its speed.
+    Replace(f64),
+    /// The position's machine, if it is its `nth`, gets to this share of its speed.
+    Warm {
+        nth: u32,
+        to: f64,
+    },
+}
+
+/// Steps in which a new machine gets to its speed.
+const WARMING: u32 = 30;
+
+/// All that happens to servers, in order. It depends on the seed and the scenario alone.
+pub(super) fn schedule(scenario: &Scenario, seed: u64) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let end = nanos(scenario.length);
+    let servers = scenario.speeds.len();
+    for (number, fault) in scenario.faults.iter().enumerate() {
+        for position in fault.positions(servers) {
+            let index = (number * servers + position) as u64;
+            let mut stream = Stream::new(seed, Purpose::Faults, index);
+            for (from, to) in turns(&fault.when, scenario, &mut stream) {
+                let mut push = |at, step| changes.push(Change { at, position, step });
+                push(from, Step::Begin(number));
+                push(to, Step::End(number));
+            }
+        }
+    }
+    let mut machines = vec![0; servers];
+    for replacement in &scenario.replacements {
+        let every = replacement.every.map_or(end, nanos).max(1);
+        let mut position = 0;
+        let mut at = nanos(replacement.at);
+        while at < end {
+            for _ in 0..replacement.servers.min(servers) {
+                machines[position] += 1;
+                replace(&mut changes, replacement, at, position, machines[position]);
+                position = (position + 1) % servers;
+            }
+            at = at.saturating_add(every);
+        }
+    }
+    changes.retain(|change| change.at < end);
+    // Stable: of one moment, in the order of the scenario.
+    changes.sort_by_key(|change| change.at);
+    changes
+}
+
+fn replace(changes: &mut Vec<Change>, by: &Replacement, at: u64, position: usize, nth: u32) {
+    let mut push = |at, step| changes.push(Change { at, position, step });
+    push(at, Step::Replace(by.from));
+    for step in 1..=WARMING {
+        let done = f64::from(step) / f64::from(WARMING);
+        let to = by.from + (1.0 - by.from) * done;
+        push(
+            at + (nanos(by.over) as f64 * done) as u64,
+            Step::Warm { nth, to },
+        );
+    }
+}
+
+/// When a fault is on.
+fn turns(when: &When, scenario: &Scenario, stream: &mut Stream) -> Vec<(u64, u64)> {
+    let (start, end) = (nanos(scenario.window.0), nanos(scenario.window.1));
+    let length = nanos(scenario.length);
+    match when {
+        When::Window => vec![(start, end)],
+        When::Always => vec![(0, u64::MAX)],
+        When::Between(from, to) => vec![(nanos(*from), nanos(*to))],
+        When::Flapping { bad, good } => {
+            let (bad, good) = (nanos(*bad), nanos(*good));
+            let starts = (start..end).step_by((bad + good) as usize);
+            starts.map(|at| (at, (at + bad).min(end))).collect()
+        }
+        When::AtRandom { good, bad } => {
+            let mut turns = Vec::new();
+            let mut at = 0;
+            while at < length {
+                let from = at + good.draw(stream) as u64;
+                at = from + bad.draw(stream) as u64;
+                turns.push((from, at));
+            }
+            turns
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn seconds(changes: &[Change]) -> Vec<(u64, usize, Step)> {
+        let second = nanos(SECOND);
+        changes
+            .iter()
+            .map(|change| (change.at / second, change.position, change.step))
+            .collect()
+    }
+
+    #[test]
+    fn a_schedule_is_in_order_and_within_the_run() {
+        let scenario = Scenario::new("x", "")
+            .servers(3)
+            .fault(Fault::stalls().on(1..2).flapping(20 * SECOND, SECOND))
+            .fault(Fault::refuses().on(0..1).between(SECOND, 99 * SECOND));
+        assert_eq!(
+            seconds(&schedule(&scenario, 7)),
+            [
+                (1, 0, Step::Begin(1)),
+                (15, 1, Step::Begin(0)),
+                (35, 1, Step::End(0)),
+                (36, 1, Step::Begin(0)),
+                (45, 1, Step::End(0)),
+            ]
+        );
+    }
+
+    #[test]
+    fn machines_are_replaced_in_turn_and_warm_up() {
+        let scenario = Scenario::new("x", "")
+            .servers(3)
+            .churn(25 * SECOND, 2, 0.5, SECOND);
+        let changes = schedule(&scenario, 7);
+        let replaced: Vec<_> = seconds(&changes)
+            .into_iter()
+            .filter(|(_, _, step)| *step == Step::Replace(0.5))
+            .map(|(at, position, _)| (at, position))
+            .collect();
+        assert_eq!(replaced, [(25, 0), (25, 1), (50, 2), (50, 0)]);
+        let last = changes.iter().rev().find(|change| change.position == 0);
+        assert_eq!(
+            last.map(|change| change.step),
+            Some(Step::Warm { nth: 2, to: 1.0 })
+        );
+    }
+
+    #[test]
+    fn random_turns_come_from_the_seed() {
+        let noisy =
+            Fault::slow(0.3).at_random(Demand::exponential(SECOND), Demand::exponential(SECOND));
+        let scenario = Scenario::new("x", "").servers(3).fault(noisy);
+        assert_eq!(schedule(&scenario, 7), schedule(&scenario, 7));
+        assert_ne!(schedule(&scenario, 7), schedule(&scenario, 8));
+        // 60 s of turns of 2 s on average, for three servers: 90 turns, of a deviation below 10.
+        let begun = schedule(&scenario, 7)
+            .iter()
+            .filter(|change| change.step == Step::Begin(0))
+            .count();
+        assert!(begun.abs_diff(90) < 60, "{begun}");
+    }
+}

@@ -1,0 +1,233 @@
+//! The crate itself between clients and servers: a real [`Fleet`] for each client, with its clock, its
+//! seed, its policy and its leases. The crate's promises are checked at every step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::balancing::{Attempt, Balancing, Broken, Ending, Target, Verdict, World};
+use super::invariants::{check_fleet, check_member};
+use super::random::{Purpose, Stream};
+use crate::cluster::Cluster;
+use crate::endpoint::{Endpoint, Weight};
+use crate::error::BuildError;
+use crate::fleet::{Fleet, FleetBuilder};
+use crate::member::Lease;
+use crate::options::{MemberId, PickOptions};
+use crate::time::{ManualClock, Tick};
+
+/// The endpoint that a simulated client's fleet balances over.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub(super) machine: u32,
+    position: u32,
+    weight: Weight,
+    /// Counts how many of these there are.
+    _alive: Arc<()>,
+}
+
+impl Server {
+    /// Which of the scenario's servers it is, from 0. One that replaces another has its position, and
+    /// another key.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position as usize
+    }
+}
+
+impl Endpoint for Server {
+    type Key = u32;
+
+    fn key(&self) -> u32 {
+        self.machine
+    }
+
+    fn weight(&self) -> Weight {
+        self.weight
+    }
+}
+
+/// One client's fleet, and what it should look like.
+pub(super) struct Client {
+    pub(super) fleet: Fleet<Server>,
+    alive: Arc<()>,
+    /// Leases held on each machine.
+    pub(super) held: Vec<u32>,
+    /// Whether an event has touched it since everything was checked last: what none has touched has not
+    /// changed.
+    touched: bool,
+}
+
+impl Client {
+    /// Endpoint objects that anybody holds.
+    pub(super) fn alive(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
+    }
+}
+
+pub(super) struct Fleets {
+    clock: ManualClock,
+    clients: Vec<Client>,
+    /// By the number of the call.
+    leases: Vec<Option<Lease<Server>>>,
+    weights: Vec<u32>,
+    ticks: u64,
+    /// Where the next check in turn begins.
+    next_checked: usize,
+}
+
+/// How many members are checked at once, so that a thousand clients do not spend their time on that.
+const CHECKED_AT_ONCE: usize = 5_000;
+
+impl Fleets {
+    pub(super) fn new(
+        make: &dyn Fn() -> FleetBuilder<Server>,
+        clients: usize,
+        weights: &[u32],
+        machines: usize,
+        world: &World,
+    ) -> Result<Self, BuildError> {
+        let clock = ManualClock::new();
+        let client = |number: usize| {
+            let alive = Arc::new(());
+            let members = world.members.iter().zip(weights);
+            let endpoints: Vec<_> = members
+                .map(|(&machine, &weight)| server(machine, world, weight, &alive))
+                .collect();
+            let seed = Stream::new(world.seed, Purpose::Policy, number as u64).next();
+            let fleet = make()
+                .endpoints(endpoints)
+                .clock(clock.clone())
+                .seed(seed)
+                .build()?;
+            Ok(Client {
+                fleet,
+                alive,
+                held: vec![0; machines],
+                touched: true,
+            })
+        };
+        Ok(Self {
+            clients: (0..clients)
+                .map(client)
+                .collect::<Result<_, BuildError>>()?,
+            clock,
+            leases: Vec::new(),
+            weights: weights.to_vec(),
+            ticks: 0,
+            next_checked: 0,
+        })
+    }
+}
+
+fn server(machine: u32, world: &World, weight: u32, alive: &Arc<()>) -> Server {
+    Server {
+        machine,
+        position: world.machines[machine as usize].position as u32,
+        weight: Weight::new(weight),
+        _alive: alive.clone(),
+    }
+}
+
+impl Balancing for Fleets {
+    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken> {
+        self.clock.set(Tick::from_nanos(world.now));
+        let client = &mut self.clients[attempt.client as usize];
+        let tried = attempt.tried.as_slice();
+        let mut ids = [MemberId::new(0); 4];
+        for (id, machine) in ids.iter_mut().zip(tried) {
+            if let Some(member) = client.fleet.member(machine) {
+                *id = member.id();
+            }
+        }
+        let options = PickOptions::new().avoid(&ids[..tried.len()]);
+        let Ok(lease) = client.fleet.pick_endpoint_with(&options) else {
+            return Ok(Target::Nowhere);
+        };
+        let machine = lease.endpoint().machine as usize;
+        if !world.machines[machine].is_member {
+            return Err(format!("server {machine} was picked after its removal"));
+        }
+        if tried.contains(&(machine as u32)) {
+            return Err(format!("server {machine} was tried and is picked again"));
+        }
+        client.held[machine] += 1;
+        client.touched = true;
+        check_member(client, lease.member(), world.now)?;
+        let call = attempt.call as usize;
+        if call >= self.leases.len() {
+            self.leases.resize_with(call + 1, || None);
+        }
+        self.leases[call] = Some(lease);
+        Ok(Target::Machine(machine))
+    }
+
+    fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Broken> {
+        self.clock.set(Tick::from_nanos(world.now));
+        let lease = self.leases[ending.call as usize].take();
+        let lease = lease.ok_or("an attempt without a lease has ended")?;
+        let client = &mut self.clients[ending.client as usize];
+        let member = lease.member().clone();
+        let was_out = member.core().standing.get().is_ejected();
+        lease.record(ending.outcome);
+        client.held[ending.machine] -= 1;
+        client.touched = true;
+        let standing = member.core().standing.get();
+        let ejected = standing.is_ejected() && !was_out;
+        if ejected && standing.probe_is_due(Tick::from_nanos(world.now), Duration::MAX) {
+            return Err(format!("server {} is ejected until now", ending.machine));
+        }
+        check_member(client, &member, world.now)?;
+        Ok(Verdict { ejected })
+    }
+
+    fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Broken> {
+        self.clock.set(Tick::from_nanos(world.now));
+        let weight = self.weights[world.machines[new].position];
+        for client in &mut self.clients {
+            let server = server(new as u32, world, weight, &client.alive);
+            let changed = client
+                .fleet
+                .insert(server)
+                .map_err(|error| error.to_string())?;
+            if changed.added != 1 || !client.fleet.remove(&(old as u32)) {
+                return Err(format!("server {old} could not be replaced by {new}"));
+            }
+            check_fleet(client, world)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, world: &World) -> usize {
+        self.clock.set(Tick::from_nanos(world.now));
+        self.ticks += 1;
+        let mut ejected = 0;
+        for client in &self.clients {
+            // What a caller's timer does, where picks do no upkeep.
+            if self.ticks % 10 == 0 && !client.fleet.upkeep_by_picks() {
+                client.fleet.maintain();
+            }
+            ejected += client.fleet.shared().ledger.read().ejected;
+        }
+        ejected
+    }
+
+    fn check(&mut self, world: &World) -> Result<(), Broken> {
+        let (count, members) = (self.clients.len(), world.members.len());
+        let start = self.next_checked;
+        let turn = (CHECKED_AT_ONCE / members).clamp(1, count);
+        self.next_checked = (start + turn) % count;
+        for number in start..start + turn {
+            let client = &mut self.clients[number % count];
+            if std::mem::take(&mut client.touched) {
+                check_fleet(client, world)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_all(&mut self, world: &World) -> Result<(), Broken> {
+        self.clients
+            .iter()
+            .try_for_each(|client| check_fleet(client, world))
+    }
+}

@@ -1,0 +1,120 @@
+//! The crate's promises, as checks: of a member at each event that touches it, and of everything now and
+//! then.
+
+use std::time::Duration;
+
+use super::balancing::{Broken, World};
+use super::fleets::{Client, Server};
+use crate::health::Ejection;
+use crate::member::{Member, Phase, Standing};
+use crate::time::Tick;
+
+/// What must hold for a member that an event has touched, in O(1).
+pub(super) fn check_member(
+    client: &Client,
+    member: &Member<Server>,
+    now: u64,
+) -> Result<(), Broken> {
+    let machine = member.endpoint().machine;
+    let (in_flight, held) = (member.in_flight(), client.held[machine as usize]);
+    if in_flight != u64::from(held) {
+        return Err(format!(
+            "server {machine} has {in_flight} in flight, and {held} leases are held"
+        ));
+    }
+    let score = member.score();
+    if !(0.0..=1.0).contains(&score) {
+        return Err(format!("server {machine} has a score of {score}"));
+    }
+    let shared = client.fleet.shared();
+    let tally = shared.ledger.read();
+    if tally.ejected > tally.limit {
+        let (ejected, limit) = (tally.ejected, tally.limit);
+        return Err(format!("{ejected} are ejected, and {limit} may be"));
+    }
+    let standing = member.core().standing.get();
+    if standing.is_ejected() {
+        let now = Tick::from_nanos(now);
+        let left = standing.probe_due_at(now).since(now);
+        let longest = longest(&shared.ejection, standing);
+        if left > longest {
+            return Err(format!(
+                "server {machine} is out for {left:?}, longer than {longest:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How long an ejection or a probe may last, by the rule as it is documented.
+fn longest(settings: &Ejection, standing: Standing) -> Duration {
+    let doubled = |first: Duration, most: Duration| {
+        let doublings = standing.times.saturating_sub(1).min(31);
+        first.saturating_mul(1 << doublings).min(most.max(first))
+    };
+    let most = settings.max_ejection_time.max(settings.base_ejection_time);
+    let jitter = 1.0 + f64::from(settings.jitter_percent) / 100.0;
+    let longest = match standing.phase {
+        Phase::Probing => doubled(settings.probe_timeout, most),
+        _ => doubled(settings.base_ejection_time, most).mul_f64(jitter),
+    };
+    // The word counts milliseconds, and both ends are rounded.
+    longest + Duration::from_millis(2)
+}
+
+/// What must hold for a client's whole fleet; O(members).
+pub(super) fn check_fleet(client: &Client, world: &World) -> Result<(), Broken> {
+    let (mut members, mut ejected, mut in_flight) = (0, 0, 0);
+    client.fleet.each_member(|member| {
+        check_member(client, member, world.now)?;
+        let machine = member.endpoint().machine;
+        if !world.machines[machine as usize].is_member {
+            return Err(format!("server {machine} is a member after its removal"));
+        }
+        members += 1;
+        in_flight += member.in_flight();
+        ejected += usize::from(member.core().standing.get().is_ejected());
+        Ok(())
+    })?;
+    if members != world.members.len() {
+        let servers = world.members.len();
+        return Err(format!("{members} members for {servers} servers"));
+    }
+    let shared = client.fleet.shared();
+    let counted = shared.ledger.read().ejected;
+    if counted != ejected {
+        return Err(format!("{ejected} are ejected, and {counted} are counted"));
+    }
+    // Anew, by the rule as it is documented; a simulated server has a weight and does not drain.
+    let percent = shared.ejection.max_ejection_percent as usize;
+    let most = match (members, percent) {
+        (0 | 1, _) | (_, 0) => 0,
+        (members, percent) => (members * percent / 100).max(1),
+    };
+    if ejected > most {
+        return Err(format!(
+            "{ejected} of {members} are ejected; {percent} % may be"
+        ));
+    }
+    let held = client.held.iter().map(|&held| u64::from(held));
+    let on_gone = held
+        .clone()
+        .zip(&world.machines)
+        .filter(|(_, machine)| !machine.is_member);
+    let on_gone: u64 = on_gone.map(|(held, _)| held).sum();
+    let held: u64 = held.sum();
+    if in_flight != held - on_gone {
+        return Err(format!(
+            "{in_flight} in flight, and {held} leases, {on_gone} of them on removed ones"
+        ));
+    }
+    let kept = (0..world.machines.len())
+        .filter(|&machine| !world.machines[machine].is_member && client.held[machine] > 0);
+    let (kept, alive) = (kept.count(), client.alive());
+    if alive != members + kept {
+        return Err(format!(
+            "{alive} endpoints are kept for {members} members and {kept} removed ones with leases"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! Counting what happens in a run, and making a report of it.
+
+use std::time::Duration;
+
+use super::balancing::World;
+use super::histogram::Histogram;
+use super::report::{Figures, Latencies, Moment};
+use super::scenario::Scenario;
+use crate::time::nanos;
+
+/// A tenth of a second.
+pub(super) const TICK: u64 = 100_000_000;
+
+/// Slices of a run for pictures.
+const MOMENTS: u64 = 120;
+
+#[derive(Debug, Default)]
+struct Stretch {
+    all: Histogram<7>,
+    good: Histogram<7>,
+    requests: u64,
+    errors: u64,
+    attempts: u64,
+    denied: u64,
+    to_unwell: u64,
+    unwell: f64,
+    ticks: f64,
+    /// Attempts by position.
+    sent: Vec<u64>,
+}
+
+impl Stretch {
+    fn add(&mut self, other: &Self) {
+        self.all.add(&other.all);
+        self.good.add(&other.good);
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.attempts += other.attempts;
+        self.denied += other.denied;
+        self.to_unwell += other.to_unwell;
+        self.unwell += other.unwell;
+        self.ticks += other.ticks;
+        for (sent, more) in self.sent.iter_mut().zip(&other.sent) {
+            *sent += more;
+        }
+    }
+
+    fn figures(&self, length: u64, speeds: &[f64]) -> Figures {
+        let of = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+        let loads = || {
+            self.sent
+                .iter()
+                .zip(speeds)
+                .map(|(&sent, speed)| sent as f64 / speed)
+        };
+        let mean = loads().sum::<f64>() / speeds.len() as f64;
+        Figures {
+            requests: self.requests,
+            latency: latencies(&self.all),
+            success: latencies(&self.good),
+            errors: of(self.errors, self.requests),
+            goodput: (self.requests - self.errors) as f64 / (length as f64 / 1e9),
+            attempts: of(self.attempts, self.requests),
+            retries_denied: self.denied,
+            share_to_unwell: of(self.to_unwell, self.attempts),
+            unwell: self.unwell / self.ticks.max(1.0),
+            max_over_mean: loads().fold(0.0, f64::max) / mean.max(1e-9),
+        }
+    }
+}
+
+fn latencies(histogram: &Histogram<7>) -> Latencies {
+    let at = |share| Duration::from_nanos(histogram.percentile(share));
+    Latencies {
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+        mean: Duration::from_nanos(histogram.mean() as u64),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slice {
+    latency: Histogram<5>,
+    errors: u64,
+    requests: u64,
+    attempts: u64,
+    to_shown: u64,
+}
+
+/// Attempts in a tenth of a second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tenth {
+    attempts: u32,
+    to_targets: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Meter {
+    window: (u64, u64),
+    warm_up: u64,
+    length: u64,
+    timeout: u64,
+    speeds: Vec<f64>,
+    /// Positions that faults single out, when the first of these begins, and when the last ends.
+    targets: Vec<bool>,
+    fault: Option<(u64, u64)>,
+    outside: Stretch,
+    inside: Stretch,
+    slices: Vec<Slice>,
+    tenths: Vec<Tenth>,
+    pub(super) ejections: u64,
+    pub(super) false_ejections: u64,
+    ejected: f64,
+    most_ejected: f64,
+}
+
+impl Meter {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let servers = scenario.speeds.len();
+        let length = nanos(scenario.length);
+        let window = (nanos(scenario.window.0), nanos(scenario.window.1));
+        let mut targets = vec![false; servers];
+        let mut fault: Option<(u64, u64)> = None;
+        let singling = scenario
+            .faults
+            .iter()
+            .filter(|fault| fault.has_targets(servers));
+        for one in singling {
+            targets[one.positions(servers)].fill(true);
+            let (from, to) = one.span(window);
+            let (first, last) = fault.unwrap_or((from, to));
+            fault = Some((first.min(from), last.max(to)));
+        }
+        let stretch = || Stretch {
+            sent: vec![0; servers],
+            ..Stretch::default()
+        };
+        Self {
+            window,
+            warm_up: nanos(scenario.warm_up),
+            length,
+            timeout: nanos(scenario.timeout),
+            speeds: scenario.speeds.clone(),
+            targets,
+            fault,
+            outside: stretch(),
+            inside: stretch(),
+            slices: (0..MOMENTS).map(|_| Slice::default()).collect(),
+            tenths: vec![Tenth::default(); (length / TICK) as usize + 1],
+            ejections: 0,
+            false_ejections: 0,
+            ejected: 0.0,
+            most_ejected: 0.0,
+        }
+    }
+
+    /// The stretch that a moment belongs to; `None` in the warm-up.
+    fn stretch(&mut self, at: u64) -> Option<&mut Stretch> {
+        if (self.window.0..self.window.1).contains(&at) {
+            Some(&mut self.inside)
+        } else if at >= self.warm_up {
+            Some(&mut self.outside)
+        } else {
+            None
+        }
+    }
+
+    fn slice(&mut self, at: u64) -> &mut Slice {
+        let slice = (u128::from(at) * u128::from(MOMENTS) / u128::from(self.length)) as usize;
+        let last = self.slices.len() - 1;
+        &mut self.slices[slice.min(last)]
+    }
+
+    /// An attempt of a request that arrived then was sent to a machine of this position.
+    pub(super) fn sent(&mut self, arrived: u64, now: u64, position: usize, unwell: bool) {
+        if let Some(stretch) = self.stretch(arrived) {
+            stretch.attempts += 1;
+            stretch.to_unwell += u64::from(unwell);
+            stretch.sent[position] += 1;
+        }
+        let target = self.targets[position];
+        let shown = if self.fault.is_some() { target } else { unwell };
+        let slice = self.slice(now);
+        slice.attempts += 1;
+        slice.to_shown += u64::from(shown);
+        if let Some(tenth) = self.tenths.get_mut((now / TICK) as usize) {
+            tenth.attempts += 1;
+            tenth.to_targets += u32::from(target);
+        }
+    }
+
+    /// A request has ended for its caller.
+    pub(super) fn ended(&mut self, arrived: u64, now: u64, success: bool) {
+        let took = now - arrived;
+        let timeout = self.timeout;
+        let counted = if success { took } else { took.max(timeout) };
+        if let Some(stretch) = self.stretch(arrived) {
+            stretch.requests += 1;
+            stretch.errors += u64::from(!success);
+            stretch.all.count(counted);
+            if success {
+                stretch.good.count(took);
+            }
+        }
+        let slice = self.slice(arrived);
+        slice.requests += 1;
+        slice.errors += u64::from(!success);
+        slice.latency.count(counted);
+    }
+
+    /// The budget denied a retry.
+    pub(super) fn denied(&mut self, arrived: u64) {
+        if let Some(stretch) = self.stretch(arrived) {
+            stretch.denied += 1;
+        }
+    }
+
+    /// An endpoint was taken out by a client.
+    pub(super) fn ejection(&mut self, machine: usize, world: &World) {
+        self.ejections += 1;
+        let unwell = |machine: usize| {
+            let since = world.now.saturating_sub(self.timeout);
+            world.machines[machine].was_unwell(since)
+        };
+        let all = || world.members.iter().all(|&member| unwell(member as usize));
+        self.false_ejections += u64::from(!unwell(machine) || all());
+    }
+
+    /// Ten times a second: how many of the endpoints of all clients are out.
+    pub(super) fn tick(&mut self, world: &World, ejected: usize, clients: usize) {
+        let members = world.members.len() as f64;
+        let share = ejected as f64 / (members * clients as f64);
+        self.most_ejected = self.most_ejected.max(share);
+        let is_unwell = |member: &&u32| world.machines[**member as usize].is_unwell();
+        let unwell = world.members.iter().filter(is_unwell).count() as f64;
+        if (self.window.0..self.window.1).contains(&world.now) {
+            self.ejected += share;
+        }
+        if let Some(stretch) = self.stretch(world.now) {
+            stretch.unwell += unwell / members;
+            stretch.ticks += 1.0;
+        }
+    }
+
+    pub(super) fn window_figures(&self) -> Figures {
+        self.inside
+            .figures(self.window.1 - self.window.0, &self.speeds)
+    }
+
+    pub(super) fn run_figures(&mut self) -> Figures {
+        self.outside.add(&self.inside);
+        self.outside
+            .figures(self.length - self.warm_up, &self.speeds)
+    }
+
+    /// The mean share of endpoints that were out in the window, and the highest of the run.
+    pub(super) fn ejected(&self) -> (f64, f64) {
+        (self.ejected / self.inside.ticks.max(1.0), self.most_ejected)
+    }
+
+    pub(super) fn moments(&self) -> Vec<Moment> {
+        let of = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+        let slices = self.slices.iter().zip(0u64..);
+        let moments = slices.map(|(slice, number)| Moment {
+            at: Duration::from_nanos(self.length / MOMENTS * number),
+            p50: Duration::from_nanos(slice.latency.percentile(0.5)),
+            p99: Duration::from_nanos(slice.latency.percentile(0.99)),
+            errors: of(slice.errors, slice.requests),
+            share: of(slice.to_shown, slice.attempts),
+        });
+        moments.collect()
+    }
+
+    /// When the targets were found out, and when they were back.
+    pub(super) fn detection(&self) -> (Option<Duration>, Option<Duration>) {
+        let Some((start, end)) = self.fault else {
+            return (None, None);
+        };
+        let targets = self.targets.iter().filter(|target| **target).count() as f64;
+        let fair = targets / self.targets.len() as f64;
+        let tenth = |at: u64| (at.div_ceil(TICK) as usize).min(self.tenths.len());
+        let (start, end) = (tenth(start), tenth(end));
+        let detected = self.tenths[start..end].windows(5).position(|half_second| {
+            let (attempts, to_targets) = half_second.iter().fold((0, 0), |(all, bad), tenth| {
+                (all + tenth.attempts, bad + tenth.to_targets)
+            });
+            attempts > 0 && f64::from(to_targets) < fair / 4.0 * f64::from(attempts)
+        });
+        let recovered = self.tenths[end..].windows(10).position(|second| {
+            let mut shares: Vec<f64> = second
+                .iter()
+                .map(|tenth| f64::from(tenth.to_targets) / f64::from(tenth.attempts.max(1)))
+                .collect();
+            shares.sort_by(f64::total_cmp);
+            (shares[4] + shares[5]) / 2.0 >= fair / 2.0
+        });
+        let after = |tenths: usize| Duration::from_nanos(tenths as u64 * TICK);
+        (detected.map(after), recovered.map(after))
+    }
+}

@@ -1,0 +1,53 @@
+//! The ranking of C3 (Suresh et al., NSDI 2015), without its rate control.
+
+use super::{Model, Sight};
+use crate::sim::balancing::Ending;
+
+/// The weight of the last sample in each average.
+const NEW: f64 = 0.1;
+
+#[derive(Clone, Copy, Default)]
+struct Host {
+    response: f64,
+    service: f64,
+    queue: f64,
+    known: bool,
+}
+
+/// The lowest of all of R − s + q³·s: response time, the server's own service time, and the queue
+/// estimate 1 + in flight · clients + the server's queue.
+pub(in crate::sim) struct C3 {
+    hosts: Vec<Host>,
+}
+
+impl Model for C3 {
+    fn new(machines: usize) -> Self {
+        Self {
+            hosts: vec![Host::default(); machines],
+        }
+    }
+
+    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
+        let (hosts, in_flight) = (&self.hosts, sight.in_flight);
+        let clients = sight.clients as f64;
+        sight.lowest(|machine| {
+            let host = hosts[machine];
+            let queue = 1.0 + f64::from(in_flight[machine]) * clients + host.queue;
+            host.response - host.service + queue.powi(3) * host.service
+        })
+    }
+
+    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+        let host = &mut self.hosts[ending.machine];
+        let new = if host.known { NEW } else { 1.0 };
+        let average = |old: &mut f64, sample: f64| *old += (sample - *old) * new;
+        average(&mut host.response, (sight.now - ending.sent) as f64);
+        // A timeout and a refusal carry nothing from the server.
+        if ending.service > 0 {
+            average(&mut host.service, ending.service as f64);
+            average(&mut host.queue, f64::from(ending.present));
+        }
+        host.known = true;
+        false
+    }
+}

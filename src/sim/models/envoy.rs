@@ -1,0 +1,106 @@
+//! Least request of two with ejection as Envoy has it by default.
+
+use super::{Model, Sight};
+use crate::outcome::Outcome;
+use crate::sim::balancing::Ending;
+
+const SECOND: u64 = 1_000_000_000;
+/// `interval`.
+const INTERVAL: u64 = 10 * SECOND;
+/// `base_ejection_time`.
+const BASE: u64 = 30 * SECOND;
+/// `max_ejection_time`.
+const LONGEST: u64 = 300 * SECOND;
+/// `consecutive_5xx`.
+const IN_A_ROW: u32 = 5;
+/// `max_ejection_percent`.
+const PERCENT: usize = 10;
+
+#[derive(Clone, Copy, Default)]
+struct Host {
+    in_a_row: u32,
+    times: u64,
+    /// Since when it is out; 0 while it is in.
+    ejected_at: u64,
+}
+
+/// Five failures in a row eject, for 30 s times the number of ejections; returns are looked at every
+/// 10 s; at most a tenth is out, and one always may be.
+pub(in crate::sim) struct Envoy {
+    hosts: Vec<Host>,
+    out: usize,
+    next_sweep: u64,
+}
+
+impl Envoy {
+    fn sweep(&mut self, sight: &Sight<'_>) {
+        while self.next_sweep <= sight.now {
+            self.next_sweep += INTERVAL;
+        }
+        self.out = 0;
+        for &machine in sight.members {
+            let host = &mut self.hosts[machine as usize];
+            if host.ejected_at == 0 {
+                host.times = host.times.saturating_sub(1);
+            } else if sight.now - host.ejected_at >= (BASE * host.times).min(LONGEST) {
+                (host.ejected_at, host.in_a_row) = (0, 0);
+            } else {
+                self.out += 1;
+            }
+        }
+    }
+}
+
+impl Model for Envoy {
+    fn new(machines: usize) -> Self {
+        Self {
+            hosts: vec![Host::default(); machines],
+            out: 0,
+            next_sweep: INTERVAL,
+        }
+    }
+
+    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
+        if sight.now >= self.next_sweep {
+            self.sweep(sight);
+        }
+        // Panic: below half, health counts for nothing.
+        let panics = (sight.members.len() - self.out) * 2 < sight.members.len();
+        for _ in 0..64 {
+            let (first, second) = sight.pair();
+            let (first_in, second_in) = (
+                panics || self.hosts[first].ejected_at == 0,
+                panics || self.hosts[second].ejected_at == 0,
+            );
+            match (first_in, second_in) {
+                (true, true) if sight.in_flight[second] < sight.in_flight[first] => return second,
+                (true, _) => return first,
+                (false, true) => return second,
+                (false, false) => {}
+            }
+        }
+        sight.any()
+    }
+
+    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+        let host = &mut self.hosts[ending.machine];
+        if ending.outcome == Outcome::Success {
+            host.in_a_row = 0;
+            return false;
+        }
+        host.in_a_row += 1;
+        let most = (sight.members.len() * PERCENT / 100).max(1);
+        let out = host.in_a_row >= IN_A_ROW && host.ejected_at == 0 && self.out < most;
+        if out {
+            host.times += 1;
+            host.ejected_at = sight.now;
+            self.out += 1;
+        }
+        out
+    }
+
+    fn ejected(&self, members: &[u32]) -> usize {
+        let out = |machine: &&u32| self.hosts[**machine as usize].ejected_at > 0;
+        members.iter().filter(out).count()
+    }
+}

@@ -1,0 +1,108 @@
+//! The rule of Kratos: of two, the one with more success for its latency and load; nobody is left alone
+//! for long.
+
+use std::collections::VecDeque;
+
+use super::{Model, Sight};
+use crate::outcome::Outcome;
+use crate::sim::balancing::Ending;
+
+const MILLI: f64 = 1e6;
+/// The time constant of both averages.
+const TAU: f64 = 600.0 * MILLI;
+/// Who has not been picked for this long is picked when it is drawn.
+const FORCED: u64 = 3_000_000_000;
+/// What is added to each latency.
+const FLOOR: f64 = 5.0 * MILLI;
+/// The load of a server without history, for each request.
+const UNSEEN: f64 = MILLI / 10.0;
+
+#[derive(Clone)]
+struct Host {
+    latency: f64,
+    success: f64,
+    at: u64,
+    picked_at: u64,
+    /// When those in flight were sent.
+    sent: VecDeque<u64>,
+}
+
+/// Weight = success / (sqrt(latency + 5 ms) · in flight), where the latency is the mean age of those in
+/// flight if more than half of them are older than it.
+pub(in crate::sim) struct Kratos {
+    hosts: Vec<Host>,
+}
+
+impl Kratos {
+    fn weight(&self, machine: usize, now: u64) -> f64 {
+        let host = &self.hosts[machine];
+        let in_flight = host.sent.len() as f64 + 1.0;
+        if host.latency == 0.0 {
+            return host.success / (UNSEEN * in_flight);
+        }
+        let ages = || host.sent.iter().map(|&sent| (now - sent) as f64);
+        let older = ages().filter(|&age| age > host.latency);
+        let (count, sum) = older.fold((0, 0.0), |(count, sum), age| (count + 1, sum + age));
+        let latency = if count > host.sent.len() / 2 {
+            sum / f64::from(count as u32)
+        } else {
+            host.latency
+        };
+        host.success / ((latency + FLOOR).sqrt() * in_flight)
+    }
+}
+
+impl Model for Kratos {
+    fn new(machines: usize) -> Self {
+        let host = Host {
+            latency: 0.0,
+            success: 1.0,
+            at: 0,
+            picked_at: 0,
+            sent: VecDeque::new(),
+        };
+        Self {
+            hosts: vec![host; machines],
+        }
+    }
+
+    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
+        let (first, second) = sight.pair();
+        let second_better = self.weight(second, sight.now) > self.weight(first, sight.now);
+        let (better, worse) = if second_better {
+            (second, first)
+        } else {
+            (first, second)
+        };
+        let left_alone = sight.now - self.hosts[worse].picked_at > FORCED;
+        if left_alone { worse } else { better }
+    }
+
+    fn sent(&mut self, machine: usize, now: u64) {
+        let host = &mut self.hosts[machine];
+        host.picked_at = now;
+        host.sent.push_back(now);
+    }
+
+    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+        let host = &mut self.hosts[ending.machine];
+        if let Some(at) = host.sent.iter().position(|&sent| sent == ending.sent) {
+            host.sent.remove(at);
+        }
+        let left = (-((sight.now - host.at) as f64) / TAU).exp();
+        let sample = (sight.now - ending.sent) as f64;
+        host.latency = if host.latency == 0.0 {
+            sample
+        } else {
+            host.latency * left + sample * (1.0 - left)
+        };
+        let good = f64::from(u8::from(ending.outcome == Outcome::Success));
+        host.success = host.success * left + good * (1.0 - left);
+        host.at = sight.now;
+        false
+    }
+
+    fn joined(&mut self, machine: usize, now: u64) {
+        (self.hosts[machine].picked_at, self.hosts[machine].at) = (now, now);
+    }
+}

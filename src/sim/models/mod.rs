@@ -1,0 +1,203 @@
+//! Other balancers' rules, modelled to compare with: each client has its own state, as those have.
+//!
+//! They are written from their descriptions, with one default configuration each, so what they show says
+//! something about the rule and nothing about another project's code.
+
+mod c3;
+mod choices;
+mod envoy;
+mod kratos;
+mod peak_ewma;
+mod prequal;
+
+use super::balancing::{Attempt, Balancing, Broken, Ending, Target, Verdict, World};
+use super::random::{Purpose, Stream};
+
+pub(super) use c3::C3;
+pub(super) use choices::Choices;
+pub(super) use envoy::Envoy;
+pub(super) use kratos::Kratos;
+pub(super) use peak_ewma::{Breaker, PeakEwma};
+pub(super) use prequal::Prequal;
+
+/// What a model sees when it picks or learns.
+pub(super) struct Sight<'a> {
+    pub(super) now: u64,
+    /// The machines there are.
+    pub(super) members: &'a [u32],
+    /// This client's requests in flight, by machine.
+    pub(super) in_flight: &'a [u32],
+    pub(super) clients: usize,
+    pub(super) random: &'a mut Stream,
+}
+
+impl Sight<'_> {
+    /// A random member.
+    pub(super) fn any(&mut self) -> usize {
+        self.members[self.random.index(self.members.len())] as usize
+    }
+
+    /// Two different members at random, or one twice if there is only one.
+    pub(super) fn pair(&mut self) -> (usize, usize) {
+        let count = self.members.len();
+        let first = self.random.index(count);
+        let second = match count {
+            1 => first,
+            _ => (first + 1 + self.random.index(count - 1)) % count,
+        };
+        (self.members[first] as usize, self.members[second] as usize)
+    }
+
+    /// The member with the lowest score, the first from a random start on.
+    pub(super) fn lowest(&mut self, mut score: impl FnMut(usize) -> f64) -> usize {
+        let start = self.random.index(self.members.len());
+        let (before, after) = self.members.split_at(start);
+        let mut best = (f64::INFINITY, self.members[start] as usize);
+        for &machine in after.iter().chain(before) {
+            let score = score(machine as usize);
+            if score < best.0 {
+                best = (score, machine as usize);
+            }
+        }
+        best.1
+    }
+}
+
+/// One client's balancer.
+pub(super) trait Model: Sized {
+    /// For as many machines as there may ever be.
+    fn new(machines: usize) -> Self;
+
+    fn pick(&mut self, sight: &mut Sight<'_>) -> usize;
+
+    /// It has sent a request there.
+    fn sent(&mut self, _machine: usize, _now: u64) {}
+
+    /// A request has ended; whether that took the machine out.
+    fn ended(&mut self, _ending: &Ending, _sight: &mut Sight<'_>) -> bool {
+        false
+    }
+
+    /// A machine has come.
+    fn joined(&mut self, _machine: usize, _now: u64) {}
+
+    /// How many are out.
+    fn ejected(&self, _members: &[u32]) -> usize {
+        0
+    }
+
+    /// Whom to ask how they fare, with this request.
+    fn questions(&mut self, _sight: &mut Sight<'_>, _ask: &mut dyn FnMut(usize)) {}
+
+    fn answered(&mut self, _machine: usize, _fares: (usize, u64), _now: u64) {}
+}
+
+struct Client<M> {
+    model: M,
+    in_flight: Vec<u32>,
+    random: Stream,
+}
+
+/// All clients with a model each.
+pub(super) struct Models<M> {
+    clients: Vec<Client<M>>,
+    questions: Vec<(u32, u32)>,
+}
+
+impl<M: Model> Models<M> {
+    pub(super) fn new(clients: usize, machines: usize, seed: u64) -> Self {
+        let client = |number| Client {
+            model: M::new(machines),
+            in_flight: vec![0; machines],
+            random: Stream::new(seed, Purpose::Policy, number as u64),
+        };
+        Self {
+            clients: (0..clients).map(client).collect(),
+            questions: Vec::new(),
+        }
+    }
+}
+
+/// How often a model is asked again when it picks what was tried.
+const AGAIN: usize = 16;
+
+impl<M: Model> Balancing for Models<M> {
+    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken> {
+        let clients = self.clients.len();
+        let Client {
+            model,
+            in_flight,
+            random,
+        } = &mut self.clients[attempt.client as usize];
+        let mut sight = Sight {
+            now: world.now,
+            members: &world.members,
+            in_flight,
+            clients,
+            random,
+        };
+        let tried = attempt.tried.as_slice();
+        let mut machine = model.pick(&mut sight);
+        for _ in 0..AGAIN {
+            if !tried.contains(&(machine as u32)) {
+                break;
+            }
+            machine = model.pick(&mut sight);
+        }
+        if tried.contains(&(machine as u32)) {
+            let untried = world.members.iter().find(|member| !tried.contains(member));
+            let Some(&untried) = untried else {
+                return Ok(Target::Nowhere);
+            };
+            machine = untried as usize;
+        }
+        let questions = &mut self.questions;
+        model.questions(&mut sight, &mut |machine| {
+            questions.push((attempt.client, machine as u32));
+        });
+        model.sent(machine, world.now);
+        in_flight[machine] += 1;
+        Ok(Target::Machine(machine))
+    }
+
+    fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Broken> {
+        let clients = self.clients.len();
+        let client = &mut self.clients[ending.client as usize];
+        client.in_flight[ending.machine] -= 1;
+        let mut sight = Sight {
+            now: world.now,
+            members: &world.members,
+            in_flight: &client.in_flight,
+            clients,
+            random: &mut client.random,
+        };
+        let ejected = client.model.ended(ending, &mut sight);
+        Ok(Verdict { ejected })
+    }
+
+    fn replaced(&mut self, _: usize, new: usize, world: &World) -> Result<(), Broken> {
+        for client in &mut self.clients {
+            client.model.joined(new, world.now);
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, world: &World) -> usize {
+        let ejected = |client: &Client<M>| client.model.ejected(&world.members);
+        self.clients.iter().map(ejected).sum()
+    }
+
+    fn questions(&mut self) -> &[(u32, u32)] {
+        &self.questions
+    }
+
+    fn asked(&mut self) {
+        self.questions.clear();
+    }
+
+    fn answered(&mut self, client: u32, machine: usize, fares: (usize, u64), now: u64) {
+        self.clients[client as usize]
+            .model
+            .answered(machine, fares, now);
+    }
+}

@@ -1,0 +1,166 @@
+//! Peak EWMA over two choices, as in Finagle, Linkerd and tower, alone and with a breaker.
+
+use super::{Model, Sight};
+use crate::outcome::Outcome;
+use crate::sim::balancing::Ending;
+
+const SECOND: f64 = 1e9;
+/// The time constant: 10 s, Finagle's and Linkerd's.
+const TAU: f64 = 10.0 * SECOND;
+/// What a request to a server without history costs while one is under way there.
+const UNSEEN: f64 = 1e15;
+
+#[derive(Clone, Copy, Default)]
+struct Host {
+    latency: f64,
+    at: u64,
+}
+
+/// Latency times (in flight + 1), the lower of two. A higher latency counts at once; lower ones pull it
+/// down with the time constant, and so does time without any, toward 0. A failure counts like an answer.
+pub(in crate::sim) struct PeakEwma {
+    hosts: Vec<Host>,
+}
+
+impl PeakEwma {
+    fn cost(&self, machine: usize, sight: &Sight<'_>) -> f64 {
+        let host = self.hosts[machine];
+        let in_flight = f64::from(sight.in_flight[machine]);
+        let latency = host.latency * (-((sight.now - host.at) as f64) / TAU).exp();
+        if host.latency == 0.0 && in_flight > 0.0 {
+            return UNSEEN + in_flight;
+        }
+        latency * (in_flight + 1.0)
+    }
+
+    fn better(&self, sight: &mut Sight<'_>) -> usize {
+        let (first, second) = sight.pair();
+        if self.cost(second, sight) < self.cost(first, sight) {
+            second
+        } else {
+            first
+        }
+    }
+}
+
+impl Model for PeakEwma {
+    fn new(machines: usize) -> Self {
+        Self {
+            hosts: vec![Host::default(); machines],
+        }
+    }
+
+    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
+        self.better(sight)
+    }
+
+    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+        let host = &mut self.hosts[ending.machine];
+        let sample = (sight.now - ending.sent) as f64;
+        let left = (-((sight.now - host.at) as f64) / TAU).exp();
+        host.latency = if sample > host.latency * left {
+            sample
+        } else {
+            host.latency * left + sample * (1.0 - left)
+        };
+        host.at = sight.now;
+        false
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Circuit {
+    in_a_row: u32,
+    times: u32,
+    /// Until when it is open; 0 while it is closed.
+    open_until: u64,
+    probing: bool,
+}
+
+/// Peak EWMA with a breaker for each server: five failures in a row open it, for a time that doubles from
+/// 1 s to 60 s, and half of it more at random; then one request shows whether it closes.
+pub(in crate::sim) struct Breaker {
+    ewma: PeakEwma,
+    circuits: Vec<Circuit>,
+}
+
+const IN_A_ROW: u32 = 5;
+
+impl Breaker {
+    fn lets_in(&self, machine: usize, now: u64) -> bool {
+        let circuit = &self.circuits[machine];
+        circuit.open_until == 0 || (circuit.open_until <= now && !circuit.probing)
+    }
+
+    fn open(circuit: &mut Circuit, sight: &mut Sight<'_>) {
+        let length = (SECOND * f64::from(1 << circuit.times.min(6))).min(60.0 * SECOND);
+        let jitter = 1.0 + 0.5 * sight.random.share();
+        circuit.times += 1;
+        circuit.open_until = sight.now + (length * jitter) as u64;
+    }
+}
+
+impl Model for Breaker {
+    fn new(machines: usize) -> Self {
+        Self {
+            ewma: PeakEwma::new(machines),
+            circuits: vec![Circuit::default(); machines],
+        }
+    }
+
+    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
+        // A server that is out is not ready, so it is not among those that are drawn.
+        for _ in 0..32 {
+            let (first, second) = sight.pair();
+            let (first_in, second_in) = (
+                self.lets_in(first, sight.now),
+                self.lets_in(second, sight.now),
+            );
+            let pick = match (first_in, second_in) {
+                (true, true) if self.ewma.cost(second, sight) < self.ewma.cost(first, sight) => {
+                    second
+                }
+                (true, _) => first,
+                (false, true) => second,
+                (false, false) => continue,
+            };
+            return pick;
+        }
+        sight.any()
+    }
+
+    fn sent(&mut self, machine: usize, now: u64) {
+        let circuit = &mut self.circuits[machine];
+        if circuit.open_until > 0 && circuit.open_until <= now {
+            circuit.probing = true;
+        }
+    }
+
+    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+        self.ewma.ended(ending, sight);
+        let circuit = &mut self.circuits[ending.machine];
+        let good = ending.outcome == Outcome::Success;
+        if circuit.open_until > 0 {
+            if circuit.probing && ending.sent >= circuit.open_until {
+                circuit.probing = false;
+                if good {
+                    *circuit = Circuit::default();
+                } else {
+                    Self::open(circuit, sight);
+                }
+            }
+            return false;
+        }
+        circuit.in_a_row = if good { 0 } else { circuit.in_a_row + 1 };
+        let out = circuit.in_a_row >= IN_A_ROW;
+        if out {
+            Self::open(circuit, sight);
+        }
+        out
+    }
+
+    fn ejected(&self, members: &[u32]) -> usize {
+        let out = |machine: &&u32| self.circuits[**machine as usize].open_until > 0;
+        members.iter().filter(out).count()
+    }
+}

@@ -1,0 +1,185 @@
+//! What is compared: [`Policy`], and the built-in ones.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::balancing::{Balancing, World};
+use super::fleets::{Fleets, Server};
+use super::models::{Breaker, C3, Choices, Envoy, Kratos, Model, Models, PeakEwma, Prequal};
+use super::oracle::{Oracle, Rule};
+use super::scenario::Scenario;
+use crate::balancer::{
+    LeastConnections, LeastResponseTime, LoadBalancer, PowerOfTwo, Random, RoundRobin,
+    WeightedRoundRobin,
+};
+use crate::error::BuildError;
+use crate::fleet::{Fleet, FleetBuilder};
+use crate::health::Ejection;
+
+/// A way of balancing, to be simulated: fleets of yours, a model of another balancer, or an oracle.
+#[derive(Clone)]
+pub struct Policy {
+    name: String,
+    about: String,
+    kind: Kind,
+    rival: bool,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Fleet(Arc<dyn Fn() -> FleetBuilder<Server> + Send + Sync>),
+    Model(Make),
+    Oracle(Rule),
+}
+
+/// Clients, machines, seed.
+type Make = fn(usize, usize, u64) -> Box<dyn Balancing>;
+
+impl Policy {
+    /// Real fleets, one for each client, of these settings. Endpoints, clock and seed are the
+    /// simulation's.
+    ///
+    /// ```
+    /// use evenkeel::sim::Policy;
+    /// use evenkeel::{Ejection, Fleet, LeastConnections};
+    ///
+    /// let ours = Policy::fleet("ours", "our settings", || {
+    ///     Fleet::builder()
+    ///         .policy(LeastConnections::new())
+    ///         .ejection(Ejection::default().consecutive_failures(3))
+    /// });
+    /// assert_eq!(ours.name(), "ours");
+    /// ```
+    pub fn fleet(
+        name: impl Into<String>,
+        about: impl Into<String>,
+        make: impl Fn() -> FleetBuilder<Server> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            about: about.into(),
+            kind: Kind::Fleet(Arc::new(make)),
+            rival: false,
+        }
+    }
+
+    fn model<M: Model + 'static>(name: &str, about: &str) -> Self {
+        let make: Make =
+            |clients, machines, seed| Box::new(Models::<M>::new(clients, machines, seed));
+        Self {
+            kind: Kind::Model(make),
+            rival: true,
+            ..Self::fleet(name, about, Fleet::builder)
+        }
+    }
+
+    fn oracle(name: &str, about: &str, rule: Rule) -> Self {
+        Self {
+            kind: Kind::Oracle(rule),
+            ..Self::fleet(name, about, Fleet::builder)
+        }
+    }
+
+    /// As something to compare with, not as something to use.
+    fn for_comparison(mut self) -> Self {
+        self.rival = true;
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is, in a line.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+
+    /// Whether it knows what nobody can.
+    #[must_use]
+    pub fn is_oracle(&self) -> bool {
+        matches!(self.kind, Kind::Oracle(_))
+    }
+
+    /// Whether it is there to be compared with: another balancer's rule, or a plain one without
+    /// ejection.
+    #[must_use]
+    pub fn is_baseline(&self) -> bool {
+        self.rival
+    }
+
+    pub(super) fn balancing(
+        &self,
+        scenario: &Scenario,
+        machines: usize,
+        world: &World,
+    ) -> Result<Box<dyn Balancing>, BuildError> {
+        Ok(match &self.kind {
+            Kind::Fleet(make) => {
+                let weights = &scenario.weights;
+                let fleets = Fleets::new(&**make, scenario.clients, weights, machines, world);
+                Box::new(fleets?)
+            }
+            Kind::Model(make) => make(scenario.clients, machines, world.seed),
+            Kind::Oracle(rule) => Box::new(Oracle::new(*rule, machines, world.seed)),
+        })
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("name", &self.name)
+            .field("about", &self.about)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The crate's policies with the defaults of a fleet, by the names that the table has.
+fn shipped<L>(name: &str, about: &str, policy: fn() -> L) -> Policy
+where
+    L: LoadBalancer<Server> + 'static,
+{
+    Policy::fleet(name, about, move || Fleet::builder().policy(policy()))
+}
+
+/// The same without ejection, to compare with.
+fn plain<L>(name: &str, about: &str, policy: fn() -> L) -> Policy
+where
+    L: LoadBalancer<Server> + 'static,
+{
+    let make = move || Fleet::builder().policy(policy()).ejection(Ejection::off());
+    Policy::fleet(name, about, make).for_comparison()
+}
+
+/// The built-in policies: those of the crate, what they are compared with, and three oracles. Where the
+/// crate ships a rule, the crate's code runs.
+#[must_use]
+#[rustfmt::skip] // It reads like a table.
+pub fn policies() -> Vec<Policy> {
+    vec![
+        shipped("power-of-two", "this crate's PowerOfTwo, the default", PowerOfTwo::new),
+        shipped("least-connections", "this crate's LeastConnections", LeastConnections::new),
+        shipped("least-response-time", "this crate's LeastResponseTime", LeastResponseTime::new),
+        shipped("round-robin", "this crate's RoundRobin", RoundRobin::new),
+        shipped("weighted-round-robin", "this crate's WeightedRoundRobin", WeightedRoundRobin::new),
+        shipped("random", "this crate's Random", Random::new),
+        plain("plain-random", "at random, no ejection", Random::new),
+        plain("plain-round-robin", "one after the other, no ejection", RoundRobin::new),
+        plain("p2c", "fewest in flight of two, no ejection", PowerOfTwo::new),
+        Policy::model::<Choices<4>>("p2c-4", "fewest in flight of four, no ejection"),
+        plain("scan", "fewest in flight of all, no ejection", LeastConnections::new),
+        Policy::model::<Envoy>("envoy", "fewest in flight of two, ejection as Envoy's defaults"),
+        Policy::model::<PeakEwma>("peak-ewma", "peak EWMA of two, as Finagle's and tower's"),
+        Policy::model::<Breaker>("peak-ewma-breaker", "the same with a breaker after five failures in a row"),
+        Policy::model::<Kratos>("kratos", "Kratos' success over latency and load, of two"),
+        Policy::model::<C3>("c3", "C3's ranking by servers' feedback, without its rate control"),
+        Policy::model::<Prequal>("prequal", "asks three servers a request, hot and cold as Prequal; no protection against errors"),
+        Policy::oracle("oracle-central", "knows all: one queue before all servers", Rule::CentralQueue),
+        Policy::oracle("oracle-work", "knows all: done first, by the work there is", Rule::LeastWork),
+        Policy::oracle("oracle-queue", "knows all: the shortest queue for the speed", Rule::ShortestQueue),
+    ]
+}

@@ -1,0 +1,100 @@
+//! What a simulation found: [`Report`].
+
+use std::time::Duration;
+
+/// What one run found. Times are virtual.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The policy's name.
+    pub policy: String,
+    /// The seed.
+    pub seed: u64,
+    /// Events simulated.
+    pub events: u64,
+    /// Requests simulated, the warm-up's included.
+    pub requests: u64,
+    /// A hash of all events in order: the same scenario, policy and seed give the same one.
+    pub event_hash: u64,
+    /// From the end of the warm-up to the end.
+    pub run: Figures,
+    /// In the scenario's window alone.
+    pub window: Figures,
+    /// From the first fault that singles servers out to the first half second in which they got less
+    /// than a quarter of their fair share. `None` where there is no such fault, or they never did.
+    pub detected_after: Option<Duration>,
+    /// From the end of the last such fault to the first second in which they had half of their fair
+    /// share or more (by the median of tenths). `None` where there is none, or they never had.
+    pub recovered_after: Option<Duration>,
+    /// Endpoints taken out, by all clients.
+    pub ejections: u64,
+    /// Those of them that nothing was wrong with, now or in the last timeout, or no more than with all.
+    pub false_ejections: u64,
+    /// The share of endpoints that were out, over clients and the window.
+    pub ejected_share: f64,
+    /// The highest that it was.
+    pub most_ejected: f64,
+    /// The run in slices of equal length.
+    pub moments: Vec<Moment>,
+}
+
+/// Figures of a stretch of time. Latencies count from a request's arrival, retries included.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// Requests that arrived in it.
+    pub requests: u64,
+    /// Latencies where each error counts as the timeout: a policy must not look good for failing fast.
+    pub latency: Latencies,
+    /// Latencies of successes alone.
+    pub success: Latencies,
+    /// The share of requests that failed.
+    pub errors: f64,
+    /// Successes a second.
+    pub goodput: f64,
+    /// Attempts for each request.
+    pub attempts: f64,
+    /// Retries that the budget denied.
+    pub retries_denied: u64,
+    /// The share of attempts that went to servers with something wrong at that time.
+    pub share_to_unwell: f64,
+    /// The share of servers that had something wrong, over time: what that share would be at random.
+    pub unwell: f64,
+    /// The most loaded server's requests for its speed, as a multiple of the mean.
+    pub max_over_mean: f64,
+}
+
+/// Percentiles, in virtual time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Latencies {
+    /// The median.
+    pub p50: Duration,
+    /// The 90th percentile.
+    pub p90: Duration,
+    /// The 99th.
+    pub p99: Duration,
+    /// The 99.9th.
+    pub p999: Duration,
+    /// The mean.
+    pub mean: Duration,
+}
+
+/// A slice of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Moment {
+    /// When it began.
+    pub at: Duration,
+    /// Median latency of the requests that arrived in it, errors counted as the timeout.
+    pub p50: Duration,
+    /// The 99th percentile.
+    pub p99: Duration,
+    /// The share of requests that failed.
+    pub errors: f64,
+    /// The share of attempts that went to the servers that faults single out; where no fault does, to those
+    /// with something wrong at that time.
+    pub share: f64,
+}

@@ -1,0 +1,163 @@
+//! The simulator and its models of other balancers against what is published about them, and against
+//! theory.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use evenkeel::sim::{self, Policy, Report, Scenario, policies, scenarios};
+use evenkeel::{Cluster, Fleet, LoadBalancer, PowerOfTwo, Random, Target};
+
+fn run(scenario: &Scenario, policy: &str) -> Report {
+    let policy = policies()
+        .into_iter()
+        .find(|known| known.name() == policy)
+        .unwrap();
+    sim::run(scenario, &policy, 1).unwrap()
+}
+
+fn scenario(name: &str) -> Scenario {
+    scenarios()
+        .into_iter()
+        .find(|scenario| scenario.name() == name)
+        .unwrap()
+}
+
+/// Shares of the window's attempts that went to the servers that are not well, in percent.
+fn shares<const N: usize>(name: &str, policies: [&str; N]) -> [f64; N] {
+    let scenario = scenario(name);
+    policies.map(|policy| 100.0 * run(&scenario, policy).window.share_to_unwell)
+}
+
+/// Linkerd 2016: one of 11 servers answers in 2 s, 1 000 requests a second. Of those the published order
+/// is round robin, least loaded, peak EWMA, at 95, 99 and 99.9 % within a second. Another model of the same
+/// saw 9.09, 1.02 and 0.16 % of the requests go there. 30 000 requests: for a share of 1 % the deviation is
+/// 0.06 points, so 0.3 is 5 of them; peak EWMA sends a few each time that its memory fades.
+#[test]
+fn linkerds_slow_server_gets_what_was_published() {
+    let [round_robin, two, peak] = shares("S3b", ["plain-round-robin", "p2c", "peak-ewma"]);
+    assert!((round_robin - 9.09).abs() < 0.02, "{round_robin}");
+    assert!((two - 1.02).abs() < 0.3, "{two}");
+    assert!((peak - 0.16).abs() < 0.1, "{peak}");
+}
+
+/// brpc 3340: two of four servers are 5 ms slower. Two choices meet both slow ones once in six, so no rule
+/// over two can do better than 16.7 %; another model saw 21.3, 17.5 and 18.9 % for these three.
+/// 120 000 requests: the deviation is 0.12 points, and a point is 8 of them.
+#[test]
+fn two_choices_have_a_floor() {
+    let [two, peak, kratos, all, random] =
+        shares("S3c", ["p2c", "peak-ewma", "kratos", "c3", "plain-random"]);
+    assert!((two - 21.3).abs() < 1.0, "{two}");
+    assert!((peak - 17.5).abs() < 1.0, "{peak}");
+    assert!((kratos - 18.9).abs() < 1.0, "{kratos}");
+    assert!(peak > 16.0 && two > 16.0 && kratos > 16.0);
+    assert!(all < 5.0, "who looks at all is not bound by it: {all}");
+    assert!((random - 50.0).abs() < 1.0, "{random}");
+}
+
+/// Fast failures attract who is blind to them, and an ejector with a cap of a tenth leaves most.
+/// (Errors in percent as another model saw them: 29, 43, 19, 5.5 and 0.31.)
+#[test]
+fn five_dead_servers_of_twenty_divide_the_rules() {
+    let scenario = scenario("S5b");
+    let errors = |policy| 100.0 * run(&scenario, policy).window.errors;
+    let [two, peak, envoy, kratos, breaker] =
+        ["p2c", "peak-ewma", "envoy", "kratos", "peak-ewma-breaker"].map(errors);
+    assert!(
+        peak > two && two > 25.0 && envoy < 25.0,
+        "{peak} {two} {envoy}"
+    );
+    assert!(
+        envoy > 15.0 && kratos < 10.0 && kratos > 2.0,
+        "{envoy} {kratos}"
+    );
+    assert!(breaker < 0.6, "{breaker}");
+}
+
+/// The queue of the supermarket (Mitzenmacher 1996; Vvedenskaya, Dobrushin, Karpelevich 1996): at load 0.9
+/// the mean time in the system, in services, is 10 for one choice (M/M/1), and the sum over i of
+/// 0.9^((d^i - 1) / (d - 1)) / 0.9 for d: 2.61 for two and 1.78 for four.
+///
+/// One choice: 100 queues whose relaxation takes 1 / (1 - sqrt(0.9))^2 = 380 services, 3.8 s, for 295 s make
+/// some 3 900 independent views of a time whose deviation is its mean: 1.6 %, so 10 % is 6 of them. With
+/// choices relaxation is far shorter; the limit is for endless servers, and 100 are within 3 % of it.
+#[test]
+fn queues_are_as_long_as_theory_says() {
+    let shop = Scenario::new("shop", "")
+        .servers(100)
+        .slots(1)
+        .clients(1)
+        .load(0.9)
+        .one_way(Duration::ZERO)
+        .timeout(Duration::from_secs(60))
+        .length(Duration::from_secs(300));
+    for (policy, services, tolerance) in [
+        ("plain-random", 10.0, 0.10),
+        ("p2c", 2.614, 0.04),
+        ("p2c-4", 1.777, 0.04),
+    ] {
+        let mean = run(&shop, policy).run.latency.mean.as_secs_f64() / 0.01;
+        assert!(
+            (mean / services - 1.0).abs() < tolerance,
+            "{policy}: {mean}"
+        );
+    }
+}
+
+/// Nobody knows more than an oracle: none is beaten by more than the 0.8 % that a percentile is counted
+/// to, where all servers are alike.
+#[test]
+fn oracles_bound_the_others() {
+    let scenario = scenario("S1b").cut_to(Duration::from_secs(20));
+    let p99 = |policy: &Policy| {
+        let report = sim::run(&scenario, policy, 1).unwrap();
+        report.window.latency.p99.as_secs_f64()
+    };
+    let (oracles, others): (Vec<_>, Vec<_>) = policies().into_iter().partition(Policy::is_oracle);
+    let bound = oracles.iter().map(p99).fold(f64::INFINITY, f64::min);
+    for policy in &others {
+        let p99 = p99(policy);
+        assert!(
+            p99 >= bound * 0.984,
+            "{}: {p99} under {bound}",
+            policy.name()
+        );
+    }
+}
+
+/// What is on the wire counts: with 10 ms each way, an oracle that did not see it would send a burst to
+/// whoever looked idle, and be worse than choosing by what one has sent oneself.
+#[test]
+fn oracles_count_what_is_on_the_wire() {
+    let far = scenario("S15b")
+        .one_way(Duration::from_millis(10))
+        .cut_to(Duration::from_secs(12));
+    let p99 = |policy| run(&far, policy).window.latency.p99;
+    for oracle in ["oracle-queue", "oracle-work"] {
+        assert!(p99(oracle) < p99("p2c"), "{oracle}");
+        assert!(p99(oracle) < Duration::from_millis(20 + 60), "{oracle}");
+    }
+}
+
+/// n balls in n bins, n = 2^16: the fullest holds about ln n / ln ln n = 4.6 and some for one choice (7 or 8
+/// seen elsewhere in six trials), ln ln n / ln 2 + O(1) for two (3 or 4). By the crate's own policies,
+/// with a lease for each ball.
+#[test]
+fn balls_in_bins() {
+    type Bin = Target<u32, ()>;
+    let fullest = |policy: Box<dyn LoadBalancer<Bin>>| {
+        let fleet = Fleet::builder()
+            .endpoints((0..1 << 16).map(|bin| Target::new(bin, ())))
+            .policy(policy)
+            .seed(7)
+            .build()
+            .unwrap();
+        let balls: Vec<_> = (0..1 << 16)
+            .map(|_| fleet.pick_endpoint().unwrap())
+            .collect();
+        let fullest = balls.iter().map(|lease| lease.member().in_flight()).max();
+        fullest.unwrap()
+    };
+    assert!((6..=10).contains(&fullest(Box::new(Random::new()))));
+    assert!((3..=4).contains(&fullest(Box::new(PowerOfTwo::new()))));
+}
