@@ -1,98 +1,247 @@
-//! What does a whole request cost the crate: pick, lease, record, release, beside the floor of two
-//! atomic writes and beside what people write by hand?
+//! What does a whole request cost the crate: pick, lease, record, release, beside the floors?
 //!
-//! `cargo bench --bench cycle`. Read ratios within one run; the times belong to the machine.
+//! Floor A is two atomic writes on a line of one's own, floor B two on a random one of as many shared lines
+//! as there are endpoints. `cargo bench --bench cycle -- --summary` measures all rows in turns with the
+//! floors, a minute and a half, and says which hold what they should; without `--summary` criterion
+//! measures each by itself. Read ratios within one run; the times belong to the machine.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
-use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
-use std::time::Duration;
+mod common;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, floor_b, interleaved, servers};
+use criterion::Criterion;
 use evenkeel::{
-    Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, Outcome, PowerOfTwo, Random,
-    Target, WeightedRoundRobin,
+    Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Outcome,
+    PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
 };
 
-type Server = Target<u32, ()>;
-
-fn servers(count: u32) -> impl Iterator<Item = Server> {
-    (0..count).map(|key| Target::new(key, ()).with_weight(key % 10 + 1))
+/// What a row must hold: a multiple of a floor or of another row, all by name.
+enum Bar {
+    Times(f64, &'static str),
+    /// So many times the same row with one thread.
+    Own(f64),
+    /// The row of this name and so many times floor A more.
+    Above(&'static str, f64),
+    /// For comparison only.
+    None,
 }
 
-fn fleet(count: u32, policy: Box<dyn LoadBalancer<Server>>) -> Fleet<Server> {
-    let builder = Fleet::builder().endpoints(servers(count)).policy(policy);
-    builder.build().expect("the settings are the defaults")
+struct Row {
+    arm: Arm,
+    bar: Bar,
 }
 
-/// What a service has before it has a balancer: a list behind a lock, a counter, a count each.
-struct ByHand {
-    servers: RwLock<Vec<Arc<(Server, AtomicUsize)>>>,
-    next: AtomicUsize,
+fn row(arm: Arm, bar: Bar) -> Row {
+    Row { arm, bar }
 }
 
-impl ByHand {
-    fn new(count: u32) -> Self {
-        let servers = servers(count).map(|server| Arc::new((server, AtomicUsize::new(0))));
-        Self {
-            servers: RwLock::new(servers.collect()),
-            next: AtomicUsize::new(0),
+/// `Picker::pick` alone.
+fn pick(count: u32, threads: usize) -> Arm {
+    let fleet = fleet(count, WeightedRoundRobin::new());
+    let members = Arc::new(fleet.members());
+    let picker: Arc<dyn evenkeel::Picker<Server>> = WeightedRoundRobin::new()
+        .picker(&View::new(&members))
+        .into();
+    let name = format!("pick alone, N = {count}, {threads} threads");
+    Arm::new(name, threads, move |_| {
+        let (members, picker) = (members.clone(), picker.clone());
+        let options = PickOptions::new();
+        move || {
+            let mut cx = PickContext::new(&members, &options, Tick::ZERO, 7);
+            std::hint::black_box(picker.pick(&mut cx));
         }
-    }
+    })
+}
 
-    fn cycle(&self) {
-        let chosen = {
-            let servers = self.servers.read().expect("nobody panics");
-            let next = self.next.fetch_add(1, Ordering::Relaxed);
-            servers[next % servers.len()].clone()
+fn name(policy: &str, count: u32, threads: usize, held: usize, end: End) -> String {
+    let end = match end {
+        End::Given => "",
+        End::Measured => ", default settings",
+    };
+    format!("{policy}, N = {count}, {threads} threads, {held} held{end}")
+}
+
+fn of<L>(policy: fn() -> L, called: &str, count: u32, threads: usize, held: usize, end: End) -> Arm
+where
+    L: LoadBalancer<Server> + 'static,
+{
+    let fleet = Arc::new(fleet(count, policy()));
+    cycle(
+        name(called, count, threads, held, end),
+        fleet,
+        threads,
+        held,
+        end,
+    )
+}
+
+const A1: &str = "floor A, 1 threads";
+const A2: &str = "floor A, 2 threads";
+const B10: &str = "floor B of 10, 2 threads";
+const B100: &str = "floor B of 100, 2 threads";
+
+fn rows() -> Vec<Row> {
+    use Bar::{Above, None as Compare, Own, Times};
+    let mut rows = vec![
+        row(floor_a(1), Compare),
+        row(floor_a(2), Compare),
+        row(floor_b(10, 2), Compare),
+        row(floor_b(100, 2), Compare),
+        row(floor_b(1000, 2), Compare),
+        row(clock(), Compare),
+    ];
+    for count in [10, 100, 1_000, 10_000] {
+        rows.push(row(pick(count, 1), Times(3.0, A1)));
+        rows.push(row(pick(count, 2), Own(1.3)));
+    }
+    let wrr = |count, threads, held, end| {
+        of(
+            WeightedRoundRobin::new,
+            "weighted round robin",
+            count,
+            threads,
+            held,
+            end,
+        )
+    };
+    let two =
+        |count, threads, held, end| of(PowerOfTwo::new, "power of two", count, threads, held, end);
+    let all = |count, threads, held| {
+        of(
+            LeastConnections::new,
+            "least connections",
+            count,
+            threads,
+            held,
+            End::Given,
+        )
+    };
+    for held in [1, 64] {
+        for (count, times) in [(10, 5.0), (100, 5.0), (1_000, 5.0), (10_000, 6.0)] {
+            rows.push(row(wrr(count, 1, held, End::Given), Times(times, A1)));
+            rows.push(row(wrr(count, 2, held, End::Given), Times(6.0, A2)));
+        }
+        for count in [10, 100, 1_000] {
+            rows.push(row(two(count, 1, held, End::Given), Times(7.0, A1)));
+        }
+        for count in [10, 1_000] {
+            rows.push(row(two(count, 2, held, End::Given), Times(14.0, A2)));
+        }
+        rows.push(row(all(10, 1, held), Times(8.0, A1)));
+        rows.push(row(all(100, 1, held), Times(20.0, A1)));
+        rows.push(row(all(10, 2, held), Times(5.0, B10)));
+        rows.push(row(all(100, 2, held), Times(20.0, B100)));
+    }
+    rows.push(row(wrr(10, 1, 1, End::Measured), Times(7.0, A1)));
+    rows.push(row(two(10, 1, 1, End::Measured), Times(7.0, A1)));
+    rows.push(row(wrr(10, 2, 1, End::Measured), Times(9.0, A2)));
+    let sooner = LeastResponseTime::new;
+    rows.push(row(
+        of(sooner, "least response time", 10, 1, 1, End::Measured),
+        Compare,
+    ));
+    let through: Arc<dyn Cluster<Endpoint = Server>> =
+        Arc::new(fleet(10, WeightedRoundRobin::new()));
+    let plain = "weighted round robin, N = 10, 1 threads, 1 held";
+    let called = "weighted round robin through dyn Cluster, N = 10".to_string();
+    rows.push(row(
+        cycle(called, through, 1, 1, End::Given),
+        Above(plain, 0.5),
+    ));
+    rows
+}
+
+fn clock() -> Arm {
+    Arm::new("the clock, once", 1, |_| {
+        || {
+            std::hint::black_box(Instant::now());
+        }
+    })
+}
+
+/// The longest of a hundred picks that pay a slice of upkeep, in a fleet of 100 000 that has been used;
+/// medians of the longest would hide nothing, so it is the median of all.
+fn upkeep_slice() -> Duration {
+    let clock = ManualClock::new();
+    let fleet = Fleet::builder()
+        .endpoints(servers(100_000))
+        .policy(WeightedRoundRobin::new())
+        .clock(clock.clone())
+        .build()
+        .expect("the settings are the defaults");
+    for _ in 0..200_000 {
+        let lease = fleet.pick_endpoint().expect("there are endpoints");
+        lease.record_with_latency(Outcome::Success, Duration::from_millis(1));
+    }
+    let slice = || {
+        clock.advance(Duration::from_millis(1_001));
+        let start = Instant::now();
+        let lease = fleet.pick_endpoint().expect("there are endpoints");
+        let took = start.elapsed();
+        lease.record_with_latency(Outcome::Success, Duration::from_millis(1));
+        took.as_nanos() as f64
+    };
+    let times = (0..300).map(|_| slice()).collect();
+    Duration::from_nanos(common::median(times) as u64)
+}
+
+fn summary() {
+    let (mut arms, bars): (Vec<Arm>, Vec<Bar>) =
+        rows().into_iter().map(|row| (row.arm, row.bar)).unzip();
+    let times = interleaved(&mut arms, 15, Duration::from_millis(20));
+    let time_of = |name: &str| {
+        let at = arms.iter().position(|arm| arm.name == name);
+        times[at.expect("a row has this name")]
+    };
+    println!("| row | ns | in floors | at most | holds |");
+    println!("|---|---:|---:|---:|---|");
+    for ((arm, bar), &time) in arms.iter().zip(&bars).zip(&times) {
+        let floor = time_of(if arm.threads == 1 { A1 } else { A2 });
+        let (is, most) = match bar {
+            Bar::Times(most, of) => (time / time_of(of), *most),
+            Bar::Own(most) => (
+                time / time_of(&arm.name.replace("2 threads", "1 threads")),
+                *most,
+            ),
+            Bar::Above(than, most) => ((time - time_of(than)) / floor, *most),
+            Bar::None => {
+                println!("| {} | {time:.1} | {:.1} A | | |", arm.name, time / floor);
+                continue;
+            }
         };
-        chosen.1.fetch_add(1, Ordering::Relaxed);
-        black_box(&chosen.0);
-        chosen.1.fetch_sub(1, Ordering::Relaxed);
+        let unit = match bar {
+            Bar::Times(_, floor) if floor.starts_with("floor B") => "B",
+            Bar::Own(_) => "of its own",
+            _ => "A",
+        };
+        let holds = if is <= most { "yes" } else { "NO" };
+        println!(
+            "| {} | {time:.1} | {is:.1} {unit} | {most} {unit} | {holds} |",
+            arm.name
+        );
     }
+    let slice = upkeep_slice();
+    let holds = if slice <= Duration::from_micros(20) {
+        "yes"
+    } else {
+        "NO"
+    };
+    let micros = slice.as_secs_f64() * 1e6;
+    println!(
+        "| the slice of upkeep that a pick may pay, N = 100000 | {micros:.1} µs | | 20 µs | {holds} |"
+    );
 }
 
-fn cycle(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("cycle");
-    group.warm_up_time(Duration::from_millis(300));
-    group.measurement_time(Duration::from_secs(1));
-    let word = AtomicU64::new(0);
-    group.bench_function("floor: two atomic writes", |bencher| {
-        bencher.iter(|| {
-            word.fetch_add(1, Ordering::Relaxed);
-            word.fetch_sub(1, Ordering::Relaxed)
-        });
-    });
-    group.bench_function("the clock, once", |bencher| {
-        bencher.iter(std::time::Instant::now)
-    });
-    for count in [10, 1000] {
-        let by_hand = ByHand::new(count);
-        group.bench_function(BenchmarkId::new("by hand, round robin", count), |bencher| {
-            bencher.iter(|| by_hand.cycle());
-        });
-        let policies: [(&str, Box<dyn LoadBalancer<Server>>); 5] = [
-            ("weighted round robin", Box::new(WeightedRoundRobin::new())),
-            ("random", Box::new(Random::new())),
-            ("power of two", Box::new(PowerOfTwo::new())),
-            ("least response time", Box::new(LeastResponseTime::new())),
-            ("least connections", Box::new(LeastConnections::new())),
-        ];
-        for (name, policy) in policies {
-            let fleet = fleet(count, policy);
-            group.bench_function(BenchmarkId::new(name, count), |bencher| {
-                bencher.iter(|| {
-                    let lease = fleet.pick_endpoint().expect("there are endpoints");
-                    black_box(lease.endpoint());
-                    lease.record(Outcome::Success);
-                });
-            });
-        }
+fn main() {
+    if asked_for("--summary") {
+        return summary();
     }
-    group.finish();
+    let mut criterion = Criterion::default().configure_from_args();
+    let arms = rows().into_iter().map(|row| row.arm).collect();
+    common::criterion_runs(&mut criterion, "cycle", arms);
+    criterion.final_summary();
 }
-
-criterion_group!(benches, cycle);
-criterion_main!(benches);

@@ -112,6 +112,7 @@ impl Weight {
 
     /// Its units.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> u32 {
         self.0
     }

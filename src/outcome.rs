@@ -42,6 +42,7 @@ impl Outcome {
 
     /// Whether the endpoint is at fault: failure, timeout or unreachable.
     #[must_use]
+    #[inline]
     pub const fn is_fault(self) -> bool {
         matches!(self, Self::Failure | Self::Timeout | Self::Unreachable)
     }

@@ -31,6 +31,7 @@ mod imp {
             Self(arc_swap::ArcSwap::from_pointee(value))
         }
 
+        #[inline]
         pub(crate) fn load(&self) -> impl Deref<Target = Arc<T>> + use<T> {
             self.0.load()
         }
@@ -87,6 +88,7 @@ mod imp {
             }
         }
 
+        #[inline]
         pub(crate) fn load(&self) -> impl Deref<Target = Arc<T>> + use<T> {
             // ORDERING: Acquire. Pairs with the Release store in `swap`.
             let index = self.current.load(Ordering::Acquire) as usize;
@@ -123,6 +125,7 @@ pub(crate) mod process {
     }
 
     /// A small number for this thread, dense in the order of first use.
+    #[inline]
     pub(crate) fn thread_number() -> usize {
         let known = THREAD.get();
         if known != u64::MAX {

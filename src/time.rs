@@ -18,17 +18,20 @@ impl Tick {
 
     /// The moment `nanos` nanoseconds after the origin.
     #[must_use]
+    #[inline]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
     /// Nanoseconds since the origin.
     #[must_use]
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
     /// Whole milliseconds since the origin.
+    #[inline]
     pub(crate) const fn as_millis(self) -> u64 {
         self.0 / 1_000_000
     }
@@ -36,18 +39,21 @@ impl Tick {
     /// The time from `earlier` to here; zero when `earlier` is later, as a clock that went back must
     /// not bring anything down.
     #[must_use]
+    #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
     /// The moment `duration` later, at most the last one there is.
     #[must_use]
+    #[inline]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanos(duration)))
     }
 }
 
 /// A duration in nanoseconds, at most `u64::MAX` of them (584 years).
+#[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -58,7 +64,8 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 /// stuck: elapsed time counts as zero, and a deadline further ahead than any setting allows counts as
 /// reached.
 ///
-/// It is called on the request path, once a pick and once a record, so it should be cheap.
+/// It is called on the request path, once a pick and once a record, so it should be cheap; see
+/// [`may_be_reused`](Self::may_be_reused).
 ///
 /// # Examples
 ///
@@ -87,17 +94,32 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Tick;
+
+    /// Whether a reading may stand for the next few picks while more than a million a second come from one
+    /// thread: then one in 16 reads the clock, and is measured. Say yes where a reading costs more than
+    /// all the rest of a pick, as the operating system's does. Defaults to no: every pick reads.
+    fn may_be_reused(&self) -> bool {
+        false
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
+    #[inline]
     fn now(&self) -> Tick {
         (**self).now()
+    }
+    fn may_be_reused(&self) -> bool {
+        (**self).may_be_reused()
     }
 }
 
 impl<C: Clock + ?Sized> Clock for Box<C> {
+    #[inline]
     fn now(&self) -> Tick {
         (**self).now()
+    }
+    fn may_be_reused(&self) -> bool {
+        (**self).may_be_reused()
     }
 }
 
@@ -124,9 +146,14 @@ impl Default for MonotonicClock {
 }
 
 impl Clock for MonotonicClock {
+    #[inline]
     fn now(&self) -> Tick {
         let elapsed = std::time::Instant::now().saturating_duration_since(self.origin);
         Tick(nanos(elapsed))
+    }
+
+    fn may_be_reused(&self) -> bool {
+        true
     }
 }
 
@@ -169,6 +196,7 @@ impl ManualClock {
 }
 
 impl Clock for ManualClock {
+    #[inline]
     fn now(&self) -> Tick {
         // ORDERING: Relaxed. As in `advance`.
         Tick(self.0.load(Ordering::Relaxed))

@@ -7,6 +7,7 @@ use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::options::PickOptions;
 use crate::shared::{GOLDEN, Shared, below, mix};
+use crate::sync::process;
 use crate::time::Tick;
 
 /// How often a table's choice that may not be picked is drawn again before all are looked at. With
@@ -21,6 +22,8 @@ pub struct PickContext<'a, E: Endpoint> {
     shard: usize,
     random: Source<'a>,
     regard: Regard,
+    /// Nobody is refused and nobody is to be avoided.
+    any_will_do: bool,
 }
 
 /// What health counts for in one pick.
@@ -42,10 +45,10 @@ enum Source<'a> {
 }
 
 impl<'a, E: Endpoint> PickContext<'a, E> {
-    /// A pick among these members, for tests and benchmarks of a policy: the same seed gives the same
-    /// random numbers. A fleet makes its own.
+    /// A pick among these members by the calling thread, for tests and benchmarks of a policy: the same
+    /// seed gives the same random numbers. A fleet makes its own.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         members: &'a [Member<E>],
         options: &'a PickOptions<'a>,
         now: Tick,
@@ -56,9 +59,10 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             members,
             options,
             now,
-            shard: 0,
+            shard: process::thread_number(),
             random,
             regard: Regard::Heed,
+            any_will_do: false,
         }
     }
 
@@ -66,6 +70,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         members: &'a [Member<E>],
         options: &'a PickOptions<'a>,
         now: Tick,
+        shard: usize,
         shared: &'a Shared,
         regard: Regard,
     ) -> Self {
@@ -74,9 +79,10 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             members,
             options,
             now,
-            shard: shared.shard(),
+            shard,
             random,
             regard,
+            any_will_do: regard == Regard::NoneRefused && options.avoid.is_empty(),
         }
     }
 
@@ -89,8 +95,12 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
 
     /// Whether the member at this index may be picked: not ejected, not marked down, not to be avoided.
     /// In panic, health does not count. `false` for an index out of range.
+    #[inline]
     #[must_use]
     pub fn may_pick(&self, index: usize) -> bool {
+        if self.any_will_do {
+            return index < self.members.len();
+        }
         self.members.get(index).is_some_and(|member| {
             let avoid = self.options.avoid;
             (avoid.is_empty() || !avoid.contains(&member.id())) && self.is_eligible(member)

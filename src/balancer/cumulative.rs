@@ -8,6 +8,9 @@ use crate::shared::below;
 /// small to be told from none.
 const WIDEST: u32 = 65_536;
 
+/// How many stretches the line is cut into for each member, at most.
+const STRETCHES: u64 = 4;
+
 /// Weights as they count: no more than [`WIDEST`] apart.
 pub(super) fn effective_weights<E: Endpoint>(members: &[Member<E>]) -> Vec<u64> {
     let heaviest = members
@@ -45,7 +48,7 @@ impl Cumulative {
             })
             .collect();
         let total = ends.last().copied().unwrap_or(0);
-        let stretches = 2 * weights.len() as u64;
+        let stretches = STRETCHES * weights.len() as u64;
         let shift = (0..64)
             .find(|shift| total >> shift <= stretches)
             .unwrap_or(0);
@@ -61,32 +64,46 @@ impl Cumulative {
         Self { ends, guide, shift }
     }
 
+    #[inline]
     pub(super) fn total(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
     }
 
     /// Whose interval a point below the total lies in; `None` if there is nobody.
+    #[inline]
     pub(super) fn locate(&self, point: u64) -> Option<usize> {
         let stretch = (point >> self.shift) as usize;
-        let end = self.ends.len().checked_sub(1)?;
         let first = *self.guide.get(stretch)? as usize;
+        // Nearly always the first or the one after, by no branch that could be guessed wrong.
+        let near = first + usize::from(*self.ends.get(first)? <= point);
+        if *self.ends.get(near)? > point {
+            return Some(near);
+        }
+        self.locate_after(near, stretch, point)
+    }
+
+    #[cold]
+    fn locate_after(&self, near: usize, stretch: usize, point: u64) -> Option<usize> {
+        let end = self.ends.len() - 1;
         let last = self
             .guide
             .get(stretch + 1)
             .map_or(end, |&last| last as usize);
         let after = self
             .ends
-            .get(first..=last)?
+            .get(near..=last)?
             .partition_point(|&end| end <= point);
-        Some(first + after)
+        Some(near + after)
     }
 
     /// Draws by weight.
+    #[inline]
     pub(super) fn draw(&self, random: u64) -> Option<usize> {
         self.locate(below(self.total(), random))
     }
 
     /// Draws by weight among all but one, by cutting its interval out.
+    #[inline]
     pub(super) fn draw_other(&self, than: usize, random: u64) -> Option<usize> {
         let end = self.ends[than];
         let start = than.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -133,7 +150,7 @@ mod tests {
                 walk += 1;
             }
             prop_assert_eq!(table.locate(point), Some(walk));
-            prop_assert!(table.guide.len() <= 2 * weights.len() + 1);
+            prop_assert!(table.guide.len() <= STRETCHES as usize * weights.len() + 1);
         }
 
         #[test]

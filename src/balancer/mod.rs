@@ -146,13 +146,14 @@ pub struct View<'a, E: Endpoint> {
 }
 
 impl<'a, E: Endpoint> View<'a, E> {
-    /// A view of these members with a cursor at 0: for tests and benchmarks of a policy. A fleet makes
-    /// its own.
+    /// A view of these members with a cursor at 0 for each shard: for tests and benchmarks of a policy. A
+    /// fleet makes its own.
     #[must_use]
     pub fn new(members: &'a [Member<E>]) -> Self {
+        let shards = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             members,
-            cursor: Cursor::new(1, |_| 0),
+            cursor: Cursor::new(shards, |_| 0),
         }
     }
 
@@ -196,6 +197,7 @@ impl Cursor {
 
     /// Takes the next position for the caller's shard ([`PickContext::shard`]). It counts up by one and
     /// wraps after 2^64.
+    #[inline]
     pub fn next(&self, shard: usize) -> u64 {
         // ORDERING: Relaxed. Each caller gets another position; nothing is ordered by it.
         self.0[shard & (self.0.len() - 1)]

@@ -37,12 +37,13 @@ impl Schedule {
         let members = weights.len() as u64;
         match counts.iter().sum::<u64>() {
             length if length == members => Self::Equal(members),
-            length if length <= LONGEST * members => Self::Exact(spread(&counts, length)),
+            length if length <= LONGEST * members => Self::Exact(rotate(&counts, length)),
             _ => Self::Golden(Cumulative::new(weights)),
         }
     }
 
     /// Who is at this position; `None` if there is nobody.
+    #[inline]
     pub(super) fn at(&self, position: u64) -> Option<usize> {
         match self {
             Self::Equal(members) => position.checked_rem(*members).map(|index| index as usize),
@@ -64,6 +65,33 @@ impl Schedule {
 
 const fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// A cycle of `length` slots in which member i stands `counts[i]` times: those of one count share the
+/// slots that [`spread`] gives to all of them, in turn. So a table for ten thousand members of ten weights
+/// takes as long as one for ten members. After any number of slots, all of one count are less than one visit
+/// off their share together, and they take turns, so each is less than two off its own.
+fn rotate(counts: &[u64], length: u64) -> Box<[u32]> {
+    let mut members: Vec<u32> = (0..counts.len() as u32).collect();
+    members.sort_by_key(|&member| counts[member as usize]);
+    let alike: Vec<&[u32]> = members
+        .chunk_by(|&one, &other| counts[one as usize] == counts[other as usize])
+        .collect();
+    let shares: Vec<u64> = alike
+        .iter()
+        .map(|group| group.len() as u64 * counts[group[0] as usize])
+        .collect();
+    let mut turns = vec![0; alike.len()];
+    let mut cycle = spread(&shares, length);
+    for slot in &mut cycle {
+        let (group, turn) = (alike[*slot as usize], &mut turns[*slot as usize]);
+        *slot = group[*turn];
+        *turn += 1;
+        if *turn == group.len() {
+            *turn = 0;
+        }
+    }
+    cycle
 }
 
 /// A cycle of `length` slots in which member i stands `counts[i]` times: the k-th time not before slot
@@ -224,7 +252,7 @@ mod tests {
     }
 
     proptest! {
-        /// Naive model: a share is weight / sum. Every prefix of a table is within one visit of it, and
+        /// Naive model: a share is weight / sum. Every prefix of a table is within two visits of it, and
         /// any 20 000 picks of the golden line within 5 (see there); nobody waits for more than twice
         /// its ideal gap.
         #[test]
@@ -234,7 +262,7 @@ mod tests {
             let exact = matches!(schedule, Schedule::Exact(_) | Schedule::Equal(_));
             // A table is asked from its beginning; the golden line anywhere.
             let start = if exact { 0 } else { start };
-            let bound = if exact { 1.0 } else { 5.0 };
+            let bound = if exact { 2.0 } else { 5.0 };
             let mut seen = vec![0u64; weights.len()];
             let mut last = vec![None; weights.len()];
             for step in 0..20_000u64 {
@@ -258,7 +286,7 @@ mod tests {
         fn a_cycle_holds_everybody_exactly(counts in prop::collection::vec(1u64..30, 1..60)) {
             let length: u64 = counts.iter().sum();
             let mut seen = vec![0u64; counts.len()];
-            spread(&counts, length).iter().for_each(|&member| seen[member as usize] += 1);
+            rotate(&counts, length).iter().for_each(|&member| seen[member as usize] += 1);
             prop_assert_eq!(seen, counts);
         }
     }

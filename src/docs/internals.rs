@@ -9,10 +9,12 @@
 //!          picker.pick   one virtual call; an index
 //!          may_pick?     no: drawn again at random, at most 8 times, then one O(n) draw by weight
 //!          gate.enter    one fetch_add, whose value tells: closed, or newer data → leave, start again
+//!                        the seat's handle is counted: both belong to the thread's shard
 //!      ◀── lease         holds one member, never the snapshot
 //! … the caller's I/O …
-//! record ─▶ latency, tracker.record; an alarm ejects now, if the ledger has a slot
-//!           gate.leave   one fetch_sub; the last one out of a closed gate wakes its drains
+//! record ─▶ latency; a success: gate.leave_well, one fetch_add that leaves and counts it
+//!           else tracker.record, where an alarm ejects now, if the ledger has a slot, and gate.leave
+//!           the last one out of a closed gate wakes its drains
 //! upkeep ─▶ tracker.health → score; ejection by score; the fleet's usual latency; old snapshots freed
 //! ```
 //!
@@ -29,7 +31,8 @@
 //!
 //! | word | where | bits, from the top | protocol |
 //! |---|---|---|---|
-//! | gate, one a cell | `member/gate.rs` | generation 39, closed 1, inside 24 | all writes are read-modify-writes; the value returned by the entering one decides |
+//! | cell, one a shard | `member/cell.rs` | well 16, closed 1, generation 23, inside 24 | all writes are read-modify-writes; the value returned by the entering one decides |
+//! | open bucket | `health/window.rs` | nanoseconds, 0 while successes are moved | claimed by a swap to 0, by who moves the cell's successes into the window |
 //! | standing | `member/standing.rs` | epoch 24, times 5, phase 3, at 32 ms | one compare-and-swap a change; whoever makes it settles the ledger |
 //! | ledger | `shared/ledger.rs` | down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left |
 //! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words behind it | taken by one, the others go on |
@@ -37,7 +40,8 @@
 //! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | add if of this time, else swap a new one in |
 //! | latency | `health/latency.rs` | stamp 32 ms, f32 nanoseconds | swap, at most four tries |
 //! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |
-//! | cursor, randomness | `balancer/mod.rs`, `shared/mod.rs` | a count, one a shard | fetch_add |
+//! | cursor, randomness | `balancer/mod.rs`, `shared/shard.rs` | a count, one a shard | fetch_add |
+//! | last reading of the clock | `shared/shard.rs` | nanoseconds, and how many picks may take it | plain stores: a race takes a reading more or less |
 //!
 //! Fields that wrap are topmost and carry nowhere; fields that count stop short of their end by as many
 //! as there may be threads in between. Nothing needs sequential consistency. Each protocol of more than
@@ -55,10 +59,24 @@
 //! entry is refused if the gate is *newer* than the handle; an older gate is an update that has
 //! published and not yet moved on, and the handle is the new one.
 //!
-//! **Cells**: a member has min(processors, 4096 / n) gate words, each on lines of its own, so that threads
-//! do not share one where there are few members. A lease leaves by the cell it entered. Two finishers of a
-//! closed gate in different cells may each see the other's count, so the sum that decides who wakes is
-//! taken inside the waiters' mutex.
+//! **Seats and cells**: a member has min(processors, 4096 / n) cells, each on a line of its own with the
+//! window that its outcomes are counted in, and as many seats, handles that are counted apart. A lease
+//! holds the seat of the shard that picked it and leaves by its cell, so where there are few members no two
+//! threads write one line. Two finishers of a closed gate in different cells may each see the other's
+//! count, so the sum that decides who wakes is taken inside the waiters' mutex.
+//!
+//! **A success** costs one write: the fetch_add that leaves also counts it in the cell's topmost field. Those
+//! belong to the window's open bucket. The first success of another bucket claims the window, moves what there
+//! is into the old one and opens the new one; a sample that is late, or that meets a claim, goes to the window
+//! directly. They are added before they are taken, so a reader, which reads the cell first, sees some twice
+//! for a moment and never too few: too few successes could eject.
+//!
+//! **The clock**: a reading costs as much as ten atomic writes. While picks of a shard are less than a microsecond
+//! apart, one in 16 reads it, is measured, and has its latency looked at; the others take its reading. Faults and
+//! drops always read. A drop of a lease that was not measured says nothing. Where picks come slower, each
+//! is measured. A burst that ends leaves up to 15 picks with an old reading: their successes may be counted in
+//! its bucket. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's
+//! says so too.
 //!
 //! **The order of a commit**: members that leave rotation give back their ledger slots; the limit is
 //! lowered and the earliest ejected are let in until the *ledger* is within it (an alarm may hold a slot

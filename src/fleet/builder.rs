@@ -168,8 +168,9 @@ impl<E: Endpoint> FleetBuilder<E> {
             patience: self.patience,
             panic_threshold_percent: self.panic_threshold_percent,
         });
-        // Another stream than the shards' own.
-        let cursor = Cursor::new(shards, |shard| mix(!seed ^ mix(shard as u64)));
+        // Another stream than the shards' own. Of 31 bits: a position is divided by a table's length, which
+        // takes half the time while it has no more than 32.
+        let cursor = Cursor::new(shards, |shard| mix(!seed ^ mix(shard as u64)) >> 33);
         let registry = Registry::new(self.policy, self.tracker, cursor);
         let upkeep_by_picks = self.upkeep == Upkeep::Picks;
         let fleet = Fleet::with(self.name, shared, registry, upkeep_by_picks);

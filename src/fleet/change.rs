@@ -25,9 +25,18 @@ pub enum Mark {
     Auto,
 }
 
+/// A member's first seat, and its others.
+pub(super) type Seats<E> = (Member<E>, Box<[Member<E>]>);
+
+fn shared_seats<E: Endpoint>(others: Box<[Member<E>]>) -> Option<Arc<[Member<E>]>> {
+    (!others.is_empty()).then(|| others.into())
+}
+
 /// One endpoint's place in the set.
 pub(super) struct Slot<E: Endpoint> {
     pub(super) member: Member<E>,
+    /// The member's other seats, one for each further cell of its gate, if it has any.
+    other_seats: Option<Arc<[Member<E>]>>,
     pub(super) draining: bool,
     pub(super) mark: Mark,
     /// The ejection that it had when it left rotation for a weight of 0.
@@ -38,18 +47,34 @@ impl<E: Endpoint> Clone for Slot<E> {
     fn clone(&self) -> Self {
         Self {
             member: self.member.clone(),
+            other_seats: self.other_seats.clone(),
             ..*self
         }
     }
 }
 
 impl<E: Endpoint> Slot<E> {
-    const fn new(member: Member<E>) -> Self {
+    fn new((member, others): Seats<E>) -> Self {
         Self {
             member,
+            other_seats: shared_seats(others),
             draining: false,
             mark: Mark::Auto,
             former: None,
+        }
+    }
+
+    /// How many seats it has, a power of two.
+    pub(super) fn seats(&self) -> usize {
+        1 + self.other_seats.as_ref().map_or(0, |others| others.len())
+    }
+
+    /// The seat that a shard uses.
+    pub(super) fn seat(&self, shard: usize) -> &Member<E> {
+        let others = self.other_seats.as_deref().unwrap_or_default();
+        match shard & others.len() {
+            0 => &self.member,
+            other => &others[other - 1],
         }
     }
 
@@ -116,10 +141,10 @@ impl<E: Endpoint> Change<E> {
     }
 
     /// Adds a member, with what is remembered of it.
-    pub(super) fn add(&mut self, member: Member<E>, former: Option<Former>) -> usize {
+    pub(super) fn add(&mut self, member: Seats<E>, former: Option<Former>) -> usize {
         let at = self.slots.len();
         if let Some(former) = former {
-            member.core().standing.remember(former.standing);
+            member.0.core().standing.remember(former.standing);
         }
         self.slots.push(Slot {
             former: former.filter(|former| former.standing.is_ejected()),
@@ -131,7 +156,7 @@ impl<E: Endpoint> Change<E> {
     }
 
     /// Puts another incarnation in the place of a draining one.
-    pub(super) fn revive(&mut self, at: usize, member: Member<E>) {
+    pub(super) fn revive(&mut self, at: usize, member: Seats<E>) {
         self.slots[at] = Slot::new(member);
         self.touch(at);
         self.counts.added += 1;
@@ -158,7 +183,8 @@ impl<E: Endpoint> Change<E> {
         let slot = &mut self.slots[at];
         let state = slot.member.core().clone();
         let generation = Gate::next_generation(slot.member.generation());
-        slot.member = Member::new(endpoint, weight, generation, state);
+        let (member, others) = Member::seats(endpoint, weight, generation, &state);
+        (slot.member, slot.other_seats) = (member, shared_seats(others));
         self.renewed.push(slot.member.clone());
         self.touch(at);
         self.counts.updated += 1;

@@ -22,7 +22,7 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::member::{Lease, Member, Refused};
 use crate::options::PickOptions;
-use crate::shared::Shared;
+use crate::shared::{Reading, Shared};
 use crate::sync::{Arc, Mutex, SnapshotCell};
 
 pub use builder::FleetBuilder;
@@ -94,7 +94,9 @@ impl<E: Endpoint> Fleet<E> {
 
     fn with(name: String, shared: Shared, registry: Registry<E>, upkeep_by_picks: bool) -> Self {
         let empty = Snapshot {
-            routable: Box::default(),
+            seats: Box::default(),
+            count: 0,
+            other_seats: 0,
             rest: Box::default(),
             picker: Random::new().picker(&View::new(&[])),
         };
@@ -145,7 +147,7 @@ impl<E: Endpoint> Fleet<E> {
     /// If the key's `Clone`, `Hash` or `Eq` do.
     pub fn lease(&self, key: &E::Key) -> Result<Lease<E>, PickError> {
         let key = self.hashed(key.clone());
-        let now = self.inner.shared.now();
+        let (now, shard) = (self.inner.shared.now(), self.inner.shared.shard());
         // Repeats only when an update has replaced the endpoint since it was looked up.
         loop {
             let registry = self.inner.registry.lock();
@@ -153,12 +155,12 @@ impl<E: Endpoint> Fleet<E> {
             if registry.slots[at].draining {
                 return Err(PickError::Draining);
             }
-            let member = registry.slots[at].member.clone();
+            let member = registry.slots[at].seat(shard).clone();
             drop(registry);
             if let Some(probe) = member.claim_probe(now) {
                 return Ok(probe);
             }
-            match member.enter(self.inner.shared.shard(), now) {
+            match member.enter(Reading::fresh(now)) {
                 Ok(lease) => return Ok(lease),
                 Err(Refused::Stale) => {}
                 Err(Refused::Full) => return Err(PickError::Saturated),
@@ -196,7 +198,7 @@ impl<E: Endpoint> Fleet<E> {
         let counters = &shared.counters;
         Stats {
             members: snapshot.members().count(),
-            routable: snapshot.routable.len(),
+            routable: snapshot.count,
             ejected: tally.ejected,
             ejection_limit: tally.limit,
             marked_down: tally.down,

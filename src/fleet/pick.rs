@@ -11,16 +11,18 @@ use crate::options::PickOptions;
 const FULL_CHOICES: u32 = 8;
 
 impl<E: Endpoint> Fleet<E> {
+    #[inline]
     pub(super) fn pick(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
         let inner = &*self.inner;
         let shared = &*inner.shared;
-        let now = shared.now();
-        if inner.upkeep_by_picks && shared.upkeep_due.is_due(now) {
-            self.upkeep_slice(now);
+        let shard = shared.shard();
+        let now = shared.pick_time(shard);
+        if inner.upkeep_by_picks && shared.upkeep_due.is_due(now.at) {
+            self.upkeep_slice(now.at);
         }
         // A retry never becomes a probe: it has failed once already.
-        if shared.ledger.read().ejected > 0 && options.avoid.is_empty() {
-            if let Some(probe) = self.probe(now) {
+        if !shared.ledger.is_quiet() && options.avoid.is_empty() {
+            if let Some(probe) = self.probe(now.at) {
                 return Ok(probe);
             }
         }
@@ -28,11 +30,11 @@ impl<E: Endpoint> Fleet<E> {
         // Repeats only when an update has been completed since the snapshot, or for a full member.
         loop {
             let snapshot = inner.current.load();
-            let regard = snapshot.regard(shared.ledger.read(), shared);
-            let members = &snapshot.routable;
-            let mut cx = PickContext::of_fleet(members, options, now, shared, regard);
+            let regard = snapshot.regard(shared);
+            let members = snapshot.routable();
+            let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, regard);
             let index = snapshot.choose(&mut cx, shared)?;
-            match members[index].enter(cx.shard(), now) {
+            match snapshot.seat(index, shard).enter(now) {
                 Ok(lease) => return Ok(lease),
                 Err(Refused::Stale) => {}
                 Err(Refused::Full) => {

@@ -87,6 +87,9 @@ impl<E: Endpoint> Fleet<E> {
     pub(super) fn probe(&self, now: Tick) -> Option<Lease<E>> {
         let shared = &*self.inner.shared;
         let search = &self.inner.probe_search;
+        if shared.ledger.read().ejected == 0 {
+            return None;
+        }
         let due = shared.probe_due.is_due(now);
         if !(shared.may_probe() || self.nobody_is_eligible()) || !due || !search.take() {
             return None;
@@ -98,7 +101,7 @@ impl<E: Endpoint> Fleet<E> {
 
     fn nobody_is_eligible(&self) -> bool {
         let refused = self.inner.shared.ledger.read().refused();
-        refused >= self.inner.current.load().routable.len()
+        refused >= self.inner.current.load().count
     }
 
     fn look(&self, now: Tick) -> Option<Lease<E>> {
@@ -110,7 +113,7 @@ impl<E: Endpoint> Fleet<E> {
             return None;
         }
         let snapshot: &Snapshot<E> = &self.inner.current.load();
-        let members = &snapshot.routable;
+        let members = snapshot.routable();
         let (start, length) = search.slice(members.len());
         let mut earliest = Tick::from_nanos(u64::MAX);
         for step in 0..length {

@@ -10,7 +10,7 @@ use super::sweep::Sweep;
 use crate::balancer::{Cursor, LoadBalancer, Random, View};
 use crate::endpoint::Endpoint;
 use crate::error::UpdateError;
-use crate::health::{HealthTracker, SlidingWindow, ejection_limit};
+use crate::health::{HealthTracker, Rule, ejection_limit};
 use crate::member::{Member, Tracker};
 use crate::shared::Shared;
 use crate::sync::{Arc, SnapshotCell, give_way};
@@ -55,9 +55,9 @@ impl<E: Endpoint> Registry<E> {
     }
 
     /// A tracker for an endpoint that was not there.
-    pub(super) fn tracker(&self, shared: &Shared, endpoint: &E) -> Result<Tracker, UpdateError> {
+    pub(super) fn tracker(&self, endpoint: &E) -> Result<Tracker, UpdateError> {
         match &self.make_tracker {
-            None => Ok(Tracker::Window(SlidingWindow::new(&shared.ejection))),
+            None => Ok(Tracker::Window(Rule::new())),
             Some(make) => guarded("health tracker", || make(endpoint)).map(Tracker::Custom),
         }
     }
@@ -89,12 +89,14 @@ impl<E: Endpoint> Registry<E> {
         policy: &dyn LoadBalancer<E>,
         slots: &[Slot<E>],
     ) -> Result<Snapshot<E>, UpdateError> {
-        let (routable, rest) = split(slots);
-        let view = View::with_cursor(&routable, self.cursor.clone());
+        let (seats, count, other_seats) = seats(slots);
+        let view = View::with_cursor(&seats[..count], self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
         Ok(Snapshot {
-            routable,
-            rest,
+            seats,
+            count,
+            other_seats,
+            rest: rest(slots),
             picker,
         })
     }
@@ -104,11 +106,14 @@ impl<E: Endpoint> Registry<E> {
     pub(super) fn snapshot_or_stand_in(&self, slots: &[Slot<E>], shared: &Shared) -> Snapshot<E> {
         self.snapshot(&*self.policy, slots).unwrap_or_else(|_| {
             shared.counters.policy_faults.count();
-            let (routable, rest) = split(slots);
-            let picker = Random::new().picker(&View::with_cursor(&routable, self.cursor.clone()));
+            let (seats, count, other_seats) = seats(slots);
+            let view = View::with_cursor(&seats[..count], self.cursor.clone());
+            let picker = Random::new().picker(&view);
             Snapshot {
-                routable,
-                rest,
+                seats,
+                count,
+                other_seats,
+                rest: rest(slots),
                 picker,
             }
         })
@@ -141,10 +146,7 @@ impl<E: Endpoint> Registry<E> {
         for slot in changing().filter(|slot| slot.is_routable() || is_ejected(slot)) {
             slot.settle(shared, now);
         }
-        let limit = ejection_limit(
-            snapshot.routable.len(),
-            shared.ejection.max_ejection_percent,
-        );
+        let limit = ejection_limit(snapshot.count, shared.ejection.max_ejection_percent);
         if limit < shared.ledger.read().limit {
             shared.ledger.set_limit(limit);
             // An alarm may hold a slot whose member is not ejected yet, or eject one that leaves: nothing
@@ -204,11 +206,28 @@ impl<E: Endpoint> Registry<E> {
 
 type Members<E> = Box<[Member<E>]>;
 
-/// Those of these slots that may take requests, and the others.
-fn split<E: Endpoint>(slots: &[Slot<E>]) -> (Members<E>, Members<E>) {
-    let members = |routable: bool| {
-        let wanted = slots.iter().filter(|slot| slot.is_routable() == routable);
-        wanted.map(|slot| slot.member.clone()).collect()
-    };
-    (members(true), members(false))
+/// Those of these slots that may take requests, seat by seat, how many they are, and how many seats each has
+/// beside the first.
+fn seats<E: Endpoint>(slots: &[Slot<E>]) -> (Members<E>, usize, usize) {
+    let routable = || slots.iter().filter(|slot| slot.is_routable());
+    let count = routable().count();
+    let most = routable().map(Slot::seats).max().unwrap_or(1);
+    // As few as pays for so many members: those who came when they were fewer have more.
+    let shards = most.min(seats_for(count));
+    let mut seats = Vec::with_capacity(count * shards);
+    for shard in 0..shards {
+        seats.extend(routable().map(|slot| slot.seat(shard).clone()));
+    }
+    (seats.into(), count, shards - 1)
+}
+
+fn rest<E: Endpoint>(slots: &[Slot<E>]) -> Members<E> {
+    let rest = slots.iter().filter(|slot| !slot.is_routable());
+    rest.map(|slot| slot.member.clone()).collect()
+}
+
+/// How many seats pay for each of `live` members, a power of two: they keep threads apart where members
+/// are few and cost memory where they are many.
+pub(super) fn seats_for(live: usize) -> usize {
+    1 << (4096 / live.max(1)).max(1).ilog2()
 }

@@ -1,31 +1,52 @@
 //! What one store publishes: the members and the picker prepared for them.
 
-use crate::balancer::{PickContext, Picker, Regard};
+use crate::balancer::{Choice, PickContext, Picker, Regard};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::panicking;
 use crate::member::Member;
-use crate::shared::{Shared, Tally};
+use crate::shared::Shared;
 
 /// How often a pick that found nobody looks again.
 const LOOKS: usize = 3;
 
 pub(super) struct Snapshot<E: Endpoint> {
-    /// Those that may take requests: of a weight above 0 and not draining.
-    pub(super) routable: Box<[Member<E>]>,
+    /// Those that may take requests, of a weight above 0 and not draining: the first seats of all, then
+    /// the second seats of all, and so on.
+    pub(super) seats: Box<[Member<E>]>,
+    /// How many of them there are.
+    pub(super) count: usize,
+    /// How many seats each has, a power of two, less one.
+    pub(super) other_seats: usize,
     /// The others.
     pub(super) rest: Box<[Member<E>]>,
     pub(super) picker: Box<dyn Picker<E>>,
 }
 
 impl<E: Endpoint> Snapshot<E> {
+    /// Those that may take requests.
+    #[inline]
+    pub(super) fn routable(&self) -> &[Member<E>] {
+        &self.seats[..self.count]
+    }
+
+    /// The seat of the one at `index` that a shard uses.
+    #[inline]
+    pub(super) fn seat(&self, index: usize, shard: usize) -> &Member<E> {
+        &self.seats[(shard & self.other_seats) * self.count + index]
+    }
+
     pub(super) fn members(&self) -> impl Iterator<Item = &Member<E>> {
-        self.routable.iter().chain(&self.rest)
+        self.routable().iter().chain(&self.rest)
     }
 
     /// What health counts for, by the ledger.
-    pub(super) fn regard(&self, tally: Tally, shared: &Shared) -> Regard {
-        match tally.refused() {
+    #[inline]
+    pub(super) fn regard(&self, shared: &Shared) -> Regard {
+        if shared.ledger.is_quiet() {
+            return Regard::NoneRefused;
+        }
+        match shared.ledger.read().refused() {
             0 => Regard::NoneRefused,
             refused if self.panics(refused, shared) => Regard::Ignore,
             _ => Regard::Heed,
@@ -33,27 +54,42 @@ impl<E: Endpoint> Snapshot<E> {
     }
 
     pub(super) fn panics(&self, refused: usize, shared: &Shared) -> bool {
-        panicking(self.routable.len(), refused, shared.panic_threshold_percent)
+        panicking(self.count, refused, shared.panic_threshold_percent)
     }
 
     /// The picker's choice, held to what it may choose.
+    #[inline]
     pub(super) fn choose(
         &self,
         cx: &mut PickContext<'_, E>,
         shared: &Shared,
     ) -> Result<usize, PickError> {
-        // Members come and go between a look and the next; so look again before saying that there is
-        // none, or that the policy wants none.
+        match self.picker.pick(cx) {
+            Some(choice) if cx.may_pick(choice.index()) => Ok(choice.index()),
+            other => self.choose_again(other, cx, shared),
+        }
+    }
+
+    /// Members come and go between a look and the next; so look again before saying that there is
+    /// none, or that the policy wants none.
+    #[cold]
+    fn choose_again(
+        &self,
+        first: Option<Choice>,
+        cx: &mut PickContext<'_, E>,
+        shared: &Shared,
+    ) -> Result<usize, PickError> {
+        let mut choice = first;
         for _ in 0..LOOKS {
-            match self.picker.pick(cx) {
+            match choice {
                 Some(choice) if cx.may_pick(choice.index()) => return Ok(choice.index()),
                 Some(choice) => {
-                    if choice.index() >= self.routable.len() {
+                    if choice.index() >= self.count {
                         shared.counters.policy_faults.count();
                     }
                     return self.any(cx, shared);
                 }
-                None if cx.draw_usable().is_some() => {}
+                None if cx.draw_usable().is_some() => choice = self.picker.pick(cx),
                 None => return self.any(cx, shared),
             }
         }
@@ -62,7 +98,7 @@ impl<E: Endpoint> Snapshot<E> {
 
     /// Any that may be picked, by weight, or the reason why there is none.
     fn any(&self, cx: &mut PickContext<'_, E>, shared: &Shared) -> Result<usize, PickError> {
-        if self.routable.is_empty() {
+        if self.count == 0 {
             return Err(if self.rest.is_empty() {
                 PickError::Empty
             } else {

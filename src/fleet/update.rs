@@ -1,8 +1,9 @@
 //! Changes of the set. Each reads what it needs of the user's before locking, prepares the next set,
 //! and puts it in force at once, or not at all.
 
-use super::change::{Change, Mark};
+use super::change::{Change, Mark, Seats};
 use super::keys::{Hashed, KeyMap};
+use super::registry::seats_for;
 use super::{Changes, Drain, Fleet};
 use crate::balancer::LoadBalancer;
 use crate::endpoint::{Endpoint, Weight};
@@ -119,7 +120,7 @@ impl<E: Endpoint> Fleet<E> {
             let Some((endpoint, _)) = &data[position] else {
                 continue;
             };
-            let tracker = registry.tracker(&inner.shared, endpoint)?;
+            let tracker = registry.tracker(endpoint)?;
             let former = registry.remembered.recall(key, now);
             if let Some((endpoint, weight)) = data[position].take() {
                 let member = self.newcomer(keys.len(), tracker, endpoint, weight);
@@ -165,7 +166,7 @@ impl<E: Endpoint> Fleet<E> {
         }
         let former = registry.remembered.recall(&key, now);
         let tracker = match (&data, kept) {
-            (Some(endpoint), None) => Some(registry.tracker(&inner.shared, endpoint)?),
+            (Some(endpoint), None) => Some(registry.tracker(endpoint)?),
             _ => None,
         };
         if let Some(endpoint) = data.take() {
@@ -304,14 +305,11 @@ impl<E: Endpoint> Fleet<E> {
     }
 
     /// A member for an endpoint that was not there, in a fleet of `live`.
-    fn newcomer(&self, live: usize, tracker: Tracker, endpoint: E, weight: Weight) -> Member<E> {
+    fn newcomer(&self, live: usize, tracker: Tracker, endpoint: E, weight: Weight) -> Seats<E> {
         let shared = &self.inner.shared;
-        // Sharding pays with few members and costs memory with many.
-        let cells = shared
-            .shards()
-            .min(1 << (4096 / live.max(1)).max(1).ilog2());
+        let cells = shared.shards().min(seats_for(live));
         let state = State::new(shared.clone(), cells, tracker, Phase::In);
-        Member::new(endpoint, weight, 0, Arc::new(state))
+        Member::seats(endpoint, weight, 0, &Arc::new(state))
     }
 }
 

@@ -219,6 +219,7 @@ pub(crate) fn ejection_limit(count: usize, max_percent: u32) -> usize {
 }
 
 /// Whether health is to be ignored: less than `threshold_percent` of the endpoints are eligible.
+#[inline]
 pub(crate) fn panicking(count: usize, refused: usize, threshold_percent: u32) -> bool {
     count.saturating_sub(refused) * 100 < count * threshold_percent as usize
 }

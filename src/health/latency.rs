@@ -33,6 +33,7 @@ impl LatencyCell {
         Self(AtomicU64::new(UNKNOWN))
     }
 
+    #[inline]
     pub(crate) fn get(&self) -> Option<Duration> {
         // ORDERING: Relaxed. One word, complete in itself.
         let word = self.0.load(Ordering::Relaxed);
@@ -40,9 +41,14 @@ impl LatencyCell {
     }
 
     /// An answer took `latency`.
+    #[inline]
     pub(crate) fn observe(&self, now: Tick, latency: Duration) {
-        let sample = believable(latency);
-        self.change(|word| Some(observed(word, stamp(now), sample)));
+        let (stamp, sample) = (stamp(now), believable(latency));
+        // ORDERING: Relaxed. One word, complete in itself. Most samples change nothing within a millisecond.
+        let word = self.0.load(Ordering::Relaxed);
+        if observed(word, stamp, sample) != word {
+            self.change(|word| Some(observed(word, stamp, sample)));
+        }
     }
 
     /// A request that brought no answer took `latency`: a lower bound, so the estimate may only rise.
@@ -86,6 +92,7 @@ impl LatencyCell {
 }
 
 /// The estimate after a sample.
+#[inline]
 fn observed(word: u64, stamp: u32, sample: f32) -> u64 {
     if word == UNKNOWN || sample >= estimate(word) {
         return pack(stamp, sample);
@@ -105,15 +112,18 @@ fn toward(from: f32, to: f32, elapsed: u32) -> f32 {
     to + (from - to) * left
 }
 
+#[inline]
 fn believable(latency: Duration) -> f32 {
     nanos(latency.min(LONGEST)).max(1) as f32
 }
 
 /// Wraps after 49 days; a stamp older than half of that reads as one from the future, hence as stale.
+#[inline]
 fn stamp(now: Tick) -> u32 {
     now.as_millis() as u32
 }
 
+#[inline]
 fn elapsed(word: u64, now: u32) -> u32 {
     let elapsed = now.wrapping_sub((word >> 32) as u32);
     let ahead = elapsed.wrapping_neg();
@@ -124,10 +134,12 @@ fn elapsed(word: u64, now: u32) -> u32 {
     }
 }
 
+#[inline]
 fn pack(stamp: u32, estimate: f32) -> u64 {
     (u64::from(stamp) << 32) | u64::from(estimate.max(1.0).to_bits())
 }
 
+#[inline]
 fn estimate(word: u64) -> f32 {
     f32::from_bits(word as u32)
 }

@@ -16,6 +16,8 @@ pub use ejection::Ejection;
 pub(crate) use ejection::{earned_ejection, ejection_limit, ejection_time, panicking, probe_time};
 pub(crate) use latency::LatencyCell;
 pub use tracker::SlidingWindow;
+pub(crate) use tracker::{Rule, Tells, health};
+pub(crate) use window::{Counts, Open, Window};
 
 /// Watches one endpoint; a fleet makes one instance for each. Object-safe.
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::window::Window;
+use super::window::{Counts, Window};
 use super::{Alarm, Ejection, Health, HealthTracker, Judging, earned_ejection};
 use crate::outcome::{Outcome, Sample, SampleKind};
 use crate::sync::{AtomicU64, Ordering};
@@ -44,7 +44,7 @@ const SLOWEST: f64 = 0.6;
 #[derive(Debug)]
 pub struct SlidingWindow {
     window: Window,
-    in_a_row: AtomicU64,
+    rule: Rule,
     settings: Ejection,
 }
 
@@ -55,7 +55,7 @@ impl SlidingWindow {
     pub fn new(settings: &Ejection) -> Self {
         Self {
             window: Window::new(settings.window),
-            in_a_row: AtomicU64::new(0),
+            rule: Rule::new(),
             settings: settings.clone(),
         }
     }
@@ -63,49 +63,106 @@ impl SlidingWindow {
 
 impl HealthTracker for SlidingWindow {
     fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm {
-        let fault = match sample.outcome {
-            _ if sample.kind != SampleKind::Request => return Alarm::None,
-            Outcome::Success => false,
-            outcome if outcome.is_fault() => true,
-            _ => return Alarm::None,
-        };
-        self.window.record(sample.at, fault);
-        if !fault {
-            // ORDERING: Relaxed. "In a row" has no order between threads beyond this word's own. The
-            // load keeps the line shared while all goes well.
-            if self.in_a_row.load(Ordering::Relaxed) != 0 {
-                // ORDERING: Relaxed. As above.
-                self.in_a_row.store(0, Ordering::Relaxed);
+        match Tells::of(sample) {
+            Tells::Nothing => Alarm::None,
+            Tells::Success => {
+                self.window.record(sample.at, false);
+                self.rule.success();
+                Alarm::None
             }
-            return Alarm::None;
+            Tells::Fault => {
+                self.window.record(sample.at, true);
+                let counts = || self.window.counts(cx.now());
+                self.rule.fault(&self.settings, cx, counts)
+            }
         }
-        // ORDERING: Relaxed. As above. At least, not equal: a number that was passed must alarm again.
+    }
+
+    fn health(&self, cx: &Judging<'_>) -> Health {
+        health(self.window.counts(cx.now()), cx)
+    }
+
+    fn readmitted(&self, _: Tick) {
+        self.window.clear();
+        self.rule.clear();
+    }
+}
+
+/// What a sample tells the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tells {
+    Success,
+    Fault,
+    Nothing,
+}
+
+impl Tells {
+    #[inline]
+    pub(crate) fn of(sample: &Sample) -> Self {
+        match sample.outcome {
+            _ if sample.kind != SampleKind::Request => Self::Nothing,
+            Outcome::Success => Self::Success,
+            outcome if outcome.is_fault() => Self::Fault,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// The built-in tracker without its counts, which a member keeps where it counts its requests.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    in_a_row: AtomicU64,
+}
+
+impl Rule {
+    pub(crate) fn new() -> Self {
+        Self {
+            in_a_row: AtomicU64::new(0),
+        }
+    }
+
+    /// A success ends the row.
+    #[inline]
+    pub(crate) fn success(&self) {
+        // ORDERING: Relaxed. "In a row" has no order between threads beyond this word's own. The
+        // load keeps the line shared while all goes well.
+        if self.in_a_row.load(Ordering::Relaxed) != 0 {
+            // ORDERING: Relaxed. As above.
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A fault, which has been counted.
+    pub(crate) fn fault(
+        &self,
+        settings: &Ejection,
+        cx: &Judging<'_>,
+        counts: impl FnOnce() -> Counts,
+    ) -> Alarm {
+        // ORDERING: Relaxed. As in `success`. At least, not equal: a number that was passed must alarm again.
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-        let limit = u64::from(self.settings.consecutive_failures);
-        if (limit > 0 && in_a_row >= limit) || earned_ejection(&self.settings, self.health(cx)) {
+        let limit = u64::from(settings.consecutive_failures);
+        if (limit > 0 && in_a_row >= limit) || earned_ejection(settings, health(counts(), cx)) {
             Alarm::Eject
         } else {
             Alarm::None
         }
     }
 
-    fn health(&self, cx: &Judging<'_>) -> Health {
-        let counts = self.window.counts(cx.now());
-        let share = match counts.total {
-            0 => 1.0,
-            total => 1.0 - counts.faults as f64 / total as f64,
-        };
-        Health::new(
-            share * latency_factor(cx.latency(), cx.usual().latency()),
-            counts.total,
-        )
-    }
-
-    fn readmitted(&self, _: Tick) {
-        self.window.clear();
-        // ORDERING: Relaxed. As in `record`.
+    pub(crate) fn clear(&self) {
+        // ORDERING: Relaxed. As in `success`.
         self.in_a_row.store(0, Ordering::Relaxed);
     }
+}
+
+/// The score of these counts.
+pub(crate) fn health(counts: Counts, cx: &Judging<'_>) -> Health {
+    let share = match counts.total {
+        0 => 1.0,
+        total => 1.0 - counts.faults as f64 / total as f64,
+    };
+    let latency = latency_factor(cx.latency(), cx.usual().latency());
+    Health::new(share * latency, counts.total)
 }
 
 fn latency_factor(own: Option<Duration>, usual: Option<Duration>) -> f64 {

@@ -23,9 +23,9 @@ const FULL: u64 = COUNT_MASK - (1 << 16);
 
 /// What a window holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) total: u64,
-    pub(super) faults: u64,
+pub(crate) struct Counts {
+    pub(crate) total: u64,
+    pub(crate) faults: u64,
 }
 
 /// The last ten buckets' counts: the present one and the nine before it.
@@ -36,14 +36,32 @@ pub(super) struct Counts {
 /// or take a window, is taken for one of now (194 days, with buckets of 1 s). Nothing else is lost or
 /// misplaced, and nothing is ever counted twice.
 #[derive(Debug)]
-pub(super) struct Window {
-    buckets: [AtomicU64; BUCKETS as usize],
+#[repr(C)] // What each request reads comes first.
+pub(crate) struct Window {
+    /// When the open bucket ends, in nanoseconds: the one that successes which are counted elsewhere belong
+    /// to until they are [added](Self::add). [`MOVING`] while somebody does that.
+    open_until: AtomicU64,
     bucket_nanos: u64,
+    buckets: [AtomicU64; BUCKETS as usize],
+}
+
+/// Somebody is moving what belongs to the open bucket, and opens another after.
+const MOVING: u64 = 0;
+
+/// What became of a claim to open another bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// This caller moves what belongs to the bucket of this number, and then opens another.
+    Claimed(u64),
+    /// Another does, or the time is before the open bucket's.
+    Taken,
 }
 
 impl Window {
-    pub(super) fn new(length: Duration) -> Self {
+    pub(crate) fn new(length: Duration) -> Self {
         Self {
+            // Ended long ago.
+            open_until: AtomicU64::new(1),
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             bucket_nanos: (nanos(length) / BUCKETS).max(1),
         }
@@ -59,9 +77,63 @@ impl Window {
         &self.buckets[(number % BUCKETS) as usize]
     }
 
+    /// Whether the bucket of this time is the open one. One load and no division, for the request path.
+    #[inline]
+    pub(crate) fn is_open_at(&self, at: Tick) -> bool {
+        // ORDERING: Relaxed. A statistic's place.
+        let until = self.open_until.load(Ordering::Relaxed);
+        // Before or after it, the difference wraps to more than a bucket.
+        until.wrapping_sub(at.as_nanos()).wrapping_sub(1) < self.bucket_nanos
+    }
+
+    /// Whether the open bucket is in the window at `now`; also while somebody moves what belongs to it.
+    pub(crate) fn holds_the_open_one(&self, now: Tick) -> bool {
+        // ORDERING: Relaxed. As above.
+        let until = self.open_until.load(Ordering::Relaxed);
+        let number = self.number(Tick::from_nanos(until.wrapping_sub(1)));
+        until == MOVING || self.number(now).wrapping_sub(number) < BUCKETS
+    }
+
+    /// Claims to open the bucket of `at`, so that one caller moves what belongs to the one before. A
+    /// clock that has gone back by more than a window opens one, too.
+    pub(crate) fn claim(&self, at: Tick) -> Open {
+        // ORDERING: Relaxed. The exchange below decides.
+        let until = self.open_until.load(Ordering::Relaxed);
+        let ahead = until.saturating_sub(at.as_nanos());
+        let late = ahead > self.bucket_nanos && ahead <= self.bucket_nanos.saturating_mul(BUCKETS);
+        if until == MOVING || late {
+            return Open::Taken;
+        }
+        // ORDERING: Acquire. Pairs with `open`: what the last mover took is not taken again. Relaxed on
+        // failure: nothing is done then.
+        let claimed =
+            self.open_until
+                .compare_exchange(until, MOVING, Ordering::Acquire, Ordering::Relaxed);
+        match claimed {
+            Ok(_) => Open::Claimed(self.number(Tick::from_nanos(until - 1))),
+            Err(_) => Open::Taken,
+        }
+    }
+
+    /// Opens the bucket of `at`, after a claim.
+    pub(crate) fn open(&self, at: Tick) {
+        let start = at.as_nanos() - at.as_nanos() % self.bucket_nanos;
+        // ORDERING: Release. Pairs with `claim`.
+        self.open_until
+            .store(start.saturating_add(self.bucket_nanos), Ordering::Release);
+    }
+
     /// Counts one sample.
-    pub(super) fn record(&self, at: Tick, fault: bool) {
-        let number = self.number(at);
+    pub(crate) fn record(&self, at: Tick, fault: bool) {
+        self.add(self.number(at), 1, fault.into());
+    }
+
+    /// Counts so many samples, so many of them faults, for the bucket of this number.
+    pub(crate) fn add(&self, number: u64, total: u64, faults: u64) {
+        if total == 0 {
+            return;
+        }
+        let samples = total * ONE + faults;
         let bucket = self.bucket(number);
         // ORDERING: Relaxed, here and below. Each word is a statistic complete in itself; what it
         // must not lose it keeps by being one word.
@@ -71,12 +143,12 @@ impl Window {
                 Turn::Count => {
                     // ORDERING: Relaxed. As above. If the bucket has been rolled since the load, the
                     // sample counts in its next life.
-                    bucket.fetch_add(ONE + u64::from(fault), Ordering::Relaxed);
+                    bucket.fetch_add(samples, Ordering::Relaxed);
                     return;
                 }
                 Turn::Leave => return,
-                Turn::Roll(first) => {
-                    let first = first + u64::from(fault);
+                Turn::Roll(empty) => {
+                    let first = empty + samples;
                     // ORDERING: Relaxed, both. As above. A failure means that another thread rolled or
                     // counted, so the system as a whole went on.
                     match bucket.compare_exchange(word, first, Ordering::Relaxed, Ordering::Relaxed)
@@ -90,7 +162,7 @@ impl Window {
     }
 
     /// What the window holds at `now`.
-    pub(super) fn counts(&self, now: Tick) -> Counts {
+    pub(crate) fn counts(&self, now: Tick) -> Counts {
         let number = self.number(now);
         let mut sum = Counts::default();
         for bucket in &self.buckets {
@@ -105,7 +177,7 @@ impl Window {
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for bucket in &self.buckets {
             // ORDERING: Relaxed. A sample recorded meanwhile may be lost or kept; both are allowed.
             bucket.store(0, Ordering::Relaxed);
@@ -123,7 +195,7 @@ enum Turn {
     Count,
     /// It is full, or of a later time than the sample, which is then older than the window.
     Leave,
-    /// It is of an earlier time: replace it by this word (plus the fault).
+    /// It is of an earlier time: replace it by this word, plus the samples.
     Roll(u64),
 }
 
@@ -140,7 +212,7 @@ fn turn(word: u64, number: u64) -> Turn {
         Turn::Leave
     } else {
         // Older; or further ahead than any thread can be, left by a clock that has gone back since.
-        Turn::Roll(((number & EPOCH_MASK) << (2 * COUNT_BITS)) + ONE)
+        Turn::Roll((number & EPOCH_MASK) << (2 * COUNT_BITS))
     }
 }
 

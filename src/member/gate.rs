@@ -1,39 +1,21 @@
 //! The gate of one member: how many requests are inside, whether more may enter, and who waits for it
-//! to be empty. Count and gate share a word, so that the value returned by one read-modify-write
-//! decides.
+//! to be empty. There is a [`Cell`] for each shard; a lease leaves by the one it entered.
 //!
-//! A word, from the top: `generation: 39 (wrapping) | closed: 1 | inside: 24`. There is one word a
-//! cell; a lease leaves by the cell it entered. Closing is for good: an endpoint that is inserted again
-//! gets another gate. The generation moves with each change of the endpoint's data, so that a pick
-//! under way does not hand out what has been replaced. All writes are read-modify-writes.
+//! Closing is for good: an endpoint that is inserted again gets another gate. The generation moves with
+//! each change of the endpoint's data, so that a pick under way does not hand out what has been replaced.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use crate::sync::{AtomicU64, Mutex, Ordering, Padded};
-
-const INSIDE_BITS: u32 = 24;
-const INSIDE_MASK: u64 = (1 << INSIDE_BITS) - 1;
-const CLOSED: u64 = 1 << INSIDE_BITS;
-const GENERATION_SHIFT: u32 = INSIDE_BITS + 1;
-const GENERATION_MASK: u64 = u64::MAX >> GENERATION_SHIFT;
-
-/// How many may be inside a cell: 65 536 below the field's end, so that as many threads may all be
-/// between entering and being refused without a carry.
-const FULL: u64 = INSIDE_MASK - (1 << 16);
-
-/// Why a request may not enter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// The gate is closed, or its data newer: an update has been completed since the pick's snapshot.
-    Stale,
-    /// As many are inside as can be counted.
-    Full,
-}
+use super::cell::{Cell, GENERATION_MASK, Left, Refused};
+use crate::health::Counts;
+use crate::sync::{Mutex, Padded};
+use crate::time::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    cells: Box<[Padded<AtomicU64>]>,
+    cells: Box<[Padded<Cell>]>,
     waiting: Mutex<Waiting>,
 }
 
@@ -44,49 +26,54 @@ struct Waiting {
 }
 
 impl Gate {
-    /// A gate with `cells` cells, a power of two.
-    pub(crate) fn new(cells: usize) -> Self {
+    /// A gate with `cells` cells, a power of two, that count outcomes over a window of this length.
+    pub(crate) fn new(cells: usize, window: Duration) -> Self {
         let cells = cells.next_power_of_two();
         Self {
-            cells: (0..cells).map(|_| Padded(AtomicU64::new(0))).collect(),
+            cells: (0..cells).map(|_| Padded(Cell::new(window))).collect(),
             waiting: Mutex::new(Waiting::default()),
         }
     }
 
-    /// The cell that a shard uses.
-    pub(crate) fn cell_of(&self, shard: usize) -> usize {
-        shard & (self.cells.len() - 1)
+    /// How many cells there are.
+    pub(crate) fn cells(&self) -> usize {
+        self.cells.len()
     }
 
-    /// Enters, for data of `generation`. An update in progress may not have moved the word yet, so an
-    /// older one is fine; a newer one is not.
+    /// Enters by a cell, for data of `generation`. An update in progress may not have moved the cell yet,
+    /// so an older one is fine; a newer one is not.
+    #[inline]
     pub(crate) fn enter(&self, cell: usize, generation: u64) -> Result<(), Refused> {
-        // ORDERING: Acquire. Pairs with the Release of `close` and `renew`: who is refused sees, on
-        // its next load, the snapshot that was published before.
-        let word = self.cells[cell].0.fetch_add(1, Ordering::Acquire);
-        let ahead = (word >> GENERATION_SHIFT).wrapping_sub(generation) & GENERATION_MASK;
-        let newer = ahead != 0 && ahead <= GENERATION_MASK / 2;
-        let refused = if word & CLOSED != 0 || newer {
-            Refused::Stale
-        } else if word & INSIDE_MASK >= FULL {
-            Refused::Full
-        } else {
-            return Ok(());
-        };
-        // A drain may have counted this as one inside, so it leaves like one.
-        self.leave(cell);
-        Err(refused)
+        let entered = self.cells[cell].0.enter(generation);
+        if entered.is_err() {
+            // A drain may have counted this as one inside, so it leaves like one.
+            self.leave(cell);
+        }
+        entered
     }
 
-    /// Leaves, by the cell entered. The last one out of a closed gate wakes who waits for that.
+    /// Leaves, by the cell entered.
+    #[inline]
     pub(crate) fn leave(&self, cell: usize) {
-        // ORDERING: Release. Pairs with the Acquire of `inside`: who finds the gate empty sees all
-        // that the leases did.
-        let word = self.cells[cell].0.fetch_sub(1, Ordering::Release);
-        debug_assert!(word & INSIDE_MASK > 0, "who leaves has entered");
-        if word & CLOSED == 0 || word & INSIDE_MASK != 1 {
-            return;
+        self.wake_if_empty(self.cells[cell].0.leave());
+    }
+
+    /// Leaves with a success of this time.
+    #[inline]
+    pub(crate) fn leave_well(&self, cell: usize, at: Tick) {
+        self.wake_if_empty(self.cells[cell].0.leave_well(at));
+    }
+
+    /// The last one out of a closed gate wakes who waits for that.
+    #[inline]
+    fn wake_if_empty(&self, left: Left) {
+        if left.last_of_closed {
+            self.wake();
         }
+    }
+
+    #[cold]
+    fn wake(&self) {
         let wakers = {
             // Finishers in two cells may each see the other's count and neither wake. Whoever sums
             // second, inside this lock, sees both at zero.
@@ -103,21 +90,33 @@ impl Gate {
         }
     }
 
-    /// Lets nobody in any more. The snapshot without this member is published first.
-    pub(crate) fn close(&self) {
-        for cell in &self.cells {
-            // ORDERING: AcqRel. Release: pairs with `enter`. Acquire: a sum taken later by this thread
-            // does not miss who entered before.
-            cell.0.fetch_or(CLOSED, Ordering::AcqRel);
-        }
+    /// Counts a fault.
+    pub(crate) fn count_fault(&self, cell: usize, at: Tick) {
+        self.cells[cell].0.window.record(at, true);
     }
 
-    /// Moves to the next generation and returns it. The snapshot with the new data is published first.
+    /// What the windows hold.
+    pub(crate) fn counts(&self, now: Tick) -> Counts {
+        let counts = self.cells.iter().map(|cell| cell.0.counts(now));
+        counts.fold(Counts::default(), |sum, cell| Counts {
+            total: sum.total + cell.total,
+            faults: sum.faults + cell.faults,
+        })
+    }
+
+    /// Forgets what was counted of outcomes.
+    pub(crate) fn clear_counts(&self, now: Tick) {
+        self.cells.iter().for_each(|cell| cell.0.clear(now));
+    }
+
+    /// Lets nobody in any more. The snapshot without this member is published first.
+    pub(crate) fn close(&self) {
+        self.cells.iter().for_each(|cell| cell.0.close());
+    }
+
+    /// Moves to the next generation. The snapshot with the new data is published first.
     pub(crate) fn renew(&self) {
-        for cell in &self.cells {
-            // ORDERING: AcqRel. As in `close`. The topmost field wraps and carries nowhere.
-            cell.0.fetch_add(1 << GENERATION_SHIFT, Ordering::AcqRel);
-        }
+        self.cells.iter().for_each(|cell| cell.0.renew());
     }
 
     /// The generation after `generation`.
@@ -125,19 +124,16 @@ impl Gate {
         (generation + 1) & GENERATION_MASK
     }
 
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        // ORDERING: Acquire. Pairs with `close`.
-        self.cells[0].0.load(Ordering::Acquire) & CLOSED != 0
+        self.cells[0].0.is_closed()
     }
 
     /// How many are inside. Exact while nobody enters or leaves, and never negative; a refused entry
     /// counts for the moment it takes.
+    #[inline]
     pub(crate) fn inside(&self) -> u64 {
-        // ORDERING: Acquire. Pairs with the Release of `leave`.
-        self.cells
-            .iter()
-            .map(|cell| cell.0.load(Ordering::Acquire) & INSIDE_MASK)
-            .sum()
+        self.cells.iter().map(|cell| cell.0.inside()).sum()
     }
 
     /// Ready once nobody is inside. Only for a closed gate: an open one may fill again.
@@ -175,20 +171,24 @@ impl Gate {
 mod tests {
     use super::*;
 
+    fn gate(cells: usize) -> Gate {
+        Gate::new(cells, Duration::from_secs(10))
+    }
+
     #[test]
     fn counts_who_is_inside_over_all_cells() {
-        let gate = Gate::new(4);
+        let gate = gate(4);
         for shard in 0..10 {
-            gate.enter(gate.cell_of(shard), 0).unwrap();
+            gate.enter(shard % 4, 0).unwrap();
         }
         assert_eq!(gate.inside(), 10);
-        (0..10).for_each(|shard| gate.leave(gate.cell_of(shard)));
+        (0..10).for_each(|shard| gate.leave(shard % 4));
         assert_eq!(gate.inside(), 0);
     }
 
     #[test]
     fn a_closed_gate_refuses_and_counts_nothing() {
-        let gate = Gate::new(1);
+        let gate = gate(1);
         gate.close();
         assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
         assert_eq!(gate.inside(), 0);
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn replaced_data_is_refused_and_new_data_is_not_even_early() {
-        let gate = Gate::new(1);
+        let gate = gate(1);
         assert_eq!(gate.enter(0, 1), Ok(()));
         gate.renew();
         assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
@@ -205,40 +205,30 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_that_wraps_carries_nowhere() {
-        let gate = Gate::new(1);
-        // ORDERING: Relaxed. One thread.
-        gate.cells[0]
-            .0
-            .store(GENERATION_MASK << GENERATION_SHIFT, Ordering::Relaxed);
-        assert_eq!(gate.enter(0, GENERATION_MASK), Ok(()));
-        gate.renew();
-        assert_eq!(gate.inside(), 1);
-        assert!(!gate.is_closed());
-        assert_eq!(gate.enter(0, GENERATION_MASK), Err(Refused::Stale));
-        assert_eq!(
-            gate.enter(0, Gate::next_generation(GENERATION_MASK)),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn a_full_cell_refuses_instead_of_carrying() {
-        let gate = Gate::new(1);
-        // ORDERING: Relaxed. One thread.
-        gate.cells[0].0.store(FULL - 1, Ordering::Relaxed);
-        assert_eq!(gate.enter(0, 0), Ok(()));
-        assert_eq!(gate.enter(0, 0), Err(Refused::Full));
-        assert_eq!(gate.inside(), FULL);
+    fn outcomes_are_summed_over_all_cells() {
+        let (gate, now) = (gate(2), Tick::from_nanos(7));
+        for cell in [0, 1, 1] {
+            gate.enter(cell, 0).unwrap();
+            gate.leave_well(cell, now);
+        }
+        gate.count_fault(1, now);
+        let counts = gate.counts(now);
+        assert_eq!((counts.total, counts.faults), (4, 1));
+        gate.clear_counts(now);
+        assert_eq!(gate.counts(now), Counts::default());
     }
 }
 
 #[cfg(all(test, evenkeel_loom))]
 mod loom_tests {
     use super::*;
-    use crate::sync::SnapshotCell;
+    use crate::sync::{Ordering, SnapshotCell};
     use loom::thread;
     use std::sync::Arc;
+
+    fn gate(cells: usize) -> Gate {
+        Gate::new(cells, Duration::from_secs(10))
+    }
 
     fn drained(gate: &Gate) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
@@ -248,7 +238,7 @@ mod loom_tests {
     /// A pick enters while a drain closes: once the drain has found the gate empty, no lease appears.
     fn enter_against_close_against_drain(enter: fn(&Gate) -> bool) {
         loom::model(move || {
-            let gate = Arc::new(Gate::new(1));
+            let gate = Arc::new(gate(1));
             let picker = {
                 let gate = gate.clone();
                 thread::spawn(move || {
@@ -284,8 +274,7 @@ mod loom_tests {
             if gate.is_closed() {
                 return false;
             }
-            // ORDERING: AcqRel. Stronger than the original; not what is broken.
-            gate.cells[0].0.fetch_add(1, Ordering::AcqRel);
+            let _ = gate.cells[0].0.enter(0);
             true
         });
     }
@@ -302,7 +291,7 @@ mod loom_tests {
     /// Two leases in two cells end at once, while a drain waits: it is woken, whoever is last.
     fn two_cells_finish(leave: fn(&Gate, usize)) {
         loom::model(move || {
-            let gate = Arc::new(Gate::new(2));
+            let gate = Arc::new(gate(2));
             gate.enter(0, 0).unwrap();
             gate.enter(1, 0).unwrap();
             gate.close();
@@ -334,8 +323,7 @@ mod loom_tests {
     fn broken_variant_sum_before_leaving() {
         two_cells_finish(|gate, cell| {
             let last = gate.inside() == 1;
-            // ORDERING: Release. Not what is broken.
-            gate.cells[cell].0.fetch_sub(1, Ordering::Release);
+            gate.cells[cell].0.leave();
             if last {
                 let wakers = std::mem::take(&mut gate.waiting.lock().wakers);
                 wakers.into_iter().for_each(|(_, waker)| waker.wake());
@@ -347,7 +335,7 @@ mod loom_tests {
     #[test]
     fn a_poll_against_the_last_lease() {
         loom::model(|| {
-            let gate = Arc::new(Gate::new(1));
+            let gate = Arc::new(gate(1));
             gate.enter(0, 0).unwrap();
             gate.close();
             let last = {
@@ -372,7 +360,7 @@ mod loom_tests {
     #[test]
     fn a_refused_entry_does_not_swallow_the_wake() {
         loom::model(|| {
-            let gate = Arc::new(Gate::new(1));
+            let gate = Arc::new(gate(1));
             gate.enter(0, 0).unwrap();
             gate.close();
             let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
@@ -393,7 +381,7 @@ mod loom_tests {
     /// pick that is refused finds the new snapshot when it starts again.
     fn removal(publish_first: bool) {
         loom::model(move || {
-            let fleet = Arc::new((SnapshotCell::new(0u64), Gate::new(1)));
+            let fleet = Arc::new((SnapshotCell::new(0u64), gate(1)));
             let picker = {
                 let fleet = fleet.clone();
                 thread::spawn(move || {

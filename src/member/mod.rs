@@ -1,5 +1,6 @@
 //! One endpoint's life in a fleet: [`Member`], the handle that snapshots, policies and leases hold.
 
+mod cell;
 mod gate;
 mod lease;
 mod standing;
@@ -9,30 +10,36 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::endpoint::{Endpoint, Weight};
-use crate::health::{Ejection, SlidingWindow, probe_time};
+use crate::health::{Rule, probe_time};
 use crate::options::MemberId;
-use crate::shared::Shared;
+use crate::shared::{Reading, Shared};
 use crate::sync::Arc;
 use crate::time::Tick;
 
-pub(crate) use gate::{Gate, Refused};
+pub(crate) use cell::Refused;
+pub(crate) use gate::Gate;
 pub use lease::Lease;
 pub(crate) use standing::Phase;
 #[cfg(feature = "sim")]
 pub(crate) use standing::Standing;
-pub(crate) use state::{Former, State, Tracker};
+pub(crate) use state::{Former, State, Tracker, Way};
 
 /// A fleet's handle to one endpoint, with its live numbers. Cheap to clone.
 ///
 /// A handle that is kept shows the endpoint as it was handed in then; the numbers are those of now.
-pub struct Member<E: Endpoint>(Arc<Inner<E>>);
+pub struct Member<E: Endpoint>(Arc<Seat<E>>);
 
-struct Inner<E> {
-    endpoint: E,
-    weight: Weight,
+/// What a shard of threads has of an endpoint to itself, so that its leases count their handles without
+/// another shard's. All seats of an endpoint show the same.
+struct Seat<E> {
+    endpoint: Arc<E>,
+    state: Arc<State>,
     /// Which edition of the endpoint's data this is.
     generation: u64,
-    state: Arc<State>,
+    weight: Weight,
+    /// The gate's cell that its leases enter by.
+    cell: u32,
+    _apart: [u64; 8],
 }
 
 /// Where a member stands, in a word.
@@ -70,20 +77,32 @@ impl fmt::Display for MemberState {
 }
 
 impl<E: Endpoint> Member<E> {
-    pub(crate) fn new(endpoint: E, weight: Weight, generation: u64, state: Arc<State>) -> Self {
-        Self(Arc::new(Inner {
-            endpoint,
-            weight,
-            generation,
-            state,
-        }))
+    /// A seat for each cell of the member's gate: the first, and the others.
+    pub(crate) fn seats(
+        endpoint: E,
+        weight: Weight,
+        generation: u64,
+        state: &Arc<State>,
+    ) -> (Self, Box<[Self]>) {
+        let endpoint = Arc::new(endpoint);
+        let seat = |cell: usize| {
+            Self(Arc::new(Seat {
+                endpoint: endpoint.clone(),
+                state: state.clone(),
+                generation,
+                weight,
+                cell: cell as u32,
+                _apart: [0; 8],
+            }))
+        };
+        (seat(0), (1..state.gate.cells()).map(seat).collect())
     }
 
     /// A member of no fleet.
     pub(crate) fn alone(endpoint: E) -> Self {
-        let tracker = Tracker::Window(SlidingWindow::new(&Ejection::off()));
+        let tracker = Tracker::Window(Rule::new());
         let state = State::new(Arc::new(Shared::alone()), 1, tracker, Phase::Up);
-        Self::new(endpoint, Weight::ONE, 0, Arc::new(state))
+        Self::seats(endpoint, Weight::ONE, 0, &Arc::new(state)).0
     }
 
     /// The endpoint as it was handed in.
@@ -114,7 +133,7 @@ impl<E: Endpoint> Member<E> {
     }
 
     /// The health score as of the last upkeep, from 0 to 1. With the built-in tracker it comes from the
-    /// window's successes and from latency against the fleet ([`SlidingWindow`]); an endpoint that was
+    /// window's successes and from latency against the fleet ([`SlidingWindow`](crate::SlidingWindow)); an endpoint that was
     /// ejected for a few failures in a row, out of many requests, may show a high one.
     pub fn score(&self) -> f64 {
         self.0.state.score()
@@ -146,11 +165,12 @@ impl<E: Endpoint> Member<E> {
         self.0.state.standing.get().takes_requests()
     }
 
-    /// Takes a request in, for a shard's cell.
-    pub(crate) fn enter(&self, shard: usize, now: Tick) -> Result<Lease<E>, Refused> {
+    /// Takes a request in.
+    #[inline]
+    pub(crate) fn enter(&self, now: Reading) -> Result<Lease<E>, Refused> {
         // Before entering: a result counts as late if anything changed since.
-        let epoch = self.0.state.standing.get().epoch;
-        self.seat(shard, now, epoch, false)
+        let epoch = self.0.state.standing.epoch();
+        self.seat(now, epoch, false)
     }
 
     /// Takes a request in as the probe, if one is due.
@@ -165,18 +185,22 @@ impl<E: Endpoint> Member<E> {
         shared
             .probe_due
             .lower(state.standing.get().probe_due_at(now));
-        let lease = self.seat(shared.shard(), now, epoch, true);
+        let lease = self.seat(Reading::fresh(now), epoch, true);
         if lease.is_err() {
             state.call_off(epoch, now);
         }
         lease.ok()
     }
 
-    fn seat(&self, shard: usize, now: Tick, epoch: u32, probe: bool) -> Result<Lease<E>, Refused> {
-        let gate = &self.0.state.gate;
-        let cell = gate.cell_of(shard);
-        gate.enter(cell, self.0.generation)?;
-        Ok(Lease::new(self.clone(), cell, now, epoch, probe))
+    #[inline]
+    fn seat(&self, now: Reading, epoch: u32, probe: bool) -> Result<Lease<E>, Refused> {
+        let seat = &*self.0;
+        seat.state.gate.enter(self.cell(), seat.generation)?;
+        Ok(Lease::new(self.clone(), now, epoch, probe))
+    }
+
+    fn cell(&self) -> usize {
+        self.0.cell as usize
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::gate::Gate;
 use super::standing::{Finding, Phase, Standing, StandingCell, Verdict};
 use crate::health::{
-    Alarm, Health, HealthTracker, Judging, LatencyCell, SlidingWindow, Usual, ejection_time,
+    Alarm, Health, HealthTracker, Judging, LatencyCell, Rule, Tells, Usual, ejection_time, health,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -16,23 +16,29 @@ use crate::time::Tick;
 
 #[derive(Debug)]
 pub(crate) enum Tracker {
-    Window(SlidingWindow),
+    /// The built-in one; its counts are the gate's.
+    Window(Rule),
     Custom(Box<dyn HealthTracker>),
 }
 
-impl Tracker {
-    fn as_dyn(&self) -> &dyn HealthTracker {
-        match self {
-            Self::Window(window) => window,
-            Self::Custom(custom) => &**custom,
-        }
-    }
+/// How a request leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// With a success that the gate counts.
+    Well(Tick),
+    /// With whatever has been counted already.
+    Out,
+}
 
-    fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm {
-        match self {
-            Self::Window(window) => window.record(sample, cx),
-            Self::Custom(custom) => custom.record(sample, cx),
-        }
+/// A success that the built-in tracker is to be told of.
+pub(crate) struct Success<'a>(&'a Rule);
+
+impl Success<'_> {
+    /// Tells it.
+    #[inline]
+    pub(crate) fn way(self, at: Tick) -> Way {
+        self.0.success();
+        Way::Well(at)
     }
 }
 
@@ -61,7 +67,7 @@ impl State {
     pub(crate) fn new(shared: Arc<Shared>, cells: usize, tracker: Tracker, phase: Phase) -> Self {
         Self {
             id: MemberId::new(process::next_member()),
-            gate: Gate::new(cells),
+            gate: Gate::new(cells, shared.ejection.window),
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
             shared,
@@ -80,16 +86,58 @@ impl State {
         }
     }
 
-    /// Hands a sample to the tracker.
-    pub(crate) fn record(&self, sample: &Sample) -> Alarm {
-        self.tracker
-            .record(sample, &self.judging(sample.at, &self.shared.usual()))
+    /// A success of an ordinary request, if the built-in tracker judges: it needs no more.
+    #[inline]
+    pub(crate) fn success(&self) -> Option<Success<'_>> {
+        match &self.tracker {
+            Tracker::Window(rule) => Some(Success(rule)),
+            Tracker::Custom(_) => None,
+        }
+    }
+
+    /// Hands a sample of a request by this cell to the tracker; whether it alarms, and how the request is to
+    /// leave.
+    #[inline]
+    pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Alarm, Way) {
+        let rule = match &self.tracker {
+            Tracker::Window(rule) => rule,
+            Tracker::Custom(custom) => {
+                let usual = self.shared.usual();
+                let alarm = custom.record(sample, &self.judging(sample.at, &usual));
+                return (alarm, Way::Out);
+            }
+        };
+        match Tells::of(sample) {
+            Tells::Success => (Alarm::None, Success(rule).way(sample.at)),
+            Tells::Fault => {
+                self.gate.count_fault(cell, sample.at);
+                let (now, usual) = (sample.at, self.shared.usual());
+                let counts = || self.gate.counts(now);
+                let cx = self.judging(now, &usual);
+                (rule.fault(&self.shared.ejection, &cx, counts), Way::Out)
+            }
+            Tells::Nothing => (Alarm::None, Way::Out),
+        }
+    }
+
+    fn forget_record(&self, now: Tick) {
+        match &self.tracker {
+            Tracker::Window(rule) => {
+                self.gate.clear_counts(now);
+                rule.clear();
+            }
+            Tracker::Custom(custom) => custom.readmitted(now),
+        }
     }
 
     /// Asks the tracker, publishes the score, and returns the verdict; `None` if the tracker panicked.
     pub(crate) fn examine(&self, now: Tick, usual: &Usual) -> Option<Health> {
         let health = catch_unwind(AssertUnwindSafe(|| {
-            self.tracker.as_dyn().health(&self.judging(now, usual))
+            let cx = self.judging(now, usual);
+            match &self.tracker {
+                Tracker::Window(_) => health(self.gate.counts(now), &cx),
+                Tracker::Custom(custom) => custom.health(&cx),
+            }
         }));
         let Ok(health) = health else {
             self.shared.counters.tracker_panics.count();
@@ -165,7 +213,7 @@ impl State {
         if finding == Finding::Good && self.standing.awaits(epoch) {
             // Before it is back, so that nothing recorded after is lost, and nothing from before
             // ejects it again.
-            self.tracker.as_dyn().readmitted(now);
+            self.forget_record(now);
         }
         let random = shared.random(shared.shard());
         let changed = self
@@ -184,7 +232,7 @@ impl State {
 
     /// The record is cleared: what was recorded before must not eject it again.
     pub(crate) fn readmit(&self, now: Tick) {
-        let readmitted = AssertUnwindSafe(|| self.tracker.as_dyn().readmitted(now));
+        let readmitted = AssertUnwindSafe(|| self.forget_record(now));
         if catch_unwind(readmitted).is_err() {
             self.shared.counters.tracker_panics.count();
         }

@@ -23,11 +23,13 @@ impl Due {
     }
 
     /// Whether it is due. One load, for the request path.
+    #[inline]
     pub(crate) fn is_due(&self, now: Tick) -> bool {
         // ORDERING: Relaxed. A hint; `claim` decides.
         self.reached(self.at.load(Ordering::Relaxed), now)
     }
 
+    #[inline]
     fn reached(&self, at: u64, now: Tick) -> bool {
         at <= now.as_nanos() || at - now.as_nanos() > self.horizon
     }

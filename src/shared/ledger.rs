@@ -24,6 +24,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    #[inline]
     const fn read(word: u64) -> Self {
         Self {
             ejected: (word & MASK) as usize,
@@ -33,6 +34,7 @@ impl Tally {
     }
 
     /// Members that are refused for their health.
+    #[inline]
     pub(crate) const fn refused(self) -> usize {
         self.ejected + self.down
     }
@@ -46,10 +48,18 @@ impl Ledger {
         Self(AtomicU64::new(0))
     }
 
+    #[inline]
     pub(crate) fn read(&self) -> Tally {
         // ORDERING: Acquire. Pairs with the Release of `reserve`: who sees an ejection counted also
         // sees what led to it. A pick that sees none counted needs no more than this word.
         Tally::read(self.0.load(Ordering::Acquire))
+    }
+
+    /// Whether nobody is refused for its health. All that most picks ask.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        // ORDERING: Acquire. As in `read`.
+        self.0.load(Ordering::Acquire) & !(MASK << BITS) == 0
     }
 
     /// Takes a slot, *before* a member turns ejected. `false` when all are taken.

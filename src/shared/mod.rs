@@ -3,6 +3,7 @@
 
 mod due;
 mod ledger;
+mod shard;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +13,9 @@ use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
 pub(crate) use due::Due;
-pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
+pub(crate) use ledger::{Ledger, MAX_MEMBERS};
+pub(crate) use shard::Reading;
+use shard::Shard;
 
 /// How many picks go by after a probe before another may be one, unless it ends well. A client with a
 /// request now and then would otherwise send each to the dead endpoint, whose time is always up.
@@ -30,8 +33,10 @@ pub(crate) struct Setup {
 
 pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
+    /// Whether a reading of the clock may be used again while picks come thick.
+    reuses_time: bool,
     /// A power of two of them; a thread uses the one of its number.
-    entropy: Box<[Padded<AtomicU64>]>,
+    shards_own: Box<[Padded<Shard>]>,
     pub(crate) ledger: Ledger,
     pub(crate) upkeep_due: Due,
     pub(crate) probe_due: Due,
@@ -76,16 +81,17 @@ impl Counter {
 impl Shared {
     pub(crate) fn new(setup: Setup) -> Self {
         let shards = setup.shards.next_power_of_two();
-        let entropy = (0..shards as u64)
-            .map(|shard| Padded(AtomicU64::new(mix(setup.seed ^ mix(shard)))))
+        let shards_own = (0..shards as u64)
+            .map(|shard| Padded(Shard::new(mix(setup.seed ^ mix(shard)))))
             .collect();
         let now = setup.clock.now();
         let ejection = setup.ejection;
         let longest = longest(&ejection);
         let interval = ejection.window / 10;
         Self {
+            reuses_time: setup.clock.may_be_reused(),
             clock: setup.clock,
-            entropy,
+            shards_own,
             ledger: Ledger::new(),
             upkeep_due: Due::new(now.after(interval), interval),
             probe_due: Due::new(now.after(longest), longest),
@@ -116,26 +122,55 @@ impl Shared {
         })
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Tick {
         self.clock.now()
     }
 
     pub(crate) fn shards(&self) -> usize {
-        self.entropy.len()
+        self.shards_own.len()
     }
 
     /// This thread's shard.
+    #[inline]
     pub(crate) fn shard(&self) -> usize {
-        process::thread_number() & (self.entropy.len() - 1)
+        process::thread_number() & (self.shards_own.len() - 1)
+    }
+
+    #[inline]
+    fn own(&self, shard: usize) -> &Shard {
+        &self.shards_own[shard & (self.shards_own.len() - 1)].0
+    }
+
+    /// The time for a pick by this shard.
+    #[inline]
+    pub(crate) fn pick_time(&self, shard: usize) -> Reading {
+        if self.reuses_time {
+            self.own(shard).pick_time(|| self.now())
+        } else {
+            Reading::fresh(self.now())
+        }
+    }
+
+    /// A time for what ends now and need not be measured; it was picked by a shard like this.
+    #[inline]
+    pub(crate) fn recent(&self, shard: usize) -> Tick {
+        if self.reuses_time {
+            self.own(shard).recent(|| self.now())
+        } else {
+            self.now()
+        }
     }
 
     /// The next number of a shard's generator (splitmix64: a counter, mixed).
+    #[inline]
     pub(crate) fn random(&self, shard: usize) -> u64 {
-        let counter = &self.entropy[shard & (self.entropy.len() - 1)].0;
+        let counter = &self.own(shard).entropy;
         // ORDERING: Relaxed. Each caller gets another count; nothing is ordered by it.
         mix(counter.fetch_add(GOLDEN, Ordering::Relaxed))
     }
 
+    #[inline]
     pub(crate) fn usual(&self) -> Usual {
         // ORDERING: Relaxed. One number, complete in itself.
         let latency = self.usual_latency.load(Ordering::Relaxed);
@@ -208,6 +243,7 @@ impl fmt::Debug for Shared {
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The finaliser of splitmix64 (Steele, Lea, Flood 2014): every input bit moves every output bit.
+#[inline]
 pub(crate) const fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -215,6 +251,7 @@ pub(crate) const fn mix(mut x: u64) -> u64 {
 }
 
 /// A random number below `bound`, from 64 random bits; 0 for bound 0. The bias is below bound / 2^64.
+#[inline]
 pub(crate) const fn below(bound: u64, random: u64) -> u64 {
     ((random as u128 * bound as u128) >> 64) as u64
 }

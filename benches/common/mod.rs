@@ -1,0 +1,212 @@
+//! What the benchmarks share: fleets, floors, and arms that criterion and a summary both run.
+#![allow(dead_code)] // Each benchmark uses some of it.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use evenkeel::{Cluster, Fleet, Lease, LoadBalancer, Outcome, Target};
+
+pub(crate) type Server = Target<u32, ()>;
+
+/// Weights 1 to 10.
+pub(crate) fn servers(count: u32) -> impl Iterator<Item = Server> {
+    (0..count).map(|key| Target::new(key, ()).with_weight(key % 10 + 1))
+}
+
+pub(crate) fn fleet(count: u32, policy: impl LoadBalancer<Server> + 'static) -> Fleet<Server> {
+    let builder = Fleet::builder().endpoints(servers(count)).policy(policy);
+    builder.build().expect("the settings are the defaults")
+}
+
+/// Something to be measured: runs so many operations on each of its threads, and says how long that
+/// took on average.
+pub(crate) struct Arm {
+    pub(crate) name: String,
+    pub(crate) threads: usize,
+    run: Box<dyn FnMut(u64) -> Duration>,
+}
+
+impl Arm {
+    /// `make` makes the operation for a thread, by its number.
+    pub(crate) fn new<F>(
+        name: impl Into<String>,
+        threads: usize,
+        make: impl Fn(usize) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: FnMut(),
+    {
+        let run = move |operations| match threads {
+            1 => timed(&mut make(0), operations),
+            _ => together(threads, &make, operations),
+        };
+        Self {
+            name: name.into(),
+            threads,
+            run: Box::new(run),
+        }
+    }
+
+    /// One run: the time of all operations of a thread.
+    pub(crate) fn run(&mut self, operations: u64) -> Duration {
+        (self.run)(operations)
+    }
+}
+
+fn timed(operation: &mut impl FnMut(), operations: u64) -> Duration {
+    let start = Instant::now();
+    for _ in 0..operations {
+        operation();
+    }
+    start.elapsed()
+}
+
+fn together<F: FnMut()>(
+    threads: usize,
+    make: &(impl Fn(usize) -> F + Sync),
+    operations: u64,
+) -> Duration {
+    let barrier = Barrier::new(threads);
+    let times = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|thread| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let mut operation = make(thread);
+                    timed(&mut operation, operations / 8 + 1);
+                    barrier.wait();
+                    timed(&mut operation, operations)
+                })
+            })
+            .collect();
+        let times = threads.into_iter().map(|thread| thread.join());
+        times
+            .map(|time| time.expect("no arm panics"))
+            .sum::<Duration>()
+    });
+    times / threads as u32
+}
+
+#[repr(align(128))]
+#[derive(Default)]
+struct Line(AtomicU64);
+
+/// Floor A: two atomic writes on a line of the thread's own.
+pub(crate) fn floor_a(threads: usize) -> Arm {
+    Arm::new(format!("floor A, {threads} threads"), threads, |_| {
+        let line = Line::default();
+        move || {
+            line.0.fetch_add(1, Ordering::Relaxed);
+            black_box(line.0.fetch_sub(1, Ordering::Relaxed));
+        }
+    })
+}
+
+/// Floor B: two atomic writes on a random one of as many lines, which all threads share.
+pub(crate) fn floor_b(count: u32, threads: usize) -> Arm {
+    let lines: Arc<[Line]> = (0..count).map(|_| Line::default()).collect();
+    Arm::new(
+        format!("floor B of {count}, {threads} threads"),
+        threads,
+        move |thread| {
+            let lines = lines.clone();
+            let mut state = 0x9E37_79B9_7F4A_7C15 * (thread as u64 + 1);
+            move || {
+                state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                let line = &lines[(((state >> 32) * u64::from(count)) >> 32) as usize].0;
+                line.fetch_add(1, Ordering::Relaxed);
+                black_box(line.fetch_sub(1, Ordering::Relaxed));
+            }
+        },
+    )
+}
+
+/// How a cycle ends.
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    /// The caller gives the latency.
+    Given,
+    /// The crate measures it.
+    Measured,
+}
+
+/// Pick, lease, look at the endpoint, record, release, while each thread holds so many leases.
+pub(crate) fn cycle<C>(name: String, cluster: Arc<C>, threads: usize, held: usize, end: End) -> Arm
+where
+    C: Cluster<Endpoint = Server> + ?Sized + 'static,
+{
+    Arm::new(name, threads, move |_| {
+        let cluster = cluster.clone();
+        let mut leases: VecDeque<Lease<Server>> = VecDeque::with_capacity(held + 1);
+        let finish = move |lease: Lease<Server>| match end {
+            End::Given => lease.record_with_latency(Outcome::Success, Duration::from_millis(1)),
+            End::Measured => lease.record(Outcome::Success),
+        };
+        move || {
+            let lease = cluster.pick_endpoint().expect("there are endpoints");
+            black_box(lease.endpoint());
+            if held <= 1 {
+                return finish(lease);
+            }
+            leases.push_back(lease);
+            if leases.len() >= held {
+                if let Some(oldest) = leases.pop_front() {
+                    finish(oldest);
+                }
+            }
+        }
+    })
+}
+
+/// Hands the arms to criterion as they are.
+pub(crate) fn criterion_runs(criterion: &mut Criterion, group: &str, arms: Vec<Arm>) {
+    let mut group = criterion.benchmark_group(group);
+    group.warm_up_time(Duration::from_millis(200));
+    group.measurement_time(Duration::from_millis(800));
+    for mut arm in arms {
+        let name = arm.name.clone();
+        group.bench_function(name, |bencher| bencher.iter_custom(|count| arm.run(count)));
+    }
+    group.finish();
+}
+
+/// Runs all arms again and again in turns, and returns the median time of an operation of each in
+/// nanoseconds, so that what disturbs the machine disturbs all of them.
+pub(crate) fn interleaved(arms: &mut [Arm], rounds: usize, time: Duration) -> Vec<f64> {
+    let operations: Vec<u64> = arms
+        .iter_mut()
+        .map(|arm| {
+            let once = arm.run(2_000).max(arm.run(2_000)).as_secs_f64() / 2_000.0;
+            (time.as_secs_f64() / once.max(1e-9)) as u64 + 1
+        })
+        .collect();
+    let mut times = vec![Vec::with_capacity(rounds); arms.len()];
+    for round in 0..rounds {
+        for step in 0..arms.len() {
+            // Another order each round.
+            let at = (step * 7 + round * 3) % arms.len();
+            let at = if arms.len() % 7 == 0 {
+                (step + round * 3) % arms.len()
+            } else {
+                at
+            };
+            let took = arms[at].run(operations[at]).as_secs_f64() * 1e9;
+            times[at].push(took / operations[at] as f64);
+        }
+    }
+    times.into_iter().map(median).collect()
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Whether the command line has this flag.
+pub(crate) fn asked_for(flag: &str) -> bool {
+    std::env::args().any(|argument| argument == flag)
+}

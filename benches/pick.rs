@@ -1,0 +1,107 @@
+//! What does a decision alone cost, by policy and number of endpoints?
+//!
+//! `Picker::pick` through `PickContext::new`, without snapshot, lease and record, beside what people write
+//! themselves. `cargo bench --bench pick`.
+
+#![allow(missing_docs)] // criterion's macro makes a public function.
+
+mod common;
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use common::{Arm, Server, fleet, servers};
+use criterion::{Criterion, criterion_group, criterion_main};
+use evenkeel::{
+    Endpoint, LeastConnections, LeastResponseTime, LoadBalancer, PickContext, PickOptions, Picker,
+    PowerOfTwo, Random, RoundRobin, Tick, View, WeightedRoundRobin,
+};
+
+fn policy(name: &str, count: u32, policy: impl LoadBalancer<Server>) -> Arm {
+    let members = Arc::new(fleet(count, RoundRobin::new()).members());
+    let picker: Arc<dyn Picker<Server>> = policy.picker(&View::new(&members)).into();
+    Arm::new(format!("{name}, N = {count}"), 1, move |_| {
+        let (members, picker, options) = (members.clone(), picker.clone(), PickOptions::new());
+        let mut seed = 0;
+        move || {
+            seed += 1;
+            let mut cx = PickContext::new(&members, &options, Tick::ZERO, seed);
+            black_box(picker.pick(&mut cx));
+        }
+    })
+}
+
+/// A list behind a lock and a counter.
+fn list_and_counter(count: u32) -> Arm {
+    let list: Arc<RwLock<Vec<Server>>> = Arc::new(RwLock::new(servers(count).collect()));
+    let next = Arc::new(AtomicUsize::new(0));
+    Arm::new(
+        format!("by hand: RwLock and counter, N = {count}"),
+        1,
+        move |_| {
+            let (list, next) = (list.clone(), next.clone());
+            move || {
+                let list = list.read().expect("nobody panics");
+                let at = next.fetch_add(1, Ordering::Relaxed) % list.len();
+                black_box(list[at].key());
+            }
+        },
+    )
+}
+
+/// The smooth weighted round robin of nginx, behind a mutex: each pick adds every weight to its member's
+/// credit, takes the highest and charges it the sum.
+fn smooth_behind_a_mutex(count: u32) -> Arm {
+    let credits: Vec<(i64, i64)> = (0..count).map(|key| (i64::from(key % 10 + 1), 0)).collect();
+    let sum: i64 = credits.iter().map(|(weight, _)| weight).sum();
+    let credits = Arc::new(Mutex::new(credits));
+    Arm::new(
+        format!("by hand: smooth, mutex, N = {count}"),
+        1,
+        move |_| {
+            let credits = credits.clone();
+            move || {
+                let mut credits = credits.lock().expect("nobody panics");
+                let mut best = 0;
+                for at in 0..credits.len() {
+                    let weight = credits[at].0;
+                    credits[at].1 += weight;
+                    if credits[at].1 > credits[best].1 {
+                        best = at;
+                    }
+                }
+                credits[best].1 -= sum;
+                black_box(best);
+            }
+        },
+    )
+}
+
+fn pick(criterion: &mut Criterion) {
+    let mut arms = vec![common::floor_a(1)];
+    for count in [2, 16, 256, 10_000] {
+        arms.push(policy("round robin", count, RoundRobin::new()));
+        arms.push(policy(
+            "weighted round robin",
+            count,
+            WeightedRoundRobin::new(),
+        ));
+        arms.push(policy("random", count, Random::new()));
+        arms.push(policy("power of two", count, PowerOfTwo::new()));
+        arms.push(policy(
+            "least response time",
+            count,
+            LeastResponseTime::new(),
+        ));
+        arms.push(policy("least connections", count, LeastConnections::new()));
+        arms.push(list_and_counter(count));
+        if count <= 256 {
+            arms.push(smooth_behind_a_mutex(count));
+        }
+    }
+    common::criterion_runs(criterion, "pick", arms);
+}
+
+criterion_group!(benches, pick);
+criterion_main!(benches);

@@ -1,0 +1,138 @@
+use super::*;
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn at(millis: u64) -> Tick {
+    Tick::from_nanos(millis * 1_000_000)
+}
+
+fn ledger(limit: usize) -> Ledger {
+    let ledger = Ledger::new();
+    ledger.set_limit(limit);
+    ledger
+}
+
+fn seconds(times: u32) -> Duration {
+    SECOND * times
+}
+
+fn eject(cell: &StandingCell, ledger: &Ledger, now: Tick) -> Verdict {
+    cell.eject(ledger, cell.get().epoch, now, 60 * SECOND, seconds)
+}
+
+proptest! {
+    #[test]
+    fn a_word_keeps_its_fields(epoch in 0u32..1 << 24, times in 0u32..32, phase in 0u64..6, at: u32) {
+        let standing = Standing { epoch, times, phase: Standing::read(phase << 32).phase, at };
+        prop_assert_eq!(Standing::read(standing.pack()), standing);
+    }
+
+    /// Whatever the time of ejection, the probe is due just when its time has come, for two days
+    /// (half of the stamp's range less the longest ejection is 22 more).
+    #[test]
+    fn due_when_the_time_has_come(start in 0u64..1 << 40, length in 1u64..86_400_000, later in 0u64..2 * 86_400_000) {
+        let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+        cell.eject(&ledger, 0, at(start), SECOND, |_| Duration::from_millis(length));
+        prop_assert_eq!(cell.get().probe_is_due(at(start + later), DAY), later >= length);
+    }
+}
+
+#[test]
+fn ejection_probe_and_return() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Ejected);
+    assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Moot);
+    assert_eq!(ledger.read().ejected, 1);
+    assert_eq!(cell.claim_probe(at(999), |_| SECOND, DAY), None);
+    let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
+    assert_eq!(
+        cell.claim_probe(at(1000), |_| SECOND, DAY),
+        None,
+        "one probe at a time"
+    );
+    assert!(cell.conclude(&ledger, epoch, Finding::Good, at(1100), seconds));
+    assert!(cell.get().takes_requests());
+    assert_eq!(ledger.read().ejected, 0);
+}
+
+#[test]
+fn a_bad_probe_doubles_and_keeps_the_slot() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
+    assert!(cell.conclude(&ledger, epoch, Finding::Bad, at(1000), seconds));
+    assert_eq!(ledger.read().ejected, 1);
+    assert!(!cell.get().probe_is_due(at(2999), DAY) && cell.get().probe_is_due(at(3000), DAY));
+}
+
+#[test]
+fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    let lost = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
+    assert_eq!(cell.claim_probe(at(1999), |_| SECOND, DAY), None);
+    let second = cell.claim_probe(at(2000), |_| SECOND, DAY).unwrap();
+    assert!(!cell.conclude(&ledger, lost, Finding::Good, at(2001), seconds));
+    assert!(cell.awaits(second));
+    assert!(cell.conclude(&ledger, second, Finding::Nothing(SECOND), at(2002), seconds));
+    assert!(
+        cell.claim_probe(at(3001), |_| SECOND, DAY).is_none()
+            && cell.claim_probe(at(3002), |_| SECOND, DAY).is_some(),
+        "the slot is free after the wait"
+    );
+}
+
+#[test]
+fn times_count_up_and_are_forgiven_after_a_while() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    let round = |start: u64| {
+        eject(&cell, &ledger, at(start));
+        let times = cell.get().times;
+        let epoch = cell
+            .claim_probe(at(start + 50_000), |_| SECOND, DAY)
+            .unwrap();
+        cell.conclude(&ledger, epoch, Finding::Good, at(start + 50_000), seconds);
+        times
+    };
+    assert_eq!([round(0), round(60_000), round(120_000)], [1, 2, 3]);
+    assert_eq!(round(230_000), 1);
+}
+
+#[test]
+fn nobody_is_ejected_beyond_the_cap_or_against_a_mark() {
+    let ledger = ledger(0);
+    assert_eq!(
+        eject(&StandingCell::new(Phase::In), &ledger, at(0)),
+        Verdict::Full
+    );
+    ledger.set_limit(1);
+    for phase in [Phase::Up, Phase::Down, Phase::Off] {
+        assert_eq!(
+            eject(&StandingCell::new(phase), &ledger, at(0)),
+            Verdict::Moot
+        );
+    }
+    assert_eq!(ledger.read().ejected, 0);
+}
+
+#[test]
+fn a_mark_moves_it_and_settles_the_ledger() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    cell.place(&ledger, Phase::Down, at(1));
+    assert_eq!((ledger.read().ejected, ledger.read().down), (0, 1));
+    cell.place(&ledger, Phase::Down, at(2));
+    assert_eq!(ledger.read().down, 1);
+    cell.place(&ledger, Phase::In, at(3));
+    assert_eq!(ledger.read().refused(), 0);
+    assert!(cell.get().takes_requests());
+}
+
+#[test]
+fn a_clock_ten_years_ahead_and_back_does_not_hold_it() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(10 * 365 * 86_400_000));
+    assert!(cell.get().probe_is_due(at(1000), DAY));
+}

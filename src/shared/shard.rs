@@ -1,0 +1,130 @@
+//! What a shard of threads has to itself: where its random numbers have got to, and the last reading of the
+//! clock.
+//!
+//! A reading of the operating system's clock costs as much as ten atomic writes, more than all the rest of
+//! a request. So while picks come thick, one in [`REUSED`] + 1 reads it and the others take its reading.
+
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::Tick;
+
+/// How many picks take one reading.
+const REUSED: u64 = 15;
+
+/// Picks come thick while they are no further apart than this: more than a million a second. Where they are
+/// fewer, a reading costs little, and each is measured.
+const THICK_NANOS: u64 = 1_000;
+
+/// A time, and whether the clock was read for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) at: Tick,
+    pub(crate) is_fresh: bool,
+}
+
+impl Reading {
+    pub(crate) const fn fresh(at: Tick) -> Self {
+        Self { at, is_fresh: true }
+    }
+}
+
+/// Threads of one shard may race for its words: then a reading is taken by a pick more or less.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) entropy: AtomicU64,
+    /// The last reading.
+    tick: AtomicU64,
+    /// How many picks may still take it.
+    left: AtomicU64,
+}
+
+impl Shard {
+    pub(super) fn new(entropy: u64) -> Self {
+        Self {
+            entropy: AtomicU64::new(entropy),
+            tick: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+        }
+    }
+
+    /// The time for a pick.
+    #[inline]
+    pub(super) fn pick_time(&self, read: impl FnOnce() -> Tick) -> Reading {
+        // ORDERING: Relaxed, here and below. A time orders nothing.
+        let left = self.left.load(Ordering::Relaxed);
+        if left > 1 {
+            // ORDERING: Relaxed, both. As above. A store, not a read-modify-write: see at the type.
+            self.left.store(left - 1, Ordering::Relaxed);
+            let at = Tick::from_nanos(self.tick.load(Ordering::Relaxed));
+            return Reading {
+                at,
+                is_fresh: false,
+            };
+        }
+        let now = read();
+        // ORDERING: Relaxed, all. As above.
+        let before = self.tick.load(Ordering::Relaxed);
+        self.tick.store(now.as_nanos(), Ordering::Relaxed);
+        // 1: as many picks as may have taken the last reading. 0: none has.
+        let picks = if left == 1 { REUSED + 1 } else { 1 };
+        let thick = now.as_nanos().wrapping_sub(before) < picks * THICK_NANOS;
+        let left = if thick { REUSED + 1 } else { 0 };
+        // ORDERING: Relaxed. As above.
+        self.left.store(left, Ordering::Relaxed);
+        Reading::fresh(now)
+    }
+
+    /// A time for what ends now: the last reading, while picks come thick.
+    #[inline]
+    pub(super) fn recent(&self, read: impl FnOnce() -> Tick) -> Tick {
+        // ORDERING: Relaxed, both. As in `pick_time`.
+        if self.left.load(Ordering::Relaxed) > 0 {
+            Tick::from_nanos(self.tick.load(Ordering::Relaxed))
+        } else {
+            read()
+        }
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    /// Picks at these times; which of them read the clock.
+    fn read(times: impl IntoIterator<Item = u64>) -> Vec<bool> {
+        let shard = Shard::new(0);
+        let pick = |at| shard.pick_time(|| Tick::from_nanos(at)).is_fresh;
+        times.into_iter().map(pick).collect()
+    }
+
+    #[test]
+    fn each_is_measured_at_a_microsecond_or_more_apart() {
+        assert!(
+            read((1..100).map(|pick| pick * THICK_NANOS))
+                .into_iter()
+                .all(|fresh| fresh)
+        );
+    }
+
+    #[test]
+    fn one_in_sixteen_is_measured_when_they_come_thick() {
+        let fresh = read((1..=1 + 160).map(|pick| 1_000_000 + pick * 100));
+        assert_eq!(&fresh[..3], [true, true, false]);
+        assert_eq!(fresh.iter().filter(|fresh| **fresh).count(), 1 + 10);
+    }
+
+    #[test]
+    fn a_burst_that_ends_leaves_at_most_fifteen_unmeasured() {
+        let burst = (1..=5).map(|pick| pick * 100);
+        let later = (1..=50).map(|pick| pick * 1_000_000_000);
+        let fresh = read(burst.chain(later));
+        let unmeasured = fresh.iter().filter(|fresh| !**fresh).count() as u64;
+        assert!(unmeasured <= REUSED, "{unmeasured}");
+        assert!(fresh[20..].iter().all(|fresh| *fresh));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_is_read_again() {
+        let fresh = read([9_000_000, 1_000, 2_000_000, 3_000_000]);
+        assert_eq!(fresh, [true; 4]);
+    }
+}
