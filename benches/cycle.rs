@@ -55,6 +55,12 @@ fn pick(count: u32, threads: usize) -> Arm {
             std::hint::black_box(picker.pick(&mut cx));
         }
     })
+    .warm_up(warm_up(count))
+}
+
+/// A table's whole cycle, and more.
+fn warm_up(count: u32) -> u64 {
+    10_000 + 8 * u64::from(count)
 }
 
 fn name(policy: &str, count: u32, threads: usize, held: usize, end: End) -> String {
@@ -70,13 +76,8 @@ where
     L: LoadBalancer<Server> + 'static,
 {
     let fleet = Arc::new(fleet(count, policy()));
-    cycle(
-        name(called, count, threads, held, end),
-        fleet,
-        threads,
-        held,
-        end,
-    )
+    let name = name(called, count, threads, held, end);
+    cycle(name, fleet, threads, held, end).warm_up(warm_up(count))
 }
 
 const A1: &str = "floor A, 1 threads";

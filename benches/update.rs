@@ -30,6 +30,7 @@ fn change(
         let (fleet, mut change) = (fleet.clone(), again.clone());
         move || change(&fleet)
     })
+    .warm_up(2)
 }
 
 /// One more and one less: two changes.

@@ -27,7 +27,9 @@ pub(crate) fn fleet(count: u32, policy: impl LoadBalancer<Server> + 'static) -> 
 pub(crate) struct Arm {
     pub(crate) name: String,
     pub(crate) threads: usize,
-    run: Box<dyn FnMut(u64) -> Duration>,
+    /// Operations before each run that are not timed: other arms have used the caches meanwhile.
+    warm_up: u64,
+    run: Box<dyn FnMut(u64, u64) -> Duration>,
 }
 
 impl Arm {
@@ -40,20 +42,31 @@ impl Arm {
     where
         F: FnMut(),
     {
-        let run = move |operations| match threads {
-            1 => timed(&mut make(0), operations),
-            _ => together(threads, &make, operations),
+        let run = move |warm_up, operations| match threads {
+            1 => {
+                let mut operation = make(0);
+                timed(&mut operation, warm_up);
+                timed(&mut operation, operations)
+            }
+            _ => together(threads, &make, warm_up, operations),
         };
         Self {
             name: name.into(),
             threads,
+            warm_up: 1_000,
             run: Box::new(run),
         }
     }
 
+    /// With so many operations before each run.
+    pub(crate) fn warm_up(mut self, operations: u64) -> Self {
+        self.warm_up = operations;
+        self
+    }
+
     /// One run: the time of all operations of a thread.
     pub(crate) fn run(&mut self, operations: u64) -> Duration {
-        (self.run)(operations)
+        (self.run)(self.warm_up, operations)
     }
 }
 
@@ -68,6 +81,7 @@ fn timed(operation: &mut impl FnMut(), operations: u64) -> Duration {
 fn together<F: FnMut()>(
     threads: usize,
     make: &(impl Fn(usize) -> F + Sync),
+    warm_up: u64,
     operations: u64,
 ) -> Duration {
     let barrier = Barrier::new(threads);
@@ -77,7 +91,7 @@ fn together<F: FnMut()>(
                 let barrier = &barrier;
                 scope.spawn(move || {
                     let mut operation = make(thread);
-                    timed(&mut operation, operations / 8 + 1);
+                    timed(&mut operation, warm_up);
                     barrier.wait();
                     timed(&mut operation, operations)
                 })

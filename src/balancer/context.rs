@@ -107,6 +107,12 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         })
     }
 
+    /// Whether all members may be picked.
+    #[inline]
+    pub(super) const fn any_will_do(&self) -> bool {
+        self.any_will_do
+    }
+
     fn is_eligible(&self, member: &Member<E>) -> bool {
         self.regard != Regard::Heed || member.takes_requests()
     }

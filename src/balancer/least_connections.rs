@@ -3,7 +3,8 @@
 use super::cumulative::{Cumulative, effective_weights};
 use super::{Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
-use crate::shared::below;
+use crate::member::Member;
+use crate::shared::{Readings, below};
 
 /// Of all endpoints, the one with the fewest requests in flight for its weight; among equals, one drawn
 /// by weight.
@@ -36,6 +37,7 @@ impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
         Box::new(Scan {
             table: Cumulative::new(&weights),
             weights: weights.into(),
+            board: view.board(),
         })
     }
 }
@@ -43,42 +45,73 @@ impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
 struct Scan {
     table: Cumulative,
     weights: Box<[u64]>,
+    /// `None` for members of no fleet.
+    board: Option<Readings>,
+}
+
+impl Scan {
+    fn in_flight<E: Endpoint>(&self, members: &[Member<E>], index: usize) -> u64 {
+        match &self.board {
+            Some(board) => board.at(index),
+            None => members[index].in_flight(),
+        }
+    }
+
+    /// Hands load and weight of those that may be picked to `look`, as long as it says to go on.
+    #[inline]
+    fn each<E: Endpoint>(
+        &self,
+        cx: &PickContext<'_, E>,
+        mut look: impl FnMut(usize, u64, u64) -> bool,
+    ) {
+        match &self.board {
+            // The usual case, and the one to be quick in.
+            Some(board) if cx.any_will_do() => {
+                board.each(&self.weights, |index, in_flight, weight| {
+                    look(index, in_flight + 1, weight)
+                });
+            }
+            _ => {
+                let weights = self.weights.iter().copied().enumerate();
+                for (index, weight) in weights.filter(|&(index, _)| cx.may_pick(index)) {
+                    if !look(index, self.in_flight(cx.members(), index) + 1, weight) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl<E: Endpoint> Picker<E> for Scan {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let members = cx.members();
         let drawn = cx.draw(&self.table)?;
-        if members[drawn].in_flight() == 0 {
+        if self.in_flight(members, drawn) == 0 {
             return Some(Choice::at(drawn));
         }
-        // Load and weight of the least so far, and the weight of all that equal it.
-        let mut least: Option<(usize, u128, u64)> = None;
-        let mut equals = 0;
-        for (index, &weight) in self.weights.iter().enumerate() {
-            if !cx.may_pick(index) {
-                continue;
+        // The lowest load / weight, as the two numbers, and the weight of all that have it. Fractions are
+        // compared multiplied out: loads have 32 bits, weights as well.
+        let (mut lowest, mut of, mut equals) = (u64::MAX >> 32, 1, 0);
+        self.each(cx, |_, load, weight| {
+            let (own, least) = (load * of, lowest * weight);
+            if own < least {
+                (lowest, of, equals) = (load, weight, 0);
             }
-            let load = u128::from(members[index].in_flight()) + 1;
-            // load / weight against least / its weight, multiplied out.
-            let order = least.map_or(std::cmp::Ordering::Less, |(_, least, of)| {
-                (load * u128::from(of)).cmp(&(least * u128::from(weight)))
-            });
-            let takes = match order {
-                std::cmp::Ordering::Less => {
-                    equals = weight;
-                    true
-                }
-                std::cmp::Ordering::Equal => {
-                    equals += weight;
-                    below(equals, cx.random()) < weight
-                }
-                std::cmp::Ordering::Greater => false,
-            };
-            if takes {
-                least = Some((index, load, weight));
-            }
-        }
-        Some(Choice::at(least.map_or(drawn, |(index, ..)| index)))
+            // No branch: there are many equals, and no telling which.
+            equals += if own <= least { weight } else { 0 };
+            true
+        });
+        // One of those that have it, drawn by weight.
+        let point = below(equals, cx.random());
+        let (mut chosen, mut passed) = (drawn, 0);
+        self.each(cx, |index, load, weight| {
+            let has_it = load * of == lowest * weight;
+            passed += if has_it { weight } else { 0 };
+            chosen = if has_it { index } else { chosen };
+            // Counts may have changed since; then the last that has it is as good as any.
+            passed <= point
+        });
+        Some(Choice::at(chosen))
     }
 }

@@ -13,6 +13,7 @@ use std::fmt;
 
 use crate::endpoint::Endpoint;
 use crate::member::Member;
+use crate::shared::Readings;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded};
 
 pub use context::PickContext;
@@ -143,6 +144,8 @@ impl Choice {
 pub struct View<'a, E: Endpoint> {
     members: &'a [Member<E>],
     cursor: Cursor,
+    /// 1 once the policy has asked for the board.
+    reads_board: AtomicU64,
 }
 
 impl<'a, E: Endpoint> View<'a, E> {
@@ -154,11 +157,33 @@ impl<'a, E: Endpoint> View<'a, E> {
         Self {
             members,
             cursor: Cursor::new(shards, |_| 0),
+            reads_board: AtomicU64::new(0),
         }
     }
 
-    pub(crate) const fn with_cursor(members: &'a [Member<E>], cursor: Cursor) -> Self {
-        Self { members, cursor }
+    pub(crate) fn with_cursor(members: &'a [Member<E>], cursor: Cursor) -> Self {
+        Self {
+            members,
+            cursor,
+            reads_board: AtomicU64::new(0),
+        }
+    }
+
+    /// The members' requests in flight side by side, for a policy that compares many. As long as its picker
+    /// is in force, leases keep them. `None` for members of no fleet.
+    pub(crate) fn board(&self) -> Option<Readings> {
+        // ORDERING: Relaxed, here and below. One thread prepares a picker; the type is shared to be shareable.
+        self.reads_board.store(1, Ordering::Relaxed);
+        Readings::of(
+            self.members
+                .iter()
+                .map(|member| member.core().place.as_ref()),
+        )
+    }
+
+    pub(crate) fn reads_board(&self) -> bool {
+        // ORDERING: Relaxed. As above.
+        self.reads_board.load(Ordering::Relaxed) != 0
     }
 
     /// All members with a weight above 0 that are not draining, in the order in which

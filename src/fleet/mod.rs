@@ -99,6 +99,7 @@ impl<E: Endpoint> Fleet<E> {
             other_seats: 0,
             rest: Box::default(),
             picker: Random::new().picker(&View::new(&[])),
+            reads_board: false,
         };
         let inner = Inner {
             name,
@@ -157,11 +158,12 @@ impl<E: Endpoint> Fleet<E> {
             }
             let member = registry.slots[at].seat(shard).clone();
             drop(registry);
+            let board = self.inner.current.load().reads_board;
             if let Some(probe) = member.claim_probe(now) {
                 return Ok(probe);
             }
-            match member.enter(Reading::fresh(now)) {
-                Ok(lease) => return Ok(lease),
+            match member.enter(board) {
+                Ok(epoch) => return Ok(member.lease(Reading::fresh(now), epoch, false, board)),
                 Err(Refused::Stale) => {}
                 Err(Refused::Full) => return Err(PickError::Saturated),
             }

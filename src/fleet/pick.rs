@@ -34,8 +34,10 @@ impl<E: Endpoint> Fleet<E> {
             let members = snapshot.routable();
             let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, regard);
             let index = snapshot.choose(&mut cx, shared)?;
-            match snapshot.seat(index, shard).enter(now) {
-                Ok(lease) => return Ok(lease),
+            let seat = snapshot.seat(index, shard);
+            match seat.enter(snapshot.reads_board) {
+                // Built where it is returned: to move it costs as much as to count it.
+                Ok(epoch) => return Ok(seat.lease(now, epoch, false, snapshot.reads_board)),
                 Err(Refused::Stale) => {}
                 Err(Refused::Full) => {
                     full += 1;

@@ -12,7 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::error::UpdateError;
 use crate::health::{HealthTracker, Rule, ejection_limit};
 use crate::member::{Member, Tracker};
-use crate::shared::Shared;
+use crate::shared::{Board, Shared};
 use crate::sync::{Arc, SnapshotCell, give_way};
 use crate::time::Tick;
 
@@ -27,6 +27,7 @@ pub(super) struct Registry<E: Endpoint> {
     pub(super) cursor: Cursor,
     pub(super) remembered: Remembered<E::Key>,
     pub(super) sweep: Sweep,
+    pub(super) board: Board,
     /// Snapshots that a reader may still hold.
     retired: Vec<Arc<Snapshot<E>>>,
 }
@@ -50,6 +51,7 @@ impl<E: Endpoint> Registry<E> {
             cursor,
             remembered: Remembered::new(),
             sweep: Sweep::default(),
+            board: Board::new(),
             retired: Vec::new(),
         }
     }
@@ -92,12 +94,14 @@ impl<E: Endpoint> Registry<E> {
         let (seats, count, other_seats) = seats(slots);
         let view = View::with_cursor(&seats[..count], self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
+        let reads_board = view.reads_board();
         Ok(Snapshot {
             seats,
             count,
             other_seats,
             rest: rest(slots),
             picker,
+            reads_board,
         })
     }
 
@@ -115,6 +119,7 @@ impl<E: Endpoint> Registry<E> {
                 other_seats,
                 rest: rest(slots),
                 picker,
+                reads_board: false,
             }
         })
     }

@@ -21,6 +21,8 @@ pub(super) struct Snapshot<E: Endpoint> {
     /// The others.
     pub(super) rest: Box<[Member<E>]>,
     pub(super) picker: Box<dyn Picker<E>>,
+    /// Whether the picker reads the board, so that leases are to be on it.
+    pub(super) reads_board: bool,
 }
 
 impl<E: Endpoint> Snapshot<E> {
@@ -46,6 +48,11 @@ impl<E: Endpoint> Snapshot<E> {
         if shared.ledger.is_quiet() {
             return Regard::NoneRefused;
         }
+        self.regard_of_refused(shared)
+    }
+
+    #[cold]
+    fn regard_of_refused(&self, shared: &Shared) -> Regard {
         match shared.ledger.read().refused() {
             0 => Regard::NoneRefused,
             refused if self.panics(refused, shared) => Regard::Ignore,

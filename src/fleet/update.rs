@@ -9,7 +9,7 @@ use crate::balancer::LoadBalancer;
 use crate::endpoint::{Endpoint, Weight};
 use crate::error::UpdateError;
 use crate::member::{Member, Phase, State, Tracker};
-use crate::shared::MAX_MEMBERS;
+use crate::shared::{MAX_MEMBERS, Place};
 use crate::sync::Arc;
 
 /// What to do with a key that occurs twice.
@@ -123,7 +123,8 @@ impl<E: Endpoint> Fleet<E> {
             let tracker = registry.tracker(endpoint)?;
             let former = registry.remembered.recall(key, now);
             if let Some((endpoint, weight)) = data[position].take() {
-                let member = self.newcomer(keys.len(), tracker, endpoint, weight);
+                let place = registry.board.place();
+                let member = self.newcomer(keys.len(), place, tracker, endpoint, weight);
                 at_of[position] = change.add(member, former);
             }
         }
@@ -173,10 +174,15 @@ impl<E: Endpoint> Fleet<E> {
             match (place, tracker) {
                 (Some(at), None) => change.renew(at, endpoint, weight),
                 (Some(at), Some(tracker)) => {
-                    change.revive(at, self.newcomer(live, tracker, endpoint, weight));
+                    let place = registry.board.place();
+                    change.revive(at, self.newcomer(live, place, tracker, endpoint, weight));
                 }
                 (None, Some(tracker)) => {
-                    change.add(self.newcomer(live, tracker, endpoint, weight), former);
+                    let place = registry.board.place();
+                    change.add(
+                        self.newcomer(live, place, tracker, endpoint, weight),
+                        former,
+                    );
                 }
                 (None, None) => unreachable!("a new endpoint has got a tracker"),
             }
@@ -305,10 +311,17 @@ impl<E: Endpoint> Fleet<E> {
     }
 
     /// A member for an endpoint that was not there, in a fleet of `live`.
-    fn newcomer(&self, live: usize, tracker: Tracker, endpoint: E, weight: Weight) -> Seats<E> {
+    fn newcomer(
+        &self,
+        live: usize,
+        place: Place,
+        tracker: Tracker,
+        endpoint: E,
+        weight: Weight,
+    ) -> Seats<E> {
         let shared = &self.inner.shared;
         let cells = shared.shards().min(seats_for(live));
-        let state = State::new(shared.clone(), cells, tracker, Phase::In);
+        let state = State::new(shared.clone(), Some(place), cells, tracker, Phase::In);
         Member::seats(endpoint, weight, 0, &Arc::new(state))
     }
 }

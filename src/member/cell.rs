@@ -90,25 +90,28 @@ impl Cell {
     /// Leaves, and counts a success of this time.
     #[inline]
     pub(super) fn leave_well(&self, at: Tick) -> Left {
-        if !self.window.is_open_at(at) {
-            match self.window.claim(at) {
-                Open::Claimed(number) => self.settle(number, at),
-                // Older than the open bucket, or another is moving what there is.
-                Open::Taken => {
-                    self.window.record(at, false);
-                    return self.leave();
-                }
-            }
+        if !self.window.is_open_at(at) && !self.open(at) {
+            self.window.record(at, false);
+            return self.leave();
         }
         // The lower fields lose one and do not borrow, as this request is inside.
         // ORDERING: Release. As in `leave`.
         let word = self.word.fetch_add(WELL - 1, Ordering::Release);
         if (word >> WELL_SHIFT) + 1 >= MANY {
-            if let Open::Claimed(number) = self.window.claim(at) {
-                self.settle(number, at);
-            }
+            self.open(at);
         }
         left(word)
+    }
+
+    /// Opens the bucket of this time, with what was counted for the one before moved there. `false` if the time
+    /// is before the open bucket's, or another is at it.
+    #[cold]
+    fn open(&self, at: Tick) -> bool {
+        let claim = self.window.claim(at);
+        if let Open::Claimed(number) = claim {
+            self.settle(number, at);
+        }
+        claim != Open::Taken
     }
 
     /// Moves the successes to bucket `number` of the window, and opens the one of `at`. The window is

@@ -46,10 +46,15 @@ impl Gate {
     pub(crate) fn enter(&self, cell: usize, generation: u64) -> Result<(), Refused> {
         let entered = self.cells[cell].0.enter(generation);
         if entered.is_err() {
-            // A drain may have counted this as one inside, so it leaves like one.
-            self.leave(cell);
+            self.turn_back(cell);
         }
         entered
+    }
+
+    /// A drain may have counted who is refused as one inside, so it leaves like one.
+    #[cold]
+    fn turn_back(&self, cell: usize) {
+        self.leave(cell);
     }
 
     /// Leaves, by the cell entered.

@@ -5,12 +5,12 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::{Member, Way};
+use super::Member;
 use crate::endpoint::Endpoint;
 use crate::health::Alarm;
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample, SampleKind};
-use crate::shared::Reading;
+use crate::shared::{Place, Reading};
 use crate::time::Tick;
 
 /// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
@@ -27,20 +27,32 @@ use crate::time::Tick;
 #[must_use = "a lease that is dropped at once counts as an abandoned request"]
 pub struct Lease<E: Endpoint> {
     seat: Seat<E>,
-    said: bool,
 }
 
 /// Leaves the gate when dropped, whatever happened before. A probe that brought nothing makes room for
 /// another.
 struct Seat<E: Endpoint> {
     member: Member<E>,
-    started: Tick,
-    /// How to leave: well, if it is to be counted as a success of that time.
-    way: Way,
+    /// When it was picked; once it has ended well, when that was.
+    at: Tick,
     epoch: u32,
+    end: End,
     probe: bool,
     /// Whether the clock was read for it.
     is_measured: bool,
+    /// Whether it is on the board.
+    on_board: bool,
+}
+
+/// What has been said of a request's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing.
+    Unsaid,
+    /// All that there was to say.
+    Said,
+    /// That it ended well; it is to be counted by leaving.
+    Well,
 }
 
 impl<E: Endpoint> Drop for Seat<E> {
@@ -48,12 +60,16 @@ impl<E: Endpoint> Drop for Seat<E> {
     fn drop(&mut self) {
         let state = self.member.core();
         if self.probe {
-            state.conclude(self.epoch, Outcome::Ignored, self.started);
+            state.conclude(self.epoch, Outcome::Ignored, self.at);
+        }
+        if self.on_board {
+            state.place.iter().for_each(Place::take);
         }
         let cell = self.member.cell();
-        match self.way {
-            Way::Well(at) => state.gate.leave_well(cell, at),
-            Way::Out => state.gate.leave(cell),
+        if self.end == End::Well {
+            state.gate.leave_well(cell, self.at);
+        } else {
+            state.gate.leave(cell);
         }
     }
 }
@@ -61,17 +77,23 @@ impl<E: Endpoint> Drop for Seat<E> {
 impl<E: Endpoint> Lease<E> {
     /// The member's gate has been entered by its cell.
     #[inline]
-    pub(crate) fn new(member: Member<E>, now: Reading, epoch: u32, probe: bool) -> Self {
+    pub(crate) fn new(
+        member: Member<E>,
+        now: Reading,
+        epoch: u32,
+        probe: bool,
+        on_board: bool,
+    ) -> Self {
         Self {
             seat: Seat {
                 member,
-                started: now.at,
-                way: Way::Out,
+                at: now.at,
                 epoch,
+                end: End::Unsaid,
                 probe,
                 is_measured: now.is_fresh,
+                on_board,
             },
-            said: false,
         }
     }
 
@@ -82,7 +104,7 @@ impl<E: Endpoint> Lease<E> {
         let member = Member::alone(endpoint);
         let started = member.core().shared.now();
         member.core().gate.enter(0, 0).expect("a new gate is open");
-        Self::new(member, Reading::fresh(started), 0, false)
+        Self::new(member, Reading::fresh(started), 0, false, false)
     }
 
     /// The endpoint to send the request to.
@@ -202,24 +224,19 @@ impl<E: Endpoint> Lease<E> {
 
     #[inline]
     fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
-        self.said = true;
         let seat = &mut self.seat;
+        seat.end = End::Said;
         let state = seat.member.core();
         if outcome == Outcome::Success && !seat.probe && state.standing.epoch() == seat.epoch {
             if let Some(success) = state.success() {
-                // Most requests end here. While picks come thick, few latencies are looked at.
-                let shared = &*state.shared;
-                let now = if measured.is_none() && seat.is_measured {
-                    shared.now()
+                // Most requests end here, and while picks come thick few of them are measured.
+                let now = if seat.is_measured {
+                    seat.observe(measured)
                 } else {
-                    shared.recent(seat.member.cell())
+                    state.shared.recent(seat.member.cell())
                 };
-                if seat.is_measured {
-                    if let Some(latency) = measured.or_else(|| seat.measure(now)) {
-                        state.latency.observe(now, latency);
-                    }
-                }
-                seat.way = success.way(now);
+                success.tell();
+                (seat.at, seat.end) = (now, End::Well);
                 return;
             }
         }
@@ -231,9 +248,24 @@ impl<E: Endpoint> Seat<E> {
     /// How long it took until now, if the clock was read for it. One that went back measured nothing.
     #[inline]
     fn measure(&self, now: Tick) -> Option<Duration> {
-        (self.is_measured && now >= self.started).then(|| now.since(self.started))
+        (self.is_measured && now >= self.at).then(|| now.since(self.at))
     }
 
+    /// Looks at the latency of a success; returns the time.
+    #[inline(never)]
+    fn observe(&self, measured: Option<Duration>) -> Tick {
+        let state = self.member.core();
+        let now = match measured {
+            Some(_) => state.shared.recent(self.member.cell()),
+            None => state.shared.now(),
+        };
+        if let Some(latency) = measured.or_else(|| self.measure(now)) {
+            state.latency.observe(now, latency);
+        }
+        now
+    }
+
+    #[cold]
     fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
         let state = self.member.core();
         let shared = &*state.shared;
@@ -261,7 +293,7 @@ impl<E: Endpoint> Seat<E> {
             at: now,
             kind,
         };
-        let (alarm, way) = state.record(self.member.cell(), &sample);
+        let (alarm, is_well) = state.record(self.member.cell(), &sample);
         match (kind, alarm) {
             (SampleKind::Probe, _) => {
                 state.conclude(self.epoch, outcome, now);
@@ -270,16 +302,24 @@ impl<E: Endpoint> Seat<E> {
             (SampleKind::Request, Alarm::Eject) => state.eject(self.epoch, now),
             _ => {}
         }
-        self.way = way;
+        if is_well {
+            (self.at, self.end) = (now, End::Well);
+        }
     }
 }
 
 impl<E: Endpoint> Drop for Lease<E> {
     #[inline]
     fn drop(&mut self) {
-        if self.said {
-            return;
+        if self.seat.end == End::Unsaid {
+            self.abandon();
         }
+    }
+}
+
+impl<E: Endpoint> Lease<E> {
+    #[cold]
+    fn abandon(&mut self) {
         // A drop may happen while another panic unwinds; a second one would abort the process.
         let said = catch_unwind(AssertUnwindSafe(|| self.say(Outcome::Abandoned, None)));
         if said.is_err() {

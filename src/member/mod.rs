@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::{Rule, probe_time};
 use crate::options::MemberId;
-use crate::shared::{Reading, Shared};
+use crate::shared::{Place, Reading, Shared};
 use crate::sync::Arc;
 use crate::time::Tick;
 
@@ -22,7 +22,7 @@ pub use lease::Lease;
 pub(crate) use standing::Phase;
 #[cfg(feature = "sim")]
 pub(crate) use standing::Standing;
-pub(crate) use state::{Former, State, Tracker, Way};
+pub(crate) use state::{Former, State, Tracker};
 
 /// A fleet's handle to one endpoint, with its live numbers. Cheap to clone.
 ///
@@ -101,7 +101,7 @@ impl<E: Endpoint> Member<E> {
     /// A member of no fleet.
     pub(crate) fn alone(endpoint: E) -> Self {
         let tracker = Tracker::Window(Rule::new());
-        let state = State::new(Arc::new(Shared::alone()), 1, tracker, Phase::Up);
+        let state = State::new(Arc::new(Shared::alone()), None, 1, tracker, Phase::Up);
         Self::seats(endpoint, Weight::ONE, 0, &Arc::new(state)).0
     }
 
@@ -165,12 +165,23 @@ impl<E: Endpoint> Member<E> {
         self.0.state.standing.get().takes_requests()
     }
 
-    /// Takes a request in.
+    /// Takes a request in; on the board, if it is read. Returns the epoch that goes with its lease.
     #[inline]
-    pub(crate) fn enter(&self, now: Reading) -> Result<Lease<E>, Refused> {
+    pub(crate) fn enter(&self, board: bool) -> Result<u32, Refused> {
+        let seat = &*self.0;
         // Before entering: a result counts as late if anything changed since.
-        let epoch = self.0.state.standing.epoch();
-        self.seat(now, epoch, false)
+        let epoch = seat.state.standing.epoch();
+        seat.state.gate.enter(self.cell(), seat.generation)?;
+        if board {
+            seat.state.place.iter().for_each(Place::add);
+        }
+        Ok(epoch)
+    }
+
+    /// The lease of a request that has been taken in.
+    #[inline]
+    pub(crate) fn lease(&self, now: Reading, epoch: u32, probe: bool, board: bool) -> Lease<E> {
+        Lease::new(self.clone(), now, epoch, probe, board)
     }
 
     /// Takes a request in as the probe, if one is due.
@@ -185,18 +196,11 @@ impl<E: Endpoint> Member<E> {
         shared
             .probe_due
             .lower(state.standing.get().probe_due_at(now));
-        let lease = self.seat(Reading::fresh(now), epoch, true);
-        if lease.is_err() {
+        if self.enter(false).is_err() {
             state.call_off(epoch, now);
+            return None;
         }
-        lease.ok()
-    }
-
-    #[inline]
-    fn seat(&self, now: Reading, epoch: u32, probe: bool) -> Result<Lease<E>, Refused> {
-        let seat = &*self.0;
-        seat.state.gate.enter(self.cell(), seat.generation)?;
-        Ok(Lease::new(self.clone(), now, epoch, probe))
+        Some(self.lease(Reading::fresh(now), epoch, true, false))
     }
 
     fn cell(&self) -> usize {

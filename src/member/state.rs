@@ -10,7 +10,7 @@ use crate::health::{
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::Shared;
+use crate::shared::{Place, Shared};
 use crate::sync::{Arc, AtomicU64, Ordering, process};
 use crate::time::Tick;
 
@@ -21,24 +21,14 @@ pub(crate) enum Tracker {
     Custom(Box<dyn HealthTracker>),
 }
 
-/// How a request leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// With a success that the gate counts.
-    Well(Tick),
-    /// With whatever has been counted already.
-    Out,
-}
-
 /// A success that the built-in tracker is to be told of.
 pub(crate) struct Success<'a>(&'a Rule);
 
 impl Success<'_> {
-    /// Tells it.
+    /// Tells it. The gate counts it.
     #[inline]
-    pub(crate) fn way(self, at: Tick) -> Way {
+    pub(crate) fn tell(self) {
         self.0.success();
-        Way::Well(at)
     }
 }
 
@@ -55,6 +45,8 @@ pub(crate) struct State {
     pub(crate) gate: Gate,
     pub(crate) standing: StandingCell,
     pub(crate) latency: LatencyCell,
+    /// Its place on the fleet's board; none outside a fleet.
+    pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
     tracker: Tracker,
     /// An f64's bits: the score as of the last upkeep.
@@ -64,12 +56,19 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(shared: Arc<Shared>, cells: usize, tracker: Tracker, phase: Phase) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        place: Option<Place>,
+        cells: usize,
+        tracker: Tracker,
+        phase: Phase,
+    ) -> Self {
         Self {
             id: MemberId::new(process::next_member()),
             gate: Gate::new(cells, shared.ejection.window),
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
+            place,
             shared,
             tracker,
             score: AtomicU64::new(1.0f64.to_bits()),
@@ -95,28 +94,30 @@ impl State {
         }
     }
 
-    /// Hands a sample of a request by this cell to the tracker; whether it alarms, and how the request is to
-    /// leave.
-    #[inline]
-    pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Alarm, Way) {
+    /// Hands a sample of a request by this cell to the tracker; whether it alarms, and whether the request is
+    /// to be counted as a success by leaving.
+    pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Alarm, bool) {
         let rule = match &self.tracker {
             Tracker::Window(rule) => rule,
             Tracker::Custom(custom) => {
                 let usual = self.shared.usual();
                 let alarm = custom.record(sample, &self.judging(sample.at, &usual));
-                return (alarm, Way::Out);
+                return (alarm, false);
             }
         };
         match Tells::of(sample) {
-            Tells::Success => (Alarm::None, Success(rule).way(sample.at)),
+            Tells::Success => {
+                rule.success();
+                (Alarm::None, true)
+            }
             Tells::Fault => {
                 self.gate.count_fault(cell, sample.at);
                 let (now, usual) = (sample.at, self.shared.usual());
                 let counts = || self.gate.counts(now);
                 let cx = self.judging(now, &usual);
-                (rule.fault(&self.shared.ejection, &cx, counts), Way::Out)
+                (rule.fault(&self.shared.ejection, &cx, counts), false)
             }
-            Tells::Nothing => (Alarm::None, Way::Out),
+            Tells::Nothing => (Alarm::None, false),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a fleet's parts share: the clock, randomness, due-times, what is usual, the ejection ledger. A
 //! lease writes here and never calls the fleet; the next pick reads it.
 
+mod board;
 mod due;
 mod ledger;
 mod shard;
@@ -12,6 +13,7 @@ use crate::health::{Ejection, Usual};
 use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
+pub(crate) use board::{Board, Place, Readings};
 pub(crate) use due::Due;
 pub(crate) use ledger::{Ledger, MAX_MEMBERS};
 pub(crate) use shard::Reading;
@@ -122,8 +124,13 @@ impl Shared {
         })
     }
 
-    #[inline]
     pub(crate) fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    /// Apart, so that the request path does not carry what it takes to call a clock.
+    #[inline(never)]
+    fn read_clock(&self) -> Tick {
         self.clock.now()
     }
 
@@ -146,9 +153,9 @@ impl Shared {
     #[inline]
     pub(crate) fn pick_time(&self, shard: usize) -> Reading {
         if self.reuses_time {
-            self.own(shard).pick_time(|| self.now())
+            self.own(shard).pick_time(|| self.read_clock())
         } else {
-            Reading::fresh(self.now())
+            Reading::fresh(self.read_clock())
         }
     }
 
@@ -156,9 +163,9 @@ impl Shared {
     #[inline]
     pub(crate) fn recent(&self, shard: usize) -> Tick {
         if self.reuses_time {
-            self.own(shard).recent(|| self.now())
+            self.own(shard).recent(|| self.read_clock())
         } else {
-            self.now()
+            self.read_clock()
         }
     }
 

@@ -60,8 +60,12 @@ impl Shard {
                 is_fresh: false,
             };
         }
-        let now = read();
-        // ORDERING: Relaxed, all. As above.
+        self.read(left, read())
+    }
+
+    #[cold]
+    fn read(&self, left: u64, now: Tick) -> Reading {
+        // ORDERING: Relaxed, all. As in `pick_time`.
         let before = self.tick.load(Ordering::Relaxed);
         self.tick.store(now.as_nanos(), Ordering::Relaxed);
         // 1: as many picks as may have taken the last reading. 0: none has.
