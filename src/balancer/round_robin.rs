@@ -30,9 +30,10 @@ impl RoundRobin {
 /// Each endpoint in proportion to its weight, evenly spread. The smooth weighted round robin.
 ///
 /// Where the sum of the weights over their greatest common divisor is at most 16 times the number of
-/// endpoints, one cycle holds each exactly as often as its weight says, never a visit off its share.
-/// For more uneven weights the sequence is endless, and any stretch of a million picks is within 7 of
-/// exact. Either holds for each shard of threads by itself. A pick costs the same whatever the weights.
+/// endpoints, one cycle holds each exactly as often as its weight says, and within it nobody is two
+/// visits off its share. For more uneven weights the sequence is endless, and any stretch of a million
+/// picks is within 7 of exact. Either holds for each shard of threads by itself. A pick costs the same
+/// whatever the weights.
 ///
 /// For endpoints whose capacity is known and does not change. It breaks down where it does: it looks at
 /// nothing but health.
