@@ -47,7 +47,8 @@ struct Sooner(Pairs);
 
 impl<E: Endpoint> Picker<E> for Sooner {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        let (first, second) = self.0.draw(cx)?;
+        let first = self.0.first(cx)?;
+        let second = self.0.second(first, cx);
         let members = cx.members();
         let cost = second.map_or(1.0, |second| ratio(&members[second], &members[first]));
         let better = second.filter(|_| cost < 1.0 && cx.random_share() >= cost.powi(3));

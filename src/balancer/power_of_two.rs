@@ -38,15 +38,18 @@ struct Fewer(Pairs);
 
 impl<E: Endpoint> Picker<E> for Fewer {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        let (first, second) = self.0.draw(cx)?;
+        let first = self.0.first(cx)?;
         let members = cx.members();
         let busy = members[first].in_flight();
-        let better = second.filter(|&second| {
+        if busy == 0 {
+            return Some(Choice::at(first));
+        }
+        let better = self.0.second(first, cx).filter(|&second| {
             // (in_flight + 1) / weight, multiplied out.
             let load = |in_flight: u64, other: usize| {
                 (u128::from(in_flight) + 1) * u128::from(members[other].weight().get())
             };
-            busy > 0 && load(members[second].in_flight(), first) < load(busy, second)
+            load(members[second].in_flight(), first) < load(busy, second)
         });
         Some(Choice::at(better.unwrap_or(first)))
     }
@@ -60,17 +63,23 @@ impl Pairs {
         Self(Cumulative::new(&effective_weights(view.members())))
     }
 
-    /// Two that may be picked, or one where no other was found.
-    pub(super) fn draw<E: Endpoint>(
+    /// One that may be picked.
+    #[inline]
+    pub(super) fn first<E: Endpoint>(&self, cx: &mut PickContext<'_, E>) -> Option<usize> {
+        cx.draw(&self.0)
+    }
+
+    /// Another, if one is found.
+    #[inline]
+    pub(super) fn second<E: Endpoint>(
         &self,
+        first: usize,
         cx: &mut PickContext<'_, E>,
-    ) -> Option<(usize, Option<usize>)> {
-        let first = cx.draw(&self.0)?;
+    ) -> Option<usize> {
         // Where one of n is refused, one redraw is enough but in one case of n squared.
-        let second = (0..3).find_map(|_| {
+        (0..3).find_map(|_| {
             let second = self.0.draw_other(first, cx.random())?;
             cx.may_pick(second).then_some(second)
-        });
-        Some((first, second))
+        })
     }
 }
