@@ -231,3 +231,70 @@ impl Balancing for Fleets {
             .try_for_each(|client| check_fleet(client, world))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::balancing::Tried;
+    use super::super::machine::Machine;
+    use super::*;
+
+    fn world() -> World {
+        World {
+            seed: 7,
+            now: 0,
+            machines: (0..3)
+                .map(|at| Machine::new(at, 1.0, Some(1), None, 0))
+                .collect(),
+            members: vec![0, 1, 2],
+            one_way: 0,
+            mean_work: 1.0,
+        }
+    }
+
+    fn picked(world: &World) -> Fleets {
+        let mut fleets =
+            Fleets::new(&Fleet::builder, 1, &[1; 3], 3, world).expect("defaults are in range");
+        let attempt = Attempt {
+            call: 0,
+            client: 0,
+            request: 0,
+            work: 1.0,
+            tried: Tried::default(),
+        };
+        let target = fleets.pick(&attempt, world).expect("nothing is broken");
+        assert!(matches!(target, Target::Machine(_)));
+        fleets
+    }
+
+    /// What would break each promise is told, in words; planted bugs of the crate itself were found so.
+    #[test]
+    fn what_is_broken_is_told() {
+        type Plant = fn(&mut Fleets, &mut World);
+        let plants: [(Plant, &str); 4] = [
+            (
+                |fleets, _| fleets.clients[0].held = vec![5; 3],
+                "leases are held",
+            ),
+            (
+                |_, world| world.machines[1].retire(),
+                "is a member after its removal",
+            ),
+            (
+                |_, world| world.members = vec![0, 1],
+                "3 members for 2 servers",
+            ),
+            (
+                |fleets, _| fleets.clients[0].alive = Arc::new(()),
+                "endpoints are kept for 3 members",
+            ),
+        ];
+        for (plant, text) in plants {
+            let mut world = world();
+            let mut fleets = picked(&world);
+            fleets.check_all(&world).expect("nothing is broken yet");
+            plant(&mut fleets, &mut world);
+            let broken = fleets.check_all(&world).unwrap_err();
+            assert!(broken.contains(text), "{broken}");
+        }
+    }
+}

@@ -300,3 +300,91 @@ impl Meter {
         (detected.map(after), recovered.map(after))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::Fault;
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// One of four servers is bad from 2 s to 4 s, of 8; each tenth of a second has 40 attempts, of which the
+    /// bad one gets as many as `to_bad` says.
+    fn metered(to_bad: impl Fn(u64) -> u64) -> Meter {
+        let scenario = Scenario::new("x", "")
+            .servers(4)
+            .length(8 * SECOND)
+            .warm_up(SECOND)
+            .window(2 * SECOND, 4 * SECOND)
+            .fault(Fault::fails(1.0).on(0..1));
+        let mut meter = Meter::new(&scenario);
+        for tenth in 0..80 {
+            let at = tenth * TICK + 1;
+            let bad = to_bad(tenth);
+            for attempt in 0..40 {
+                let position = if attempt < bad {
+                    0
+                } else {
+                    1 + attempt as usize % 3
+                };
+                meter.sent(at, at, position, position == 0 && (20..40).contains(&tenth));
+                meter.ended(at, at + 5_000_000, position != 0);
+            }
+        }
+        meter
+    }
+
+    /// Fair is 10 of 40; a quarter of that is 2.5 a tenth.
+    #[test]
+    fn found_out_when_half_a_second_is_below_a_quarter_of_the_fair_share() {
+        let after = |tenths: u64| Some(Duration::from_millis(100 * tenths));
+        let found = |to_bad: fn(u64) -> u64| metered(to_bad).detection().0;
+        assert_eq!(found(|_| 0), after(0));
+        assert_eq!(
+            found(|tenth| if tenth < 27 { 10 } else { 0 }),
+            after(6),
+            "12 attempts are too many, 10 not"
+        );
+        assert_eq!(found(|_| 10), None);
+        // Only while it lasts.
+        assert_eq!(found(|tenth| if tenth < 40 { 10 } else { 0 }), None);
+    }
+
+    #[test]
+    fn back_when_a_second_has_half_of_the_fair_share_in_the_middle() {
+        let after = |tenths: u64| Some(Duration::from_millis(100 * tenths));
+        let back = |to_bad: fn(u64) -> u64| metered(to_bad).detection().1;
+        assert_eq!(back(|_| 10), after(0));
+        assert_eq!(back(|_| 4), None);
+        // From 5 s on; a second from 4.5 s has five of ten, whose median is in between.
+        assert_eq!(back(|tenth| if tenth < 50 { 0 } else { 10 }), after(5));
+        // A single tenth does not count.
+        assert_eq!(back(|tenth| if tenth == 50 { 40 } else { 0 }), None);
+    }
+
+    #[test]
+    fn figures_are_of_their_stretch_and_errors_count_as_the_timeout() {
+        let mut meter = metered(|tenth| if (20..40).contains(&tenth) { 10 } else { 0 });
+        let window = meter.window_figures();
+        assert_eq!((window.requests, window.errors), (800, 0.25));
+        assert_eq!(window.goodput, 300.0);
+        assert_eq!((window.attempts, window.share_to_unwell), (1.0, 0.25));
+        assert!(window.latency.p90 >= Duration::from_millis(995));
+        assert!(window.success.p99 < Duration::from_millis(6));
+        let run = meter.run_figures();
+        // The first second does not count.
+        assert_eq!((run.requests, run.errors), (2800, 200.0 / 2800.0));
+    }
+
+    #[test]
+    fn load_is_for_the_speed() {
+        let scenario = Scenario::new("x", "").servers(2).speed(1..2, 0.5);
+        let mut meter = Meter::new(&scenario);
+        for attempt in 0..9 {
+            let at = nanos(20 * SECOND);
+            meter.sent(at, at, usize::from(attempt % 3 == 0), false);
+        }
+        // 6 at speed 1 and 3 at half of it.
+        assert_eq!(meter.window_figures().max_over_mean, 1.0);
+    }
+}
