@@ -78,6 +78,14 @@ impl<E: Endpoint> Slot<E> {
         }
     }
 
+    /// The same, draining.
+    pub(super) fn drained(&self) -> Self {
+        Self {
+            draining: true,
+            ..self.clone()
+        }
+    }
+
     pub(super) fn is_routable(&self) -> bool {
         !self.draining && self.member.weight() > Weight::ZERO
     }
@@ -101,11 +109,15 @@ impl<E: Endpoint> Slot<E> {
     }
 }
 
-/// The next set, before it is published; after that, what is left over of the last one. It is declared
-/// before the lock is taken, so that the users' values in it are dropped after unlocking.
+/// What becomes of the set: some slots in the place of others. After it has been put in force, what is left
+/// over of the last set. It is declared before the lock is taken, so that the users' values in it are
+/// dropped after unlocking.
 pub(super) struct Change<E: Endpoint> {
-    pub(super) slots: Vec<Slot<E>>,
-    /// Slots of `slots` that are new, or whose place in rotation may have changed.
+    /// The new slots, which stand from `at` on in the place of `out` old ones; afterwards those.
+    slots: Vec<Slot<E>>,
+    at: usize,
+    out: usize,
+    /// Places in the next set that are new, or whose part in rotation may have changed.
     pub(super) touched: Vec<usize>,
     /// Members whose data is replaced.
     pub(super) renewed: Vec<Member<E>>,
@@ -119,9 +131,12 @@ pub(super) struct Change<E: Endpoint> {
 }
 
 impl<E: Endpoint> Change<E> {
-    pub(super) fn to(slots: Vec<Slot<E>>) -> Self {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
         Self {
-            slots,
+            slots: Vec::new(),
+            at: 0,
+            out: 0,
             touched: Vec::new(),
             renewed: Vec::new(),
             leaving: Vec::new(),
@@ -132,61 +147,81 @@ impl<E: Endpoint> Change<E> {
         }
     }
 
-    /// Takes this one out of rotation for good.
-    pub(super) fn leave(&mut self, slot: &Slot<E>) {
-        self.leaving.push(Slot {
-            draining: true,
-            ..slot.clone()
-        });
+    /// So many old slots from `at` on give way to those that are put in after this.
+    pub(super) fn instead_of(&mut self, at: usize, out: usize) {
+        (self.at, self.out) = (at, out);
     }
 
-    /// Adds a member, with what is remembered of it.
+    /// Puts a slot in as it is; returns its place in the next set.
+    pub(super) fn keep(&mut self, slot: Slot<E>) -> usize {
+        self.slots.push(slot);
+        self.at + self.slots.len() - 1
+    }
+
+    /// The next set, when this is the last one.
+    pub(super) fn next<'a>(
+        &'a self,
+        last: &'a [Slot<E>],
+    ) -> impl Iterator<Item = &'a Slot<E>> + Clone {
+        let (before, after) = (&last[..self.at], &last[self.at + self.out..]);
+        before.iter().chain(&self.slots).chain(after)
+    }
+
+    /// Makes the last set the next one, and keeps what that takes out.
+    pub(super) fn apply(&mut self, set: &mut Vec<Slot<E>>) {
+        let new = std::mem::take(&mut self.slots);
+        if self.out == set.len() {
+            self.slots = std::mem::replace(set, new);
+        } else {
+            self.slots
+                .extend(set.splice(self.at..self.at + self.out, new));
+        }
+    }
+
+    /// Takes this one out of rotation for good.
+    pub(super) fn leave(&mut self, slot: &Slot<E>) {
+        self.leaving.push(slot.drained());
+    }
+
+    /// Puts a member in, with what is remembered of it; returns its place.
     pub(super) fn add(&mut self, member: Seats<E>, former: Option<Former>) -> usize {
-        let at = self.slots.len();
         if let Some(former) = former {
             member.0.core().standing.remember(former.standing);
         }
-        self.slots.push(Slot {
+        let place = self.keep(Slot {
             former: former.filter(|former| former.standing.is_ejected()),
             ..Slot::new(member)
         });
-        self.touch(at);
+        self.touch(place);
         self.counts.added += 1;
-        at
+        place
     }
 
-    /// Puts another incarnation in the place of a draining one.
-    pub(super) fn revive(&mut self, at: usize, member: Seats<E>) {
-        self.slots[at] = Slot::new(member);
-        self.touch(at);
-        self.counts.added += 1;
-    }
-
-    /// The slot's place in rotation may have changed. An ejection is kept for as long as it is out, and
+    /// The place's part in rotation may have changed. An ejection is kept for as long as it is out, and
     /// resumed when it is in again, unless a mark says where it stands.
-    fn touch(&mut self, at: usize) {
-        let slot = &mut self.slots[at];
+    pub(super) fn touch(&mut self, place: usize) {
+        let slot = &mut self.slots[place - self.at];
         let core = slot.member.core();
         if !slot.is_routable() {
             let ejected = Some(core.former()).filter(|now| now.standing.is_ejected());
             slot.former = ejected.or(slot.former);
         } else if let Some(former) = slot.former.take().filter(|_| slot.mark == Mark::Auto) {
             core.hold_out();
-            self.ejected_before.push((at, former));
+            self.ejected_before.push((place, former));
             return;
         }
-        self.touched.push(at);
+        self.touched.push(place);
     }
 
-    /// Replaces the data of the slot at `at`. Its place, its state and its mark stay.
-    pub(super) fn renew(&mut self, at: usize, endpoint: E, weight: Weight) {
-        let slot = &mut self.slots[at];
+    /// Replaces the data of a slot that was put in. Its place, its state and its mark stay.
+    pub(super) fn renew(&mut self, place: usize, endpoint: E, weight: Weight) {
+        let slot = &mut self.slots[place - self.at];
         let state = slot.member.core().clone();
         let generation = Gate::next_generation(slot.member.generation());
         let (member, others) = Member::seats(endpoint, weight, generation, &state);
         (slot.member, slot.other_seats) = (member, shared_seats(others));
         self.renewed.push(slot.member.clone());
-        self.touch(at);
+        self.touch(place);
         self.counts.updated += 1;
     }
 }

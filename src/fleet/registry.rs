@@ -85,13 +85,13 @@ impl<E: Endpoint> Registry<E> {
         }
     }
 
-    /// The policy's snapshot of these slots.
+    /// The policy's snapshot of the set after this change.
     pub(super) fn snapshot(
         &self,
         policy: &dyn LoadBalancer<E>,
-        slots: &[Slot<E>],
+        change: &Change<E>,
     ) -> Result<Snapshot<E>, UpdateError> {
-        let (seats, count, other_seats) = seats(slots);
+        let (seats, count, other_seats) = seats(change.next(&self.slots));
         let view = View::with_cursor(&seats[..count], self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
         let reads_board = view.reads_board();
@@ -99,7 +99,7 @@ impl<E: Endpoint> Registry<E> {
             seats,
             count,
             other_seats,
-            rest: rest(slots),
+            rest: rest(change.next(&self.slots)),
             picker,
             reads_board,
         })
@@ -107,17 +107,17 @@ impl<E: Endpoint> Registry<E> {
 
     /// As [`snapshot`](Self::snapshot), for a removal, which must not fail: where the policy panics, a
     /// weighted random one stands in until the next change.
-    pub(super) fn snapshot_or_stand_in(&self, slots: &[Slot<E>], shared: &Shared) -> Snapshot<E> {
-        self.snapshot(&*self.policy, slots).unwrap_or_else(|_| {
+    pub(super) fn snapshot_or_stand_in(&self, change: &Change<E>, shared: &Shared) -> Snapshot<E> {
+        self.snapshot(&*self.policy, change).unwrap_or_else(|_| {
             shared.counters.policy_faults.count();
-            let (seats, count, other_seats) = seats(slots);
+            let (seats, count, other_seats) = seats(change.next(&self.slots));
             let view = View::with_cursor(&seats[..count], self.cursor.clone());
             let picker = Random::new().picker(&view);
             Snapshot {
                 seats,
                 count,
                 other_seats,
-                rest: rest(slots),
+                rest: rest(change.next(&self.slots)),
                 picker,
                 reads_board: false,
             }
@@ -135,8 +135,9 @@ impl<E: Endpoint> Registry<E> {
         snapshot: Snapshot<E>,
         now: Tick,
     ) {
+        change.apply(&mut self.slots);
+        let slots = &self.slots;
         let Change {
-            slots,
             touched,
             renewed,
             leaving,
@@ -176,7 +177,6 @@ impl<E: Endpoint> Registry<E> {
         for &(at, former) in ejected_before.iter() {
             slots[at].member.core().resume(former, now);
         }
-        std::mem::swap(&mut self.slots, slots);
         self.retired.push(old);
         change.snapshots = self.free_retired();
     }
@@ -213,10 +213,12 @@ type Members<E> = Box<[Member<E>]>;
 
 /// Those of these slots that may take requests, seat by seat, how many they are, and how many seats each has
 /// beside the first.
-fn seats<E: Endpoint>(slots: &[Slot<E>]) -> (Members<E>, usize, usize) {
-    let routable = || slots.iter().filter(|slot| slot.is_routable());
+fn seats<'a, E: Endpoint>(
+    slots: impl Iterator<Item = &'a Slot<E>> + Clone,
+) -> (Members<E>, usize, usize) {
+    let routable = || slots.clone().filter(|slot| slot.is_routable());
     let count = routable().count();
-    let most = routable().map(Slot::seats).max().unwrap_or(1);
+    let most = routable().map(|slot| slot.seats()).max().unwrap_or(1);
     // As few as pays for so many members: those who came when they were fewer have more.
     let shards = most.min(seats_for(count));
     let mut seats = Vec::with_capacity(count * shards);
@@ -226,8 +228,8 @@ fn seats<E: Endpoint>(slots: &[Slot<E>]) -> (Members<E>, usize, usize) {
     (seats.into(), count, shards - 1)
 }
 
-fn rest<E: Endpoint>(slots: &[Slot<E>]) -> Members<E> {
-    let rest = slots.iter().filter(|slot| !slot.is_routable());
+fn rest<'a, E: Endpoint>(slots: impl Iterator<Item = &'a Slot<E>>) -> Members<E> {
+    let rest = slots.filter(|slot| !slot.is_routable());
     rest.map(|slot| slot.member.clone()).collect()
 }
 

@@ -82,7 +82,7 @@ impl<E: Endpoint> Fleet<E> {
             keys.push(key);
             data.push(Some((endpoint, weight)));
         }
-        let mut change = Change::to(Vec::with_capacity(keys.len()));
+        let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
@@ -96,6 +96,7 @@ impl<E: Endpoint> Fleet<E> {
                 .iter()
                 .for_each(|&place| position_of[place] = Some(position));
         }
+        change.instead_of(0, registry.slots.len());
         // Where each key will be.
         let mut at_of = vec![0; keys.len()];
         for (slot, position) in registry.slots.iter().zip(&position_of) {
@@ -104,8 +105,7 @@ impl<E: Endpoint> Fleet<E> {
                 change.counts.removed += 1;
                 continue;
             };
-            at_of[position] = change.slots.len();
-            change.slots.push(slot.clone());
+            at_of[position] = change.keep(slot.clone());
             if !slot.draining {
                 if let Some((endpoint, weight)) = data[position].take() {
                     change.renew(at_of[position], endpoint, weight);
@@ -130,7 +130,7 @@ impl<E: Endpoint> Fleet<E> {
         }
         let stays = |place: usize| position_of[place].is_some();
         registry.remember_all_but(stays, now, keys.len(), &mut change.keys);
-        let snapshot = registry.snapshot(&*registry.policy, &change.slots)?;
+        let snapshot = registry.snapshot(&*registry.policy, &change)?;
 
         index.values_mut().for_each(|at| *at = at_of[*at]);
         std::mem::swap(&mut registry.index, &mut index);
@@ -154,42 +154,42 @@ impl<E: Endpoint> Fleet<E> {
         let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
         let now = inner.shared.now();
         let mut data = Some(endpoint);
-        let mut change = Change::to(Vec::new());
+        let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
-        change.slots.clone_from(&registry.slots);
-        let live = change.slots.len() + 1;
+        let live = registry.slots.len() + 1;
         let place = registry.index.get(&key).copied();
         let kept = place.filter(|&at| !registry.slots[at].draining);
         if place.is_none() {
             room_for(live)?;
         }
-        let former = registry.remembered.recall(&key, now);
+        // What was draining starts afresh.
+        let former = match place {
+            Some(_) => None,
+            None => registry.remembered.recall(&key, now),
+        };
         let tracker = match (&data, kept) {
             (Some(endpoint), None) => Some(registry.tracker(endpoint)?),
             _ => None,
         };
+        let at = place.unwrap_or(registry.slots.len());
+        change.instead_of(at, place.iter().len());
         if let Some(endpoint) = data.take() {
-            match (place, tracker) {
-                (Some(at), None) => change.renew(at, endpoint, weight),
-                (Some(at), Some(tracker)) => {
-                    let place = registry.board.place();
-                    change.revive(at, self.newcomer(live, place, tracker, endpoint, weight));
-                }
-                (None, Some(tracker)) => {
-                    let place = registry.board.place();
-                    change.add(
-                        self.newcomer(live, place, tracker, endpoint, weight),
-                        former,
-                    );
-                }
-                (None, None) => unreachable!("a new endpoint has got a tracker"),
+            if let Some(tracker) = tracker {
+                let board = registry.board.place();
+                change.add(
+                    self.newcomer(live, board, tracker, endpoint, weight),
+                    former,
+                );
+            } else {
+                change.keep(registry.slots[at].clone());
+                change.renew(at, endpoint, weight);
             }
         }
-        let snapshot = registry.snapshot(&*registry.policy, &change.slots)?;
+        let snapshot = registry.snapshot(&*registry.policy, &change)?;
         if place.is_none() {
-            registry.index.insert(key, change.slots.len() - 1);
+            registry.index.insert(key, at);
         }
         registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
         Ok(change.counts)
@@ -208,7 +208,7 @@ impl<E: Endpoint> Fleet<E> {
         let inner = &*self.inner;
         let key = self.hashed(key.clone());
         let now = inner.shared.now();
-        let mut change = Change::to(Vec::new());
+        let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
@@ -216,13 +216,13 @@ impl<E: Endpoint> Fleet<E> {
             return false;
         };
         let key = key.clone();
-        change.slots.clone_from(&registry.slots);
-        let slot = change.slots.remove(at);
-        let (former, live) = (slot.member.core().former(), change.slots.len());
-        change.leave(&slot);
+        change.instead_of(at, 1);
+        let slot = &registry.slots[at];
+        let (former, live) = (slot.member.core().former(), registry.slots.len() - 1);
+        change.leave(slot);
         let (remembered, out) = (&mut registry.remembered, &mut change.keys);
         remembered.keep(key.clone(), former, now, live, out);
-        let snapshot = registry.snapshot_or_stand_in(&change.slots, &inner.shared);
+        let snapshot = registry.snapshot_or_stand_in(&change, &inner.shared);
         registry.index.retain(|_, place| {
             let keep = *place != at;
             *place -= usize::from(*place > at);
@@ -246,17 +246,17 @@ impl<E: Endpoint> Fleet<E> {
         let inner = &*self.inner;
         let key = self.hashed(key.clone());
         let now = inner.shared.now();
-        let mut change = Change::to(Vec::new());
+        let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
         let at = *registry.index.get(&key)?;
         let drain = Drain::new(registry.slots[at].member.core().clone());
         if !registry.slots[at].draining {
-            change.slots.clone_from(&registry.slots);
             change.leave(&registry.slots[at]);
-            change.slots[at].draining = true;
-            let snapshot = registry.snapshot_or_stand_in(&change.slots, &inner.shared);
+            change.instead_of(at, 1);
+            change.keep(registry.slots[at].drained());
+            let snapshot = registry.snapshot_or_stand_in(&change, &inner.shared);
             registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
         }
         Some(drain)
@@ -295,12 +295,11 @@ impl<E: Endpoint> Fleet<E> {
         let inner = &*self.inner;
         let mut policy: Arc<dyn LoadBalancer<E>> = Arc::new(policy);
         let now = inner.shared.now();
-        let mut change = Change::to(Vec::new());
+        let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
-        change.slots.clone_from(&registry.slots);
-        let snapshot = registry.snapshot(&*policy, &change.slots)?;
+        let snapshot = registry.snapshot(&*policy, &change)?;
         std::mem::swap(&mut registry.policy, &mut policy);
         registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
         Ok(())
