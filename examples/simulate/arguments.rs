@@ -181,7 +181,7 @@ fn command() -> Command {
                 .help("Scenarios by name, in any case, or groups such as S5 for S5a and S5b [default: all]"),
         )
         .args([
-            option("policy", "NAME", "Policies, separated by commas, or given again and again [default: all]")
+            option("policy", "NAME", "Policies, separated by commas, or given again and again; the oracles run as well [default: all]")
                 .action(ArgAction::Append)
                 .value_delimiter(',')
                 .value_parser(policies),

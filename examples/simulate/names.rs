@@ -28,12 +28,15 @@ impl Names {
         exact
     }
 
-    /// The known name that takes the fewest edits.
+    /// The known name that takes the fewest edits, of several the one that begins most alike.
     fn nearest(&self, text: &str) -> Option<&String> {
         let text = text.to_ascii_lowercase();
-        self.known
-            .iter()
-            .min_by_key(|name| edits(&text, &name.to_ascii_lowercase()))
+        self.known.iter().min_by_key(|name| {
+            let name = name.to_ascii_lowercase();
+            let pairs = name.chars().zip(text.chars());
+            let alike = pairs.take_while(|(one, other)| one == other).count();
+            (edits(&text, &name), std::cmp::Reverse(alike))
+        })
     }
 }
 

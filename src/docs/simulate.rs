@@ -10,7 +10,7 @@
 //!
 //! ```
 //! use evenkeel::sim::{Demand, Fault, Policy, Scenario, Study};
-//! use evenkeel::{Ejection, Fleet, LeastConnections, PowerOfTwo};
+//! use evenkeel::{Ejection, Fleet, LeastConnections};
 //! use std::time::Duration;
 //!
 //! const MILLI: Duration = Duration::from_millis(1);
@@ -35,12 +35,12 @@
 //!     println!("{:8} p99 {:?}, {:.2} % errors", report.policy, window.latency.p99, 100.0 * window.errors);
 //! #   assert!(window.errors < 0.05);
 //! }
-//! # let _ = PowerOfTwo::new();
 //! # Ok::<(), evenkeel::sim::SimError>(())
 //! ```
 //!
-//! The figures to look at first are [`Report::window`](crate::sim::Report::window)'s: the time of the
-//! fault alone, with each error counted as the timeout, so that failing fast does not look good. Compare
+//! The figures to look at first are [`Report::window`](crate::sim::Report::window)'s: of the time in which
+//! faults are on unless they say otherwise, with each error counted as the timeout, so that failing fast does
+//! not look good. Compare
 //! policies over several seeds: they meet the same requests, so differences are real sooner than the
 //! figures are exact.
 //!
@@ -71,6 +71,8 @@
 //! Each is for some servers, for a window, in turns, or at random.
 //!
 //! # On the command line
+//!
+//! The example runs the built-in scenarios and policies; your own run by [`Study`](crate::sim::Study), as above.
 //!
 //! ```text
 //! cargo run --release --features sim --example simulate -- --list

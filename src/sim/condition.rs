@@ -32,10 +32,10 @@ impl Condition {
         for what in faults {
             match what {
                 What::Slow(times) => condition.slow *= times,
-                What::Fails { share, taking } => {
-                    condition.fails = share.max(condition.fails);
-                    condition.failure_work = taking;
+                What::Fails { share, taking } if share > condition.fails => {
+                    (condition.fails, condition.failure_work) = (share, taking);
                 }
+                What::Fails { .. } => {}
                 What::Stalls => condition.stalled = true,
                 What::Answers(time) => condition.answers = Some(time),
                 What::Tail { share, times } => condition.tail = Some((share, times)),

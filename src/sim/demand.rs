@@ -39,7 +39,8 @@ impl Demand {
         Self(Shape::Exponential { mean: float(mean) })
     }
 
-    /// Normal, cut off at 0. With a small deviation, requests that are nearly alike.
+    /// Normal, of a deviation of at most a third of the mean (so what is cut off at 0 does not matter):
+    /// requests that are nearly alike.
     #[must_use]
     pub fn normal(mean: Duration, deviation: Duration) -> Self {
         Self(Shape::Normal {
@@ -131,6 +132,9 @@ impl Demand {
             ))
         };
         match self.0 {
+            Shape::Normal { mean, deviation } if deviation > mean / 3.0 => {
+                refuse(deviation, "of a deviation of at most a third of the mean")
+            }
             Shape::LogNormal { variation, .. } if !(0.0..=100.0).contains(&variation) => {
                 refuse(variation, "of a variation from 0 to 100")
             }
@@ -193,6 +197,7 @@ mod tests {
     fn what_cannot_be_is_named() {
         for (demand, text) in [
             (Demand::exponential(Duration::ZERO), "a mean from"),
+            (Demand::normal(TEN, TEN), "a third of the mean"),
             (Demand::log_normal(TEN, f64::NAN), "NaN"),
             (Demand::bimodal(TEN, TEN, 1.5), "1.5"),
             (Demand::pareto(TEN, 1.0), "a shape above 1"),

@@ -12,6 +12,13 @@ use crate::time::nanos;
 /// Something that is wrong with some servers for some time. By default with all of them, during the
 /// scenario's [window](Scenario::window).
 ///
+/// # Several at once
+///
+/// Slownesses multiply. Of several that fail requests the largest share counts, with its time; of
+/// several that answer in a fixed time or have a tail, the one that began last. A server that is
+/// [replaced](Scenario::replace) takes its faults with it: the new one gets those that begin after it came.
+/// A server is unwell while any fault is on, be it one that does nothing, and while it warms up.
+///
 /// ```
 /// use evenkeel::sim::{Demand, Fault};
 /// use std::time::Duration;
@@ -81,7 +88,7 @@ impl Fault {
         Self::new(What::Stalls)
     }
 
-    /// Takes this long for every request, whatever its work.
+    /// Takes this long for every request, whatever its work, at speed 1 and when it need not queue.
     #[must_use]
     pub fn answers_in(time: Duration) -> Self {
         Self::new(What::Answers(nanos(time) as f64))
@@ -105,7 +112,7 @@ impl Fault {
         Self::new(What::Hangs)
     }
 
-    /// How long a failure of [`fails`](Self::fails) keeps the server busy.
+    /// How long a failure of [`fails`](Self::fails) keeps the server busy, at speed 1.
     #[must_use]
     pub fn taking(mut self, time: Duration) -> Self {
         if let What::Fails { taking, .. } = &mut self.what {
@@ -128,7 +135,7 @@ impl Fault {
         self
     }
 
-    /// All the time.
+    /// All the time, as long as the server is not replaced.
     #[must_use]
     pub const fn always(mut self) -> Self {
         self.when = When::Always;
@@ -179,13 +186,21 @@ impl Fault {
             Err(BuildError::setting(field, value, "a share from 0 to 1"))
         };
         let above = |field, value: f64| {
-            if value > 0.0 && value.is_finite() {
+            if value > 0.0 && value <= 3.6e12 {
                 return Ok(());
             }
-            Err(BuildError::setting(field, value, "above 0"))
+            Err(BuildError::setting(
+                field,
+                value,
+                "above 0, at most an hour",
+            ))
         };
         match self.what {
-            What::Slow(times) => above("Fault::slow", times)?,
+            What::Slow(times) if (1e-6..=1e6).contains(&times) => {}
+            What::Slow(times) => {
+                let expected = "from a millionth to a million";
+                return Err(BuildError::setting("Fault::slow", times, expected));
+            }
             What::Fails { share: of, taking } => {
                 share("Fault::fails", of)?;
                 above("Fault::taking", taking)?;
@@ -203,9 +218,23 @@ impl Fault {
             return Err(BuildError::setting("Fault::on", positions, expected));
         }
         match &self.when {
-            When::Flapping { bad, good } if *bad + *good < Duration::from_millis(1) => Err(
-                BuildError::setting("Fault::flapping", bad, "a millisecond or more in all"),
-            ),
+            When::Between(start, end) if start >= end => {
+                let expected = "a beginning before the end";
+                Err(BuildError::setting(
+                    "Fault::between",
+                    (start, end),
+                    expected,
+                ))
+            }
+            When::Flapping { bad, good }
+                if bad.saturating_add(*good) < Duration::from_millis(1) =>
+            {
+                Err(BuildError::setting(
+                    "Fault::flapping",
+                    bad,
+                    "a millisecond or more in all",
+                ))
+            }
             When::AtRandom { good, bad } => {
                 good.check("Fault::at_random")?;
                 bad.check("Fault::at_random")
@@ -266,19 +295,25 @@ pub(super) fn schedule(scenario: &Scenario, seed: u64) -> Vec<Change> {
             }
         }
     }
-    let mut machines = vec![0; servers];
+    let mut due = Vec::new();
     for replacement in &scenario.replacements {
         let every = replacement.every.map_or(end, nanos).max(1);
         let mut position = 0;
         let mut at = nanos(replacement.at);
         while at < end {
             for _ in 0..replacement.servers.min(servers) {
-                machines[position] += 1;
-                replace(&mut changes, replacement, at, position, machines[position]);
+                due.push((at, position, replacement));
                 position = (position + 1) % servers;
             }
             at = at.saturating_add(every);
         }
+    }
+    // A position's machines are numbered as they come, whatever the order in which they were asked for.
+    due.sort_by_key(|(at, ..)| *at);
+    let mut machines = vec![0; servers];
+    for (at, position, replacement) in due {
+        machines[position] += 1;
+        replace(&mut changes, replacement, at, position, machines[position]);
     }
     changes.retain(|change| change.at < end);
     // Stable: of one moment, in the order of the scenario.
@@ -309,8 +344,10 @@ fn turns(when: &When, scenario: &Scenario, stream: &mut Stream) -> Vec<(u64, u64
         When::Between(from, to) => vec![(nanos(*from), nanos(*to))],
         When::Flapping { bad, good } => {
             let (bad, good) = (nanos(*bad), nanos(*good));
-            let starts = (start..end).step_by((bad + good) as usize);
-            starts.map(|at| (at, (at + bad).min(end))).collect()
+            let starts = (start..end).step_by(bad.saturating_add(good) as usize);
+            starts
+                .map(|at| (at, at.saturating_add(bad).min(end)))
+                .collect()
         }
         When::AtRandom { good, bad } => {
             let mut turns = Vec::new();
@@ -374,6 +411,19 @@ mod tests {
             last.map(|change| change.step),
             Some(Step::Warm { nth: 2, to: 1.0 })
         );
+    }
+
+    #[test]
+    fn replacements_may_be_asked_for_in_any_order() {
+        let sorted = |scenario: Scenario| {
+            let mut changes = schedule(&scenario, 7);
+            changes.sort_by_key(|change| (change.at, change.position));
+            changes
+        };
+        let base = || Scenario::new("x", "").servers(3);
+        let early = |scenario: Scenario| scenario.replace(15 * SECOND, 2, 0.2, SECOND);
+        let late = |scenario: Scenario| scenario.replace(40 * SECOND, 2, 0.2, SECOND);
+        assert_eq!(sorted(early(late(base()))), sorted(late(early(base()))));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(super) struct Histogram<const BITS: u32> {
     counts: Vec<u32>,
     total: u64,
     sum: f64,
+    most: u64,
 }
 
 /// Below 2^`bits` each value has its own step; above, an octave has as many steps.
@@ -30,6 +31,7 @@ impl<const BITS: u32> Histogram<BITS> {
         self.counts[step] += 1;
         self.total += 1;
         self.sum += value as f64;
+        self.most = self.most.max(value);
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -41,6 +43,7 @@ impl<const BITS: u32> Histogram<BITS> {
         }
         self.total += other.total;
         self.sum += other.sum;
+        self.most = self.most.max(other.most);
     }
 
     pub(super) fn mean(&self) -> f64 {
@@ -55,7 +58,7 @@ impl<const BITS: u32> Histogram<BITS> {
             below += u64::from(count);
             if below >= rank {
                 let (least, next) = (value_of(BITS, step), value_of(BITS, step + 1));
-                return least + (next - least - 1) / 2;
+                return (least + (next - least - 1) / 2).min(self.most);
             }
         }
         0

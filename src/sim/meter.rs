@@ -105,6 +105,8 @@ pub(super) struct Meter {
     speeds: Vec<f64>,
     /// Positions that faults single out, when the first of these begins, and when the last ends.
     targets: Vec<bool>,
+    /// Their share of all weight.
+    fair: f64,
     fault: Option<(u64, u64)>,
     outside: Stretch,
     inside: Stretch,
@@ -133,6 +135,14 @@ impl Meter {
             let (first, last) = fault.unwrap_or((from, to));
             fault = Some((first.min(from), last.max(to)));
         }
+        let weighed = |of_targets: bool| -> f64 {
+            let weights = scenario.weights.iter().zip(&targets);
+            let counted = weights.filter(|(_, target)| **target || !of_targets);
+            counted.map(|(&weight, _)| f64::from(weight)).sum()
+        };
+        let fair = weighed(true) / weighed(false).max(1.0);
+        // If each of them is singled out some time, nobody is.
+        let fault = fault.filter(|_| fair < 1.0);
         let stretch = || Stretch {
             sent: vec![0; servers],
             ..Stretch::default()
@@ -144,6 +154,7 @@ impl Meter {
             timeout: nanos(scenario.timeout),
             speeds: scenario.speeds.clone(),
             targets,
+            fair,
             fault,
             outside: stretch(),
             inside: stretch(),
@@ -278,16 +289,25 @@ impl Meter {
         let Some((start, end)) = self.fault else {
             return (None, None);
         };
-        let targets = self.targets.iter().filter(|target| **target).count() as f64;
-        let fair = targets / self.targets.len() as f64;
+        let fair = self.fair;
         let tenth = |at: u64| (at.div_ceil(TICK) as usize).min(self.tenths.len());
         let (start, end) = (tenth(start), tenth(end));
-        let detected = self.tenths[start..end].windows(5).position(|half_second| {
-            let (attempts, to_targets) = half_second.iter().fold((0, 0), |(all, bad), tenth| {
-                (all + tenth.attempts, bad + tenth.to_targets)
+        // Half a second, or as long as it takes to expect four attempts: fewer say nothing.
+        let attempts: u64 = self
+            .tenths
+            .iter()
+            .map(|tenth| u64::from(tenth.attempts))
+            .sum();
+        let expected = fair * attempts as f64 / self.tenths.len() as f64;
+        let stretch = ((4.0 / expected.max(1e-9)).ceil() as usize).max(5);
+        let detected = self.tenths[start..end]
+            .windows(stretch)
+            .position(|stretch| {
+                let (attempts, to_targets) = stretch.iter().fold((0, 0), |(all, bad), tenth| {
+                    (all + tenth.attempts, bad + tenth.to_targets)
+                });
+                attempts > 0 && f64::from(to_targets) < fair / 4.0 * f64::from(attempts)
             });
-            attempts > 0 && f64::from(to_targets) < fair / 4.0 * f64::from(attempts)
-        });
         let recovered = self.tenths[end..].windows(10).position(|second| {
             let mut shares: Vec<f64> = second
                 .iter()

@@ -23,7 +23,9 @@ pub struct Report {
     /// In the scenario's window alone.
     pub window: Figures,
     /// From the first fault that singles servers out to the first half second in which they got less
-    /// than a quarter of their fair share. `None` where there is no such fault, or they never did.
+    /// than a quarter of their fair share by weight (or longer, where half a second has too few requests to
+    /// tell). `None` where there is no such fault, or they never did. Servers of several such faults count
+    /// together, from the beginning of the first to the end of the last.
     pub detected_after: Option<Duration>,
     /// From the end of the last such fault to the first second in which they had half of their fair
     /// share or more (by the median of tenths). `None` where there is none, or they never had.
@@ -32,7 +34,7 @@ pub struct Report {
     pub ejections: u64,
     /// Those of them that nothing was wrong with, now or in the last timeout, or no more than with all.
     pub false_ejections: u64,
-    /// The share of endpoints that were out, over clients and the window.
+    /// The share of endpoints that were out, over clients and the window, sampled ten times a second.
     pub ejected_share: f64,
     /// The highest that it was.
     pub most_ejected: f64,
@@ -46,7 +48,8 @@ pub struct Report {
 pub struct Figures {
     /// Requests that arrived in it.
     pub requests: u64,
-    /// Latencies where each error counts as the timeout: a policy must not look good for failing fast.
+    /// Latencies where each error counts as the timeout, or as long as it took if that is longer: a policy
+    /// must not look good for failing fast.
     pub latency: Latencies,
     /// Latencies of successes alone.
     pub success: Latencies,
@@ -60,13 +63,14 @@ pub struct Figures {
     pub retries_denied: u64,
     /// The share of attempts that went to servers with something wrong at that time.
     pub share_to_unwell: f64,
-    /// The share of servers that had something wrong, over time: what that share would be at random.
+    /// The share of servers that had something wrong, sampled ten times a second: what that share would be at
+    /// random.
     pub unwell: f64,
     /// The most loaded server's requests for its speed, as a multiple of the mean.
     pub max_over_mean: f64,
 }
 
-/// Percentiles, in virtual time.
+/// Percentiles, in virtual time, within 0.8 %.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Latencies {

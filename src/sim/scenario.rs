@@ -113,16 +113,23 @@ impl Scenario {
     /// [`weight`](Self::weight).
     #[must_use]
     pub fn speed(mut self, servers: Range<usize>, times: f64) -> Self {
-        let count = self.speeds.len();
-        self.speeds[servers.start.min(count)..servers.end.min(count)].fill(times);
+        for server in self.speeds.iter_mut().take(servers.end).skip(servers.start) {
+            *server = times;
+        }
         self
     }
 
     /// The weight that clients know of these servers, by position; positions out of range are ignored.
     #[must_use]
     pub fn weight(mut self, servers: Range<usize>, weight: u32) -> Self {
-        let count = self.weights.len();
-        self.weights[servers.start.min(count)..servers.end.min(count)].fill(weight);
+        for server in self
+            .weights
+            .iter_mut()
+            .take(servers.end)
+            .skip(servers.start)
+        {
+            *server = weight;
+        }
         self
     }
 
@@ -170,7 +177,7 @@ impl Scenario {
         self
     }
 
-    /// Multiplies the rate from here to there.
+    /// Multiplies the rate from here to there. There is one surge: the last one asked for.
     #[must_use]
     pub const fn surge(mut self, start: Duration, end: Duration, times: f64) -> Self {
         self.surge = Some((start, end, times));
@@ -192,7 +199,8 @@ impl Scenario {
         self
     }
 
-    /// How long a client waits for an answer. Defaults to 1 s. An error counts as this long.
+    /// How long a client waits for an answer, for each attempt. Defaults to 1 s. An error counts as this long,
+    /// or as long as it took if that is longer, as with retries.
     #[must_use]
     pub const fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
@@ -213,21 +221,24 @@ impl Scenario {
         self
     }
 
-    /// How many retries a client may send, as a share of its requests. Defaults to 0.2, Finagle's.
+    /// How many retries a client may send, as a share of its requests. It has 10 to begin with and saves up
+    /// to 100; with a share of 0 it has none. Defaults to 0.2, Finagle's.
     #[must_use]
     pub const fn retry_budget(mut self, share: f64) -> Self {
         self.retry_budget = share;
         self
     }
 
-    /// How much time is simulated. Defaults to 60 s.
+    /// How much time is simulated; the [window](Self::window) has to lie within it. What is under way at the end
+    /// is followed until it has ended. To shorten all in proportion, use [`cut_to`](Self::cut_to). Defaults
+    /// to 60 s.
     #[must_use]
     pub const fn length(mut self, time: Duration) -> Self {
         self.length = time;
         self
     }
 
-    /// How much of the beginning does not count. Defaults to 5 s.
+    /// How much of the beginning does not count. The window begins after it. Defaults to 5 s.
     #[must_use]
     pub const fn warm_up(mut self, time: Duration) -> Self {
         self.warm_up = time;
@@ -276,7 +287,7 @@ impl Scenario {
     }
 
     /// The same in less time: all that has a date happens sooner in proportion, and what is replaced
-    /// warms up faster. Rates, demands and random faults stay.
+    /// warms up faster. Rates, demands, timeouts, random and flapping faults stay as they are.
     #[must_use]
     pub fn cut_to(mut self, length: Duration) -> Self {
         let times = length.as_secs_f64() / self.length.as_secs_f64().max(1e-9);
@@ -329,8 +340,9 @@ impl Scenario {
             return refuse("Scenario::slots", &0, "at least 1");
         }
         let positive = |value: f64| value > 0.0 && value.is_finite();
-        if let Some(speed) = self.speeds.iter().find(|speed| !positive(**speed)) {
-            return refuse("Scenario::speed", speed, "above 0");
+        let slow_or_fast = |speed: &&f64| !(1e-6..=1e6).contains(*speed);
+        if let Some(speed) = self.speeds.iter().find(slow_or_fast) {
+            return refuse("Scenario::speed", speed, "from a millionth to a million");
         }
         match (self.rate, self.slots) {
             (Rate::Load(share), Some(_)) if !positive(share) => {
@@ -345,8 +357,14 @@ impl Scenario {
             }
             _ => {}
         }
-        if let Some((_, _, times)) = self.surge.filter(|surge| !positive(surge.2)) {
-            return refuse("Scenario::surge", &times, "above 0");
+        if let Some((start, end, times)) = self.surge {
+            if !positive(times) {
+                return refuse("Scenario::surge", &times, "above 0");
+            }
+            if start >= end {
+                let expected = "a beginning before the end";
+                return refuse("Scenario::surge", &(start, end), expected);
+            }
         }
         let spans = [
             ("Scenario::timeout", self.timeout, MILLI),
@@ -365,8 +383,8 @@ impl Scenario {
             return refuse("Scenario::warm_up", &self.warm_up, "less than the length");
         }
         let (start, end) = self.window;
-        if start >= end || end > self.length {
-            let expected = "a span within the length";
+        if start >= end || end > self.length || start < self.warm_up {
+            let expected = "a span between the warm-up and the length";
             return refuse("Scenario::window", &self.window, expected);
         }
         if self.retries > 3 {

@@ -22,7 +22,7 @@ use crate::time::nanos;
 /// How many events go by between two checks of everything; of more than 5 000 members, of as many in turn.
 const CHECKED_EVERY: u64 = 1000;
 
-/// Requests that a client may retry without having earned it by others.
+/// Requests that a client may retry without having earned it by others, if it may retry at all.
 const FIRST_RETRIES: f64 = 10.0;
 
 /// A request under way: where its attempt is now.
@@ -128,7 +128,11 @@ impl<'a> Engine<'a> {
         let balancing = policy.balancing(scenario, machines, &world)?;
         let sources = (0..scenario.clients as u64).map(|client| Source {
             arrivals: Stream::new(seed, Purpose::Arrivals, client),
-            retries: FIRST_RETRIES,
+            retries: if scenario.retry_budget > 0.0 {
+                FIRST_RETRIES
+            } else {
+                0.0
+            },
         });
         let mut engine = Self {
             scenario,
@@ -166,17 +170,30 @@ impl<'a> Engine<'a> {
     pub(in crate::sim) fn run(mut self) -> Result<Report, SimError> {
         let end = nanos(self.scenario.length);
         while let Some(at) = self.next(end) {
-            self.step(at).map_err(|broken| self.broken(broken))?;
-            self.events += 1;
-            if self.events % CHECKED_EVERY == 0 {
-                let checked = self.balancing.check(&self.world);
-                checked.map_err(|broken| self.broken(broken))?;
-            }
+            self.step_and_check(at)?;
         }
-        self.world.now = end;
+        // Nothing more comes; what is under way is followed to its end.
+        self.next_tick = NEVER;
+        for client in 0..self.scenario.clients {
+            self.calendar.set(self.clients_from + client, NEVER);
+        }
+        while self.calls.len() > self.free.len() {
+            let Some(at) = self.next(NEVER) else { break };
+            self.step_and_check(at)?;
+        }
         let checked = self.balancing.check_all(&self.world);
         checked.map_err(|broken| self.broken(broken))?;
         Ok(self.report())
+    }
+
+    fn step_and_check(&mut self, at: u64) -> Result<(), SimError> {
+        self.step(at).map_err(|broken| self.broken(broken))?;
+        self.events += 1;
+        if self.events % CHECKED_EVERY == 0 {
+            let checked = self.balancing.check(&self.world);
+            checked.map_err(|broken| self.broken(broken))?;
+        }
+        Ok(())
     }
 
     fn broken(&self, what: Broken) -> SimError {
