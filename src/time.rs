@@ -95,9 +95,9 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Tick;
 
-    /// Whether a reading may stand for the next few picks while more than a million a second come from one
-    /// thread: then one in 16 reads the clock, and is measured. Say yes where a reading costs more than
-    /// all the rest of a pick, as the operating system's does. Defaults to no: every pick reads.
+    /// Whether a reading may stand for the next 15 picks and records, while more than a million of them a second
+    /// come from one thread: then one pick in 16 is measured. Say yes where a reading costs more than all
+    /// the rest of a pick, as the operating system's does. Defaults to no: every pick reads.
     fn may_be_reused(&self) -> bool {
         false
     }

@@ -13,6 +13,9 @@ use crate::shared::{Readings, below};
 /// share. Otherwise the least (in-flight + 1) / weight of all decides. A scan costs O(n): fine to a few
 /// hundred endpoints, [`PowerOfTwo`](super::PowerOfTwo) beyond.
 ///
+/// Leases that were picked before it came into force ([`Fleet::set_policy`](crate::Fleet::set_policy)), and probes,
+/// do not count here.
+///
 /// For equal endpoints under load from one client it is the best there is. It breaks down where an
 /// endpoint fails fast, which leaves it idle and so preferred until it is ejected; and it looks at no
 /// latency, so a slow endpoint is found out only by its queue.
@@ -45,7 +48,7 @@ impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
 struct Scan {
     table: Cumulative,
     weights: Box<[u64]>,
-    /// `None` for members of no fleet.
+    /// `None` where the view was not the fleet's own.
     board: Option<Readings>,
 }
 

@@ -144,6 +144,8 @@ impl Choice {
 pub struct View<'a, E: Endpoint> {
     members: &'a [Member<E>],
     cursor: Cursor,
+    /// Whether it is a fleet's view, which can have its leases kept on the board.
+    of_fleet: bool,
     /// 1 once the policy has asked for the board.
     reads_board: AtomicU64,
 }
@@ -157,6 +159,7 @@ impl<'a, E: Endpoint> View<'a, E> {
         Self {
             members,
             cursor: Cursor::new(shards, |_| 0),
+            of_fleet: false,
             reads_board: AtomicU64::new(0),
         }
     }
@@ -165,13 +168,17 @@ impl<'a, E: Endpoint> View<'a, E> {
         Self {
             members,
             cursor,
+            of_fleet: true,
             reads_board: AtomicU64::new(0),
         }
     }
 
     /// The members' requests in flight side by side, for a policy that compares many. As long as its picker
-    /// is in force, leases keep them. `None` for members of no fleet.
+    /// is in force, leases keep them. `None` for a view that is not the fleet's own: nobody keeps them there.
     pub(crate) fn board(&self) -> Option<Readings> {
+        if !self.of_fleet {
+            return None;
+        }
         // ORDERING: Relaxed, here and below. One thread prepares a picker; the type is shared to be shareable.
         self.reads_board.store(1, Ordering::Relaxed);
         Readings::of(

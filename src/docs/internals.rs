@@ -77,12 +77,12 @@
 //! directly. They are added before they are taken, so a reader, which reads the cell first, sees some twice
 //! for a moment and never too few: too few successes could eject.
 //!
-//! **The clock**: a reading costs as much as ten atomic writes. While picks of a shard are less than a microsecond
-//! apart, one in 16 reads it, is measured, and has its latency looked at; the others take its reading. Faults and
-//! drops always read. A drop of a lease that was not measured says nothing. Where picks come slower, each
-//! is measured. A burst that ends leaves up to 15 picks with an old reading: their successes may be counted in
-//! its bucket. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's
-//! says so too.
+//! **The clock**: a reading costs as much as ten atomic writes. While a shard's picks and records are less than a
+//! microsecond apart, one in 16 reads it; the others use its reading. A pick that reads is measured, and its
+//! latency looked at. Faults, drops, upkeep, and all picks while anybody is refused always read. A drop of a
+//! lease that was not measured says nothing. Where they come slower, each is measured. Each use counts, so a
+//! burst that ends leaves up to 15 uses of an old reading to a shard: their successes are counted when the
+//! burst was. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
 //!
 //! **The order of a commit**: members that leave rotation give back their ledger slots; the limit is
 //! lowered and the earliest ejected are let in until the *ledger* is within it (an alarm may hold a slot

@@ -16,14 +16,19 @@ impl<E: Endpoint> Fleet<E> {
         let inner = &*self.inner;
         let shared = &*inner.shared;
         let shard = shared.shard();
-        let now = shared.pick_time(shard);
-        if inner.upkeep_by_picks && shared.upkeep_due.is_due(now.at) {
-            self.upkeep_slice(now.at);
-        }
-        // A retry never becomes a probe: it has failed once already.
-        if !shared.ledger.is_quiet() && options.avoid.is_empty() {
-            if let Some(probe) = self.probe(now.at) {
-                return Ok(probe);
+        let mut now = shared.time(shard);
+        let is_due = |now| inner.upkeep_by_picks && shared.upkeep_due.is_due(now);
+        if is_due(now.at) || !shared.ledger.is_quiet() {
+            // What is decided by deadlines is not left to an old reading.
+            now = shared.refreshed(now);
+            if is_due(now.at) {
+                self.upkeep_slice(now.at);
+            }
+            // A retry never becomes a probe: it has failed once already.
+            if !shared.ledger.is_quiet() && options.avoid.is_empty() {
+                if let Some(probe) = self.probe(now.at) {
+                    return Ok(probe);
+                }
             }
         }
         let mut full = 0;

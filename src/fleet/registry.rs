@@ -119,7 +119,8 @@ impl<E: Endpoint> Registry<E> {
                 other_seats,
                 rest: rest(change.next(&self.slots)),
                 picker,
-                reads_board: false,
+                // Until the policy is back, which may read it.
+                reads_board: true,
             }
         })
     }
@@ -178,6 +179,7 @@ impl<E: Endpoint> Registry<E> {
             slots[at].member.core().resume(former, now);
         }
         self.retired.push(old);
+        self.board.prune();
         change.snapshots = self.free_retired();
     }
 

@@ -287,6 +287,8 @@ impl<E: Endpoint> Fleet<E> {
     }
 
     /// Changes the policy while requests flow. In-flight counts and health stay.
+    /// [`LeastConnections`](crate::LeastConnections) sees requests that are picked from then on; those before it
+    /// are counted as ever, and not compared.
     ///
     /// # Errors
     ///

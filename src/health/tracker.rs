@@ -37,8 +37,7 @@ const SLOWEST: f64 = 0.6;
 ///
 /// Lock-free and without a shared order: counts are statistics. A sample may be lost only if it is
 /// older than the window, if its bucket already holds 983 040, or if it is recorded while the endpoint
-/// is readmitted. It may be counted in a later bucket if its thread is suspended for a whole window in
-/// the middle of it; and a bucket untouched for 2^24 buckets (194 days by default), give or take a
+/// is readmitted. It may be counted in a later bucket if its thread is suspended in the middle of it; and a bucket untouched for 2^24 buckets (194 days by default), give or take a
 /// window, is taken for one of now. "In a row" is in the order in which threads report; a success reported by one thread
 /// ends the row of another.
 #[derive(Debug)]

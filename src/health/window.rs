@@ -33,8 +33,9 @@ pub(crate) struct Counts {
 /// What may be lost: a sample that ends more than a whole window ago is dropped. A recorder that is
 /// suspended between its load and its add for a whole window counts in the bucket's next life. A
 /// [`clear`](Self::clear) loses what is recorded while it runs. A bucket untouched for 2^24 buckets, give
-/// or take a window, is taken for one of now (194 days, with buckets of 1 s). Nothing else is lost or
-/// misplaced, and nothing is ever counted twice.
+/// or take a window, is taken for one of now (194 days, with buckets of 1 s). A success that is
+/// counted by leaving may be counted in the next bucket, if its thread is suspended at the end of one. Nothing
+/// else is lost or misplaced, and nothing is ever counted twice for longer than it takes to move it.
 #[derive(Debug)]
 #[repr(C)] // What each request reads comes first.
 pub(crate) struct Window {
@@ -70,7 +71,7 @@ impl Window {
     /// Buckets since the origin. The first is number `BUCKETS`, so that an empty word, epoch 0, is
     /// outside the window from the start.
     fn number(&self, at: Tick) -> u64 {
-        at.as_nanos() / self.bucket_nanos + BUCKETS
+        (at.as_nanos() / self.bucket_nanos).wrapping_add(BUCKETS)
     }
 
     fn bucket(&self, number: u64) -> &AtomicU64 {

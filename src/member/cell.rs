@@ -136,7 +136,8 @@ impl Cell {
         counts
     }
 
-    /// Forgets what was counted, as far as nobody is moving it.
+    /// Forgets what was counted, unless somebody is moving it or `now` is before the open bucket: then successes may
+    /// stay, which eject nobody.
     pub(super) fn clear(&self, now: Tick) {
         if let Open::Claimed(_) = self.window.claim(now) {
             // ORDERING: Relaxed, both. As in `settle`.

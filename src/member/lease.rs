@@ -233,7 +233,7 @@ impl<E: Endpoint> Lease<E> {
                 let now = if seat.is_measured {
                     seat.observe(measured)
                 } else {
-                    state.shared.recent(seat.member.cell())
+                    state.shared.time(state.shared.shard()).at
                 };
                 success.tell();
                 (seat.at, seat.end) = (now, End::Well);
@@ -255,10 +255,7 @@ impl<E: Endpoint> Seat<E> {
     #[inline(never)]
     fn observe(&self, measured: Option<Duration>) -> Tick {
         let state = self.member.core();
-        let now = match measured {
-            Some(_) => state.shared.recent(self.member.cell()),
-            None => state.shared.now(),
-        };
+        let now = state.shared.now();
         if let Some(latency) = measured.or_else(|| self.measure(now)) {
             state.latency.observe(now, latency);
         }

@@ -1,8 +1,8 @@
 //! Requests in flight of all members side by side, for policies that compare many: a member's own cells are
 //! several lines away from each other, and these are sixteen to a line.
 //!
-//! Written only while a policy looks at it (see `View::board`), by each lease that was picked then. A lease picked
-//! before is not on it, so it never shows more than is in flight.
+//! Written only while a policy looks at it (see `View::board`), by each lease that was picked then, probes apart. A
+//! lease picked before is not on it, so it never shows more than is in flight.
 
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 
@@ -13,8 +13,8 @@ const PLACES: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Board {
     pages: Vec<Arc<Page>>,
-    /// The page where a place was found last.
-    hint: usize,
+    /// The first page that may have a free place, as far as is known since the last look at all.
+    free_from: usize,
 }
 
 #[derive(Debug)]
@@ -36,25 +36,31 @@ impl Board {
     pub(crate) const fn new() -> Self {
         Self {
             pages: Vec::new(),
-            hint: 0,
+            free_from: 0,
         }
     }
 
-    /// A free place. Pages are looked at in turn, so members that come together are side by side.
+    /// A free place: the first, so members that come together are side by side.
     pub(crate) fn place(&mut self) -> Place {
-        let count = self.pages.len();
-        let pages = (0..count).map(|step| (self.hint + step) % count);
-        let free = |&page: &usize| self.pages[page].free().is_some();
-        let page = pages.into_iter().find(free).unwrap_or_else(|| {
+        let full = |page: &&Arc<Page>| page.free().is_none();
+        self.free_from += self.pages[self.free_from..].iter().take_while(full).count();
+        if self.free_from == self.pages.len() {
             self.pages.push(Arc::new(Page::new()));
-            count
-        });
-        self.hint = page;
-        let page = self.pages[page].clone();
+        }
+        let page = self.pages[self.free_from].clone();
         let at = page.free().unwrap_or(0);
         // ORDERING: Acquire. Pairs with the Release of `Place::drop`: what the last one took away is seen.
         page.taken.fetch_or(1 << at, Ordering::Acquire);
         Place { page, at }
+    }
+
+    /// Drops the pages that nobody has a place on, and sees anew which have free ones.
+    pub(crate) fn prune(&mut self) {
+        // ORDERING: Relaxed. A place that is given back meanwhile is seen the next time; a picker that still reads
+        // a page holds it.
+        self.pages
+            .retain(|page| page.taken.load(Ordering::Relaxed) != 0);
+        self.free_from = 0;
     }
 }
 
@@ -215,6 +221,7 @@ mod tests {
         let mut places: Vec<_> = (0..1000).map(|_| board.place()).collect();
         for _ in 0..10 {
             places.drain(100..900).for_each(drop);
+            board.prune();
             places.extend((0..800).map(|_| board.place()));
             let pages: std::collections::HashSet<_> = places
                 .iter()
@@ -223,6 +230,16 @@ mod tests {
             assert_eq!(pages.len(), 1000);
         }
         assert_eq!(board.pages.len(), 1000_usize.div_ceil(PLACES));
+        places.truncate(10);
+        board.prune();
+        assert!(
+            board.pages.len() <= 10,
+            "{} pages for ten",
+            board.pages.len()
+        );
+        drop(places);
+        board.prune();
+        assert_eq!(board.pages.len(), 0);
     }
 
     #[test]

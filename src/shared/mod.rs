@@ -149,23 +149,22 @@ impl Shared {
         &self.shards_own[shard & (self.shards_own.len() - 1)].0
     }
 
-    /// The time for a pick by this shard.
+    /// The time for a pick or a record by this shard: while those come thick, often the last reading.
     #[inline]
-    pub(crate) fn pick_time(&self, shard: usize) -> Reading {
+    pub(crate) fn time(&self, shard: usize) -> Reading {
         if self.reuses_time {
-            self.own(shard).pick_time(|| self.read_clock())
+            self.own(shard).time(|| self.read_clock())
         } else {
             Reading::fresh(self.read_clock())
         }
     }
 
-    /// A time for what ends now and need not be measured; it was picked by a shard like this.
-    #[inline]
-    pub(crate) fn recent(&self, shard: usize) -> Tick {
-        if self.reuses_time {
-            self.own(shard).recent(|| self.read_clock())
+    /// The same time, read from the clock.
+    pub(crate) fn refreshed(&self, reading: Reading) -> Reading {
+        if reading.is_fresh {
+            reading
         } else {
-            self.read_clock()
+            Reading::fresh(self.now())
         }
     }
 

@@ -2,15 +2,16 @@
 //! clock.
 //!
 //! A reading of the operating system's clock costs as much as ten atomic writes, more than all the rest of
-//! a request. So while picks come thick, one in [`REUSED`] + 1 reads it and the others take its reading.
+//! a request. So while a shard's picks and records come thick, one in [`REUSED`] + 1 reads it and the others take
+//! its reading. Each use counts, so that after a burst no more than [`REUSED`] take an old one.
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// How many picks take one reading.
+/// How many uses one reading has beside its own.
 const REUSED: u64 = 15;
 
-/// Picks come thick while they are no further apart than this: more than a million a second. Where they are
+/// Uses come thick while they are no further apart than this: more than a million a second. Where they are
 /// fewer, a reading costs little, and each is measured.
 const THICK_NANOS: u64 = 1_000;
 
@@ -27,13 +28,13 @@ impl Reading {
     }
 }
 
-/// Threads of one shard may race for its words: then a reading is taken by a pick more or less.
+/// Threads of one shard may race for its words: then a reading has a use more or less.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) entropy: AtomicU64,
     /// The last reading.
     tick: AtomicU64,
-    /// How many picks may still take it.
+    /// One more than how many uses it still has; 0 if it has none.
     left: AtomicU64,
 }
 
@@ -46,9 +47,9 @@ impl Shard {
         }
     }
 
-    /// The time for a pick.
+    /// The time for a pick or a record.
     #[inline]
-    pub(super) fn pick_time(&self, read: impl FnOnce() -> Tick) -> Reading {
+    pub(super) fn time(&self, read: impl FnOnce() -> Tick) -> Reading {
         // ORDERING: Relaxed, here and below. A time orders nothing.
         let left = self.left.load(Ordering::Relaxed);
         if left > 1 {
@@ -65,27 +66,16 @@ impl Shard {
 
     #[cold]
     fn read(&self, left: u64, now: Tick) -> Reading {
-        // ORDERING: Relaxed, all. As in `pick_time`.
+        // ORDERING: Relaxed, all. As in `time`.
         let before = self.tick.load(Ordering::Relaxed);
         self.tick.store(now.as_nanos(), Ordering::Relaxed);
-        // 1: as many picks as may have taken the last reading. 0: none has.
-        let picks = if left == 1 { REUSED + 1 } else { 1 };
-        let thick = now.as_nanos().wrapping_sub(before) < picks * THICK_NANOS;
+        // 1: as many as may have used the last reading. 0: none has.
+        let uses = if left == 1 { REUSED + 1 } else { 1 };
+        let thick = now.as_nanos().wrapping_sub(before) < uses * THICK_NANOS;
         let left = if thick { REUSED + 1 } else { 0 };
         // ORDERING: Relaxed. As above.
         self.left.store(left, Ordering::Relaxed);
         Reading::fresh(now)
-    }
-
-    /// A time for what ends now: the last reading, while picks come thick.
-    #[inline]
-    pub(super) fn recent(&self, read: impl FnOnce() -> Tick) -> Tick {
-        // ORDERING: Relaxed, both. As in `pick_time`.
-        if self.left.load(Ordering::Relaxed) > 0 {
-            Tick::from_nanos(self.tick.load(Ordering::Relaxed))
-        } else {
-            read()
-        }
     }
 }
 
@@ -96,8 +86,8 @@ mod tests {
     /// Picks at these times; which of them read the clock.
     fn read(times: impl IntoIterator<Item = u64>) -> Vec<bool> {
         let shard = Shard::new(0);
-        let pick = |at| shard.pick_time(|| Tick::from_nanos(at)).is_fresh;
-        times.into_iter().map(pick).collect()
+        let used = |at| shard.time(|| Tick::from_nanos(at)).is_fresh;
+        times.into_iter().map(used).collect()
     }
 
     #[test]

@@ -1,0 +1,138 @@
+//! A clock whose readings may be used again: what is decided by deadlines and windows stays right.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{MILLI, SECOND, Server, exact, servers};
+use evenkeel::{
+    Clock, Cluster, Ejection, Endpoint, Fleet, FleetBuilder, LeastConnections, LoadBalancer,
+    ManualClock, MemberState, Outcome, PickContext, PickOptions, RoundRobin, Tick, View,
+};
+
+/// Stands still until told, and may be reused like the operating system's.
+#[derive(Clone, Debug)]
+struct Reused(ManualClock);
+
+impl Clock for Reused {
+    fn now(&self) -> Tick {
+        self.0.now()
+    }
+    fn may_be_reused(&self) -> bool {
+        true
+    }
+}
+
+fn setup(count: usize, clock: &ManualClock) -> FleetBuilder<Server> {
+    let builder = Fleet::builder().endpoints(servers(&vec![1; count]));
+    builder.clock(Reused(clock.clone())).seed(7)
+}
+
+/// Picks and ends so many requests, a tenth of a microsecond apart.
+fn burst(fleet: &Fleet<Server>, clock: &ManualClock, picks: usize) {
+    for _ in 0..picks {
+        clock.advance(Duration::from_nanos(100));
+        fleet.pick_endpoint().unwrap().record(Outcome::Success);
+    }
+}
+
+/// A burst leaves an old reading behind; requests after it, a millisecond apart, must not be counted as of
+/// then: with only faults in the window, four in a hundred would look like all.
+#[test]
+fn successes_after_a_burst_are_counted_when_they_end() {
+    let clock = ManualClock::new();
+    let by_score = Ejection::default().consecutive_failures(0);
+    let fleet = setup(2, &clock).ejection(by_score).build().unwrap();
+    burst(&fleet, &clock, 20);
+    clock.advance(60 * SECOND);
+    for request in 0..3000 {
+        clock.advance(MILLI);
+        let lease = fleet.pick_endpoint().unwrap();
+        let bad = request % 25 == 24;
+        lease.record_with_latency(
+            if bad {
+                Outcome::Failure
+            } else {
+                Outcome::Success
+            },
+            MILLI,
+        );
+    }
+    fleet.maintain();
+    assert_eq!(fleet.stats().ejections, 0);
+    assert!(
+        fleet.members().iter().all(|member| member.score() > 0.9),
+        "{fleet:?}"
+    );
+}
+
+/// A burst of picks whose requests end together a second later, again and again, one in five badly.
+#[test]
+fn a_fan_out_ejects_nobody_that_works() {
+    let clock = ManualClock::new();
+    let by_score = Ejection::default().consecutive_failures(0);
+    let fleet = setup(2, &clock).ejection(by_score).build().unwrap();
+    for _ in 0..10 {
+        let leases: Vec<_> = (0..400)
+            .map(|_| {
+                clock.advance(Duration::from_nanos(100));
+                fleet.pick_endpoint().unwrap()
+            })
+            .collect();
+        clock.advance(15 * SECOND);
+        for (number, lease) in leases.into_iter().enumerate() {
+            clock.advance(Duration::from_nanos(100));
+            let bad = number % 10 < 2;
+            lease.record(if bad {
+                Outcome::Failure
+            } else {
+                Outcome::Success
+            });
+        }
+    }
+    assert_eq!(fleet.stats().ejections, 0);
+}
+
+/// An ejection lasts as long as it says, also for a shard whose last reading is hours old, and one probe is out
+/// at a time.
+#[test]
+fn an_ejection_is_not_ended_by_an_old_reading() {
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
+    burst(&fleet, &clock, 9);
+    clock.advance(10_000 * SECOND);
+    for _ in 0..5 {
+        fleet.lease(&0).unwrap().record(Outcome::Failure);
+    }
+    assert_eq!(fleet.member(&0).unwrap().state(), MemberState::Ejected);
+    for _ in 0..1900 {
+        clock.advance(MILLI);
+        let lease = fleet.pick_endpoint().unwrap();
+        assert!(!lease.is_probe(), "a probe before its time");
+        lease.record(Outcome::Success);
+    }
+    clock.advance(200 * MILLI);
+    let probe = fleet.pick_endpoint().unwrap();
+    assert!(
+        probe.is_probe(),
+        "the first pick after its time is the probe"
+    );
+    assert!((0..100).all(|_| !fleet.pick_endpoint().unwrap().is_probe()));
+}
+
+/// Handed members by a view of one's own, it compares what is in flight.
+#[test]
+fn least_connections_sees_loads_through_any_view() {
+    let clock = ManualClock::new();
+    let fleet = setup(2, &clock).policy(RoundRobin::new()).build().unwrap();
+    let _held: Vec<_> = (0..100).map(|_| fleet.lease(&0).unwrap()).collect();
+    let members = fleet.members();
+    let picker = LeastConnections::new().picker(&View::new(&members));
+    let options = PickOptions::new();
+    for seed in 0..100 {
+        let mut cx = PickContext::new(&members, &options, Tick::ZERO, seed);
+        let choice = picker.pick(&mut cx).unwrap();
+        assert_eq!(members[choice.index()].endpoint().key(), 1);
+    }
+}
