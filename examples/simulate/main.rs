@@ -100,7 +100,8 @@ fn simulate(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let reports = reports?;
 
     let rows = results::rows(&arguments.scenarios, &arguments.policies, &reports);
-    let printed = print(&table::table(&rows, paint));
+    let text = format!("{}{}\n", table::table(&rows, paint), event_log(&reports));
+    let printed = print(&text);
     write_files(arguments, &rows, &reports)?;
     // That stdout takes nothing is no reason to lose the files.
     printed?;
@@ -131,6 +132,14 @@ fn write_files(
         written.map_err(|error| format!("cannot draw to {}: {error}", folder.display()))?;
     }
     Ok(())
+}
+
+/// One hash of all events of all runs, in order: the same command prints the same one.
+fn event_log(reports: &[Report]) -> String {
+    let all = reports.iter().fold(0u64, |all, report| {
+        all.rotate_left(5).wrapping_mul(31) ^ report.event_hash
+    });
+    format!("event log {all:016x}")
 }
 
 /// How much was simulated, and how fast.
