@@ -17,7 +17,7 @@ use crate::time::Tick;
 ///
 /// Say how the request ended with [`record`](Self::record). A lease dropped without a word, as when a
 /// timeout drops the future that holds it, counts as [`Outcome::Abandoned`], which is neutral unless it
-/// took long: so **record before you use `?` on the result**, or an endpoint whose every answer is an error
+/// took long (and was measured: see [`Clock::may_be_reused`](crate::Clock::may_be_reused)): so **record before you use `?` on the result**, or an endpoint whose every answer is an error
 /// looks spotless. [`track`](Self::track), [`track_with`](Self::track_with) and
 /// [`ClusterExt::call`](crate::ClusterExt::call) do so by themselves. It may be sent to another
 /// thread, and outlive its endpoint's removal and its fleet.
