@@ -253,6 +253,31 @@ fn a_retry_rescues_and_the_budget_bounds_it() {
 }
 
 #[test]
+fn what_is_under_way_at_the_end_is_followed() {
+    let hung = scenario("S1a")
+        .length(2 * SECOND)
+        .warm_up(SECOND)
+        .window(SECOND, 2 * SECOND);
+    let report = sim::run(&hung.fault(Fault::hangs()), &named("plain-random"), 1).unwrap();
+    let window = report.window;
+    assert!(
+        window.requests > 5000 && window.errors == 1.0 && window.attempts == 1.0,
+        "{window:?}"
+    );
+    assert_eq!(window.latency.p50, SECOND);
+}
+
+#[test]
+fn no_budget_is_no_retry() {
+    let dead = well().retries(1).retry_budget(0.0).fault(Fault::fails(1.0));
+    let window = sim::run(&dead, &named("plain-random"), 1).unwrap().window;
+    // Those that began before the fault may still succeed.
+    let failed = (window.errors * window.requests as f64).round() as u64;
+    assert!(failed > 30_000 && window.attempts == 1.0, "{window:?}");
+    assert_eq!(window.retries_denied, failed);
+}
+
+#[test]
 fn what_cannot_be_is_named() {
     let run = |scenario: Scenario| {
         let policy = Policy::fleet("defaults", "", Fleet::builder);
@@ -277,6 +302,11 @@ fn what_cannot_be_is_named() {
             base().window(SECOND, SECOND),
             "Scenario::window is (1s, 1s)",
         ),
+        (
+            base().window(SECOND, 9 * SECOND),
+            "Scenario::window is (1s, 9s)",
+        ),
+        (base().speed(0..1, 1e-9), "Scenario::speed is 1e-9"),
         (base().retries(9), "Scenario::retries is 9"),
         (
             base().surge(SECOND, 2 * SECOND, -1.0),
@@ -288,6 +318,11 @@ fn what_cannot_be_is_named() {
         ),
         (base().fault(Fault::fails(1.5)), "Fault::fails is 1.5"),
         (base().fault(Fault::slow(0.0)), "Fault::slow is 0"),
+        (base().fault(Fault::slow(1e-15)), "Fault::slow is 1e-15"),
+        (
+            base().fault(Fault::hangs().between(2 * SECOND, SECOND)),
+            "Fault::between is (2s, 1s)",
+        ),
         (base().fault(Fault::hangs().on(7..30)), "Fault::on is 7..30"),
         (
             base().churn(Duration::ZERO, 1, 0.5, SECOND),
