@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, floor_b, interleaved, servers};
 use criterion::Criterion;
 use evenkeel::{
-    Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Outcome,
-    PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
+    Adaptive, Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock,
+    Outcome, PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
 };
 
 /// What a row must hold: a multiple of a floor or of another row, all by name.
@@ -121,6 +121,8 @@ fn rows() -> Vec<Row> {
             End::Given,
         )
     };
+    let adaptive =
+        |count, threads, held| of(Adaptive::new, "adaptive", count, threads, held, End::Given);
     for held in [1, 64] {
         for (count, times) in [(10, 5.0), (100, 5.0), (1_000, 5.0), (10_000, 6.0)] {
             rows.push(row(wrr(count, 1, held, End::Given), Times(times, A1)));
@@ -131,6 +133,9 @@ fn rows() -> Vec<Row> {
         }
         for count in [10, 1_000] {
             rows.push(row(two(count, 2, held, End::Given), Times(14.0, A2)));
+        }
+        for (count, threads) in [(10, 1), (100, 1), (256, 1), (1_000, 1), (10, 2), (100, 2)] {
+            rows.push(row(adaptive(count, threads, held), Compare));
         }
         rows.push(row(all(10, 1, held), Times(8.0, A1)));
         rows.push(row(all(100, 1, held), Times(20.0, A1)));

@@ -15,6 +15,10 @@ pub enum PickError {
     /// No endpoint is eligible: all are ejected or marked down, and the panic rule is off.
     #[error("every endpoint is ejected or marked down, and the panic rule is off")]
     AllEjected,
+    /// Fewer endpoints are eligible than the panic rule asks for, and it is set to
+    /// [fail fast](crate::PanicAction::FailFast).
+    #[error("too few endpoints are eligible, and the panic rule says to fail")]
+    TooFewEligible,
     /// Every endpoint that could be picked is in [`PickOptions::avoid`](crate::PickOptions::avoid).
     #[error("every endpoint that could be picked is to be avoided")]
     AllAvoided,

@@ -8,8 +8,9 @@
 //! - [`pick_endpoint`](Cluster::pick_endpoint) lends one out: a [`Lease`], counted as in flight until it
 //!   is recorded or dropped.
 //! - [`Lease::record`] says how the request ended. From those outcomes a [`HealthTracker`] scores each
-//!   endpoint; bad ones are ejected, probed and let back in, as [`Ejection`] says.
-//! - A [`LoadBalancer`] chooses. Six policies are here; the default is [`PowerOfTwo`].
+//!   endpoint; bad ones are ejected, probed and let back in, as [`Ejection`] says. A [`HealthCheck`] that the
+//!   caller drives checks them actively beside that.
+//! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`].
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!
 //! The crate starts nothing: no thread, task, timer or socket. It is told the time by a [`Clock`] and
@@ -38,9 +39,8 @@
 //!
 //! - It balances what one process sends; processes share nothing. It discovers nothing: hand in the set
 //!   you know, and again when it changes.
-//! - One attempt. Retries, hedges, active checks, priorities and zones are not here yet.
-//! - Slowness alone never ejects; policies that look at load avoid a slow endpoint.
-//! - [`Outcome::Overloaded`] is neutral so far.
+//! - One attempt. Retries, hedges, priorities and zones are not here yet.
+//! - Slowness alone ejects nobody unless asked to; policies that look at load or latency avoid a slow endpoint.
 //! - [`std::mem::forget`] of a lease leaves one request in flight for ever.
 //! - A fleet holds at most a million endpoints. 64-bit atomics are needed.
 //!
@@ -70,17 +70,24 @@ mod time;
 mod transport;
 
 pub use balancer::{
-    Choice, Cursor, FromPicker, LeastConnections, LeastResponseTime, LoadBalancer, PickContext,
-    Picker, PowerOfTwo, Random, RoundRobin, View, WeightedRoundRobin, from_picker,
+    Adaptive, Choice, Cursor, FromPicker, LeastConnections, LeastResponseTime, LoadBalancer,
+    PickContext, Picker, PowerOfTwo, Random, RoundRobin, View, WeightedRoundRobin, from_picker,
 };
 pub use cluster::{Cluster, ClusterExt};
 pub use endpoint::{Endpoint, Target, Weight};
 pub use error::{BuildError, CallError, PickError, UpdateError};
-pub use fleet::{Changes, Drain, Drained, Fleet, FleetBuilder, Mark, Stats, Upkeep};
-pub use health::{Alarm, Ejection, Health, HealthTracker, Judging, SlidingWindow, Usual};
-pub use member::{Lease, Member, MemberState};
+pub use fleet::{
+    Changes, Detections, Drain, Drained, Event, Fleet, FleetBuilder, HealthCheck, Mark, Probe,
+    Stats, Upkeep,
+};
+pub use health::{
+    Alarm, Backoff, Detector, Ejection, Health, HealthCheckSettings, HealthTracker, Judging,
+    PanicAction, PanicRule, SlidingWindow, SlowStart, Usual,
+};
+pub use member::{EjectionReason, Explanation, Figure, Lease, Member, MemberState, Outcomes};
 pub use options::{MemberId, PickOptions};
 pub use outcome::{Outcome, Sample, SampleKind};
+pub use shared::{EventKind, Return};
 pub use time::{Clock, ManualClock, MonotonicClock, Tick};
 pub use transport::{BoxFuture, BoxTransport, DynTransport, FromFn, Transport, from_fn};
 

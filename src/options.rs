@@ -8,6 +8,10 @@ use std::fmt;
 pub struct MemberId(u64);
 
 impl MemberId {
+    pub(crate) const fn get(self) -> u64 {
+        self.0
+    }
+
     pub(crate) const fn new(number: u64) -> Self {
         Self(number)
     }

@@ -19,7 +19,9 @@ pub enum Outcome {
     /// The endpoint could not be reached (connection refused, reset, no route).
     Unreachable,
     /// The endpoint said it has too much to do (HTTP 429 or 503 with `Retry-After`). Not a fault: it
-    /// never ejects, and neither success nor failure is counted.
+    /// never ejects, and neither success nor failure is counted. [`Adaptive`](crate::Adaptive) prefers others for as long
+    /// as it asked, or 1 s, at most for the longest ejection: its cost counts four times. Other policies do not look
+    /// at it.
     #[non_exhaustive]
     Overloaded {
         /// When the endpoint asked to be tried again.

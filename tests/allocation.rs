@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use evenkeel::{
-    Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Outcome,
-    PickOptions, PowerOfTwo, Random, RoundRobin, Target, Upkeep, WeightedRoundRobin,
+    Adaptive, Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock,
+    Outcome, PickOptions, PowerOfTwo, Random, RoundRobin, Target, Upkeep, WeightedRoundRobin,
 };
 
 struct Counting;
@@ -56,6 +56,7 @@ fn policies() -> Vec<Policy> {
         Box::new(LeastConnections::new()),
         Box::new(PowerOfTwo::new()),
         Box::new(LeastResponseTime::new()),
+        Box::new(Adaptive::new()),
     ]
 }
 
@@ -115,6 +116,28 @@ fn no_policy_allocates_when_the_caller_does_upkeep() {
     }
 }
 
+/// Ejections, returns, panic and slow starts are told of while there is room, and after.
+#[test]
+fn to_keep_events_allocates_nothing_either() {
+    for capacity in [4, 1 << 16] {
+        let clock = ManualClock::new();
+        let fleet = Fleet::builder()
+            .endpoints((1..=10).map(|key| Target::new(key, ())))
+            .upkeep(Upkeep::Caller)
+            .clock(clock.clone())
+            .events(capacity)
+            .build()
+            .unwrap();
+        drop(fleet.pick_endpoint());
+        let step = Duration::from_millis(5);
+        let allocated = allocations_in(|| requests(&fleet, &clock, step));
+        assert_eq!(allocated, 0);
+        let told = fleet.take_events().len();
+        let dropped = fleet.stats().events_dropped;
+        assert!(told == 4 && dropped > 0 || told > 4 && dropped == 0);
+    }
+}
+
 #[test]
 fn by_default_only_picks_that_do_upkeep_allocate() {
     for policy in policies() {
@@ -135,7 +158,7 @@ fn by_default_only_picks_that_do_upkeep_allocate() {
             allocating += u32::from(allocations_in(work) > 0);
             clock.advance(Duration::from_millis(2));
         }
-        // 20 s, and upkeep of ten endpoints is due once a second, for one pick.
+        // 20 s, with upkeep ten times a second by one pick each, which keeps what it has allocated.
         assert!(allocating <= 20, "{name}: {allocating} picks allocated");
         assert!(fleet.stats().ejections > 0, "{name}");
     }

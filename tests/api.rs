@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use common::{SECOND, Server, servers, setup};
 use evenkeel::{
-    Alarm, BoxFuture, BoxTransport, BuildError, CallError, Changes, Choice, Clock, Cluster,
-    ClusterExt, Cursor, Drain, Drained, DynTransport, Ejection, Endpoint, Fleet, FleetBuilder,
-    FromFn, FromPicker, Health, HealthTracker, Judging, Lease, LeastConnections, LeastResponseTime,
+    Adaptive, Alarm, Backoff, BoxFuture, BoxTransport, BuildError, CallError, Changes, Choice,
+    Clock, Cluster, ClusterExt, Cursor, Detections, Detector, Drain, Drained, DynTransport,
+    Ejection, Endpoint, Fleet, FleetBuilder, FromFn, FromPicker, Health, HealthCheck,
+    HealthCheckSettings, HealthTracker, Judging, Lease, LeastConnections, LeastResponseTime,
     LoadBalancer, ManualClock, Mark, Member, MemberId, MemberState, MonotonicClock, Outcome,
-    PickContext, PickError, PickOptions, Picker, PowerOfTwo, Random, RoundRobin, Sample,
-    SampleKind, SlidingWindow, Stats, Target, Tick, Transport, UpdateError, Upkeep, Usual, View,
-    Weight, WeightedRoundRobin, from_fn, from_picker,
+    PickContext, PickError, PickOptions, Picker, PowerOfTwo, Probe, Random, RoundRobin, Sample,
+    SampleKind, SlidingWindow, SlowStart, Stats, Target, Tick, Transport, UpdateError, Upkeep,
+    Usual, View, Weight, WeightedRoundRobin, from_fn, from_picker,
 };
 
 const fn shared<T: Send + Sync + Unpin + 'static>() {}
@@ -39,7 +40,8 @@ fn all_types_are_send_and_sync_and_can_be_moved_and_kept() {
         ManualClock, MonotonicClock, Target<u8, u8>, Weight, PickError, BuildError, UpdateError,
         CallError<()>, Cursor, Choice, View<'static, Server>, PickContext<'static, Server>, RoundRobin,
         WeightedRoundRobin, Random, LeastConnections, PowerOfTwo, LeastResponseTime, FromPicker<u8>,
-        FromFn<u8>, Boxed);
+        FromFn<u8>, Boxed, HealthCheck<Server>, HealthCheckSettings, Probe<Server>, Adaptive, Backoff,
+        SlowStart, Detector, Detections);
 }
 
 #[test]
@@ -50,7 +52,8 @@ fn all_types_can_be_shown() {
         ManualClock, MonotonicClock, Target<u8, u8>, Weight, PickError, BuildError, UpdateError,
         CallError<()>, Cursor, Choice, View<'_, Server>, PickContext<'_, Server>, RoundRobin,
         WeightedRoundRobin, Random, LeastConnections, PowerOfTwo, LeastResponseTime, FromPicker<u8>,
-        FromFn<u8>, Boxed, dyn LoadBalancer<Server>, dyn HealthTracker, dyn Clock);
+        FromFn<u8>, Boxed, HealthCheck<Server>, HealthCheckSettings, Probe<Server>, Adaptive, Backoff,
+        SlowStart, Detector, Detections, dyn LoadBalancer<Server>, dyn HealthTracker, dyn Clock);
 }
 
 #[test]
@@ -77,6 +80,8 @@ macro_rules! assert_not_impl {
 // One lease is one request in flight: a copy would end twice, or a drain twice.
 assert_not_impl!(Lease<Server>: Clone);
 assert_not_impl!(Drain: Clone);
+// One check is answered once.
+assert_not_impl!(Probe<Server>: Clone);
 
 fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -143,13 +148,18 @@ fn pickers_can_be_objects() {
 
 #[test]
 fn trackers_can_be_objects() {
-    let tracker: Box<dyn HealthTracker> = Box::new(SlidingWindow::new(&Ejection::default()));
+    let by_row = Ejection::default()
+        .cusum_threshold(0.0)
+        .consecutive_failures(5);
+    let tracker: Box<dyn HealthTracker> = Box::new(SlidingWindow::new(&by_row));
     let usual = Usual::default();
     let cx = Judging::new(Tick::ZERO, &usual);
     let sample = Sample::new(Outcome::Failure, None, Tick::ZERO);
     let alarms = [0; 5].map(|_| tracker.record(&sample, &cx));
     assert_eq!(alarms[3..], [Alarm::None, Alarm::Eject]);
-    assert_eq!(tracker.health(&cx), Health::new(0.0, 5));
+    // What five of five prove, Wilson at 97.5 %: a share of 5 / (5 + 1.96²) = 0.5655 or more.
+    let health = tracker.health(&cx);
+    assert!((health.score - 0.4345).abs() < 0.0001 && health.samples == 5);
     tracker.readmitted(Tick::ZERO);
     assert_eq!(tracker.health(&cx), Health::new(1.0, 0));
 }
@@ -167,7 +177,12 @@ fn clocks_can_be_objects_and_pointers_forward() {
     let lease = fleet.pick_endpoint().unwrap();
     manual.advance(SECOND);
     lease.record(Outcome::Success);
-    assert_eq!(fleet.members()[0].latency(), Some(SECOND));
+    // In f32 and by square roots: within a millionth.
+    let latency = fleet.members()[0].latency().unwrap();
+    assert!(
+        latency.abs_diff(SECOND) <= SECOND / 1_000_000,
+        "{latency:?}"
+    );
 }
 
 #[test]

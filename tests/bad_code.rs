@@ -192,7 +192,9 @@ fn shaken(count: usize, clock: &ManualClock) -> (Fleet<Server>, Shaky) {
         let tracker = tracker.clone();
         move |_: &Server| tracker.clone()
     };
-    let fleet = setup(count, clock).ejection(exact()).tracker(make);
+    // One good probe is a return.
+    let ejection = exact().healthy_threshold(1);
+    let fleet = setup(count, clock).ejection(ejection).tracker(make);
     (fleet.build().unwrap(), tracker)
 }
 
@@ -256,7 +258,7 @@ fn a_tracker_that_panics_over_a_return_loses_no_place_and_no_probe() {
     probe(&fleet).record(Outcome::Success);
     assert_eq!(
         (state(&fleet, 0), fleet.stats().ejected),
-        (MemberState::Ready, 0)
+        (MemberState::Warming, 0)
     );
 }
 

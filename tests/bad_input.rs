@@ -220,14 +220,16 @@ fn a_clock_that_goes_back_measures_nothing_and_ejects_nobody() {
 #[test]
 fn the_longest_duration_as_a_latency_is_cut_to_five_minutes() {
     let fleet = setup(2, &ManualClock::new()).build().unwrap();
+    let latency = || fleet.members()[0].latency().unwrap();
     for outcome in [Outcome::Success, Outcome::Failure, Outcome::Abandoned] {
         let lease = fleet.lease(&0).unwrap();
         lease.record_with_latency(outcome, Duration::MAX);
-        fleet.maintain();
-        sequence(&fleet, 10);
-        let latency = fleet.members()[0].latency().unwrap();
+        let latency = latency();
         assert!(latency.as_secs().abs_diff(300) <= 1, "{latency:?}");
     }
+    fleet.maintain();
+    sequence(&fleet, 10);
+    assert!(latency() <= Duration::from_secs(301), "{:?}", latency());
 }
 
 #[test]
@@ -308,7 +310,7 @@ fn a_setting_out_of_range_is_refused_by_field_and_value() {
         ),
         (
             Fleet::builder().panic_threshold_percent(101).build(),
-            "FleetBuilder::panic_threshold_percent",
+            "PanicRule::threshold_percent",
             "101",
         ),
     ];
@@ -350,7 +352,9 @@ fn recovers(fleet: &Fleet<Server>, clock: &ManualClock) {
     for member in fleet.members() {
         assert_eq!(member.state(), MemberState::Ready);
         assert_eq!(member.score(), 1.0, "{member:?}");
-        assert_eq!(member.latency(), Some(MILLI));
+        // Idle ones have drifted there, in f32: within a thousandth.
+        let latency = member.latency().unwrap();
+        assert!(latency.abs_diff(MILLI) <= MILLI / 1000, "{member:?}");
     }
 }
 

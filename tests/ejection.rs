@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{
-    MILLI, SECOND, Server, ejected, exact, fail, number, one_out, sequence, servers, setup, state,
+    MILLI, SECOND, Server, by_row, ejected, exact, fail, number, one_out, sequence, servers, setup,
+    state,
 };
 use evenkeel::{
-    Alarm, Cluster, Endpoint, Health, HealthTracker, Judging, ManualClock, Mark, MemberState,
-    Outcome, PickError, Random, Sample, Target, Upkeep,
+    Alarm, Cluster, Ejection, Endpoint, Health, HealthTracker, Judging, ManualClock, Mark,
+    MemberState, Outcome, PickError, Random, Sample, Target, Upkeep,
 };
 
-#[test]
-fn five_failures_in_a_row_eject_and_the_very_next_pick_goes_elsewhere() {
+/// So many failures eject, and the very next pick goes elsewhere.
+fn eject_at(failures: usize, ejection: &Ejection) {
     // Of two, so that a pick that ignored the ejection would show it in every second round.
     for seed in 0..100 {
-        let fleet = setup(2, &ManualClock::new()).seed(seed).build().unwrap();
-        fail(&fleet, 0, 4);
+        let builder = setup(2, &ManualClock::new()).ejection(ejection.clone());
+        let fleet = builder.seed(seed).build().unwrap();
+        fail(&fleet, 0, failures - 1);
         assert_eq!(state(&fleet, 0), MemberState::Ready);
         fail(&fleet, 0, 1);
         assert_eq!(state(&fleet, 0), MemberState::Ejected);
@@ -29,8 +31,18 @@ fn five_failures_in_a_row_eject_and_the_very_next_pick_goes_elsewhere() {
 }
 
 #[test]
+fn the_second_failure_ejects_where_nobody_else_fails() {
+    eject_at(2, &Ejection::default());
+}
+
+#[test]
+fn five_failures_in_a_row_eject_where_that_is_set() {
+    eject_at(5, &by_row());
+}
+
+#[test]
 fn a_score_below_the_threshold_ejects_from_the_minimum_volume_on() {
-    let ejection = exact().consecutive_failures(0).minimum_volume(20);
+    let ejection = exact().cusum_threshold(0.0).minimum_volume(20);
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(ejection).build().unwrap();
     fail(&fleet, 0, 19);
@@ -144,8 +156,12 @@ fn health_counts_at_half_eligible_and_not_below() {
     assert!(fleet.mark(&5, Mark::Down));
     assert!(fleet.stats().panicking);
     assert_eq!(seen(&fleet), (0..10).collect());
+    // Half is enough to stay calm and not to be calm again.
     assert!(fleet.mark(&5, Mark::Auto));
-    assert_eq!(seen(&fleet), (5..10).collect());
+    assert_eq!(seen(&fleet), (0..10).collect());
+    assert!(fleet.mark(&4, Mark::Auto));
+    assert!(!fleet.stats().panicking);
+    assert_eq!(seen(&fleet), (4..10).collect());
 }
 
 #[test]
@@ -263,7 +279,8 @@ fn overloaded_and_ignored_never_eject() {
 #[test]
 fn a_lease_dropped_within_the_patience_says_nothing_and_a_longer_one_is_a_timeout() {
     let clock = ManualClock::new();
-    let fleet = setup(4, &clock).patience(SECOND).build().unwrap();
+    let builder = setup(4, &clock).ejection(by_row());
+    let fleet = builder.patience(SECOND).build().unwrap();
     let hold = |times: usize, for_how_long| {
         let leases: Vec<_> = (0..times).map(|_| fleet.lease(&0).unwrap()).collect();
         clock.advance(for_how_long);

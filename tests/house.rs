@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use evenkeel::{Cluster, Fleet, ManualClock, Outcome};
+use evenkeel::{Cluster, Ejection, Fleet, ManualClock, Outcome};
 
 fn count(folder: &str) -> usize {
     std::fs::read_dir(folder).unwrap().count()
@@ -17,6 +17,8 @@ fn no_thread_and_no_file_or_socket() {
     let clock = ManualClock::new();
     let fleet = Fleet::builder()
         .endpoints(["a", "b", "c"].map(String::from))
+        // Where two in three fail everywhere, the default singles nobody out.
+        .ejection(Ejection::default().consecutive_failures(2))
         .clock(clock.clone())
         .build()
         .unwrap();

@@ -5,7 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use evenkeel::{
-    Fleet, LeastConnections, LoadBalancer, PowerOfTwo, RoundRobin, Target, WeightedRoundRobin,
+    Adaptive, Fleet, LeastConnections, LoadBalancer, PowerOfTwo, RoundRobin, Target,
+    WeightedRoundRobin,
 };
 
 struct Counting;
@@ -55,6 +56,7 @@ fn an_endpoint_takes_so_much() {
         let most = 384.0 + 256.0 * cells as f64;
         for (name, bytes) in [
             ("round robin", bytes_each(count, RoundRobin::new())),
+            ("adaptive", bytes_each(count, Adaptive::new())),
             ("power of two", bytes_each(count, PowerOfTwo::new())),
             (
                 "least connections",

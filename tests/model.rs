@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel::{
-    Cluster, Endpoint, Fleet, Lease, LeastConnections, LeastResponseTime, ManualClock, Mark,
-    MemberId, MemberState, Outcome, PickError, PickOptions, PowerOfTwo, Random, RoundRobin, Target,
-    UpdateError, WeightedRoundRobin,
+    Adaptive, Cluster, Endpoint, Fleet, Lease, LeastConnections, LeastResponseTime, ManualClock,
+    Mark, MemberId, MemberState, Outcome, PickError, PickOptions, PowerOfTwo, Random, RoundRobin,
+    Target, UpdateError, WeightedRoundRobin,
 };
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => key.clone().prop_map(Op::Drain),
         1 => (key.clone(), prop_oneof![Just(Mark::Up), Just(Mark::Down), Just(Mark::Auto)])
             .prop_map(|(key, mark)| Op::Mark(key, mark)),
-        1 => (0u8..6).prop_map(Op::Policy),
+        1 => (0u8..7).prop_map(Op::Policy),
         12 => Just(Op::Pick),
         3 => any::<usize>().prop_map(Op::Retry),
         2 => key.prop_map(Op::Pinned),
@@ -180,7 +180,8 @@ impl World {
                 2 => self.fleet.set_policy(Random::new()).unwrap(),
                 3 => self.fleet.set_policy(LeastConnections::new()).unwrap(),
                 4 => self.fleet.set_policy(PowerOfTwo::new()).unwrap(),
-                _ => self.fleet.set_policy(LeastResponseTime::new()).unwrap(),
+                5 => self.fleet.set_policy(LeastResponseTime::new()).unwrap(),
+                _ => self.fleet.set_policy(Adaptive::new()).unwrap(),
             },
             Op::Pick => self.pick(None),
             Op::Retry(which) if !self.held.is_empty() => {
@@ -239,7 +240,10 @@ impl World {
                 assert!(usable > 0 && !avoid.contains(&lease.id()));
                 assert!(self.routable().any(|known| known.id == lease.id()));
                 let state = before[&lease.id()];
-                let healthy = matches!(state, MemberState::Ready | MemberState::Up);
+                let healthy = matches!(
+                    state,
+                    MemberState::Ready | MemberState::Warming | MemberState::Up
+                );
                 // Upkeep within the pick may have changed it since; a probe takes an ejected one.
                 assert!(
                     healthy || panicking || lease.is_probe() || self.fleet.stats().panicking,

@@ -1,12 +1,12 @@
-//! Promise: an ejected endpoint stays out for its time, comes back by one probe, and late news decides
+//! Promise: an ejected endpoint stays out for its time, comes back by good probes, and late news decides
 //! nothing.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use common::{
-    MILLI, SECOND, Server, assert_no_probe, ejected, exact, fail, number, one_out, probe, sequence,
-    setup, state,
+    MILLI, SECOND, Server, assert_no_probe, bring_back, by_row, ejected, exact, fail, number,
+    one_out, one_out_by, probe, sequence, setup, state,
 };
 use evenkeel::{Cluster, Endpoint, Lease, ManualClock, MemberState, Outcome, PickOptions};
 
@@ -26,17 +26,26 @@ fn each_ejection_in_a_row_lasts_twice_as_long_up_to_the_maximum() {
 fn one_that_returned_and_fails_again_is_out_for_twice_as_long_until_it_is_forgiven() {
     let (fleet, clock) = one_out();
     clock.advance(SECOND * 2);
-    probe(&fleet).record(Outcome::Success);
+    bring_back(&fleet);
     fail(&fleet, 0, 5);
     clock.advance(SECOND * 4 - MILLI);
     assert_no_probe(&fleet);
     clock.advance(MILLI);
-    probe(&fleet).record(Outcome::Success);
-    // It stays in for the longest ejection: the count starts afresh.
-    clock.advance(SECOND * 64);
+    bring_back(&fleet);
+    // It stays in for 30 s, and one of the two is forgotten: the next is the second again.
+    clock.advance(SECOND * 30);
     fail(&fleet, 0, 5);
-    clock.advance(SECOND * 2);
-    probe(&fleet).record(Outcome::Success);
+    clock.advance(SECOND * 4 - MILLI);
+    assert_no_probe(&fleet);
+    clock.advance(MILLI);
+    bring_back(&fleet);
+    // And for twice that: the count starts afresh.
+    clock.advance(SECOND * 60);
+    fail(&fleet, 0, 5);
+    clock.advance(SECOND * 2 - MILLI);
+    assert_no_probe(&fleet);
+    clock.advance(MILLI);
+    bring_back(&fleet);
 }
 
 #[test]
@@ -73,8 +82,22 @@ fn at_expiry_one_pick_of_two_racing_threads_is_the_probe() {
 }
 
 #[test]
-fn a_good_probe_brings_it_back() {
+fn good_probes_in_a_row_bring_it_back() {
     let (fleet, clock) = one_out();
+    clock.advance(SECOND * 2);
+    bring_back(&fleet);
+    assert_eq!(fleet.stats().ejected, 0);
+    assert!(sequence(&fleet, 2000).contains(&0));
+    // And nothing of the past is held against it.
+    fail(&fleet, 0, 1);
+    assert_eq!(state(&fleet, 0), MemberState::Ready);
+    fail(&fleet, 0, 1);
+    assert_eq!(state(&fleet, 0), MemberState::Ejected);
+}
+
+#[test]
+fn one_good_probe_brings_it_back_where_one_is_enough() {
+    let (fleet, clock) = one_out_by(by_row());
     clock.advance(SECOND * 2);
     probe(&fleet).record(Outcome::Success);
     assert_eq!(fleet.stats().ejected, 0);
@@ -119,7 +142,7 @@ fn a_probe_that_says_nothing_is_followed_by_another_after_the_base_time() {
         assert_no_probe(&fleet);
         clock.advance(MILLI);
     }
-    probe(&fleet).record(Outcome::Success);
+    bring_back(&fleet);
     assert_eq!(state(&fleet, 0), MemberState::Ready);
 }
 
@@ -157,14 +180,15 @@ fn a_forgotten_probe_is_given_up_after_its_time() {
     clock.advance(SECOND * 10 - MILLI);
     assert_no_probe(&fleet);
     clock.advance(MILLI);
-    probe(&fleet).record(Outcome::Success);
+    bring_back(&fleet);
     assert_eq!(state(&fleet, 0), MemberState::Ready);
 }
 
 #[test]
 fn a_probe_that_was_given_up_decides_nothing_when_it_ends() {
     for outcome in [Outcome::Success, Outcome::Failure] {
-        let (fleet, clock) = one_out();
+        // One good probe is enough, so that a lost one which counted would show.
+        let (fleet, clock) = one_out_by(exact().healthy_threshold(1));
         clock.advance(SECOND * 2);
         let lost = probe(&fleet);
         clock.advance(SECOND * 10);
@@ -187,12 +211,17 @@ fn late_results_neither_bring_it_back_nor_eject_it_again() {
     }
     assert_eq!(ejected(&fleet), [0], "late successes brought it back");
     clock.advance(SECOND * 2);
-    probe(&fleet).record(Outcome::Success);
+    bring_back(&fleet);
+    // It is on trial, where one failure of now would be enough.
     for lease in early {
         lease.record(Outcome::Failure);
     }
     fleet.maintain();
-    assert_eq!(state(&fleet, 0), MemberState::Ready, "ejected by late news");
+    assert_eq!(
+        state(&fleet, 0),
+        MemberState::Warming,
+        "ejected by late news"
+    );
     assert_eq!(fleet.stats().ejections, 1);
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{MILLI, SECOND, Server, exact, fail, probe, servers};
+use common::{MILLI, SECOND, Server, bring_back, exact, fail, servers};
 use evenkeel::{
     Clock, Cluster, Ejection, Endpoint, Fleet, FleetBuilder, LeastConnections, LoadBalancer,
     ManualClock, MemberState, Outcome, PickContext, PickOptions, RoundRobin, Tick, View,
@@ -42,7 +42,7 @@ fn burst(fleet: &Fleet<Server>, clock: &ManualClock, picks: usize) {
 #[test]
 fn successes_after_a_burst_are_counted_when_they_end() {
     let clock = ManualClock::new();
-    let by_score = Ejection::default().consecutive_failures(0);
+    let by_score = Ejection::default().cusum_threshold(0.0);
     let fleet = setup(2, &clock).ejection(by_score).build().unwrap();
     burst(&fleet, &clock, 20);
     clock.advance(60 * SECOND);
@@ -68,7 +68,7 @@ fn successes_after_a_burst_are_counted_when_they_end() {
 #[test]
 fn a_fan_out_ejects_nobody_that_works() {
     let clock = ManualClock::new();
-    let by_score = Ejection::default().consecutive_failures(0);
+    let by_score = Ejection::default().cusum_threshold(0.0);
     let fleet = setup(2, &clock).ejection(by_score).build().unwrap();
     for _ in 0..10 {
         let leases: Vec<_> = (0..400)
@@ -100,7 +100,7 @@ fn an_ejection_is_not_ended_by_an_old_reading() {
     // One has been out and is back, so that a look for probes is due from now on.
     fail(&fleet, 3, 5);
     clock.advance(3 * SECOND);
-    probe(&fleet).record(Outcome::Success);
+    bring_back(&fleet);
     burst(&fleet, &clock, 9);
     clock.advance(10_000 * SECOND);
     fail(&fleet, 0, 5);

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 
 use common::{MILLI, SECOND};
 use evenkeel::{
-    Cluster, Ejection, Endpoint, Fleet, Lease, LeastConnections, LeastResponseTime, LoadBalancer,
-    ManualClock, Mark, MemberState, Outcome, PickError, PickOptions, PowerOfTwo, Random,
-    RoundRobin, Stats, Tick, Upkeep, Weight, WeightedRoundRobin,
+    Adaptive, Cluster, Ejection, Endpoint, Fleet, Lease, LeastConnections, LeastResponseTime,
+    LoadBalancer, ManualClock, Mark, MemberState, Outcome, PickError, PickOptions, PowerOfTwo,
+    Random, RoundRobin, Stats, Tick, Upkeep, Weight, WeightedRoundRobin,
 };
 
 /// An endpoint that counts how many there are.
@@ -41,7 +41,8 @@ fn policy(which: usize) -> Box<dyn LoadBalancer<Counted>> {
         2 => Box::new(Random::new()),
         3 => Box::new(LeastConnections::new()),
         4 => Box::new(PowerOfTwo::new()),
-        _ => Box::new(LeastResponseTime::new()),
+        5 => Box::new(LeastResponseTime::new()),
+        _ => Box::new(Adaptive::new()),
     }
 }
 
@@ -149,7 +150,7 @@ impl Storm {
                     self.fleet.mark(&key, mark);
                 }
                 33..35 => {
-                    self.fleet.set_policy(policy(dice.below(6))).unwrap();
+                    self.fleet.set_policy(policy(dice.below(7))).unwrap();
                 }
                 35..37 => self.fleet.maintain(),
                 37..500 => mine.extend(self.pick(&mine, dice.below(4) == 0)),

@@ -25,7 +25,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use evenkeel::{Ejection, Fleet, LeastResponseTime, MemberState, Outcome, WeightedRoundRobin};
+use evenkeel::{
+    Ejection, Fleet, LeastResponseTime, MemberState, Outcome, SlowStart, WeightedRoundRobin,
+};
 use tokio::task::JoinSet;
 
 use client::{Client, Tally, call_until_stopped, milliseconds};
@@ -41,10 +43,13 @@ const REQUESTS_A_STEP: u64 = REQUESTS / 5;
 const STEP: Duration = Duration::from_millis(1400);
 /// How long a caller waits for an answer.
 const TIMEOUT: Duration = Duration::from_millis(500);
-/// Faults in a row that eject. It is the default, named because a bound below depends on it.
-const FAULTS: u32 = 5;
+/// Faults in a row that eject. By default it is as many where nobody else fails; named because a bound below depends
+/// on it.
+const FAULTS: u32 = 2;
 /// The first ejection's length. Shorter than the default, so that the example is.
 const BACK_OFF: Duration = Duration::from_millis(500);
+/// How long a returned server takes to its full share. Shorter than the default, too.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// How far a share of weighted round robin may be off, in percentage points.
 const TOLERANCE: f64 = 0.5;
 
@@ -70,6 +75,7 @@ async fn main() -> Fallible<ExitCode> {
         .endpoints([alpha.backend(3), beta.backend(2), gamma.backend(1)])
         .policy(WeightedRoundRobin::new())
         .ejection(ejection)
+        .slow_start(SlowStart::default().window(WARM_UP))
         .build()?;
 
     let client = Arc::new(Client {
@@ -115,7 +121,7 @@ async fn main() -> Fallible<ExitCode> {
     let down = restarted - killed;
     let probes = probes_within(down);
     // The last back-off may have begun just now, a quarter longer by jitter; the probe takes time too.
-    let bound = BACK_OFF.mul_f64(1.25) * (1 << probes) + 2 * TIMEOUT;
+    let bound = BACK_OFF.mul_f64(1.25) * (1 << probes) + WARM_UP + 2 * TIMEOUT;
     show.wait_for("beta", MemberState::Ready, restarted, bound)
         .await;
     crash_faults += show.sweep();

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::cumulative::Cumulative;
 use crate::endpoint::Endpoint;
+use crate::health::Usual;
 use crate::member::Member;
 use crate::options::PickOptions;
 use crate::shared::{GOLDEN, Shared, below, mix};
@@ -24,6 +25,9 @@ pub struct PickContext<'a, E: Endpoint> {
     regard: Regard,
     /// Nobody is refused and nobody is to be avoided.
     any_will_do: bool,
+    /// What slow start is decided by, the same for all of one pick; `None` where it does not count.
+    draw: Option<u64>,
+    shared: Option<&'a Shared>,
 }
 
 /// What health counts for in one pick.
@@ -63,6 +67,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             random,
             regard: Regard::Heed,
             any_will_do: false,
+            draw: Some(mix(!seed)),
+            shared: None,
         }
     }
 
@@ -83,7 +89,25 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             random,
             regard,
             any_will_do: regard == Regard::NoneRefused && options.avoid.is_empty(),
+            draw: None,
+            shared: Some(shared),
         }
+    }
+
+    /// The same, where somebody is in slow start.
+    pub(crate) fn with_slow_start(mut self) -> Self {
+        self.draw = Some(self.random());
+        self
+    }
+
+    /// Whether slow start counts.
+    pub(crate) const fn heeds_slow_start(&self) -> bool {
+        self.draw.is_some()
+    }
+
+    /// From here on slow start does not count: nobody else is left.
+    pub(crate) const fn lift_slow_start(&mut self) {
+        self.draw = None;
     }
 
     /// All members with a weight above 0 that are not draining: the slice that the picker was prepared
@@ -93,7 +117,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.members
     }
 
-    /// Whether the member at this index may be picked: not ejected, not marked down, not to be avoided.
+    /// Whether the member at this index may be picked: not ejected, not marked down, not to be avoided, and, in slow
+    /// start, with the probability of its share so far (the same answer throughout one pick).
     /// In panic, health does not count. `false` for an index out of range.
     #[inline]
     #[must_use]
@@ -103,8 +128,17 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         }
         self.members.get(index).is_some_and(|member| {
             let avoid = self.options.avoid;
-            (avoid.is_empty() || !avoid.contains(&member.id())) && self.is_eligible(member)
+            (avoid.is_empty() || !avoid.contains(&member.id())) && self.is_eligible(index, member)
         })
+    }
+
+    /// The same without regard to slow start.
+    pub(super) fn may_pick_if_warm(&self, index: usize) -> bool {
+        let Some(member) = self.members.get(index) else {
+            return false;
+        };
+        let healthy = self.regard == Regard::Ignore || member.takes_requests();
+        healthy && !self.options.avoid.contains(&member.id())
     }
 
     /// Whether all members may be picked.
@@ -113,14 +147,31 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.any_will_do
     }
 
-    fn is_eligible(&self, member: &Member<E>) -> bool {
-        self.regard != Regard::Heed || member.takes_requests()
+    fn is_eligible(&self, index: usize, member: &Member<E>) -> bool {
+        match self.draw {
+            _ if self.regard == Regard::Ignore => true,
+            // Of its own for each, by its place: a number of the process's would make a seed's decisions depend on
+            // what else there is.
+            Some(draw) => member.admits(self.now, mix(draw ^ index as u64)),
+            None => self.regard == Regard::NoneRefused || member.takes_requests(),
+        }
     }
 
     /// What the caller asked for.
     #[must_use]
     pub const fn options(&self) -> &'a PickOptions<'a> {
         self.options
+    }
+
+    /// What is usual in the fleet, as of the last upkeep.
+    #[must_use]
+    pub fn usual(&self) -> Usual {
+        self.shared.map_or_else(Usual::default, Shared::usual)
+    }
+
+    /// Requests a second to an endpoint, in the mean; 0 while that is not known.
+    pub(super) fn pace(&self) -> f32 {
+        self.shared.map_or(0.0, |shared| shared.trend.pace())
     }
 
     /// The time of the pick.
@@ -202,7 +253,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
 
     /// Whether any member is eligible, be it to be avoided or not.
     pub(crate) fn any_eligible(&self) -> bool {
-        self.members.iter().any(|member| self.is_eligible(member))
+        let mut members = self.members.iter().enumerate();
+        members.any(|(index, member)| self.is_eligible(index, member))
     }
 
     pub(crate) const fn set_regard(&mut self, regard: Regard) {

@@ -55,7 +55,7 @@ struct Scan {
 impl Scan {
     fn in_flight<E: Endpoint>(&self, members: &[Member<E>], index: usize) -> u64 {
         match &self.board {
-            Some(board) => board.at(index),
+            Some(board) => board.at(index).in_flight(),
             None => members[index].in_flight(),
         }
     }
@@ -70,8 +70,8 @@ impl Scan {
         match &self.board {
             // The usual case, and the one to be quick in.
             Some(board) if cx.any_will_do() => {
-                board.each(&self.weights, |index, in_flight, weight| {
-                    look(index, in_flight + 1, weight)
+                board.each(&self.weights, |index, spot, weight| {
+                    look(index, spot.in_flight() + 1, weight)
                 });
             }
             _ => {

@@ -6,10 +6,10 @@ use crate::endpoint::Endpoint;
 use crate::member::Member;
 
 /// Of two different endpoints drawn by weight, the one with the lower cost: latency × (in-flight + 1) /
-/// weight, where the weight counts only if the first drawn is busy. Least response time by peak EWMA.
+/// weight, where the weight counts only if the first drawn is busy.
 ///
-/// The latency is [`Member::latency`]: a higher sample counts at once, lower ones over seconds, and
-/// failures only if they are slower. An endpoint that has not answered yet counts as fast as the other
+/// The latency is [`Member::latency`], an average that one sample does not own; failures count only if they are
+/// slower. An endpoint that has not answered yet counts as fast as the other
 /// of the pair.
 ///
 /// The second drawn never wins when it costs as much or more, so equal endpoints get their shares. When
@@ -18,12 +18,11 @@ use crate::member::Member;
 /// win, then of two endpoints at 10 and 11 ms the second would get nothing as long as the caller sends
 /// one request at a time, and nothing would tell when it gets faster.
 ///
-/// For endpoints of different speeds. It breaks down with few endpoints, as
-/// [`PowerOfTwo`](super::PowerOfTwo); and after a single slow answer, which it holds against an endpoint
-/// for 10 s or so.
+/// For very many endpoints of different speeds. It breaks down with few endpoints, as
+/// [`PowerOfTwo`](super::PowerOfTwo).
 ///
-/// Source: Finagle's peak EWMA over two choices, as in Linkerd and tower, except that there the lower cost
-/// always wins, an idle endpoint's estimate decays to zero, a failure counts like an answer, and the
+/// Source: Finagle's peak EWMA over two choices, as in Linkerd and tower, except that there a slow answer is believed
+/// at once, the lower cost always wins, an idle endpoint's estimate decays to zero, a failure counts like an answer, and the
 /// pair is not weighted.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]

@@ -1,5 +1,6 @@
 //! Choosing an endpoint: the traits [`LoadBalancer`] and [`Picker`], and one file a policy.
 
+mod adaptive;
 mod context;
 mod cumulative;
 mod least_connections;
@@ -16,6 +17,7 @@ use crate::member::Member;
 use crate::shared::Readings;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded};
 
+pub use adaptive::Adaptive;
 pub use context::PickContext;
 pub(crate) use context::Regard;
 pub use least_connections::LeastConnections;
@@ -225,6 +227,11 @@ impl Cursor {
                 .map(|shard| Padded(AtomicU64::new(start(shard))))
                 .collect(),
         )
+    }
+
+    /// How many shards there are, a power of two.
+    pub(crate) fn shards(&self) -> usize {
+        self.0.len()
     }
 
     /// Takes the next position for the caller's shard ([`PickContext::shard`]). It counts up by one and

@@ -104,6 +104,47 @@
 //! # Ok::<(), PickError>(())
 //! ```
 //!
+//! # Check endpoints actively
+//!
+//! [`Fleet::health_check`](crate::Fleet::health_check) makes a driver. It says whom to check when, you
+//! send the check and say how it went. Spawn its future
+//! ([`run`](crate::HealthCheck::run), or [`run_through`](crate::HealthCheck::run_through) a transport), or
+//! call [`tick`](crate::HealthCheck::tick) from a loop of yours, as here. What checks and
+//! requests find out goes into one standing; how, is told at [`HealthCheck`](crate::HealthCheck).
+//!
+//! ```
+//! use evenkeel::{Fleet, HealthCheckSettings, Outcome};
+//! use std::{sync::mpsc, thread, time::Duration};
+//!
+//! # fn get(address: &str, _: &str, _: Duration) -> Result<u16, std::io::Error> { Ok(if address == "a" { 200 } else { 503 }) }
+//! let fleet: Fleet<String> = ["a", "b"].map(String::from).into_iter().collect();
+//! let mut checks = fleet.health_check(HealthCheckSettings::default())?;
+//! let (stop, stopped) = mpsc::channel::<()>();
+//!
+//! let checker = thread::spawn(move || {
+//!     while !checks.is_over() {
+//!         for probe in checks.tick() {
+//!             let outcome = match get(probe.endpoint(), "/health", probe.timeout()) {
+//!                 Ok(200) => Outcome::Success,
+//!                 Ok(_) => Outcome::Failure, // takes it out at once
+//!                 Err(_) => Outcome::Unreachable, // counts towards the threshold
+//!             };
+//!             probe.finish(outcome);
+//!         }
+//!         if stopped.recv_timeout(checks.next_due()) != Err(mpsc::RecvTimeoutError::Timeout) {
+//!             break;
+//!         }
+//!     }
+//! });
+//! while fleet.stats().ejected == 0 {
+//!     thread::yield_now();
+//! }
+//! assert_eq!(fleet.member(&"b".to_string()).map(|it| it.state().to_string()).as_deref(), Some("ejected"));
+//! # drop(stop);
+//! # checker.join().map_err(|_| "the checker panicked")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Take an endpoint out gracefully
 //!
 //! [`Fleet::drain`](crate::Fleet::drain) stops new requests at once and resolves when the last one has
@@ -146,6 +187,37 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
+//! Why an endpoint takes no requests is told by [`Member::explain`](crate::Member::explain), as data and as a line. What
+//! has happened is kept, if [`events`](crate::FleetBuilder::events) is set, until a loop of yours takes it.
+//!
+//! ```
+//! use evenkeel::{Fleet, ManualClock, Outcome};
+//!
+//! let fleet = Fleet::builder()
+//!     .endpoints(["a", "b", "c"].map(String::from))
+//!     .clock(ManualClock::new())
+//!     .seed(7)
+//!     .events(1024)
+//!     .build()?;
+//! for _ in 0..2 {
+//!     fleet.lease(&"a".to_string())?.record(Outcome::Unreachable);
+//! }
+//! let why = fleet.member(&"a".to_string()).map(|member| member.explain().to_string());
+//! assert_eq!(
+//!     why.as_deref(),
+//!     Some(
+//!         "ejected by the sequential test 0.0 s ago (evidence 11.4 of 11.0), probe in 2.1 s, 5 good probes wanted; \
+//!          0 in flight"
+//!     )
+//! );
+//! for event in fleet.take_events() {
+//!     println!("{}: {event}", fleet_time(event.at)); // "a" ejected by the sequential test for 2.1s
+//! }
+//! assert!(fleet.take_events().is_empty());
+//! # fn fleet_time(at: evenkeel::Tick) -> u64 { at.as_nanos() / 1_000_000 }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Test a service
 //!
 //! Write it against [`Cluster`](crate::Cluster), and bring your own in tests, with
@@ -172,6 +244,12 @@
 //! let probe = fleet.pick_endpoint()?;
 //! assert!(probe.is_probe() && probe.endpoint() == "a");
 //! probe.record(Outcome::Success);
+//! for _ in 1..5 {
+//!     fleet.pick_endpoint()?.record(Outcome::Success); // five good ones in a row
+//! }
+//! assert_eq!(fleet.members()[0].state(), MemberState::Warming); // its share rises for 5 s
+//! clock.advance(Duration::from_secs(5));
+//! fleet.maintain();
 //! assert_eq!(fleet.members()[0].state(), MemberState::Ready);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -34,14 +34,22 @@
 //! | cell, one a shard | `member/cell.rs` | well 16, closed 1, generation 23, inside 24 | all writes are read-modify-writes; the value returned by the entering one decides |
 //! | open bucket | `health/window.rs` | nanoseconds, 0 while successes are moved | claimed by a swap to 0, by who moves the cell's successes into the window |
 //! | standing | `member/standing.rs` | epoch 24, times 5, phase 3, at 32 ms | one compare-and-swap a change; whoever makes it settles the ledger |
-//! | ledger | `shared/ledger.rs` | down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left |
+//! | ledger | `shared/ledger.rs` | panics 1, down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left; who has changed it settles the panic bit after |
+//! | events, five words a slot | `shared/events.rs` | turn, id, when, what, more | a slot's turn says whose it is; who finds it not theirs drops the event, or takes none |
+//! | evidence | `member/explain.rs` | two f32 | stored by who ejects, read for display |
+//! | prober | `shared/prober.rs` | nanoseconds until which somebody checks out of band | plain stores by the driver; a hint, as the standing decides who gets a probe |
 //! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words behind it | taken by one, the others go on |
 //! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap forward before states are read; alarms store their reason, then fetch_min |
 //! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | add if of this time, else swap a new one in |
-//! | latency | `health/latency.rs` | stamp 32 ms, f32 nanoseconds | swap, at most four tries |
+//! | latency | `health/latency.rs` | stamp 32 ms, f32 root of nanoseconds | swap, at most four tries |
+//! | suspicion | `health/suspicion.rs` | stamp 32 ms, f32 evidence | swap until it is in: each piece of evidence adds up |
+//! | rows | `health/tracker.rs` | local origin 21, gateway 21, any 21 | swap by a fault, a plain 0 by a success |
+//! | trend | `shared/trend.rs`, `shared/shard.rs` | the share that fails, suspects, judged, one a fleet; the last requests' failures, one a shard | statistics: upkeep counts anew, between that each event adds |
+//! | slow start's end | `shared/mod.rs` | nanoseconds | raised before a member is back, read by each pick |
 //! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |
 //! | cursor, randomness | `balancer/mod.rs`, `shared/shard.rs` | a count, one a shard | fetch_add |
-//! | board, a place a member | `shared/board.rs` | requests in flight 32 | fetch_add and fetch_sub by leases picked while a policy reads it |
+//! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
+//! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores; whoever clears the sign has the invitation |
 //! | last reading of the clock | `shared/shard.rs` | nanoseconds, and how many picks may take it | plain stores: a race takes a reading more or less |
 //!
 //! Fields that wrap are topmost and carry nowhere; fields that count stop short of their end by as many
@@ -66,10 +74,22 @@
 //! threads write one line. Two finishers of a closed gate in different cells may each see the other's
 //! count, so the sum that decides who wakes is taken inside the waiters' mutex.
 //!
-//! **The board** shows the requests in flight of all members side by side, sixteen to a line, for policies that
-//! compare many: a look at 100 members through their cells is a look at 200 lines. A picker that asks for it makes
+//! **The board** shows what policies compare of all members side by side: a look at 100 members through their
+//! cells is a look at 200 lines. A picker that asks for it makes
 //! leases write to it; others do not pay. A lease that was picked before is not on it, so after a change of
-//! policy it may show less than there is, until those have ended.
+//! policy it may show less than there is, until those have ended. The count of requests shares a word with the sum of their
+//! starts: two words would be torn, and show an age of the size of `now`. What a request costs (latency times errors) is worked out by who knows
+//! something new, a measured success, a fault or upkeep, and read by each pick: a pick has time for a product, not for an exponential.
+//!
+//! **One endpoint against the fleet.** A fault is weighed by how often others fail, and that is known late or not at all where it is needed
+//! most. The mean over the fleet is wrong where a zone dies: it is a third within a moment, and the dead would hide behind each
+//! other. So the share is of those that do not stand out (as of the last upkeep, ten times a second); and that is wrong where all begin to fail at once,
+//! for a second or more. What tells the two apart is *how many* are under suspicion: beyond two fifths it is the share
+//! among the last requests of the shard, whatever endpoint they went to.
+//!
+//! **Invitations.** A policy that picks the least cost never learns that an endpoint it avoids has healed. Upkeep looks for the one that has been idle
+//! for the longest, a second at least, and marks it on the board; one pick takes it. They are saved up from one request in fifty, and an endpoint
+//! that was no better waits twice as long. So what it costs is bounded, and nobody waits for chance.
 //!
 //! **A success** costs one write: the fetch_add that leaves also counts it in the cell's topmost field. Those
 //! belong to the window's open bucket. The first success of another bucket claims the window, moves what there
@@ -84,6 +104,19 @@
 //! burst that ends leaves up to 15 uses of an old reading to a shard: their successes are counted when the
 //! burst was. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
 //!
+//! **Panic** is read off the ledger's word and the pick's own snapshot; only between the threshold at which it begins and
+//! the one at which it is over does the word's topmost bit decide, so a bit that is late by some instructions makes
+//! no difference elsewhere. Whoever has changed what is counted settles the bit in the same word after, and
+//! looks at the number of members again after that, as the writer stores it before settling too: the later of
+//! two knows what the earlier did. Who turns it tells so, so each turn is told once.
+//!
+//! **Events** are told where they happen: by a request that ends, a pick that does upkeep, an update. So they go into
+//! a ring of words that takes no lock; one that finds it full is dropped and counted, as to make room is to wait
+//! for who is writing the oldest. No callback: a request's end is no place for code of the user's. An
+//! endpoint's data is out of reach there, so an event carries the member's id, and who takes it looks the key up.
+//! A drain's end is told by who leaves last, for which the gate remembers, under the waiters' mutex, that it is
+//! wanted; that mutex is taken for the last ones of a closed gate only.
+//!
 //! **The order of a commit**: members that leave rotation give back their ledger slots; the limit is
 //! lowered and the earliest ejected are let in until the *ledger* is within it (an alarm may hold a slot
 //! whose member has not turned yet; the writer waits those few instructions); the snapshot is published;
@@ -97,6 +130,21 @@
 //! ends well, so that a client with little traffic does not send it all to the dead. One pick at a time
 //! searches, 64 members each, from behind the last it found; a search is repeated each interval while
 //! anybody is ejected, as an update may have moved a member out of its way.
+//!
+//! **Active checks** are a driver's that the caller polls. Its book (who is due, who is being checked, what
+//! the results say so far) is under a mutex of its own that no request takes; it holds members by id and place in
+//! the snapshot of one edition, so it keeps no endpoint, and a tick that finds another edition makes the book
+//! anew. A result acts on the member's standing as a request's does: an ejection by the epoch of when the check was
+//! sent and by the ledger, a return as the half-open probe's. So there is one cap, and what the one finds out
+//! the other cannot undo by chance. While the driver is there, it alone takes half-open probes. That it is there is a
+//! word that runs out three seconds after its last tick, and only a hint: a pick and the driver may both take
+//! somebody to be due, and the exchange on the standing gives the probe to one. A check that did not bring its endpoint
+//! back renews the ejection by the unhealthy interval and not by twice the last length: the length is to
+//! spare requests. What checks of an ejected endpoint add up to is the member's own count of probes that are wanted, so
+//! that a driver which dies leaves it to requests; the book only says when the next is due. A suspect is checked without a
+//! pause, but for where that would have no end: where its test does not eject, or the cap is reached, or most are
+//! suspect. A check without a word counts as a timeout after twice its time, not after its time: the
+//! caller's timer runs from a moment later, and its word would come too late each time.
 //!
 //! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
 //! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing.
@@ -113,13 +161,13 @@
 //!
 //! # Memory
 //!
-//! An endpoint takes 537 to 580 bytes and 272 to 280 more for each further cell, the user's data apart
+//! An endpoint takes 574 to 632 bytes and 206 to 214 more for each further cell, the user's data apart
 //! (`cargo test --release --test memory -- --nocapture`; the test holds it to 384 + 256 a cell). A cell is 128: the
-//! word, the open bucket and ten buckets of the window, alone on its lines. A seat is 112: a handle's two counts, what
-//! a pick and a lease read (endpoint, state, generation, weight, cell), and 64 that keep another thread's seat off
-//! its line. The rest is there once: the state (standing, latency, score, who waits for a drain, what is shared)
-//! some 180, the endpoint's own count 16, its slot in the registry 72, its key twice with a hash 60, its place on
-//! the board 4, and the picker's tables, at most 64 where weights fit a table.
+//! word, the open bucket and ten buckets of the window, alone on its lines. A seat is 72: a handle's two counts, what
+//! a pick and a lease read (endpoint, state, generation, weight, cell), and 24 that keep another thread's counts off
+//! its line. The rest is there once: the state (standing, latency, suspicion, score, counts by class, who waits for a drain, what is shared)
+//! some 240, the endpoint's own count 16, its slot in the registry 72, its key twice with a hash 60, its place on
+//! the board 22, and the picker's tables, at most 64 where weights fit a table.
 //!
 //! # Where this departs from where it started
 //!
@@ -140,6 +188,10 @@
 //! - `PowerOfTwo` takes the first drawn if it is idle and compares (in-flight + 1) / weight otherwise, as
 //!   `LeastConnections` does. With in-flight / weight, of two endpoints of weights 1 and 100 with two
 //!   requests at a time, the light one got fifty times its share (`cargo test light_endpoint`).
+//! - Active checks depart from Envoy's: endpoints start in, as the cap would not hold else; a pass does not end
+//!   an ejection that requests caused before its time; an ejection by a check lasts and doubles like one by
+//!   requests, which holds back an endpoint that flaps; removed endpoints are gone, whatever their checks say; no
+//!   flags for degraded or excluded; 60 s between checks without traffic only on demand; jitter of one kind.
+//! - Panic is left ten percentage points above where it is entered; the start, and Envoy, have one threshold.
 //! - Not here yet, as nothing would use it: signals of policies and the cells laid out by them, exploring
-//!   choices, policies within policies (a narrowed context), the mean age of open requests, the fleet's
-//!   error rate for trackers, Envoy's settings in one call.
+//!   choices, policies within policies (a narrowed context).

@@ -2,7 +2,8 @@
 //!
 //! | policy | looks at | cost of a pick |
 //! |---|---|---|
-//! | [`PowerOfTwo`](crate::PowerOfTwo), the default | in-flight of two, drawn by weight | the same for any number |
+//! | [`Adaptive`](crate::Adaptive), the default | latency, in-flight, age and errors of all, or of 24 beyond 256 | grows with their number up to 256 |
+//! | [`PowerOfTwo`](crate::PowerOfTwo) | in-flight of two, drawn by weight | the same for any number |
 //! | [`LeastConnections`](crate::LeastConnections) | in-flight of all | grows with their number, unless the first drawn is idle |
 //! | [`LeastResponseTime`](crate::LeastResponseTime) | latency and in-flight of two | the same for any number |
 //! | [`WeightedRoundRobin`](crate::WeightedRoundRobin) | weights | the same for any number and any weights |
@@ -11,16 +12,20 @@
 //!
 //! # How to choose
 //!
+//! *No reason for another:* `Adaptive`. It is served in turn where all are alike, sees the slow, the stalled and the failing, and is
+//! back at a healed one within seconds.
+//!
 //! *Endpoints alike, requests alike, few clients:* `RoundRobin` or `WeightedRoundRobin`. Nothing varies less.
 //!
-//! *Requests that differ, load that matters:* `PowerOfTwo`, or `LeastConnections` up to a few hundred
+//! *Picks that must cost next to nothing:* `WeightedRoundRobin`; and where load matters, `PowerOfTwo`, or `LeastConnections` up to a few hundred
 //! endpoints. With few endpoints the full scan is clearly better: with two bad ones of four, one pair in
 //! six is bad on both sides.
 //!
-//! *Endpoints of different speeds, without known weights:* `LeastResponseTime`.
+//! *Very many endpoints of different speeds, without known weights:* `LeastResponseTime`, or `Adaptive`, which remembers good
+//! ones.
 //!
-//! *A thousand clients with a request now and then:* no client knows anything about load, and all
-//! policies come close to `Random`.
+//! *A thousand clients with a request now and then:* no client knows much about load. Policies that look at in-flight come close to
+//! `Random`; latencies tell a little more.
 //!
 //! # What they have in common
 //!
@@ -36,6 +41,6 @@
 //! # Fast failures
 //!
 //! An endpoint that fails at once has nothing in flight and, by its latency, looks fast. Failures
-//! therefore never lower a latency estimate, and ejection takes the endpoint out after five in a row.
-//! Until then, and where failures are too few to eject, a policy that looks at in-flight sends it a little
-//! more than its share.
+//! therefore never lower a latency estimate, and the sequential test takes the endpoint out after two of them where others do not
+//! fail. Where failures are too few to eject, a policy that looks at in-flight alone sends it a little
+//! more than its share; to `Adaptive` they cost.

@@ -5,7 +5,7 @@ use super::keys::Hashed;
 use super::snapshot::Snapshot;
 use crate::endpoint::{Endpoint, Weight};
 use crate::member::{Former, Gate, Member, Phase};
-use crate::shared::Shared;
+use crate::shared::{EventKind, Return, Shared};
 use crate::sync::Arc;
 use crate::time::Tick;
 
@@ -17,7 +17,7 @@ pub enum Mark {
     /// Takes requests, whatever its health.
     Up,
     /// Takes none, as long as enough others are eligible: the
-    /// [panic rule](crate::FleetBuilder::panic_threshold_percent) ignores marks too. To take an endpoint out
+    /// [panic rule](crate::PanicRule) ignores marks too. To take an endpoint out
     /// whatever happens to the others, drain it or remove it.
     Down,
     /// Its health decides. The default.
@@ -94,7 +94,7 @@ impl<E: Endpoint> Slot<E> {
     pub(super) fn settle(&self, shared: &Shared, now: Tick) {
         let core = self.member.core();
         let standing = core.standing.get();
-        let judged = standing.phase == Phase::In || standing.is_ejected();
+        let judged = standing.is_in() || standing.is_ejected();
         let phase = match self.mark {
             _ if !self.is_routable() => Phase::Off,
             Mark::Up => Phase::Up,
@@ -105,7 +105,10 @@ impl<E: Endpoint> Slot<E> {
         if standing.is_ejected() && phase != Phase::Off {
             core.readmit(now);
         }
-        core.standing.place(&shared.ledger, phase, now);
+        let from = core.standing.place(&shared.ledger, phase, now);
+        if from.is_ejected() && phase != Phase::Off {
+            core.tell(now, EventKind::Returned { by: Return::Mark });
+        }
     }
 }
 
@@ -119,6 +122,8 @@ pub(super) struct Change<E: Endpoint> {
     out: usize,
     /// Places in the next set that are new, or whose part in rotation may have changed.
     pub(super) touched: Vec<usize>,
+    /// Places in the next set of those that were not there.
+    pub(super) added: Vec<usize>,
     /// Members whose data is replaced.
     pub(super) renewed: Vec<Member<E>>,
     /// Members that take no more requests, with their place in rotation taken away.
@@ -138,6 +143,7 @@ impl<E: Endpoint> Change<E> {
             at: 0,
             out: 0,
             touched: Vec::new(),
+            added: Vec::new(),
             renewed: Vec::new(),
             leaving: Vec::new(),
             ejected_before: Vec::new(),
@@ -186,13 +192,14 @@ impl<E: Endpoint> Change<E> {
     /// Puts a member in, with what is remembered of it; returns its place.
     pub(super) fn add(&mut self, member: Seats<E>, former: Option<Former>) -> usize {
         if let Some(former) = former {
-            member.0.core().standing.remember(former.standing);
+            member.0.core().standing.remember(former.standing());
         }
         let place = self.keep(Slot {
-            former: former.filter(|former| former.standing.is_ejected()),
+            former: former.filter(|former| former.standing().is_ejected()),
             ..Slot::new(member)
         });
         self.touch(place);
+        self.added.push(place);
         self.counts.added += 1;
         place
     }
@@ -203,7 +210,7 @@ impl<E: Endpoint> Change<E> {
         let slot = &mut self.slots[place - self.at];
         let core = slot.member.core();
         if !slot.is_routable() {
-            let ejected = Some(core.former()).filter(|now| now.standing.is_ejected());
+            let ejected = Some(core.former()).filter(|now| now.standing().is_ejected());
             slot.former = ejected.or(slot.former);
         } else if let Some(former) = slot.former.take().filter(|_| slot.mark == Mark::Auto) {
             core.hold_out();

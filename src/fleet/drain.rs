@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::member::State;
+use crate::shared::EventKind;
 use crate::sync::Arc;
+use crate::time::Tick;
 
 /// Resolves when the last request on a drained endpoint has ended. From then on no lease on it appears.
 ///
@@ -34,6 +36,14 @@ impl Drain {
         Self {
             state,
             ticket: None,
+        }
+    }
+
+    /// It takes no more requests. Tells when the last has ended, which may have been already.
+    pub(super) fn begun(&self, now: Tick) {
+        self.state.tell(now, EventKind::DrainBegun);
+        if self.state.gate.announce() {
+            self.state.tell(now, EventKind::DrainOver);
         }
     }
 

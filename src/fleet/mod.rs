@@ -2,7 +2,9 @@
 
 mod builder;
 mod change;
+mod check;
 mod drain;
+mod events;
 mod keys;
 mod pick;
 mod probe;
@@ -20,14 +22,17 @@ use crate::balancer::{LoadBalancer, Random, View};
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
+use crate::health::Detector;
 use crate::member::{Lease, Member, Refused};
 use crate::options::PickOptions;
-use crate::shared::{Reading, Shared};
+use crate::shared::{Events, Reading, Shared};
 use crate::sync::{Arc, Mutex, SnapshotCell};
 
 pub use builder::FleetBuilder;
 pub use change::Mark;
+pub use check::{HealthCheck, Probe};
 pub use drain::{Drain, Drained};
+pub use events::Event;
 pub use upkeep::Upkeep;
 
 use probe::ProbeSearch;
@@ -97,6 +102,7 @@ impl<E: Endpoint> Fleet<E> {
             seats: Box::default(),
             count: 0,
             other_seats: 0,
+            edition: 0,
             rest: Box::default(),
             picker: Random::new().picker(&View::new(&[])),
             reads_board: false,
@@ -162,7 +168,7 @@ impl<E: Endpoint> Fleet<E> {
             if let Some(probe) = member.claim_probe(now) {
                 return Ok(probe);
             }
-            match member.enter(board) {
+            match member.enter() {
                 Ok(epoch) => return Ok(member.lease(Reading::fresh(now), epoch, false, board)),
                 Err(Refused::Stale) => {}
                 Err(Refused::Full) => return Err(PickError::Saturated),
@@ -190,6 +196,14 @@ impl<E: Endpoint> Fleet<E> {
         self.inner.current.load().members().cloned().collect()
     }
 
+    /// How often this detector found an endpoint bad since the fleet was built, and how often that ejected it: not if it is
+    /// [set to detect only](crate::Ejection::detect_only), another was named first, or the cap was reached.
+    #[must_use]
+    pub fn detections(&self, detector: Detector) -> Detections {
+        let (detected, ejected) = self.inner.shared.counters.detections(detector);
+        Detections { detected, ejected }
+    }
+
     /// The fleet in numbers; O(endpoints). Each is right by itself; together they are of one moment only while
     /// nothing moves.
     #[must_use]
@@ -204,14 +218,25 @@ impl<E: Endpoint> Fleet<E> {
             ejected: tally.ejected,
             ejection_limit: tally.limit,
             marked_down: tally.down,
-            panicking: snapshot.panics(tally.refused(), shared),
+            panicking: snapshot.panics(tally, shared),
             in_flight: snapshot.members().map(Member::in_flight).sum(),
             ejections: counters.ejections.get(),
             ejections_overflow: counters.overflows.get(),
             policy_faults: counters.policy_faults.get(),
             tracker_panics: counters.tracker_panics.get(),
+            events_dropped: shared.events.as_ref().map_or(0, Events::dropped),
         }
     }
+}
+
+/// How often a detector found an endpoint bad. See [`Fleet::detections`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Detections {
+    /// Outcomes, or looks at upkeep, that it found bad, of endpoints that were in.
+    pub detected: u64,
+    /// Ejections by it.
+    pub ejected: u64,
 }
 
 /// What an update changed, in numbers of endpoints.
@@ -240,7 +265,7 @@ pub struct Stats {
     pub ejection_limit: usize,
     /// Those marked down.
     pub marked_down: usize,
-    /// Whether health is ignored because too few are eligible.
+    /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts: health is ignored, or picks fail.
     pub panicking: bool,
     /// Requests in flight at all members. Those at removed ones are not counted.
     pub in_flight: u64,
@@ -252,6 +277,8 @@ pub struct Stats {
     pub policy_faults: u64,
     /// Panics of a health tracker that were caught.
     pub tracker_panics: u64,
+    /// [Events](crate::FleetBuilder::events) that found no room.
+    pub events_dropped: u64,
 }
 
 impl<E: Endpoint> Cluster for Fleet<E> {

@@ -1,7 +1,7 @@
 //! The request path.
 
 use super::Fleet;
-use crate::balancer::PickContext;
+use crate::balancer::{PickContext, Regard};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::member::{Lease, Refused};
@@ -18,7 +18,7 @@ impl<E: Endpoint> Fleet<E> {
         let shard = shared.shard();
         let mut now = shared.time(shard);
         let is_due = |now| inner.upkeep_by_picks && shared.upkeep_due.is_due(now);
-        if is_due(now.at) || !shared.ledger.is_quiet() {
+        if is_due(now.at) || !shared.is_calm(now.at) {
             // What is decided by deadlines is not left to an old reading.
             now = shared.refreshed(now);
             if is_due(now.at) {
@@ -35,12 +35,15 @@ impl<E: Endpoint> Fleet<E> {
         // Repeats only when an update has been completed since the snapshot, or for a full member.
         loop {
             let snapshot = inner.current.load();
-            let regard = snapshot.regard(shared);
+            let regard = snapshot.regard(shared, now.at)?;
             let members = snapshot.routable();
             let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, regard);
+            if regard != Regard::NoneRefused && shared.is_warming(now.at) {
+                cx = cx.with_slow_start();
+            }
             let index = snapshot.choose(&mut cx, shared)?;
             let seat = snapshot.seat(index, shard);
-            match seat.enter(snapshot.reads_board) {
+            match seat.enter() {
                 // Built where it is returned: to move it costs as much as to count it.
                 Ok(epoch) => return Ok(seat.lease(now, epoch, false, snapshot.reads_board)),
                 Err(Refused::Stale) => {}

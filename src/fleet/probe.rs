@@ -90,7 +90,8 @@ impl<E: Endpoint> Fleet<E> {
         if shared.ledger.read().ejected == 0 {
             return None;
         }
-        let due = shared.probe_due.is_due(now);
+        // Who checks out of band probes too: then no request has to.
+        let due = shared.probe_due.is_due(now) && !shared.prober.is_here(now);
         if !(shared.may_probe() || self.nobody_is_eligible()) || !due || !search.take() {
             return None;
         }

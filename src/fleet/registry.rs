@@ -28,6 +28,8 @@ pub(super) struct Registry<E: Endpoint> {
     pub(super) remembered: Remembered<E::Key>,
     pub(super) sweep: Sweep,
     pub(super) board: Board,
+    /// Of the snapshot in force.
+    edition: u64,
     /// Snapshots that a reader may still hold.
     retired: Vec<Arc<Snapshot<E>>>,
 }
@@ -52,6 +54,7 @@ impl<E: Endpoint> Registry<E> {
             remembered: Remembered::new(),
             sweep: Sweep::default(),
             board: Board::new(),
+            edition: 0,
             retired: Vec::new(),
         }
     }
@@ -99,6 +102,7 @@ impl<E: Endpoint> Registry<E> {
             seats,
             count,
             other_seats,
+            edition: self.edition + 1,
             rest: rest(change.next(&self.slots)),
             picker,
             reads_board,
@@ -117,6 +121,7 @@ impl<E: Endpoint> Registry<E> {
                 seats,
                 count,
                 other_seats,
+                edition: self.edition + 1,
                 rest: rest(change.next(&self.slots)),
                 picker,
                 // Until the policy is back, which may read it.
@@ -140,6 +145,7 @@ impl<E: Endpoint> Registry<E> {
         let slots = &self.slots;
         let Change {
             touched,
+            added,
             renewed,
             leaving,
             ejected_before,
@@ -153,7 +159,13 @@ impl<E: Endpoint> Registry<E> {
         for slot in changing().filter(|slot| slot.is_routable() || is_ejected(slot)) {
             slot.settle(shared, now);
         }
-        let limit = ejection_limit(snapshot.count, shared.ejection.max_ejection_percent);
+        // Where all are new there is nobody to take what they would not.
+        if shared.slow_start.new_endpoints && added.len() < snapshot.count {
+            added
+                .iter()
+                .for_each(|&at| slots[at].member.core().warm(now));
+        }
+        let limit = ejection_limit(&shared.ejection, snapshot.count);
         if limit < shared.ledger.read().limit {
             shared.ledger.set_limit(limit);
             // An alarm may hold a slot whose member is not ejected yet, or eject one that leaves: nothing
@@ -167,6 +179,9 @@ impl<E: Endpoint> Registry<E> {
                 give_way();
             }
         }
+        shared.set_interval(slots.len());
+        self.edition = snapshot.edition;
+        let count = snapshot.count;
         let old = current.swap(Arc::new(snapshot));
         leaving
             .iter()
@@ -174,10 +189,12 @@ impl<E: Endpoint> Registry<E> {
         renewed.iter().for_each(|member| member.core().gate.renew());
         changing().for_each(|slot| slot.settle(shared, now));
         shared.ledger.set_limit(limit);
+        shared.ledger.set_count(count);
         // Held out of rotation until here, where the new limit counts.
         for &(at, former) in ejected_before.iter() {
             slots[at].member.core().resume(former, now);
         }
+        shared.settle_panic(now);
         self.retired.push(old);
         self.board.prune();
         change.snapshots = self.free_retired();

@@ -40,7 +40,7 @@ impl<K: Eq> Remembered<K> {
         live: usize,
         out: &mut Vec<Hashed<K>>,
     ) {
-        if former.standing.times > 0 {
+        if former.standing().times > 0 {
             // One shared key for both, so that forgetting it asks nobody's `Eq`.
             let known = self
                 .formers

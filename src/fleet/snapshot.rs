@@ -3,9 +3,10 @@
 use crate::balancer::{Choice, PickContext, Picker, Regard};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
-use crate::health::panicking;
+use crate::health::PanicAction;
 use crate::member::Member;
-use crate::shared::Shared;
+use crate::shared::{Shared, Tally};
+use crate::time::Tick;
 
 /// How often a pick that found nobody looks again.
 const LOOKS: usize = 3;
@@ -18,6 +19,8 @@ pub(super) struct Snapshot<E: Endpoint> {
     pub(super) count: usize,
     /// How many seats each has, a power of two, less one.
     pub(super) other_seats: usize,
+    /// Which set it is: another with each change.
+    pub(super) edition: u64,
     /// The others.
     pub(super) rest: Box<[Member<E>]>,
     pub(super) picker: Box<dyn Picker<E>>,
@@ -42,26 +45,35 @@ impl<E: Endpoint> Snapshot<E> {
         self.routable().iter().chain(&self.rest)
     }
 
-    /// What health counts for, by the ledger.
+    /// What health counts for, by the ledger; or that picks are to fail, as so few are eligible.
     #[inline]
-    pub(super) fn regard(&self, shared: &Shared) -> Regard {
-        if shared.ledger.is_quiet() {
-            return Regard::NoneRefused;
+    pub(super) fn regard(&self, shared: &Shared, now: Tick) -> Result<Regard, PickError> {
+        if shared.is_calm(now) {
+            return Ok(Regard::NoneRefused);
         }
-        self.regard_of_refused(shared)
+        self.regard_of_refused(shared, now)
     }
 
     #[cold]
-    fn regard_of_refused(&self, shared: &Shared) -> Regard {
-        match shared.ledger.read().refused() {
-            0 => Regard::NoneRefused,
-            refused if self.panics(refused, shared) => Regard::Ignore,
-            _ => Regard::Heed,
+    fn regard_of_refused(&self, shared: &Shared, now: Tick) -> Result<Regard, PickError> {
+        let tally = shared.ledger.read();
+        if tally.refused() == 0 && !shared.is_warming(now) {
+            return Ok(Regard::NoneRefused);
+        }
+        if !self.panics(tally, shared) {
+            return Ok(Regard::Heed);
+        }
+        match shared.ledger.rule().action {
+            PanicAction::IgnoreHealth => Ok(Regard::Ignore),
+            PanicAction::FailFast => Err(PickError::TooFewEligible),
         }
     }
 
-    pub(super) fn panics(&self, refused: usize, shared: &Shared) -> bool {
-        panicking(self.count, refused, shared.panic_threshold_percent)
+    /// Whether it is panic. By the members here, so that it takes no more than the ledger's word; between the two
+    /// thresholds what it was before goes on.
+    pub(super) fn panics(&self, tally: Tally, shared: &Shared) -> bool {
+        let rule = shared.ledger.rule();
+        rule.panics(self.count, tally.refused(), tally.panics)
     }
 
     /// The picker's choice, held to what it may choose.
@@ -87,6 +99,10 @@ impl<E: Endpoint> Snapshot<E> {
         shared: &Shared,
     ) -> Result<usize, PickError> {
         let mut choice = first;
+        if cx.heeds_slow_start() && cx.draw_usable().is_none() {
+            cx.lift_slow_start();
+            choice = self.picker.pick(cx);
+        }
         for _ in 0..LOOKS {
             match choice {
                 Some(choice) if cx.may_pick(choice.index()) => return Ok(choice.index()),
@@ -120,8 +136,10 @@ impl<E: Endpoint> Snapshot<E> {
                 return Err(PickError::AllAvoided);
             }
         }
-        if shared.panic_threshold_percent == 0 {
-            return Err(PickError::AllEjected);
+        match shared.ledger.rule() {
+            rule if rule.threshold_percent == 0 => return Err(PickError::AllEjected),
+            rule if rule.action == PanicAction::FailFast => return Err(PickError::TooFewEligible),
+            _ => {}
         }
         // None eligible is less than any threshold, whatever the ledger said a moment ago.
         cx.set_regard(Regard::Ignore);

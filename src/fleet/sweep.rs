@@ -1,29 +1,169 @@
-//! What a sweep over the members has seen so far.
+//! Looking at all members, a slice at a time: what is usual is worked out, scores and costs are published, and who stands
+//! out is found.
 
 use std::time::Duration;
 
-use crate::shared::Shared;
+use super::change::Slot;
+use super::upkeep::SLICE;
+use crate::endpoint::Endpoint;
+use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
+use crate::member::State;
+use crate::options::MemberId;
+use crate::shared::{EventKind, Shared};
+use crate::time::Tick;
 
-/// How far a sweep over the members has got.
+/// Of how many requests one may be an invitation: the share of traffic that finds out whether who was avoided is back.
+const INVITED: f64 = 0.02;
+
+/// How many invitations are saved up at most.
+const SAVED: f64 = 3.0;
+
+/// Requests that a fleet is taken to have had without a failure, so that the first of few failures says
+/// little about all.
+const PRIOR: f64 = 50.0;
+
+/// Who is more suspicious than this share of what ejects counts by itself and not for the fleet.
+const STANDS_OUT: f32 = 0.6;
+
+/// How far a sweep over the members has got, and what it has seen.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
-    pub(super) next: usize,
-    pub(super) latencies: Vec<Duration>,
+    next: usize,
+    latencies: Vec<Duration>,
+    requests: u64,
+    faults: u64,
+    suspects: usize,
+    judged: usize,
+    /// For the detectors that compare, if any is on.
+    reports: Vec<(usize, MemberId, Report)>,
+    /// Whoever has been idle for the longest, of those that may be invited: for how long, and where.
+    idlest: Option<(u32, usize, MemberId)>,
+    /// Invitations saved up.
+    invitations: f64,
 }
 
 impl Sweep {
     pub(super) fn restart(&mut self) {
-        self.next = 0;
+        *self = Self {
+            latencies: std::mem::take(&mut self.latencies),
+            reports: std::mem::take(&mut self.reports),
+            invitations: self.invitations,
+            ..Self::default()
+        };
         self.latencies.clear();
+        self.reports.clear();
     }
 
-    /// All have been looked at: publishes what is usual.
-    pub(super) fn finish(&mut self, shared: &Shared) {
+    /// Looks at the next members; `true` when that was the last of them.
+    pub(super) fn slice<E: Endpoint>(
+        &mut self,
+        slots: &[Slot<E>],
+        shared: &Shared,
+        now: Tick,
+    ) -> bool {
+        let end = slots.len().min(self.next + SLICE);
+        for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
+            if !slot.draining {
+                self.look(index, slot.is_routable(), slot.member.core(), shared, now);
+            }
+        }
+        self.next = end;
+        let done = end >= slots.len();
+        if done {
+            self.finish(slots, shared, now);
+        }
+        done
+    }
+
+    fn look(&mut self, index: usize, routable: bool, core: &State, shared: &Shared, now: Tick) {
+        let usual = shared.usual();
+        let standing = core.standing.get();
+        // With requests out it is not idle, though it has not answered for a while.
+        let is_idle = core.gate.inside() == 0;
+        if let Some(usual) = usual.latency().filter(|_| is_idle) {
+            core.latency.settle(now, usual, shared.interval());
+        }
+        if routable && !standing.is_ejected() {
+            self.latencies.extend(core.latency.get());
+        }
+        let has_warmed = standing.warming_for(now) >= Some(shared.slow_start.window);
+        if has_warmed && core.standing.warmed() {
+            core.tell(now, EventKind::SlowStartOver);
+        }
+        let Some((health, report)) = core.examine(now, &usual) else {
+            return;
+        };
+        if !standing.is_in() {
+            return;
+        }
+        self.judged += 1;
+        let (suspicion, threshold) = (core.suspicion(now), shared.ejection.cusum_threshold as f32);
+        self.suspects += usize::from(suspicion > 0.0);
+        if threshold <= 0.0 || suspicion < STANDS_OUT * threshold {
+            self.requests += report.total;
+            self.faults += report.faults;
+        }
+        if compares(shared) {
+            self.reports.push((index, core.id, report));
+        }
+        if shared.ejection.score_threshold > 0.0 && earned_ejection(&shared.ejection, health) {
+            let found = Detectors::NONE.with(Detector::Score);
+            core.eject(standing.epoch, found, now);
+        } else if is_idle
+            && suspicion < STANDS_OUT * threshold
+            && standing.warming_for(now).is_none()
+        {
+            let idle = core.may_be_invited(now);
+            self.idlest = self.idlest.max(idle.map(|idle| (idle, index, core.id)));
+        }
+    }
+
+    /// All have been looked at.
+    fn finish<E: Endpoint>(&mut self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         // Of an even number the lower: of two, the slow one is not what is usual.
         let middle = self.latencies.len().saturating_sub(1) / 2;
         let median =
             (!self.latencies.is_empty()).then(|| *self.latencies.select_nth_unstable(middle).1);
         shared.set_usual_latency(median);
+        let error_rate = self.faults as f64 / (self.requests as f64 + PRIOR);
+        shared.trend.publish(error_rate, self.suspects, self.judged);
+        let pace = self.requests as f64 / self.judged.max(1) as f64;
+        shared
+            .trend
+            .set_pace((pace / shared.ejection.window.as_secs_f64()) as f32);
+        // An update since may have moved them; they are looked for where they were.
+        let member = |index: usize, id: MemberId| {
+            let slot = slots.get(index).filter(|slot| slot.member.id() == id);
+            slot.map(|slot| slot.member.core())
+        };
+        if compares(shared) {
+            let reports: Vec<_> = self.reports.iter().map(|(.., report)| *report).collect();
+            let (outliers, thresholds) = outliers(&shared.ejection, &reports);
+            for (at, found) in outliers {
+                let (index, id, _) = self.reports[at];
+                if let Some(core) = member(index, id) {
+                    let epoch = core.standing.get().epoch;
+                    core.eject_against(epoch, found, |by| thresholds.of(by), now);
+                }
+            }
+        }
+        let passes = shared.ejection.window.as_secs_f64() / shared.interval().as_secs_f64();
+        let earned = INVITED * self.requests as f64 / passes.max(1.0);
+        self.invitations = (self.invitations + earned).min(SAVED);
+        if let Some((_, index, id)) = self.idlest.filter(|_| self.invitations >= 1.0) {
+            if let Some(core) = member(index, id) {
+                core.invite();
+                self.invitations -= 1.0;
+            }
+        }
         self.restart();
     }
+}
+
+/// Whether a detector is on that compares endpoints at upkeep.
+fn compares(shared: &Shared) -> bool {
+    let settings = &shared.ejection;
+    settings.success_rate_stdev_factor > 0.0
+        || settings.failure_percentage_threshold > 0
+        || settings.latency_factor > 0.0
 }

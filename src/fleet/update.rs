@@ -258,6 +258,7 @@ impl<E: Endpoint> Fleet<E> {
             change.keep(registry.slots[at].drained());
             let snapshot = registry.snapshot_or_stand_in(&change, &inner.shared);
             registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+            drain.begun(now);
         }
         Some(drain)
     }
@@ -283,6 +284,7 @@ impl<E: Endpoint> Fleet<E> {
         let slot = &mut registry.slots[at];
         slot.mark = mark;
         slot.settle(&inner.shared, now);
+        inner.shared.settle_panic(now);
         true
     }
 

@@ -6,9 +6,6 @@ use super::keys::Hashed;
 use super::registry::Registry;
 use super::snapshot::Snapshot;
 use crate::endpoint::Endpoint;
-use crate::health::earned_ejection;
-use crate::member::Phase;
-use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::time::Tick;
 
@@ -19,11 +16,12 @@ pub(super) const SLICE: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Upkeep {
-    /// Picks, when it is due: once per tenth of [`Ejection::window`](crate::Ejection::window) and 64
+    /// Picks, when it is due: ten times a second (or once per tenth of [`Ejection::window`](crate::Ejection::window), if that
+    /// is more often; or every 10 us for each endpoint, if that is more seldom) and 64
     /// endpoints, one pick claims a slice of 64. The default.
     #[default]
     Picks,
-    /// The caller, with [`Fleet::maintain`], about once per tenth of [`Ejection::window`](crate::Ejection::window).
+    /// The caller, with [`Fleet::maintain`], about ten times a second.
     /// Picks then take no lock. Without it, scores and the latencies of idle endpoints stand still, what is
     /// usual is never known (so patience stays at 1 s), and a tracker of yours ejects by alarm only;
     /// ejections in the request path, returns and drains go on.
@@ -41,8 +39,9 @@ impl<E: Endpoint> Fleet<E> {
         // Dropped after unlocking.
         let _free;
         let mut registry = self.inner.registry.lock();
+        let registry = &mut *registry;
         registry.sweep.restart();
-        while !registry.sweep_slice(shared, now) {}
+        while !registry.sweep.slice(&registry.slots, shared, now) {}
         _free = registry.free(now);
     }
 
@@ -57,7 +56,8 @@ impl<E: Endpoint> Fleet<E> {
         let Some(mut registry) = self.inner.registry.try_lock() else {
             return;
         };
-        if !registry.sweep_slice(shared, now) {
+        let registry = &mut *registry;
+        if !registry.sweep.slice(&registry.slots, shared, now) {
             shared.upkeep_due.lower(now);
         }
         _free = registry.free(now);
@@ -73,40 +73,5 @@ impl<E: Endpoint> Registry<E> {
         let mut keys = Vec::new();
         self.remembered.prune(now, self.slots.len(), &mut keys);
         (self.free_retired(), keys)
-    }
-
-    /// Looks at the next members; `true` when that was the last of them.
-    fn sweep_slice(&mut self, shared: &Shared, now: Tick) -> bool {
-        let usual = shared.usual();
-        let start = self.sweep.next;
-        for slot in self
-            .slots
-            .iter()
-            .skip(start)
-            .take(SLICE)
-            .filter(|slot| !slot.draining)
-        {
-            let core = slot.member.core();
-            // With requests out it is not idle, though it has not answered for a while.
-            if let Some(usual) = usual.latency().filter(|_| core.gate.inside() == 0) {
-                core.latency.settle(now, usual);
-            }
-            if slot.is_routable() {
-                self.sweep.latencies.extend(core.latency.get());
-            }
-            let standing = core.standing.get();
-            let Some(health) = core.examine(now, &usual) else {
-                continue;
-            };
-            if standing.phase == Phase::In && earned_ejection(&shared.ejection, health) {
-                core.eject(standing.epoch, now);
-            }
-        }
-        self.sweep.next = start + SLICE;
-        let done = self.sweep.next >= self.slots.len();
-        if done {
-            self.sweep.finish(shared);
-        }
-        done
     }
 }

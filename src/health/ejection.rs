@@ -1,19 +1,23 @@
-//! Ejection: its settings, and its rules as functions of values.
+//! When an endpoint is taken out: [`Ejection`], the settings.
 
 use std::time::Duration;
 
-use super::Health;
+use super::{Detector, Detectors};
 use crate::error::BuildError;
 
 /// When an endpoint is taken out of rotation, for how long, and how many may be.
 ///
-/// An ejected endpoint gets no requests until its time is up. Then one request is sent to it, the
-/// probe: a success brings it back, a fault ejects it again for twice as long. So an endpoint that has
+/// An ejected endpoint gets no requests until its time is up. Then requests are sent to it, one at a time, the
+/// probes: [`healthy_threshold`](Self::healthy_threshold) successes in a row bring it back, a fault ejects it again for
+/// longer. (While all the fleet fails, a failed probe tells little: then it takes more of them, and fewer
+/// successes.) So an endpoint that has
 /// recovered returns within the ejection then running, at most [`max_ejection_time`](Self::max_ejection_time)
 /// and jitter, given traffic: the pick that takes the probe is found within n / 64 picks of n endpoints,
-/// and while probes do not end well, at most one pick in eleven is one.
+/// and while probes do not end well, at most one pick in eleven is one. Back again, it gets its share
+/// step by step: see [`SlowStart`](crate::SlowStart).
 ///
-/// The names are Envoy's and gRPC's (A50) where they have one.
+/// The names are Envoy's and gRPC's (A50) where they have one, and [`envoy`](Self::envoy) has their values. Where the
+/// defaults here are others, it is said why. The figures are the simulator's ([`sim`](crate::docs::simulate)).
 ///
 /// ```
 /// use evenkeel::{Ejection, Fleet};
@@ -30,14 +34,55 @@ use crate::error::BuildError;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Ejection {
-    /// Faults in a row that eject. 0 turns this off. Defaults to 5, as Envoy's `consecutive_5xx`: few
-    /// enough to act on a dead endpoint within five requests, and one in 3 million by chance where 5 %
-    /// fail.
+    /// How strong the evidence against an endpoint must be, as the natural logarithm of how much likelier its
+    /// outcomes are from one that fails three times as often as the others, and three in ten at least, than from one
+    /// that fails as often as they do (Page's CUSUM). 0 turns this off; up to 50. Defaults to 11: where nobody else
+    /// fails, two failures with not more than one success between them, or some three among twenty; and fewer than five
+    /// false alarms in a million requests of an endpoint that fails like the others, whatever share that is, once it is known (the bound
+    /// is e^11, one in 60 000); a few more in the first half second after all begin to fail. Neither
+    /// Envoy nor gRPC has it. It takes the place of their failures in a row, which see an endpoint that fails three
+    /// in ten after 599 requests, and eject everybody when all fail half.
+    pub cusum_threshold: f64,
+    /// Faults in a row that eject, of any class. 0 turns this off, and is the default: the sequential test finds
+    /// the same sooner, and five in a row come every 62 requests where everybody fails half. (Envoy's
+    /// `consecutive_5xx`: 5.)
     pub consecutive_failures: u32,
+    /// Timeouts and endpoints out of reach in a row that eject; an answer that is a failure ends the row.
+    /// Defaults to 0, off, for the same reason. (Envoy's `consecutive_gateway_failure`: 5, and not
+    /// enforced.)
+    pub consecutive_gateway_failures: u32,
+    /// The same of endpoints out of reach alone. Defaults to 0, off. (Envoy's
+    /// `consecutive_local_origin_failure`: 5, where these are told apart.)
+    pub consecutive_local_origin_failures: u32,
+    /// How many deviations below the others' success rate an endpoint is ejected, at most 1000; 0 turns this off, and is
+    /// the default, as the sequential test is quicker by seconds. Compared at upkeep, among endpoints with
+    /// [`success_rate_request_volume`](Self::success_rate_request_volume) in the window. The middle is the median and
+    /// the deviation 1.48 times the median of deviations (for a normal distribution, the standard deviation), at
+    /// least 2.5 percentage points: one extreme endpoint hides no other. (Envoy's `success_rate_stdev_factor`,
+    /// divided by 1000: 1.9, of mean and standard deviation.)
+    pub success_rate_stdev_factor: f64,
+    /// How many endpoints must have that volume. Defaults to 3, the fewest of which two can outvote one. (Envoy: 5,
+    /// which a mean needs.)
+    pub success_rate_minimum_hosts: u32,
+    /// Requests in the window before an endpoint's success rate is compared. Defaults to 20, as
+    /// [`minimum_volume`](Self::minimum_volume). (Envoy: 100.)
+    pub success_rate_request_volume: u64,
+    /// The share of faults in the window, in percent, from which on an endpoint is ejected, whatever others do. 0 turns
+    /// this off, and is the default: with everybody at it, it would eject all that the cap allows. (Envoy and gRPC:
+    /// 85; Envoy does not enforce it.)
+    pub failure_percentage_threshold: u32,
+    /// How many endpoints must have the volume for it. Defaults to 3. (Envoy: 5.)
+    pub failure_percentage_minimum_hosts: u32,
+    /// Requests in the window before a share of faults counts. Defaults to 20. (Envoy: 50.)
+    pub failure_percentage_request_volume: u64,
+    /// How many times the fleet's median latency ejects, compared at upkeep among three endpoints or more that have
+    /// answered. 0 turns this off, and is the default: policies that look at latency avoid a slow endpoint without taking
+    /// its capacity away. At least 1 otherwise. Neither Envoy nor gRPC has it.
+    pub latency_factor: f64,
     /// The health score below which an endpoint is ejected, `0.0..=1.0`; 0 turns this off. Defaults to
-    /// 0.5: more faults than successes, or a sixth of faults at an endpoint that is much slower than the
-    /// others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6, slowness alone ejects. (Envoy
-    /// compares success rates with the other endpoints' instead.)
+    /// 0.5: proven to fail half more than the fleet, or a sixth more at an endpoint that is much slower than the
+    /// others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6, slowness alone ejects. An ejected endpoint does not
+    /// return by its score but by probes.
     pub score_threshold: f64,
     /// Requests in the window before the score counts; 0 is as good as 1. Defaults to 20, Hystrix' and Linkerd's choice;
     /// Envoy's 100 in 10 s is out of reach for many a client.
@@ -45,40 +90,78 @@ pub struct Ejection {
     /// How far back the score looks: 100 ms to 1 h, in ten buckets. Defaults to 10 s, Envoy's
     /// `interval`, sliding.
     pub window: Duration,
-    /// The first ejection's length: 1 ms to a day. Each further one doubles, up to
-    /// [`max_ejection_time`](Self::max_ejection_time). Defaults to 2 s. (Envoy: 30 s. There a return is
+    /// The first ejection's length: 1 ms to a day. Each further one is longer by
+    /// [`backoff`](Self::backoff), up to [`max_ejection_time`](Self::max_ejection_time). Defaults to 2 s. (Envoy: 30 s. There a return is
     /// at full weight and costs five failures or more; here it costs one probe, so it can be tried
     /// sooner.)
     pub base_ejection_time: Duration,
     /// The longest ejection, up to a day; below the base time it counts as that, as Envoy's. Defaults to
-    /// 64 s, the base doubled five times. (Envoy: 300 s.) An endpoint that stayed in for this long after
-    /// an ejection starts from the base again.
+    /// 64 s, the base doubled five times. (Envoy: 300 s.)
     pub max_ejection_time: Duration,
+    /// How ejections in a row grow. Defaults to [`Backoff::Doubling`]. (Envoy: [`Backoff::Linear`].)
+    pub backoff: Backoff,
+    /// For each of these that an endpoint stays in, one of its ejections in a row is forgotten: 1 ms to a day. Defaults
+    /// to 30 s. (Envoy: its interval, 10 s, with ejections of at least 30 s.)
+    pub backoff_decay: Duration,
+    /// Probes that must succeed in a row to bring an endpoint back: 1 to 100. Defaults to 5: of an endpoint that fails
+    /// three in ten, one probe in a row of one brings back 70 %, and five in a row 17 %. (Envoy: none; an endpoint is
+    /// back when its time is up.)
+    pub healthy_threshold: u32,
     /// How far an ejection's length is moved at random, up and down, in percent, 0 to 100: so that
     /// many clients do not return together. Defaults to 25.
     pub jitter_percent: u32,
     /// How many endpoints may be ejected at once, in percent by count of those with a weight, 0 to 100,
-    /// rounded down, though at least one of two or more unless this is 0. Defaults to 50: a dead zone of
-    /// three can be taken out whole. (Envoy: 10, and none of fewer than ten.)
+    /// rounded down. Defaults to 50: a dead zone of three can be taken out whole. (Envoy: 10.)
     pub max_ejection_percent: u32,
+    /// Whether one of two or more may be ejected, whatever the percentage, unless that is 0. Defaults to `true`: in a
+    /// fleet of three a dead one is a third of all requests. (Envoy: `always_eject_one_host`, `false`, so that with 10
+    /// percent nobody of fewer than ten is.)
+    pub always_eject_one: bool,
     /// When the first probe without an outcome is given up and another may be sent: 1 ms to a day. It
     /// doubles with each ejection or lost probe in a row, up to the longest ejection; an answer after that
     /// decides nothing, so set it above what a good answer may take. Defaults to 10 s.
     pub probe_timeout: Duration,
+    /// Detectors that are counted and do not eject.
+    pub(crate) detect_only: Detectors,
+}
+
+/// How ejections in a row grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backoff {
+    /// Each is twice as long as the last.
+    Doubling,
+    /// Each is longer than the last by the first.
+    Linear,
 }
 
 impl Default for Ejection {
     fn default() -> Self {
         Self {
-            consecutive_failures: 5,
+            cusum_threshold: 11.0,
+            consecutive_failures: 0,
+            consecutive_gateway_failures: 0,
+            consecutive_local_origin_failures: 0,
+            success_rate_stdev_factor: 0.0,
+            success_rate_minimum_hosts: 3,
+            success_rate_request_volume: 20,
+            failure_percentage_threshold: 0,
+            failure_percentage_minimum_hosts: 3,
+            failure_percentage_request_volume: 20,
+            latency_factor: 0.0,
             score_threshold: 0.5,
             minimum_volume: 20,
             window: Duration::from_secs(10),
             base_ejection_time: Duration::from_secs(2),
             max_ejection_time: Duration::from_secs(64),
+            backoff: Backoff::Doubling,
+            backoff_decay: Duration::from_secs(30),
+            healthy_threshold: 5,
             jitter_percent: 25,
             max_ejection_percent: 50,
+            always_eject_one: true,
             probe_timeout: Duration::from_secs(10),
+            detect_only: Detectors::NONE,
         }
     }
 }
@@ -104,15 +187,83 @@ impl Ejection {
         }
     }
 
+    /// Envoy's detectors and values: five faults in a row; success rates below the others' by 1.9 deviations (as
+    /// they are [computed here](Self::success_rate_stdev_factor)); five gateway failures in a row and failure percentage
+    /// detected and not enforced; 30 s longer for each ejection up to 300 s without jitter, one forgotten for 10 s in;
+    /// at most 10 %, and none of fewer than ten; one probe and back. Without the sequential test and the score, which Envoy
+    /// does not have.
+    ///
+    /// ```
+    /// use evenkeel::{Detector, Ejection};
+    ///
+    /// let theirs = Ejection::envoy();
+    /// assert_eq!(theirs.base_ejection_time.as_secs(), 30);
+    /// assert!(!theirs.enforces(Detector::FailurePercentage));
+    /// ```
+    #[must_use]
+    pub fn envoy() -> Self {
+        Self {
+            cusum_threshold: 0.0,
+            consecutive_failures: 5,
+            consecutive_gateway_failures: 5,
+            success_rate_stdev_factor: 1.9,
+            success_rate_minimum_hosts: 5,
+            success_rate_request_volume: 100,
+            failure_percentage_threshold: 85,
+            failure_percentage_minimum_hosts: 5,
+            failure_percentage_request_volume: 50,
+            score_threshold: 0.0,
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
+            backoff: Backoff::Linear,
+            backoff_decay: Duration::from_secs(10),
+            healthy_threshold: 1,
+            jitter_percent: 0,
+            max_ejection_percent: 10,
+            always_eject_one: false,
+            ..Self::default()
+        }
+        .detect_only(Detector::ConsecutiveGatewayFailures)
+        .detect_only(Detector::FailurePercentage)
+    }
+
+    /// Has this detector counted and not enforced ([`Fleet::detections`](crate::Fleet::detections)): to see what it would
+    /// do. Envoy's `enforcing_*` of 0.
+    #[must_use]
+    pub const fn detect_only(mut self, detector: Detector) -> Self {
+        self.detect_only = self.detect_only.with(detector);
+        self
+    }
+
+    /// Whether what this detector finds ejects.
+    #[must_use]
+    pub const fn enforces(&self, detector: Detector) -> bool {
+        !self.detect_only.contains(detector)
+    }
+
     setters! {
+        cusum_threshold: f64,
         consecutive_failures: u32,
+        consecutive_gateway_failures: u32,
+        consecutive_local_origin_failures: u32,
+        success_rate_stdev_factor: f64,
+        success_rate_minimum_hosts: u32,
+        success_rate_request_volume: u64,
+        failure_percentage_threshold: u32,
+        failure_percentage_minimum_hosts: u32,
+        failure_percentage_request_volume: u64,
+        latency_factor: f64,
         score_threshold: f64,
         minimum_volume: u64,
         window: Duration,
         base_ejection_time: Duration,
         max_ejection_time: Duration,
+        backoff: Backoff,
+        backoff_decay: Duration,
+        healthy_threshold: u32,
         jitter_percent: u32,
         max_ejection_percent: u32,
+        always_eject_one: bool,
         probe_timeout: Duration,
     }
 
@@ -159,14 +310,58 @@ impl Ejection {
             DAY,
             "from 1 ms to a day",
         )?;
-        if !(0.0..=1.0).contains(&self.score_threshold) {
+        span(
+            "Ejection::backoff_decay",
+            self.backoff_decay,
+            MILLI,
+            DAY,
+            "from 1 ms to a day",
+        )?;
+        let within = |field, value: f64, range: std::ops::RangeInclusive<f64>, expected| {
+            if range.contains(&value) {
+                Ok(())
+            } else {
+                Err(BuildError::setting(field, value, expected))
+            }
+        };
+        within(
+            "Ejection::score_threshold",
+            self.score_threshold,
+            0.0..=1.0,
+            "from 0.0 to 1.0",
+        )?;
+        within(
+            "Ejection::cusum_threshold",
+            self.cusum_threshold,
+            0.0..=50.0,
+            "from 0.0 to 50.0",
+        )?;
+        within(
+            "Ejection::success_rate_stdev_factor",
+            self.success_rate_stdev_factor,
+            0.0..=1000.0,
+            "from 0.0 to 1000.0",
+        )?;
+        if self.latency_factor != 0.0 {
+            within(
+                "Ejection::latency_factor",
+                self.latency_factor,
+                1.0..=1e9,
+                "0.0, or from 1.0 to 1e9",
+            )?;
+        }
+        if !(1..=100).contains(&self.healthy_threshold) {
             return Err(BuildError::setting(
-                "Ejection::score_threshold",
-                self.score_threshold,
-                "from 0.0 to 1.0",
+                "Ejection::healthy_threshold",
+                self.healthy_threshold,
+                "from 1 to 100",
             ));
         }
         for (field, percent) in [
+            (
+                "Ejection::failure_percentage_threshold",
+                self.failure_percentage_threshold,
+            ),
             ("Ejection::jitter_percent", self.jitter_percent),
             ("Ejection::max_ejection_percent", self.max_ejection_percent),
         ] {
@@ -178,166 +373,5 @@ impl Ejection {
     }
 }
 
-/// Whether a health is bad enough, on enough evidence.
-pub(crate) fn earned_ejection(settings: &Ejection, health: Health) -> bool {
-    // Anew, as the fields are public.
-    let health = Health::new(health.score, health.samples);
-    health.samples >= settings.minimum_volume.max(1) && health.score < settings.score_threshold
-}
-
-/// The length of the `times`-th ejection in a row, `random` deciding the jitter.
-pub(crate) fn ejection_time(settings: &Ejection, times: u32, random: u64) -> Duration {
-    let doublings = times.saturating_sub(1).min(31);
-    let length = settings
-        .base_ejection_time
-        .saturating_mul(1 << doublings)
-        .min(settings.longest_ejection());
-    let swing = u64::from(settings.jitter_percent) * 10_000;
-    // Parts per million: from 1 - swing to 1 + swing.
-    let factor = 1_000_000 - swing + random % (2 * swing + 1);
-    let nanos = length.as_nanos() * u128::from(factor) / 1_000_000;
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).max(Duration::from_millis(1))
-}
-
-/// How long the probe after the `times`-th ejection in a row may take. It doubles like the ejections: an
-/// endpoint that answers later than the first timeout still gets to show that it does.
-pub(crate) fn probe_time(settings: &Ejection, times: u32) -> Duration {
-    let doublings = times.saturating_sub(1).min(31);
-    let longest = settings.longest_ejection().max(settings.probe_timeout);
-    settings
-        .probe_timeout
-        .saturating_mul(1 << doublings)
-        .min(longest)
-}
-
-/// How many of `count` endpoints may be ejected at once.
-pub(crate) fn ejection_limit(count: usize, max_percent: u32) -> usize {
-    match (count, max_percent) {
-        (0 | 1, _) | (_, 0) => 0,
-        _ => (count * max_percent as usize / 100).max(1),
-    }
-}
-
-/// Whether health is to be ignored: less than `threshold_percent` of the endpoints are eligible.
-#[inline]
-pub(crate) fn panicking(count: usize, refused: usize, threshold_percent: u32) -> bool {
-    count.saturating_sub(refused) * 100 < count * threshold_percent as usize
-}
-
 #[cfg(all(test, not(evenkeel_loom)))]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_cap_is_floored_and_at_least_one_of_two() {
-        let table = [
-            (0, 50, 0),
-            (1, 100, 0),
-            (2, 50, 1),
-            (2, 10, 1),
-            (3, 50, 1),
-            (4, 50, 2),
-            (9, 10, 1),
-            (10, 10, 1),
-            (21, 50, 10),
-            (100, 33, 33),
-            (5, 0, 0),
-            (5, 100, 5),
-        ];
-        for (count, percent, limit) in table {
-            assert_eq!(
-                ejection_limit(count, percent),
-                limit,
-                "{percent} % of {count}"
-            );
-        }
-    }
-
-    #[test]
-    fn panic_below_half_and_not_at_half() {
-        assert!(!panicking(4, 2, 50));
-        assert!(panicking(4, 3, 50));
-        assert!(!panicking(0, 0, 50));
-        assert!(!panicking(4, 4, 0));
-        assert!(panicking(3, 2, 50));
-    }
-
-    #[test]
-    fn lengths_double_to_the_maximum() {
-        let settings = Ejection::default().jitter_percent(0);
-        let seconds: Vec<u64> = (1..9)
-            .map(|times| ejection_time(&settings, times, 7).as_secs())
-            .collect();
-        assert_eq!(seconds, [2, 4, 8, 16, 32, 64, 64, 64]);
-    }
-
-    proptest! {
-        #[test]
-        fn a_length_stays_within_its_jitter(times in 0u32.., random: u64, base in 1u64..86_400_000, jitter in 0u32..=100) {
-            let settings = Ejection::default()
-                .base_ejection_time(Duration::from_millis(base))
-                .max_ejection_time(Duration::from_secs(86_400))
-                .jitter_percent(jitter);
-            let plain = ejection_time(&settings.clone().jitter_percent(0), times, 0);
-            let length = ejection_time(&settings, times, random);
-            let share = f64::from(jitter) / 100.0;
-            prop_assert!(length.as_secs_f64() <= plain.as_secs_f64() * (1.0 + share) + 1e-6);
-            prop_assert!(length.as_secs_f64() >= plain.as_secs_f64() * (1.0 - share) - 1e-6);
-        }
-
-        #[test]
-        fn no_setting_brings_a_rule_down(times: u32, random: u64, base: u64, max: u64, score: f64) {
-            let settings = Ejection::default()
-                .base_ejection_time(Duration::from_secs(base))
-                .max_ejection_time(Duration::from_secs(max))
-                .score_threshold(score);
-            let _ = settings.check();
-            let _ = ejection_time(&settings, times, random);
-            let _ = earned_ejection(&settings, Health::new(score, random));
-        }
-    }
-
-    #[test]
-    fn each_setting_out_of_range_is_named() {
-        let good = Ejection::default;
-        let table = [
-            (good().window(Duration::ZERO), "Ejection::window is 0ns"),
-            (good().window(Duration::MAX), "Ejection::window is"),
-            (
-                good().base_ejection_time(Duration::ZERO),
-                "Ejection::base_ejection_time is 0ns",
-            ),
-            (
-                good().max_ejection_time(Duration::MAX),
-                "Ejection::max_ejection_time is",
-            ),
-            (
-                good().probe_timeout(Duration::MAX),
-                "Ejection::probe_timeout is",
-            ),
-            (
-                good().score_threshold(f64::NAN),
-                "Ejection::score_threshold is NaN",
-            ),
-            (
-                good().score_threshold(-0.1),
-                "Ejection::score_threshold is -0.1",
-            ),
-            (
-                good().jitter_percent(101),
-                "Ejection::jitter_percent is 101",
-            ),
-            (
-                good().max_ejection_percent(101),
-                "Ejection::max_ejection_percent is 101",
-            ),
-        ];
-        for (settings, message) in table {
-            let error = settings.check().unwrap_err().to_string();
-            assert!(error.starts_with(message), "{error}");
-        }
-        assert_eq!(good().check(), Ok(()));
-        assert_eq!(Ejection::off().check(), Ok(()));
-    }
-}
+mod tests;

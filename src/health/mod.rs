@@ -1,9 +1,16 @@
 //! Judging one endpoint from the outcomes of its requests: the trait [`HealthTracker`], and the
 //! built-in [`SlidingWindow`]. What follows from a judgement ([`Ejection`]) is the fleet's to do.
 
+mod check;
+mod detector;
 mod ejection;
 mod latency;
+mod panic;
+mod rows;
+mod slow_start;
+mod suspicion;
 mod tracker;
+mod verdict;
 mod window;
 
 use std::fmt;
@@ -12,11 +19,21 @@ use std::time::Duration;
 use crate::outcome::Sample;
 use crate::time::Tick;
 
-pub use ejection::Ejection;
-pub(crate) use ejection::{earned_ejection, ejection_limit, ejection_time, panicking, probe_time};
+pub use check::HealthCheckSettings;
+pub(crate) use check::{Checked, Pace, Told};
+pub use detector::Detector;
+pub(crate) use detector::Detectors;
+pub use ejection::{Backoff, Ejection};
 pub(crate) use latency::LatencyCell;
+pub use panic::{PanicAction, PanicRule};
+pub use slow_start::SlowStart;
+pub(crate) use suspicion::Evidence;
 pub use tracker::SlidingWindow;
 pub(crate) use tracker::{Rule, Tells, health};
+pub(crate) use verdict::{
+    Report, earned_ejection, ejection_limit, ejection_time, outliers, penalty, probe_time,
+    times_left,
+};
 pub(crate) use window::{Counts, Open, Window};
 
 /// Watches one endpoint; a fleet makes one instance for each. Object-safe.
@@ -196,21 +213,41 @@ impl<'a> Judging<'a> {
     }
 }
 
-/// What is usual in the fleet, as of the last upkeep.
+/// What is usual in the fleet.
 #[derive(Clone, Debug, Default)]
 pub struct Usual {
     latency: Option<Duration>,
+    error_rate: f64,
 }
 
 impl Usual {
-    /// For tests of a tracker.
+    /// For tests of a tracker: nobody fails.
     #[must_use]
     pub const fn new(latency: Option<Duration>) -> Self {
-        Self { latency }
+        Self {
+            latency,
+            error_rate: 0.0,
+        }
     }
 
-    /// The median of the endpoints' latency estimates, of an even number the lower one; `None` while none
-    /// has answered.
+    /// The same with this share of requests that fail.
+    #[must_use]
+    pub const fn with_error_rate(mut self, error_rate: f64) -> Self {
+        self.error_rate = error_rate;
+        self
+    }
+
+    /// The share of the fleet's requests that fail, 0 to 1, without those of endpoints that stand out: over the
+    /// window, as of the last upkeep. While two fifths of the others or more are under suspicion at once, it is
+    /// the share among the last requests, live and without the one at hand: then the fault is in what all
+    /// share.
+    #[must_use]
+    pub const fn error_rate(&self) -> f64 {
+        self.error_rate
+    }
+
+    /// The median of the endpoints' latency estimates, of an even number the lower one, as of the last upkeep;
+    /// `None` while none has answered.
     #[must_use]
     pub const fn latency(&self) -> Option<Duration> {
         self.latency

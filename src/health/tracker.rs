@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use super::rows::Rows;
+use super::suspicion::{Evidence, Suspicion, TIMEOUT, least_share};
 use super::window::{Counts, Window};
-use super::{Alarm, Ejection, Health, HealthTracker, Judging, earned_ejection};
+use super::{
+    Alarm, Detector, Detectors, Ejection, Health, HealthTracker, Judging, earned_ejection,
+};
 use crate::outcome::{Outcome, Sample, SampleKind};
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
@@ -13,25 +17,30 @@ use crate::time::Tick;
 /// needed most. Policies avoid the slow one already.
 const SLOWEST: f64 = 0.6;
 
-/// Judges by the share of successes in a sliding window, by latency against the fleet, and by failures
-/// in a row. The default.
+/// Judges by successes and failures against the rest of the fleet, and by latency. The default.
 ///
-/// The window is ten buckets long: the present one and the nine before it, so with the default length
-/// of 10 s it covers the last 9 to 10 s. The score is
+/// Two rules eject by default. A **sequential test** ([`Ejection::cusum_threshold`]) looks at each outcome as it
+/// comes: it finds an endpoint that fails all by its second failure, one that fails three in ten after ten
+/// requests or so, and singles nobody out when all fail alike. And the **score** of a sliding window, for display and
+/// for what goes on for long. The window is ten buckets long: the present one and the nine before it, so with the
+/// default length of 10 s it covers the last 9 to 10 s. The score is
 ///
 /// ```text
-/// score = successes / (successes + faults) · (0.6 + 0.4 · f)      1 while the window is empty
-/// f     = 1 / (1 + max(0, r − 2)² / 9)                            r = latency / the fleet's median
+/// score = (1 − e) · (0.6 + 0.4 · f)                               1 while the window is empty
+/// e     = max(0, b − u) / (1 − u)          b: least share of faults that the window proves,
+///                                          u: the share of faults that is usual in the fleet
+/// f     = 1 / (1 + max(0, r − 2)² / 9)     r = latency / the fleet's median
 /// ```
 ///
-/// so up to twice the median costs nothing, five times costs 0.2 and no slowness more than 0.4. The
-/// factors are multiplied, not added: good latency must not hide bad answers. Faults are
+/// In a long window of a fleet where nobody else fails, 1 − e is the mean of the results, each 1 or 0. With few
+/// samples it is what they prove and not their ratio: b is the lower end of Wilson's interval at 97.5 %. When
+/// everybody fails 2 %, nobody is bad. Up to twice the median latency costs nothing, five times costs 0.2 and no
+/// slowness more than 0.4. The factors are multiplied, not added: good latency must not hide bad answers. Faults are
 /// [`Failure`](Outcome::Failure), [`Timeout`](Outcome::Timeout) and
 /// [`Unreachable`](Outcome::Unreachable); anything else but a success is not counted.
 ///
-/// It raises the alarm on a fault, when [`Ejection::consecutive_failures`] came in a row or when the
-/// score is below [`Ejection::score_threshold`] with [`Ejection::minimum_volume`] requests in the
-/// window. Probes and late results are not counted.
+/// It raises the alarm on a fault, when the test, one of the counts of failures in a row, or the score with
+/// [`Ejection::minimum_volume`] requests in the window says so. Probes and late results are not counted.
 ///
 /// # Memory ordering
 ///
@@ -66,13 +75,21 @@ impl HealthTracker for SlidingWindow {
             Tells::Nothing => Alarm::None,
             Tells::Success => {
                 self.window.record(sample.at, false);
-                self.rule.success();
+                if !self.rule.is_quiet() {
+                    self.rule.success(cx);
+                }
                 Alarm::None
             }
             Tells::Fault => {
                 self.window.record(sample.at, true);
                 let counts = || self.window.counts(cx.now());
-                self.rule.fault(&self.settings, cx, counts)
+                let found = self
+                    .rule
+                    .fault(&self.settings, false, sample.outcome, cx, counts);
+                match found.without(self.settings.detect_only).is_empty() {
+                    true => Alarm::None,
+                    false => Alarm::Eject,
+                }
             }
         }
     }
@@ -110,58 +127,123 @@ impl Tells {
 /// The built-in tracker without its counts, which a member keeps where it counts its requests.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    in_a_row: AtomicU64,
+    rows: AtomicU64,
+    pub(crate) suspicion: Suspicion,
 }
 
 impl Rule {
     pub(crate) fn new() -> Self {
         Self {
-            in_a_row: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            suspicion: Suspicion::new(),
         }
     }
 
-    /// A success ends the row.
+    /// Whether a success changes nothing. Two loads of one line, which stays shared while all goes well.
     #[inline]
-    pub(crate) fn success(&self) {
-        // ORDERING: Relaxed. "In a row" has no order between threads beyond this word's own. The
-        // load keeps the line shared while all goes well.
-        if self.in_a_row.load(Ordering::Relaxed) != 0 {
-            // ORDERING: Relaxed. As above.
-            self.in_a_row.store(0, Ordering::Relaxed);
+    pub(crate) fn is_quiet(&self) -> bool {
+        // ORDERING: Relaxed. "In a row" has no order between threads beyond this word's own.
+        self.rows.load(Ordering::Relaxed) == 0 && self.suspicion.is_none()
+    }
+
+    /// How many faults in a row this detector counts; 0 for one that counts none.
+    pub(crate) fn in_a_row(&self, detector: Detector) -> u64 {
+        // ORDERING: Relaxed. As in `is_quiet`.
+        let rows = Rows::read(self.rows.load(Ordering::Relaxed));
+        match detector {
+            Detector::ConsecutiveFailures => rows.any,
+            Detector::ConsecutiveGatewayFailures => rows.gateway,
+            Detector::ConsecutiveLocalOriginFailures => rows.local,
+            _ => 0,
         }
     }
 
-    /// A fault, which has been counted.
+    /// A success ends the rows, and takes suspicion away. Whether none is left of some.
+    #[cold]
+    pub(crate) fn success(&self, cx: &Judging<'_>) -> bool {
+        // ORDERING: Relaxed. As in `is_quiet`.
+        self.rows.store(0, Ordering::Relaxed);
+        if self.suspicion.is_none() {
+            return false;
+        }
+        let evidence = Evidence::against(cx.usual().error_rate() as f32);
+        let change = self.suspicion.add(-evidence.success, cx.now());
+        change.before > 0.0 && change.after == 0.0
+    }
+
+    /// A fault, which has been counted, of an endpoint that is on trial if it is just back. Who found something.
     pub(crate) fn fault(
         &self,
         settings: &Ejection,
+        on_trial: bool,
+        outcome: Outcome,
         cx: &Judging<'_>,
         counts: impl FnOnce() -> Counts,
-    ) -> Alarm {
-        // ORDERING: Relaxed. As in `success`. At least, not equal: a number that was passed must alarm again.
-        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-        let limit = u64::from(settings.consecutive_failures);
-        if (limit > 0 && in_a_row >= limit) || earned_ejection(settings, health(counts(), cx)) {
-            Alarm::Eject
+    ) -> Detectors {
+        let rows = self.extend(outcome);
+        // At least, not equal: a number that was passed must alarm again.
+        let reached = |row: u64, limit: u32| limit > 0 && row >= u64::from(limit);
+        self.doubt(settings, on_trial, outcome, cx)
+            .with_if(Detector::ConsecutiveFailures, || {
+                reached(rows.any, settings.consecutive_failures)
+            })
+            .with_if(Detector::ConsecutiveGatewayFailures, || {
+                reached(rows.gateway, settings.consecutive_gateway_failures)
+            })
+            .with_if(Detector::ConsecutiveLocalOriginFailures, || {
+                reached(rows.local, settings.consecutive_local_origin_failures)
+            })
+            .with_if(Detector::Score, || {
+                settings.score_threshold > 0.0 && earned_ejection(settings, health(counts(), cx))
+            })
+    }
+
+    /// The sequential test's part of it.
+    pub(crate) fn doubt(
+        &self,
+        settings: &Ejection,
+        on_trial: bool,
+        outcome: Outcome,
+        cx: &Judging<'_>,
+    ) -> Detectors {
+        let evidence = Evidence::against(cx.usual().error_rate() as f32);
+        let told = if outcome == Outcome::Timeout {
+            evidence.fault * TIMEOUT
         } else {
-            Alarm::None
-        }
+            evidence.fault
+        };
+        let threshold = settings.cusum_threshold as f32;
+        let least = if on_trial { threshold / 2.0 } else { 0.0 };
+        let suspicion = self.suspicion.add_to(least, told, cx.now()).after;
+        Detectors::NONE.with_if(Detector::Cusum, || {
+            threshold > 0.0 && suspicion >= threshold
+        })
+    }
+
+    /// The rows after this fault.
+    fn extend(&self, outcome: Outcome) -> Rows {
+        let next = |word| Some(Rows::read(word).and(outcome).pack());
+        // ORDERING: Relaxed, both. As in `is_quiet`.
+        let before = self
+            .rows
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        Rows::read(before.unwrap_or_else(|word| word)).and(outcome)
     }
 
     pub(crate) fn clear(&self) {
-        // ORDERING: Relaxed. As in `success`.
-        self.in_a_row.store(0, Ordering::Relaxed);
+        // ORDERING: Relaxed. As in `is_quiet`.
+        self.rows.store(0, Ordering::Relaxed);
+        self.suspicion.set(0.0, Tick::ZERO);
     }
 }
 
 /// The score of these counts.
 pub(crate) fn health(counts: Counts, cx: &Judging<'_>) -> Health {
-    let share = match counts.total {
-        0 => 1.0,
-        total => 1.0 - counts.faults as f64 / total as f64,
-    };
+    let usual = cx.usual().error_rate().clamp(0.0, 0.99);
+    let proven = least_share(counts.faults as f64, counts.total as f64);
+    let excess = (proven - usual).max(0.0) / (1.0 - usual);
     let latency = latency_factor(cx.latency(), cx.usual().latency());
-    Health::new(share * latency, counts.total)
+    Health::new((1.0 - excess) * latency, counts.total)
 }
 
 fn latency_factor(own: Option<Duration>, usual: Option<Duration>) -> f64 {
@@ -191,9 +273,15 @@ mod tests {
         Tick::from_nanos(seconds * 1_000_000_000)
     }
 
+    /// Nothing else is on.
+    fn rows_only() -> Ejection {
+        let off = Ejection::default().cusum_threshold(0.0);
+        off.score_threshold(0.0).consecutive_failures(5)
+    }
+
     #[test]
     fn the_fifth_failure_in_a_row_alarms_and_so_does_each_after_it() {
-        let tracker = SlidingWindow::new(&Ejection::default());
+        let tracker = SlidingWindow::new(&rows_only());
         for _ in 0..4 {
             assert_eq!(feed(&tracker, Outcome::Failure, at(0)), Alarm::None);
         }
@@ -204,8 +292,7 @@ mod tests {
 
     #[test]
     fn a_success_ends_the_row_and_what_says_nothing_does_not() {
-        let in_a_row_only = Ejection::default().minimum_volume(1000);
-        let tracker = SlidingWindow::new(&in_a_row_only);
+        let tracker = SlidingWindow::new(&rows_only());
         for _ in 0..20 {
             (0..4).for_each(|_| assert_eq!(feed(&tracker, Outcome::Failure, at(0)), Alarm::None));
             feed(&tracker, Outcome::Success, at(0));
@@ -222,20 +309,60 @@ mod tests {
     }
 
     #[test]
-    fn more_faults_than_successes_alarm_from_the_minimum_volume_on() {
+    fn two_failures_with_no_more_than_one_success_between_them_alarm() {
+        let tracker = || SlidingWindow::new(&Ejection::default());
+        let dead = tracker();
+        assert_eq!(feed(&dead, Outcome::Failure, at(0)), Alarm::None);
+        assert_eq!(feed(&dead, Outcome::Failure, at(0)), Alarm::Eject);
+        let sick = tracker();
+        feed(&sick, Outcome::Failure, at(0));
+        feed(&sick, Outcome::Success, at(0));
+        assert_eq!(feed(&sick, Outcome::Failure, at(0)), Alarm::Eject);
+        let slow = tracker();
+        assert_eq!(feed(&slow, Outcome::Timeout, at(0)), Alarm::None);
+        assert_eq!(feed(&slow, Outcome::Timeout, at(0)), Alarm::None);
+        assert_eq!(feed(&slow, Outcome::Timeout, at(0)), Alarm::Eject);
+    }
+
+    #[test]
+    fn where_all_fail_half_a_row_of_failures_tells_little() {
         let tracker = SlidingWindow::new(&Ejection::default());
-        let mut alarms = Vec::new();
-        for request in 1..=30 {
-            let outcome = if request % 3 == 0 {
+        let usual = Usual::new(None).with_error_rate(0.5);
+        let cx = Judging::new(at(0), &usual);
+        let alarms =
+            (0..10).map(|_| tracker.record(&Sample::new(Outcome::Failure, None, at(0)), &cx));
+        assert_eq!(alarms.filter(|alarm| *alarm == Alarm::Eject).count(), 0);
+        assert!(tracker.health(&cx).score > 0.5);
+    }
+
+    #[test]
+    fn a_score_below_the_threshold_alarms_from_the_minimum_volume_on() {
+        let score_only = Ejection::default().cusum_threshold(0.0);
+        let tracker = SlidingWindow::new(&score_only);
+        let alarms = (1..=30).filter(|&request| {
+            let outcome = if request % 10 == 0 {
                 Outcome::Success
             } else {
                 Outcome::Failure
             };
-            if feed(&tracker, outcome, at(request / 10)) == Alarm::Eject {
-                alarms.push(request);
-            }
-        }
-        assert_eq!(alarms, [20, 22, 23, 25, 26, 28, 29]);
+            feed(&tracker, outcome, at(request / 10)) == Alarm::Eject
+        });
+        // Nine in ten fail, and that more than half do is proven by the twentieth.
+        assert_eq!(
+            alarms.collect::<Vec<_>>(),
+            [21, 22, 23, 24, 25, 26, 27, 28, 29]
+        );
+    }
+
+    #[test]
+    fn a_score_is_of_what_is_proven_and_beyond_the_fleets() {
+        let cx = Judging::new(at(0), &NOTHING_USUAL);
+        let of = |faults, total, cx: &Judging<'_>| health(Counts { total, faults }, cx).score;
+        // The mean of the results, for long windows.
+        assert!((of(40_000, 100_000, &cx) - 0.6).abs() < 0.01);
+        assert!((of(1, 1, &cx) - 0.793).abs() < 0.001);
+        let all = Usual::new(None).with_error_rate(0.02);
+        assert_eq!(of(20, 1_000, &Judging::new(at(0), &all)), 1.0);
     }
 
     #[test]
@@ -251,8 +378,10 @@ mod tests {
 
         let fast = Judging::new(at(0), &usual).with_latency(Some(Duration::from_nanos(1)));
         let bad = SlidingWindow::new(&Ejection::default());
-        bad.record(&Sample::new(Outcome::Failure, None, at(0)), &fast);
-        assert_eq!(bad.health(&fast), Health::new(0.0, 1));
+        (0..1_000).for_each(|_| {
+            bad.record(&Sample::new(Outcome::Failure, None, at(0)), &fast);
+        });
+        assert!(bad.health(&fast).score < 0.01);
     }
 
     #[test]

@@ -164,12 +164,21 @@ impl Window {
 
     /// What the window holds at `now`.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
+        self.last(BUCKETS, now)
+    }
+
+    /// The same of its later half.
+    pub(crate) fn recent(&self, now: Tick) -> Counts {
+        self.last(BUCKETS / 2, now)
+    }
+
+    fn last(&self, buckets: u64, now: Tick) -> Counts {
         let number = self.number(now);
         let mut sum = Counts::default();
         for bucket in &self.buckets {
             // ORDERING: Relaxed. Each bucket is read whole; the sum is no snapshot and need not be.
             let word = bucket.load(Ordering::Relaxed);
-            if number.wrapping_sub(epoch(word)) & EPOCH_MASK < BUCKETS {
+            if number.wrapping_sub(epoch(word)) & EPOCH_MASK < buckets {
                 sum.total += (word >> COUNT_BITS) & COUNT_MASK;
                 sum.faults += word & COUNT_MASK;
             }

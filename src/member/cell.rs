@@ -136,6 +136,15 @@ impl Cell {
         counts
     }
 
+    /// What the later half of the window holds, with those successes.
+    pub(super) fn recent(&self, now: Tick) -> Counts {
+        // ORDERING: Acquire. As in `counts`.
+        let well = self.word.load(Ordering::Acquire) >> WELL_SHIFT;
+        let mut counts = self.window.recent(now);
+        counts.total += well;
+        counts
+    }
+
     /// Forgets what was counted, unless somebody is moving it or `now` is before the open bucket: then successes may
     /// stay, which eject nobody.
     pub(super) fn clear(&self, now: Tick) {

@@ -21,7 +21,10 @@ pub(crate) struct Gate {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    next: u64,
+    /// Wraps after 2^32 who waited for the same gate.
+    next: u32,
+    /// Somebody wants to know, once, when nobody is inside any more.
+    announce: bool,
     wakers: Vec<(u64, Waker)>,
 }
 
@@ -57,24 +60,39 @@ impl Gate {
         self.leave(cell);
     }
 
-    /// Leaves, by the cell entered.
+    /// Leaves, by the cell entered; whether the gate is closed and nobody is left in that cell.
     #[inline]
-    pub(crate) fn leave(&self, cell: usize) {
-        self.wake_if_empty(self.cells[cell].0.leave());
+    pub(crate) fn leave(&self, cell: usize) -> bool {
+        self.wake_if_empty(self.cells[cell].0.leave())
     }
 
-    /// Leaves with a success of this time.
+    /// Leaves with a success of this time; the same.
     #[inline]
-    pub(crate) fn leave_well(&self, cell: usize, at: Tick) {
-        self.wake_if_empty(self.cells[cell].0.leave_well(at));
+    pub(crate) fn leave_well(&self, cell: usize, at: Tick) -> bool {
+        self.wake_if_empty(self.cells[cell].0.leave_well(at))
     }
 
     /// The last one out of a closed gate wakes who waits for that.
     #[inline]
-    fn wake_if_empty(&self, left: Left) {
+    fn wake_if_empty(&self, left: Left) -> bool {
         if left.last_of_closed {
             self.wake();
         }
+        left.last_of_closed
+    }
+
+    /// Has it announced, once, when nobody is inside any more: by who leaves last, or, if that has been already, by
+    /// the caller. For a closed gate.
+    pub(crate) fn announce(&self) -> bool {
+        self.waiting.lock().announce = true;
+        self.may_announce()
+    }
+
+    /// Whether the caller is to announce that nobody is inside.
+    pub(crate) fn may_announce(&self) -> bool {
+        // As in `wake`: whoever looks second sees all that have left.
+        let mut waiting = self.waiting.lock();
+        self.inside() == 0 && std::mem::take(&mut waiting.announce)
     }
 
     #[cold]
@@ -103,6 +121,15 @@ impl Gate {
     /// What the windows hold.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
         let counts = self.cells.iter().map(|cell| cell.0.counts(now));
+        counts.fold(Counts::default(), |sum, cell| Counts {
+            total: sum.total + cell.total,
+            faults: sum.faults + cell.faults,
+        })
+    }
+
+    /// What their later halves hold.
+    pub(crate) fn recent(&self, now: Tick) -> Counts {
+        let counts = self.cells.iter().map(|cell| cell.0.recent(now));
         counts.fold(Counts::default(), |sum, cell| Counts {
             total: sum.total + cell.total,
             faults: sum.faults + cell.faults,
@@ -153,8 +180,8 @@ impl Gate {
         if let Some((_, known)) = known {
             std::mem::swap(known, &mut waker);
         } else {
-            let id = waiting.next;
-            waiting.next += 1;
+            let id = waiting.next.into();
+            waiting.next = waiting.next.wrapping_add(1);
             waiting.wakers.push((id, waker));
             *ticket = Some(id);
         }
@@ -187,7 +214,9 @@ mod tests {
             gate.enter(shard % 4, 0).unwrap();
         }
         assert_eq!(gate.inside(), 10);
-        (0..10).for_each(|shard| gate.leave(shard % 4));
+        (0..10).for_each(|shard| {
+            gate.leave(shard % 4);
+        });
         assert_eq!(gate.inside(), 0);
     }
 
@@ -225,206 +254,4 @@ mod tests {
 }
 
 #[cfg(all(test, evenkeel_loom))]
-mod loom_tests {
-    use super::*;
-    use crate::sync::{Ordering, SnapshotCell};
-    use loom::thread;
-    use std::sync::Arc;
-
-    fn gate(cells: usize) -> Gate {
-        Gate::new(cells, Duration::from_secs(10))
-    }
-
-    fn drained(gate: &Gate) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        gate.poll_empty(&mut cx, &mut None).is_ready()
-    }
-
-    /// A pick enters while a drain closes: once the drain has found the gate empty, no lease appears.
-    fn enter_against_close_against_drain(enter: fn(&Gate) -> bool) {
-        loom::model(move || {
-            let gate = Arc::new(gate(1));
-            let picker = {
-                let gate = gate.clone();
-                thread::spawn(move || {
-                    let leased = enter(&gate);
-                    // While this lease lives, no drain may have been resolved.
-                    (leased, gate)
-                })
-            };
-            gate.close();
-            let resolved = drained(&gate);
-            let (leased, gate) = picker.join().unwrap();
-            assert!(
-                !(resolved && leased),
-                "a lease appeared after the drain had resolved"
-            );
-            if leased {
-                gate.leave(0);
-            }
-            assert!(drained(&gate));
-        });
-    }
-
-    #[test]
-    fn no_lease_after_a_drain_resolved() {
-        enter_against_close_against_drain(|gate| gate.enter(0, 0).is_ok());
-    }
-
-    /// Broken: looks at the gate first and counts itself after.
-    #[test]
-    #[should_panic = "a lease appeared after the drain had resolved"]
-    fn broken_variant_look_then_count() {
-        enter_against_close_against_drain(|gate| {
-            if gate.is_closed() {
-                return false;
-            }
-            let _ = gate.cells[0].0.enter(0);
-            true
-        });
-    }
-
-    struct Flag(loom::sync::atomic::AtomicBool);
-
-    impl std::task::Wake for Flag {
-        fn wake(self: Arc<Self>) {
-            // ORDERING: SeqCst, here and where it is read. The test's own; it is read after a join.
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
-
-    /// Two leases in two cells end at once, while a drain waits: it is woken, whoever is last.
-    fn two_cells_finish(leave: fn(&Gate, usize)) {
-        loom::model(move || {
-            let gate = Arc::new(gate(2));
-            gate.enter(0, 0).unwrap();
-            gate.enter(1, 0).unwrap();
-            gate.close();
-            let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
-            let waker = Waker::from(flag.clone());
-            let pending = gate
-                .poll_empty(&mut Context::from_waker(&waker), &mut None)
-                .is_pending();
-            assert!(pending);
-            let other = {
-                let gate = gate.clone();
-                thread::spawn(move || leave(&gate, 1))
-            };
-            leave(&gate, 0);
-            other.join().unwrap();
-            // ORDERING: SeqCst. As told at the flag.
-            assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
-        });
-    }
-
-    #[test]
-    fn the_last_of_two_cells_wakes_the_drain() {
-        two_cells_finish(Gate::leave);
-    }
-
-    /// Broken: each finisher sums outside the lock, before its own decrement is out.
-    #[test]
-    #[should_panic = "the drain sleeps for ever"]
-    fn broken_variant_sum_before_leaving() {
-        two_cells_finish(|gate, cell| {
-            let last = gate.inside() == 1;
-            gate.cells[cell].0.leave();
-            if last {
-                let wakers = std::mem::take(&mut gate.waiting.lock().wakers);
-                wakers.into_iter().for_each(|(_, waker)| waker.wake());
-            }
-        });
-    }
-
-    /// A poll registers while the last lease ends: it is told at once or woken.
-    #[test]
-    fn a_poll_against_the_last_lease() {
-        loom::model(|| {
-            let gate = Arc::new(gate(1));
-            gate.enter(0, 0).unwrap();
-            gate.close();
-            let last = {
-                let gate = gate.clone();
-                thread::spawn(move || gate.leave(0))
-            };
-            let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
-            let waker = Waker::from(flag.clone());
-            let told = gate
-                .poll_empty(&mut Context::from_waker(&waker), &mut None)
-                .is_ready();
-            last.join().unwrap();
-            // ORDERING: SeqCst. As told at the flag.
-            assert!(
-                told || flag.0.load(Ordering::SeqCst),
-                "the drain sleeps for ever"
-            );
-        });
-    }
-
-    /// A refused entry that held the count up for a moment wakes the drain it has held up.
-    #[test]
-    fn a_refused_entry_does_not_swallow_the_wake() {
-        loom::model(|| {
-            let gate = Arc::new(gate(1));
-            gate.enter(0, 0).unwrap();
-            gate.close();
-            let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
-            let waker = Waker::from(flag.clone());
-            let _ = gate.poll_empty(&mut Context::from_waker(&waker), &mut None);
-            let refused = {
-                let gate = gate.clone();
-                thread::spawn(move || assert!(gate.enter(0, 0).is_err()))
-            };
-            gate.leave(0);
-            refused.join().unwrap();
-            // ORDERING: SeqCst. As told at the flag.
-            assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
-        });
-    }
-
-    /// A pick against a removal (or a change of data): publish, then close (or renew), then return. A
-    /// pick that is refused finds the new snapshot when it starts again.
-    fn removal(publish_first: bool) {
-        loom::model(move || {
-            let fleet = Arc::new((SnapshotCell::new(0u64), gate(1)));
-            let picker = {
-                let fleet = fleet.clone();
-                thread::spawn(move || {
-                    let (current, gate) = &*fleet;
-                    let generation = **current.load();
-                    if gate.enter(0, generation).is_err() {
-                        let next = **current.load();
-                        assert_eq!(next, 1, "refused, and nothing newer to find");
-                        gate.enter(0, next)
-                            .expect("the newest data is never refused");
-                    }
-                    gate.leave(0);
-                })
-            };
-            let (current, gate) = &*fleet;
-            if publish_first {
-                current.swap(Arc::new(1));
-                gate.renew();
-            } else {
-                gate.renew();
-                current.swap(Arc::new(1));
-            }
-            // A pick that starts here sees the new data only.
-            assert_eq!(**current.load(), 1);
-            assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
-            picker.join().unwrap();
-            assert_eq!(gate.inside(), 0);
-        });
-    }
-
-    #[test]
-    fn a_refused_pick_finds_what_is_newer() {
-        removal(true);
-    }
-
-    #[test]
-    #[should_panic = "refused, and nothing newer to find"]
-    fn broken_variant_renew_before_publishing() {
-        removal(false);
-    }
-}
+mod loom_tests;

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use super::Member;
 use crate::endpoint::Endpoint;
-use crate::health::Alarm;
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample, SampleKind};
-use crate::shared::{Place, Reading};
+use crate::shared::Reading;
 use crate::time::Tick;
 
 /// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
@@ -63,13 +62,17 @@ impl<E: Endpoint> Drop for Seat<E> {
             state.conclude(self.epoch, Outcome::Ignored, self.at);
         }
         if self.on_board {
-            state.place.iter().for_each(Place::take);
+            self.leave_board();
         }
+        let state = self.member.core();
         let cell = self.member.cell();
-        if self.end == End::Well {
-            state.gate.leave_well(cell, self.at);
+        let was_last = if self.end == End::Well {
+            state.gate.leave_well(cell, self.at)
         } else {
-            state.gate.leave(cell);
+            state.gate.leave(cell)
+        };
+        if was_last {
+            state.may_be_drained();
         }
     }
 }
@@ -227,24 +230,39 @@ impl<E: Endpoint> Lease<E> {
         let seat = &mut self.seat;
         seat.end = End::Said;
         let state = seat.member.core();
-        if outcome == Outcome::Success && !seat.probe && state.standing.epoch() == seat.epoch {
-            if let Some(success) = state.success() {
-                // Most requests end here, and while picks come thick few of them are measured.
-                let now = if seat.is_measured {
-                    seat.observe(measured)
-                } else {
-                    state.shared.time(state.shared.shard()).at
-                };
-                success.tell();
-                (seat.at, seat.end) = (now, End::Well);
-                return;
-            }
+        let is_plain = outcome == Outcome::Success && !seat.probe && state.is_counted_by_gate();
+        if is_plain && state.standing.epoch() == seat.epoch {
+            // Most requests end here, and while picks come thick few of them are measured.
+            let now = if seat.is_measured {
+                seat.observe(measured)
+            } else {
+                state.shared.time(state.shared.shard()).at
+            };
+            state.succeeded(now);
+            seat.ended_well(now);
+            return;
         }
         seat.say(outcome, measured);
     }
 }
 
 impl<E: Endpoint> Seat<E> {
+    /// From here on `at` is the end, so what needs the start is done.
+    #[inline]
+    fn ended_well(&mut self, now: Tick) {
+        if self.on_board {
+            self.leave_board();
+        }
+        (self.at, self.end) = (now, End::Well);
+    }
+
+    #[inline]
+    fn leave_board(&mut self) {
+        self.on_board = false;
+        let place = self.member.core().place.iter();
+        place.for_each(|place| place.take(self.at));
+    }
+
     /// How long it took until now, if the clock was read for it. One that went back measured nothing.
     #[inline]
     fn measure(&self, now: Tick) -> Option<Duration> {
@@ -257,7 +275,7 @@ impl<E: Endpoint> Seat<E> {
         let state = self.member.core();
         let now = state.shared.now();
         if let Some(latency) = measured.or_else(|| self.measure(now)) {
-            state.latency.observe(now, latency);
+            state.observe(now, latency, self.on_board);
         }
         now
     }
@@ -273,7 +291,7 @@ impl<E: Endpoint> Seat<E> {
             outcome => outcome,
         };
         match (outcome, latency) {
-            (Outcome::Success, Some(latency)) => state.latency.observe(now, latency),
+            (Outcome::Success, Some(latency)) => state.observe(now, latency, self.on_board),
             (Outcome::Success | Outcome::Ignored, _) | (_, None) => {}
             (_, Some(latency)) => state.latency.raise(now, latency),
         }
@@ -290,17 +308,17 @@ impl<E: Endpoint> Seat<E> {
             at: now,
             kind,
         };
-        let (alarm, is_well) = state.record(self.member.cell(), &sample);
-        match (kind, alarm) {
-            (SampleKind::Probe, _) => {
+        let (found, is_well) = state.record(self.member.cell(), &sample);
+        match kind {
+            SampleKind::Probe => {
                 state.conclude(self.epoch, outcome, now);
                 self.probe = false;
             }
-            (SampleKind::Request, Alarm::Eject) => state.eject(self.epoch, now),
-            _ => {}
+            SampleKind::Request if !found.is_empty() => state.eject(self.epoch, found, now),
+            SampleKind::Request | SampleKind::Late => {}
         }
         if is_well {
-            (self.at, self.end) = (now, End::Well);
+            self.ended_well(now);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! One endpoint's life in a fleet: [`Member`], the handle that snapshots, policies and leases hold.
 
 mod cell;
+mod classes;
+mod ejecting;
+mod explain;
 mod gate;
 mod lease;
 mod standing;
@@ -12,16 +15,17 @@ use std::time::Duration;
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::{Rule, probe_time};
 use crate::options::MemberId;
-use crate::shared::{Place, Reading, Shared};
+use crate::shared::{Reading, Shared};
 use crate::sync::Arc;
 use crate::time::Tick;
 
 pub(crate) use cell::Refused;
+pub use classes::Outcomes;
+pub(crate) use explain::Ordinal;
+pub use explain::{EjectionReason, Explanation, Figure};
 pub(crate) use gate::Gate;
 pub use lease::Lease;
-pub(crate) use standing::Phase;
-#[cfg(feature = "sim")]
-pub(crate) use standing::Standing;
+pub(crate) use standing::{Phase, Standing};
 pub(crate) use state::{Former, State, Tracker};
 
 /// A fleet's handle to one endpoint, with its live numbers. Cheap to clone.
@@ -39,7 +43,7 @@ struct Seat<E> {
     weight: Weight,
     /// The gate's cell that its leases enter by.
     cell: u32,
-    _apart: [u64; 8],
+    _apart: [u64; 2],
 }
 
 /// Where a member stands, in a word.
@@ -48,9 +52,11 @@ struct Seat<E> {
 pub enum MemberState {
     /// Takes requests.
     Ready,
+    /// In slow start: takes some requests, more and more ([`SlowStart`](crate::SlowStart)).
+    Warming,
     /// Taken out for its health.
     Ejected,
-    /// Taken out, with a request on its way to see whether it is back.
+    /// Taken out, with a request or a check on its way to see whether it is back.
     Probing,
     /// Marked down: takes no requests, but under the panic rule.
     Down,
@@ -66,6 +72,7 @@ impl fmt::Display for MemberState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ready => "ready",
+            Self::Warming => "warming",
             Self::Ejected => "ejected",
             Self::Probing => "probing",
             Self::Down => "down",
@@ -92,7 +99,7 @@ impl<E: Endpoint> Member<E> {
                 generation,
                 weight,
                 cell: cell as u32,
-                _apart: [0; 8],
+                _apart: [0; 2],
             }))
         };
         (seat(0), (1..state.gate.cells()).map(seat).collect())
@@ -125,9 +132,9 @@ impl<E: Endpoint> Member<E> {
         self.0.state.gate.inside()
     }
 
-    /// A moving estimate of latency: a higher sample counts at once; towards lower ones, and towards the
-    /// fleet's median while the endpoint is idle, it falls with a time constant of 10 s. `None` before the
-    /// first success. Failures never lower it.
+    /// A moving estimate of latency, the average of square roots with a time constant of 2 s, of which one sample is a
+    /// fiftieth at least and three tenths at most. While the endpoint is idle, it moves towards the fleet's median, with
+    /// 10 s. `None` before the first success. Failures never lower it.
     pub fn latency(&self) -> Option<Duration> {
         self.0.state.latency.get()
     }
@@ -139,11 +146,21 @@ impl<E: Endpoint> Member<E> {
         self.0.state.score()
     }
 
+    /// How its requests ended, by class.
+    pub fn outcomes(&self) -> Outcomes {
+        self.0.state.outcomes()
+    }
+
     /// Where it stands now.
     pub fn state(&self) -> MemberState {
-        match self.0.state.standing.get().phase {
+        self.state_of(self.0.state.standing.get())
+    }
+
+    fn state_of(&self, standing: Standing) -> MemberState {
+        match standing.phase {
             _ if self.0.state.gate.is_closed() => MemberState::Draining,
             Phase::In => MemberState::Ready,
+            Phase::Warming => MemberState::Warming,
             Phase::Ejected => MemberState::Ejected,
             Phase::Probing => MemberState::Probing,
             Phase::Down => MemberState::Down,
@@ -165,29 +182,47 @@ impl<E: Endpoint> Member<E> {
         self.0.state.standing.get().takes_requests()
     }
 
-    /// Takes a request in; on the board, if it is read. Returns the epoch that goes with its lease.
+    /// Whether its health and its slow start allow a pick that has drawn this number.
+    pub(crate) fn admits(&self, now: Tick, draw: u64) -> bool {
+        let standing = self.0.state.standing.get();
+        let Some(since) = standing.warming_for(now) else {
+            return standing.takes_requests();
+        };
+        let share = self.0.state.shared.slow_start.share(since);
+        share >= 1.0 || (draw as f64) < share * u64::MAX as f64
+    }
+
+    /// Takes a request in. Returns the epoch that goes with its lease.
     #[inline]
-    pub(crate) fn enter(&self, board: bool) -> Result<u32, Refused> {
+    pub(crate) fn enter(&self) -> Result<u32, Refused> {
         let seat = &*self.0;
         // Before entering: a result counts as late if anything changed since.
         let epoch = seat.state.standing.epoch();
-        seat.state.gate.enter(self.cell(), seat.generation)?;
-        if board {
-            seat.state.place.iter().for_each(Place::add);
+        match seat.state.gate.enter(self.cell(), seat.generation) {
+            Ok(()) => Ok(epoch),
+            Err(refused) => {
+                // For a moment it was inside, perhaps as the last.
+                seat.state.may_be_drained();
+                Err(refused)
+            }
         }
-        Ok(epoch)
     }
 
-    /// The lease of a request that has been taken in.
+    /// The lease of a request that has been taken in; on the board, if it is read.
     #[inline]
     pub(crate) fn lease(&self, now: Reading, epoch: u32, probe: bool, board: bool) -> Lease<E> {
-        Lease::new(self.clone(), now, epoch, probe, board)
+        let place = self.0.state.place.as_ref();
+        let on_board = board && place.is_some_and(|place| place.add(now.at));
+        Lease::new(self.clone(), now, epoch, probe, on_board)
     }
 
-    /// Takes a request in as the probe, if one is due.
+    /// Takes a request in as the probe, if one is due, and nobody checks out of band.
     pub(crate) fn claim_probe(&self, now: Tick) -> Option<Lease<E>> {
         let state = self.core();
         let shared = &*state.shared;
+        if shared.prober.is_here(now) {
+            return None;
+        }
         let timeout = |times| probe_time(&shared.ejection, times);
         let epoch = state
             .standing
@@ -196,7 +231,7 @@ impl<E: Endpoint> Member<E> {
         shared
             .probe_due
             .lower(state.standing.get().probe_due_at(now));
-        if self.enter(false).is_err() {
+        if self.enter().is_err() {
             state.call_off(epoch, now);
             return None;
         }

@@ -26,6 +26,8 @@ pub(crate) enum Phase {
     Up,
     /// Not in rotation (weight 0, draining or removed), and not judged.
     Off,
+    /// As in, and in slow start. `at`: since when.
+    Warming,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ const EPOCH_MASK: u32 = (1 << 24) - 1;
 const MOST_TIMES: u32 = (1 << 5) - 1;
 
 impl Standing {
-    const fn pack(self) -> u64 {
+    pub(super) const fn pack(self) -> u64 {
         ((self.epoch & EPOCH_MASK) as u64) << 40
             | (self.times as u64) << 35
             | (self.phase as u64) << 32
@@ -48,7 +50,7 @@ impl Standing {
     }
 
     #[inline]
-    const fn read(word: u64) -> Self {
+    pub(super) const fn read(word: u64) -> Self {
         Self {
             epoch: (word >> 40) as u32,
             times: (word >> 35) as u32 & MOST_TIMES,
@@ -58,6 +60,7 @@ impl Standing {
                 2 => Phase::Probing,
                 3 => Phase::Down,
                 4 => Phase::Up,
+                6 => Phase::Warming,
                 _ => Phase::Off,
             },
             at: word as u32,
@@ -76,7 +79,31 @@ impl Standing {
 
     #[inline]
     pub(crate) const fn takes_requests(self) -> bool {
-        matches!(self.phase, Phase::In | Phase::Up)
+        matches!(self.phase, Phase::In | Phase::Up | Phase::Warming)
+    }
+
+    /// Takes requests, and is judged.
+    #[inline]
+    pub(crate) const fn is_in(self) -> bool {
+        matches!(self.phase, Phase::In | Phase::Warming)
+    }
+
+    /// Just back from an ejection: it takes half of the evidence to send it out again.
+    pub(crate) fn is_on_trial(self) -> bool {
+        self.phase == Phase::Warming && self.times > 0
+    }
+
+    /// How long it has been in slow start; `None` if it is not.
+    pub(crate) fn warming_for(self, now: Tick) -> Option<Duration> {
+        let millis = stamp(now).wrapping_sub(self.at);
+        // By a clock that has gone back it is of weeks ago.
+        (self.phase == Phase::Warming).then(|| Duration::from_millis(millis.into()))
+    }
+
+    /// How long ago it was moved here; `None` if it has never been. For those that are not ejected.
+    pub(crate) fn moved_for(self, now: Tick) -> Option<Duration> {
+        let millis = stamp(now).wrapping_sub(self.at);
+        (self.epoch > 0).then(|| Duration::from_millis(millis.into()))
     }
 
     /// Whether it holds a slot of the ledger.
@@ -166,31 +193,26 @@ impl StandingCell {
             .is_ok()
     }
 
-    /// Ejects, if the member is in since `epoch`: a slot first, then the change. `length` tells the
-    /// length of the n-th ejection in a row; one that stayed in for `forgive` starts at the first.
+    /// Ejects, if the member is in since `epoch`: a slot first, then the change. `left` tells how many ejections in a
+    /// row still count after it has stayed in for so long, and `length` the length of the n-th.
     pub(crate) fn eject(
         &self,
         ledger: &Ledger,
         epoch: u32,
         now: Tick,
-        forgive: Duration,
+        left: impl FnOnce(u32, Duration) -> u32,
         length: impl FnOnce(u32) -> Duration,
     ) -> Verdict {
         let from = self.get();
-        if from.epoch != epoch || from.phase != Phase::In {
+        if from.epoch != epoch || !from.is_in() {
             return Verdict::Moot;
         }
         if !ledger.reserve() {
             return Verdict::Full;
         }
         // Unsigned: after 49 days it starts over, and a clock that has gone back forgives.
-        let stayed = stamp(now).wrapping_sub(from.at);
-        let forgiven = u128::from(stayed) >= forgive.as_millis();
-        let times = if forgiven {
-            1
-        } else {
-            (from.times + 1).min(MOST_TIMES)
-        };
+        let stayed = Duration::from_millis(stamp(now).wrapping_sub(from.at).into());
+        let times = (left(from.times, stayed) + 1).min(MOST_TIMES);
         let until = stamp_after(now, length(times));
         let to = Standing {
             times,
@@ -252,13 +274,37 @@ impl StandingCell {
         standing.epoch == epoch && standing.phase == Phase::Probing
     }
 
-    /// Acts on what the probe of `epoch` found. `false` if it had been given up, or the member has been
-    /// moved since: then it decides nothing.
+    /// Its slow start is over; whether it was in one. Nothing else changes, so results of requests under way still count.
+    pub(crate) fn warmed(&self) -> bool {
+        let from = self.get();
+        let to = Standing {
+            phase: Phase::In,
+            ..from
+        };
+        from.phase == Phase::Warming && self.change(from, to)
+    }
+
+    /// Begins a slow start where it stands, if it is in. For a member that is not published yet.
+    pub(crate) fn warm(&self, now: Tick) {
+        let from = self.get();
+        if from.is_in() {
+            let to = Standing {
+                phase: Phase::Warming,
+                at: stamp(now),
+                ..from
+            };
+            self.change(from, to);
+        }
+    }
+
+    /// Acts on what the probe of `epoch` found: back `in_as` if it was good. `false` if it had been given up, or
+    /// the member has been moved since: then it decides nothing.
     pub(crate) fn conclude(
         &self,
         ledger: &Ledger,
         epoch: u32,
         finding: Finding,
+        in_as: Phase,
         now: Tick,
         length: impl FnOnce(u32) -> Duration,
     ) -> bool {
@@ -267,7 +313,7 @@ impl StandingCell {
             return false;
         }
         let to = match finding {
-            Finding::Good => from.turn(Phase::In, stamp(now)),
+            Finding::Good => from.turn(in_as, stamp(now)),
             Finding::Nothing(wait) => from.turn(Phase::Ejected, stamp_after(now, wait)),
             Finding::Bad => {
                 let times = (from.times + 1).min(MOST_TIMES);

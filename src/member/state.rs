@@ -3,16 +3,23 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use super::classes::{Classes, Outcomes};
+use super::explain::pack;
 use super::gate::Gate;
-use super::standing::{Finding, Phase, Standing, StandingCell, Verdict};
+use super::standing::{Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Health, HealthTracker, Judging, LatencyCell, Rule, Tells, Usual, ejection_time, health,
+    Alarm, Detector, Detectors, Health, HealthTracker, Judging, LatencyCell, Report, Rule, Tells,
+    Usual, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
 use crate::shared::{Place, Shared};
-use crate::sync::{Arc, AtomicU64, Ordering, process};
-use crate::time::Tick;
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, process};
+use crate::time::{Tick, nanos};
+
+/// How many times its cost an endpoint counts for that has said it has too much to do: so that it gets requests only
+/// where others have a queue for it.
+const SPARED: f32 = 4.0;
 
 #[derive(Debug)]
 pub(crate) enum Tracker {
@@ -21,23 +28,23 @@ pub(crate) enum Tracker {
     Custom(Box<dyn HealthTracker>),
 }
 
-/// A success that the built-in tracker is to be told of.
-pub(crate) struct Success<'a>(&'a Rule);
-
-impl Success<'_> {
-    /// Tells it. The gate counts it.
-    #[inline]
-    pub(crate) fn tell(self) {
-        self.0.success();
-    }
-}
-
 /// What is remembered of a member that is out of rotation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Former {
-    pub(crate) standing: Standing,
+    /// Packed, as there is one in each slot.
+    pub(super) standing: u64,
     pub(crate) ejected_at: u64,
+    pub(super) cause: Option<Detector>,
 }
+
+impl Former {
+    pub(crate) const fn standing(&self) -> Standing {
+        Standing::read(self.standing)
+    }
+}
+
+/// What doubt makes of an endpoint's cost, while checks clear it: few are in need of it before they have.
+const DOUBT: f32 = 10.0;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -48,11 +55,25 @@ pub(crate) struct State {
     /// Its place on the fleet's board; none outside a fleet.
     pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
-    tracker: Tracker,
-    /// An f64's bits: the score as of the last upkeep.
-    score: AtomicU64,
+    pub(super) tracker: Tracker,
+    classes: Classes,
+    /// An f32's bits: the score as of the last upkeep.
+    score: AtomicU32,
+    /// An f32's bits: how many times a request's cost its errors make it.
+    penalty: AtomicU32,
+    /// Until when others are preferred, in milliseconds (wrapping), as it has said that it has too much to do.
+    spared_until: AtomicU32,
+    /// An f32's bits: how many good probes are wanted still, while it is out.
+    pub(super) wanted: AtomicU32,
+    /// What it was ejected for: one more than its place among all detectors; 0 for nothing yet.
+    pub(super) cause: AtomicU32,
+    /// Two f32s' bits, the first on top: what the detector measured when it ejected it, and against what. NaN for
+    /// what is not known.
+    pub(super) evidence: AtomicU64,
+    /// How many invitations in a row have not shown it to be like the others.
+    invited: AtomicU32,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
-    ejected_at: AtomicU64,
+    pub(super) ejected_at: AtomicU64,
 }
 
 impl State {
@@ -71,12 +92,19 @@ impl State {
             place,
             shared,
             tracker,
-            score: AtomicU64::new(1.0f64.to_bits()),
+            classes: Classes::default(),
+            score: AtomicU32::new(1.0f32.to_bits()),
+            penalty: AtomicU32::new(1.0f32.to_bits()),
+            spared_until: AtomicU32::new(0),
+            wanted: AtomicU32::new(0),
+            cause: AtomicU32::new(0),
+            evidence: AtomicU64::new(pack(None, None)),
+            invited: AtomicU32::new(0),
             ejected_at: AtomicU64::new(0),
         }
     }
 
-    fn judging<'a>(&self, now: Tick, usual: &'a Usual) -> Judging<'a> {
+    pub(super) fn judging<'a>(&self, now: Tick, usual: &'a Usual) -> Judging<'a> {
         let cx = Judging::new(now, usual).with_latency(self.latency.get());
         match self.tracker {
             // It does not look at the count, and to sum the cells is to wait for other threads' lines.
@@ -85,43 +113,219 @@ impl State {
         }
     }
 
-    /// A success of an ordinary request, if the built-in tracker judges: it needs no more.
+    /// Whether its successes are counted by the gate: the built-in tracker judges.
     #[inline]
-    pub(crate) fn success(&self) -> Option<Success<'_>> {
-        match &self.tracker {
-            Tracker::Window(rule) => Some(Success(rule)),
-            Tracker::Custom(_) => None,
+    pub(crate) const fn is_counted_by_gate(&self) -> bool {
+        matches!(self.tracker, Tracker::Window(_))
+    }
+
+    /// Takes in a success of an ordinary request, which the gate counts.
+    #[inline]
+    pub(crate) fn succeeded(&self, now: Tick) {
+        let shard = self.shared.shard();
+        if let Tracker::Window(rule) = &self.tracker {
+            if !rule.is_quiet() {
+                self.make_good(rule, now, shard);
+            }
+        }
+        self.shared.ended_well(shard);
+    }
+
+    /// A success where there was something to be made good.
+    #[cold]
+    fn make_good(&self, rule: &Rule, now: Tick, shard: usize) {
+        let usual = self.shared.usual_now(shard, true);
+        if rule.success(&Judging::new(now, &usual)) {
+            self.shared.trend.cleared();
+            if self.shared.prober.is_here(now) {
+                // It was put off while checks were under way.
+                self.set_penalty(now, &usual);
+            }
         }
     }
 
-    /// Hands a sample of a request by this cell to the tracker; whether it alarms, and whether the request is
+    /// The latency of a success. On the board, if a policy reads it.
+    pub(crate) fn observe(&self, now: Tick, latency: Duration, on_board: bool) {
+        let usual = || self.shared.usual().latency();
+        let seen = self.latency.observe(now, latency, usual);
+        if seen.is_back {
+            // ORDERING: Relaxed. As in `may_be_invited`.
+            self.invited.store(0, Ordering::Relaxed);
+        }
+        if on_board {
+            self.publish(seen.estimate);
+        }
+    }
+
+    /// Shows policies what a request costs here. While the endpoint is new, no more than what is usual: it is to be tried.
+    fn publish(&self, latency: f32) {
+        let latency = match usual_nanos(&self.shared.usual()) {
+            _ if !self.latency.is_new() => latency,
+            Some(usual) => latency.min(usual),
+            // Unknown, for the picker to say.
+            None => 0.0,
+        };
+        // ORDERING: Relaxed. One number, complete in itself.
+        let penalty = f32::from_bits(self.penalty.load(Ordering::Relaxed));
+        self.place
+            .iter()
+            .for_each(|place| place.set_cost(latency * penalty));
+    }
+
+    /// Hands a sample of a request by this cell to the tracker; who found something, and whether the request is
     /// to be counted as a success by leaving.
-    pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Alarm, bool) {
+    pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Detectors, bool) {
+        self.classes.count(sample.outcome);
+        let (now, shard) = (sample.at, self.shared.shard());
         let rule = match &self.tracker {
             Tracker::Window(rule) => rule,
             Tracker::Custom(custom) => {
-                let usual = self.shared.usual();
-                let alarm = custom.record(sample, &self.judging(sample.at, &usual));
-                return (alarm, false);
+                let usual = self.shared.usual_now(shard, false);
+                let alarm = custom.record(sample, &self.judging(now, &usual));
+                let found = |alarm| alarm == Alarm::Eject;
+                return (
+                    Detectors::NONE.with_if(Detector::Tracker, || found(alarm)),
+                    false,
+                );
             }
         };
         match Tells::of(sample) {
             Tells::Success => {
-                rule.success();
-                (Alarm::None, true)
+                self.succeeded(now);
+                (Detectors::NONE, true)
             }
             Tells::Fault => {
-                self.gate.count_fault(cell, sample.at);
-                let (now, usual) = (sample.at, self.shared.usual());
-                let counts = || self.gate.counts(now);
+                self.gate.count_fault(cell, now);
+                let was_suspect = !rule.suspicion.is_none();
+                let usual = self.shared.usual_now(shard, was_suspect);
                 let cx = self.judging(now, &usual);
-                (rule.fault(&self.shared.ejection, &cx, counts), false)
+                let counts = self.gate.counts(now);
+                let settings = &self.shared.ejection;
+                let on_trial = self.standing.get().is_on_trial();
+                let found = rule.fault(settings, on_trial, sample.outcome, &cx, || counts);
+                if !was_suspect {
+                    self.shared.trend.suspected();
+                }
+                self.shared.ended_in_fault(shard);
+                self.set_penalty(now, &usual);
+                (found, false)
             }
-            Tells::Nothing => (Alarm::None, false),
+            Tells::Nothing => {
+                if let Outcome::Overloaded { retry_after } = sample.outcome {
+                    self.spare(retry_after, now);
+                }
+                (Detectors::NONE, false)
+            }
         }
     }
 
-    fn forget_record(&self, now: Tick) {
+    /// It has said that it has too much to do: others are preferred for as long as it asked, or a second, and at most
+    /// for the longest ejection.
+    fn spare(&self, retry_after: Option<Duration>, now: Tick) {
+        let wait = retry_after.unwrap_or(Duration::from_secs(1));
+        let until = now.after(wait.min(self.shared.ejection.longest_ejection()));
+        // ORDERING: Relaxed. As in `publish`.
+        self.spared_until
+            .store(until.as_millis() as u32, Ordering::Relaxed);
+        self.set_penalty(now, &self.shared.usual());
+    }
+
+    /// Whether others are preferred for what it said. An end further ahead than can be was set by a clock that has
+    /// gone back.
+    fn is_spared(&self, now: Tick) -> bool {
+        // ORDERING: Relaxed. As in `publish`.
+        let until = self.spared_until.load(Ordering::Relaxed);
+        let left = until.wrapping_sub(now.as_millis() as u32);
+        left > 0 && u128::from(left) <= self.shared.ejection.longest_ejection().as_millis()
+    }
+
+    /// What errors add to the cost of a request: those of the window's later half, so that an endpoint which had few
+    /// requests since is not held to them for long.
+    fn set_penalty(&self, now: Tick, usual: &Usual) {
+        let counts = self.gate.recent(now);
+        let mut penalty = penalty(counts.faults, counts.total, usual.error_rate());
+        if self.is_spared(now) {
+            penalty *= SPARED;
+        }
+        if self.is_suspect(now) {
+            penalty *= DOUBT;
+        }
+        // ORDERING: Relaxed. As in `publish`.
+        self.penalty.store(penalty.to_bits(), Ordering::Relaxed);
+        if let Some(latency) = self.latency.nanos().or_else(|| usual_nanos(usual)) {
+            self.publish(latency);
+        }
+    }
+
+    /// For how long it has been idle, in milliseconds, if it may be invited to show how it is now: after a second, and
+    /// twice as long each time that did not show it to be like the others.
+    pub(crate) fn may_be_invited(&self, now: Tick) -> Option<u32> {
+        // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
+        let wait = 1_000 << self.invited.load(Ordering::Relaxed);
+        let idle = self.latency.idle_millis(now);
+        (self.latency.nanos().is_some() && idle >= wait).then_some(idle)
+    }
+
+    /// Invites the next pick of a policy that compares costs.
+    pub(crate) fn invite(&self) {
+        const MOST: u32 = 5;
+        // ORDERING: Relaxed, both. As in `may_be_invited`.
+        let times = self.invited.load(Ordering::Relaxed);
+        self.invited.store((times + 1).min(MOST), Ordering::Relaxed);
+        self.place.iter().for_each(Place::invite);
+    }
+
+    /// A check of a member that is in ended like this: for the sequential test it counts like a request.
+    pub(crate) fn checked(&self, outcome: Outcome, now: Tick) {
+        let Tracker::Window(rule) = &self.tracker else {
+            return;
+        };
+        let standing = self.standing.get();
+        if rule.suspicion.is_none() || !standing.is_in() {
+            return;
+        }
+        if outcome == Outcome::Success {
+            self.make_good(rule, now, self.shared.shard());
+        } else if outcome.is_fault() {
+            let usual = self.shared.usual_now(self.shared.shard(), true);
+            let cx = Judging::new(now, &usual);
+            let was_suspect = !rule.suspicion.is_none();
+            let found = rule.doubt(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
+            if !was_suspect {
+                self.shared.trend.suspected();
+            }
+            self.set_penalty(now, &usual);
+            if !found.is_empty() {
+                self.eject(standing.epoch, found, now);
+            }
+        }
+    }
+
+    /// Whether it is under suspicion while somebody is there to clear it out of band.
+    fn is_suspect(&self, now: Tick) -> bool {
+        self.shared.prober.is_here(now) && self.standing.get().is_in() && self.suspicion(now) > 0.0
+    }
+
+    /// Whether checks out of band should show at once how it is. Not where they would never end: where the test does not
+    /// eject, or has decided that it should and the cap is reached; nor where as many of the others are under suspicion
+    /// that all would be checked at once.
+    pub(crate) fn is_in_doubt(&self, now: Tick) -> bool {
+        let settings = &self.shared.ejection;
+        self.is_suspect(now)
+            && f64::from(self.suspicion(now)) < settings.cusum_threshold
+            && !settings.detect_only.contains(Detector::Cusum)
+            && !self.shared.trend.is_common(true)
+    }
+
+    /// How suspicious it is.
+    pub(crate) fn suspicion(&self, now: Tick) -> f32 {
+        match &self.tracker {
+            Tracker::Window(rule) => rule.suspicion.get(now),
+            Tracker::Custom(_) => 0.0,
+        }
+    }
+
+    pub(super) fn forget_record(&self, now: Tick) {
         match &self.tracker {
             Tracker::Window(rule) => {
                 self.gate.clear_counts(now);
@@ -131,12 +335,13 @@ impl State {
         }
     }
 
-    /// Asks the tracker, publishes the score, and returns the verdict; `None` if the tracker panicked.
-    pub(crate) fn examine(&self, now: Tick, usual: &Usual) -> Option<Health> {
+    /// Asks the tracker, publishes the score and the cost, and returns the verdict; `None` if the tracker panicked.
+    pub(crate) fn examine(&self, now: Tick, usual: &Usual) -> Option<(Health, Report)> {
+        let counts = self.gate.counts(now);
         let health = catch_unwind(AssertUnwindSafe(|| {
             let cx = self.judging(now, usual);
             match &self.tracker {
-                Tracker::Window(_) => health(self.gate.counts(now), &cx),
+                Tracker::Window(_) => health(counts, &cx),
                 Tracker::Custom(custom) => custom.health(&cx),
             }
         }));
@@ -146,129 +351,37 @@ impl State {
         };
         let health = Health::new(health.score, health.samples);
         // ORDERING: Relaxed. One number, for display and for policies to compare.
-        self.score.store(health.score.to_bits(), Ordering::Relaxed);
-        Some(health)
+        self.score
+            .store((health.score as f32).to_bits(), Ordering::Relaxed);
+        self.set_penalty(now, usual);
+        let report = Report {
+            total: counts.total,
+            faults: counts.faults,
+            latency: self.latency.nanos().unwrap_or(0.0),
+        };
+        Some((health, report))
+    }
+
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        let counts = self.gate.counts(self.shared.now());
+        Outcomes {
+            in_window: counts.total,
+            faults_in_window: counts.faults,
+            ..self.classes.read()
+        }
     }
 
     pub(crate) fn score(&self) -> f64 {
         // ORDERING: Relaxed. As in `examine`.
-        f64::from_bits(self.score.load(Ordering::Relaxed))
+        f32::from_bits(self.score.load(Ordering::Relaxed)).into()
     }
 
     pub(crate) fn ejected_at(&self) -> u64 {
         // ORDERING: Relaxed. Decides an order among the ejected, nothing else.
         self.ejected_at.load(Ordering::Relaxed)
     }
+}
 
-    /// Ejects, if the member has been in since `epoch` and the cap allows.
-    pub(crate) fn eject(&self, epoch: u32, now: Tick) {
-        let shared = &*self.shared;
-        let settings = &shared.ejection;
-        let random = shared.random(shared.shard());
-        let verdict = self.standing.eject(
-            &shared.ledger,
-            epoch,
-            now,
-            settings.longest_ejection(),
-            |times| ejection_time(settings, times, random),
-        );
-        match verdict {
-            Verdict::Ejected => {
-                // ORDERING: Relaxed. As in `ejected_at`.
-                self.ejected_at.store(now.as_nanos(), Ordering::Relaxed);
-                shared.counters.ejections.count();
-                shared
-                    .probe_due
-                    .lower(self.standing.get().probe_due_at(now));
-            }
-            Verdict::Full => shared.counters.overflows.count(),
-            Verdict::Moot => {}
-        }
-    }
-
-    /// Acts on a probe's outcome. One that says nothing leaves the endpoint out: for the base ejection
-    /// time, so that an endpoint whose every probe says nothing does not get every request; or, if it
-    /// said when to come again, until then, at most for the longest ejection.
-    pub(crate) fn conclude(&self, epoch: u32, outcome: Outcome, now: Tick) {
-        let settings = &self.shared.ejection;
-        let finding = match outcome {
-            Outcome::Success => Finding::Good,
-            outcome if outcome.is_fault() => Finding::Bad,
-            Outcome::Overloaded {
-                retry_after: Some(wait),
-            } => Finding::Nothing(
-                wait.clamp(settings.base_ejection_time, settings.longest_ejection()),
-            ),
-            _ => Finding::Nothing(settings.base_ejection_time),
-        };
-        self.find(epoch, finding, now);
-    }
-
-    /// The probe of `epoch` was not sent; another may be, at once.
-    pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
-        self.find(epoch, Finding::Nothing(Duration::ZERO), now);
-    }
-
-    fn find(&self, epoch: u32, finding: Finding, now: Tick) {
-        let shared = &*self.shared;
-        if finding == Finding::Good && self.standing.awaits(epoch) {
-            // Before it is back, so that nothing recorded after is lost, and nothing from before
-            // ejects it again.
-            self.forget_record(now);
-        }
-        let random = shared.random(shared.shard());
-        let changed = self
-            .standing
-            .conclude(&shared.ledger, epoch, finding, now, |times| {
-                ejection_time(&shared.ejection, times, random)
-            });
-        if changed && finding == Finding::Good {
-            shared.probe_succeeded();
-        } else if changed {
-            shared
-                .probe_due
-                .lower(self.standing.get().probe_due_at(now));
-        }
-    }
-
-    /// The record is cleared: what was recorded before must not eject it again.
-    pub(crate) fn readmit(&self, now: Tick) {
-        let readmitted = AssertUnwindSafe(|| self.forget_record(now));
-        if catch_unwind(readmitted).is_err() {
-            self.shared.counters.tracker_panics.count();
-        }
-    }
-
-    /// Brings an ejected member back without a probe: the writer makes room under the cap.
-    pub(crate) fn pardon(&self, now: Tick) {
-        self.readmit(now);
-        self.standing.place(&self.shared.ledger, Phase::In, now);
-    }
-
-    /// What to remember of it while it is out of rotation.
-    pub(crate) fn former(&self) -> Former {
-        Former {
-            standing: self.standing.get(),
-            ejected_at: self.ejected_at(),
-        }
-    }
-
-    /// Out of rotation until [`resume`](Self::resume). For a member that nobody can pick.
-    pub(crate) fn hold_out(&self) {
-        self.standing
-            .place(&self.shared.ledger, Phase::Off, Tick::ZERO);
-    }
-
-    /// Back in rotation, and held out until now: goes on with the ejection from before,
-    /// if there was one and the cap leaves room.
-    pub(crate) fn resume(&self, former: Former, now: Tick) {
-        // ORDERING: Relaxed. As in `ejected_at`.
-        self.ejected_at.store(former.ejected_at, Ordering::Relaxed);
-        if self.standing.restore(&self.shared.ledger, former.standing) {
-            let due = self.standing.get().probe_due_at(now);
-            self.shared.probe_due.lower(due);
-        } else {
-            self.pardon(now);
-        }
-    }
+fn usual_nanos(usual: &Usual) -> Option<f32> {
+    usual.latency().map(|latency| nanos(latency) as f32)
 }

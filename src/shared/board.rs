@@ -1,13 +1,58 @@
-//! Requests in flight of all members side by side, for policies that compare many: a member's own cells are
-//! several lines away from each other, and these are sixteen to a line.
+//! What policies compare of all members, side by side: a member's own cells are several lines away from each
+//! other, and these are eight or sixteen to a line.
 //!
-//! Written only while a policy looks at it (see `View::board`), by each lease that was picked then, probes apart. A
-//! lease picked before is not on it, so it never shows more than is in flight.
+//! In-flight counts are written only while a policy looks at them (see `View::board`), by each lease that was picked
+//! then, probes apart. A lease picked before is not on it, so it never shows more than is in flight. Costs
+//! and turns are written by whoever knows better, always.
+//!
+//! The count shares a word with the sum of the starts of what is counted, so that one load tells the mean age of
+//! what is in flight. From the top: `starts: 40 (wrapping, in 16 us) | in flight: 24`. The sum is read
+//! modulo 2^40: an age in total of 203 days wraps.
 
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
+use crate::time::Tick;
 
 /// Places on a page.
 const PLACES: usize = 64;
+
+const COUNT_BITS: u32 = 24;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+
+/// The sign of a cost.
+const INVITATION: u32 = 1 << 31;
+
+/// How many a place counts: 65 536 below the field's end, so that as many threads may all be between
+/// adding and finding it full without a carry.
+const FULL: u64 = COUNT_MASK - (1 << 16);
+
+/// One more in flight, which started then.
+#[inline]
+const fn one(start: Tick) -> u64 {
+    (start.as_nanos() >> 14) << COUNT_BITS | 1
+}
+
+/// What is in flight at a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// How many requests.
+    pub(crate) count: u64,
+    /// How long they have been in flight, in total, in nanoseconds.
+    pub(crate) ages: u64,
+}
+
+impl Load {
+    #[inline]
+    const fn read(word: u64, now: Tick) -> Self {
+        let count = word & COUNT_MASK;
+        let ages = (now.as_nanos() >> 14)
+            .wrapping_mul(count)
+            .wrapping_sub(word >> COUNT_BITS);
+        // As a number with a sign: a start that is later than `now` by another thread's clock is no age.
+        let ages = ((ages << COUNT_BITS) as i64) >> COUNT_BITS;
+        let ages = if ages > 0 { (ages as u64) << 14 } else { 0 };
+        Self { count, ages }
+    }
+}
 
 /// All pages. It belongs to the writer; members hold places on pages.
 #[derive(Debug)]
@@ -20,7 +65,12 @@ pub(crate) struct Board {
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Page {
-    in_flight: [AtomicU32; PLACES],
+    loads: [AtomicU64; PLACES],
+    /// What a request costs at a member where nothing is in flight, by its latency and its errors: the bits of an
+    /// `f32`, in nanoseconds. 0 while unknown; with a minus sign, an invitation to the next pick.
+    costs: [AtomicU32; PLACES],
+    /// When a member's turn is next, in rounds of a picker's own.
+    turns: [AtomicU32; PLACES],
     /// A bit for each place that somebody has.
     taken: AtomicU64,
 }
@@ -51,6 +101,9 @@ impl Board {
         let at = page.free().unwrap_or(0);
         // ORDERING: Acquire. Pairs with the Release of `Place::drop`: what the last one took away is seen.
         page.taken.fetch_or(1 << at, Ordering::Acquire);
+        // ORDERING: Relaxed, both. Nobody reads the place yet.
+        page.costs[at].store(0, Ordering::Relaxed);
+        page.turns[at].store(0, Ordering::Relaxed);
         Place { page, at }
     }
 
@@ -67,7 +120,9 @@ impl Board {
 impl Page {
     fn new() -> Self {
         Self {
-            in_flight: std::array::from_fn(|_| AtomicU32::new(0)),
+            loads: std::array::from_fn(|_| AtomicU64::new(0)),
+            costs: std::array::from_fn(|_| AtomicU32::new(0)),
+            turns: std::array::from_fn(|_| AtomicU32::new(0)),
             taken: AtomicU64::new(0),
         }
     }
@@ -80,18 +135,36 @@ impl Page {
 }
 
 impl Place {
-    /// One more is in flight.
+    /// One more is in flight, since `start`. `false` if there are more than can be counted; then it is not.
     #[inline]
-    pub(crate) fn add(&self) {
+    pub(crate) fn add(&self, start: Tick) -> bool {
         // ORDERING: Relaxed, here and below. What a policy compares; it orders nothing.
-        self.page.in_flight[self.at].fetch_add(1, Ordering::Relaxed);
+        let before = self.page.loads[self.at].fetch_add(one(start), Ordering::Relaxed);
+        let fits = before & COUNT_MASK < FULL;
+        if !fits {
+            self.take(start);
+        }
+        fits
     }
 
-    /// One less, which was added.
+    /// One less, which was added with this start.
     #[inline]
-    pub(crate) fn take(&self) {
+    pub(crate) fn take(&self, start: Tick) {
         // ORDERING: Relaxed. As in `add`.
-        self.page.in_flight[self.at].fetch_sub(1, Ordering::Relaxed);
+        self.page.loads[self.at].fetch_sub(one(start), Ordering::Relaxed);
+    }
+
+    /// What a request costs there where nothing is in flight, in nanoseconds.
+    #[inline]
+    pub(crate) fn set_cost(&self, cost: f32) {
+        // ORDERING: Relaxed. As in `add`.
+        self.page.costs[self.at].store(cost.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Invites the next pick, until the cost is set anew.
+    pub(crate) fn invite(&self) {
+        // ORDERING: Relaxed. As in `add`.
+        self.page.costs[self.at].fetch_or(INVITATION, Ordering::Relaxed);
     }
 }
 
@@ -110,8 +183,8 @@ impl Drop for Place {
 pub(crate) struct Readings {
     /// Stretches of members whose places lie side by side.
     runs: Box<[Run]>,
-    /// Each member's run and its place there.
-    places: Box<[(u32, u32)]>,
+    /// Each member's run, and its place there in the lowest six bits.
+    places: Box<[u32]>,
 }
 
 #[derive(Debug)]
@@ -121,10 +194,71 @@ struct Run {
     length: usize,
 }
 
+/// One member's place, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot<'a> {
+    load: &'a AtomicU64,
+    cost: &'a AtomicU32,
+    turn: &'a AtomicU32,
+}
+
+impl Spot<'_> {
+    /// Requests in flight.
+    #[inline]
+    pub(crate) fn in_flight(self) -> u64 {
+        // ORDERING: Relaxed. As in `Place::add`.
+        self.load.load(Ordering::Relaxed) & COUNT_MASK
+    }
+
+    /// The same, and their ages.
+    #[inline]
+    pub(crate) fn load(self, now: Tick) -> Load {
+        // ORDERING: Relaxed. As in `Place::add`.
+        Load::read(self.load.load(Ordering::Relaxed), now)
+    }
+
+    /// See [`Place::set_cost`]; 0 while unknown, negative if there is an invitation.
+    #[inline]
+    pub(crate) fn cost(self) -> f32 {
+        // ORDERING: Relaxed. As in `Place::add`.
+        f32::from_bits(self.cost.load(Ordering::Relaxed))
+    }
+
+    /// Takes the invitation, if nobody else has.
+    #[cold]
+    pub(crate) fn accept(self) -> bool {
+        // ORDERING: Relaxed. As in `Place::add`; who clears the bit has it.
+        self.cost.fetch_and(!INVITATION, Ordering::Relaxed) & INVITATION != 0
+    }
+
+    /// When its turn is next.
+    #[inline]
+    pub(crate) fn turn(self) -> u32 {
+        // ORDERING: Relaxed. As in `Place::add`.
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// Says when its turn is next. Of two that do so at once, one is forgotten.
+    #[inline]
+    pub(crate) fn set_turn(self, turn: u32) {
+        // ORDERING: Relaxed. As in `Place::add`.
+        self.turn.store(turn, Ordering::Relaxed);
+    }
+}
+
 impl Run {
     #[inline]
-    fn in_flight(&self) -> &[AtomicU32] {
-        &self.page.in_flight[self.start..self.start + self.length]
+    fn spots(&self) -> impl Iterator<Item = Spot<'_>> + Clone {
+        let Page {
+            loads,
+            costs,
+            turns,
+            ..
+        } = &*self.page;
+        let range = self.start..self.start + self.length;
+        let (loads, costs) = (&loads[range.clone()], &costs[range.clone()]);
+        let all = loads.iter().zip(costs).zip(&turns[range]);
+        all.map(|((load, cost), turn)| Spot { load, cost, turn })
     }
 }
 
@@ -146,7 +280,7 @@ impl Readings {
                     length: 1,
                 }),
             }
-            places.push((runs.len() as u32 - 1, place.at as u32));
+            places.push((runs.len() - 1) as u32 * PLACES as u32 + place.at as u32);
         }
         Some(Self {
             runs: runs.into(),
@@ -154,27 +288,36 @@ impl Readings {
         })
     }
 
-    /// Requests in flight at the member of this index.
+    /// The place of the member at this index.
     #[inline]
-    pub(crate) fn at(&self, index: usize) -> u64 {
-        let (run, at) = self.places[index];
-        let page = &self.runs[run as usize].page;
-        // ORDERING: Relaxed. As in `Place::add`.
-        page.in_flight[at as usize % PLACES]
-            .load(Ordering::Relaxed)
-            .into()
+    pub(crate) fn at(&self, index: usize) -> Spot<'_> {
+        let place = self.places[index] as usize;
+        let (page, at) = (&self.runs[place / PLACES].page, place % PLACES);
+        Spot {
+            load: &page.loads[at],
+            cost: &page.costs[at],
+            turn: &page.turns[at],
+        }
     }
 
-    /// Shows each member's index, requests in flight and weight to `look`, as long as it says to go on.
+    /// All places, in the order of the members.
     #[inline]
-    pub(crate) fn each(&self, weights: &[u64], mut look: impl FnMut(usize, u64, u64) -> bool) {
+    pub(crate) fn spots(&self) -> impl Iterator<Item = Spot<'_>> + Clone {
+        self.runs.iter().flat_map(Run::spots)
+    }
+
+    /// Shows each member's index, place and weight to `look`, as long as it says to go on.
+    #[inline]
+    pub(crate) fn each<W: Copy>(
+        &self,
+        weights: &[W],
+        mut look: impl FnMut(usize, Spot<'_>, W) -> bool,
+    ) {
         let mut first = 0;
         for run in &self.runs {
             let weights = &weights[first..first + run.length];
-            for (at, (count, &weight)) in run.in_flight().iter().zip(weights).enumerate() {
-                // ORDERING: Relaxed. As in `Place::add`.
-                let in_flight = count.load(Ordering::Relaxed);
-                if !look(first + at, in_flight.into(), weight) {
+            for (at, (spot, &weight)) in run.spots().zip(weights).enumerate() {
+                if !look(first + at, spot, weight) {
                     return;
                 }
             }
@@ -184,66 +327,7 @@ impl Readings {
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
-mod tests {
-    use super::*;
+mod tests;
 
-    fn readings(places: &[Place]) -> Readings {
-        Readings::of(places.iter().map(Some)).expect("each has a place")
-    }
-
-    #[test]
-    fn each_has_a_place_of_its_own() {
-        let mut board = Board::new();
-        let places: Vec<_> = (0..150).map(|_| board.place()).collect();
-        for (number, place) in places.iter().enumerate() {
-            (0..number).for_each(|_| place.add());
-        }
-        let read = readings(&places);
-        assert!((0..150).all(|index| read.at(index) == index as u64));
-        let mut seen = Vec::new();
-        read.each(&[1; 150], |index, in_flight, _| {
-            seen.push((index as u64, in_flight));
-            index < 120
-        });
-        assert!(
-            seen.iter()
-                .copied()
-                .eq((0..=120).map(|number| (number, number)))
-        );
-        assert_eq!(read.runs.len(), 3);
-        places[7].take();
-        assert_eq!(read.at(7), 6);
-    }
-
-    #[test]
-    fn places_given_back_are_used_again() {
-        let mut board = Board::new();
-        let mut places: Vec<_> = (0..1000).map(|_| board.place()).collect();
-        for _ in 0..10 {
-            places.drain(100..900).for_each(drop);
-            board.prune();
-            places.extend((0..800).map(|_| board.place()));
-            let pages: std::collections::HashSet<_> = places
-                .iter()
-                .map(|place| (Arc::as_ptr(&place.page), place.at))
-                .collect();
-            assert_eq!(pages.len(), 1000);
-        }
-        assert_eq!(board.pages.len(), 1000_usize.div_ceil(PLACES));
-        places.truncate(10);
-        board.prune();
-        assert!(
-            board.pages.len() <= 10,
-            "{} pages for ten",
-            board.pages.len()
-        );
-        drop(places);
-        board.prune();
-        assert_eq!(board.pages.len(), 0);
-    }
-
-    #[test]
-    fn without_places_there_is_nothing_to_read() {
-        assert!(Readings::of([None].into_iter()).is_none());
-    }
-}
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests;

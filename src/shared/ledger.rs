@@ -1,9 +1,13 @@
-//! The ejection ledger: how many members are ejected, how many may be, and how many are marked down,
-//! in one word, so that the cap holds at every instant and a pick reads the panic rule at once.
+//! The ejection ledger: how many members are ejected, how many may be, how many are marked down, and whether
+//! that is panic, in one word, so that the cap holds at every instant and a pick reads the panic rule at once.
 //!
-//! From the top: `down: 21 | limit: 21 | ejected: 21` (bit 63 unused). Nothing wraps: a fleet holds at
+//! From the top: `panics: 1 | down: 21 | limit: 21 | ejected: 21`. Nothing wraps: a fleet holds at
 //! most [`MAX_MEMBERS`] members.
+//!
+//! Who has changed the word, or the number of members beside it, [settles](Ledger::settle) it after. The bit is a
+//! memory only: a pick judges by the numbers and its own snapshot, and asks the bit between the two thresholds.
 
+use crate::health::PanicRule;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The most members a fleet can hold.
@@ -13,6 +17,7 @@ const BITS: u32 = 21;
 const MASK: u64 = (1 << BITS) - 1;
 const EJECTED: u64 = 1;
 const DOWN: u64 = 1 << (2 * BITS);
+const PANICS: u64 = 1 << (3 * BITS);
 const _: () = assert!(MAX_MEMBERS as u64 <= MASK);
 
 /// What the ledger says at one instant.
@@ -21,6 +26,8 @@ pub(crate) struct Tally {
     pub(crate) ejected: usize,
     pub(crate) limit: usize,
     pub(crate) down: usize,
+    /// Whether it was panic when that was last settled.
+    pub(crate) panics: bool,
 }
 
 impl Tally {
@@ -30,6 +37,7 @@ impl Tally {
             ejected: (word & MASK) as usize,
             limit: ((word >> BITS) & MASK) as usize,
             down: ((word >> (2 * BITS)) & MASK) as usize,
+            panics: word & PANICS != 0,
         }
     }
 
@@ -41,32 +49,46 @@ impl Tally {
 }
 
 #[derive(Debug)]
-pub(crate) struct Ledger(AtomicU64);
+pub(crate) struct Ledger {
+    word: AtomicU64,
+    /// How many members may take requests, by their weight and unless they drain.
+    count: AtomicU64,
+    rule: PanicRule,
+}
 
 impl Ledger {
-    pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(0))
+    pub(crate) fn new(rule: PanicRule) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            rule,
+        }
+    }
+
+    /// The panic rule.
+    pub(crate) const fn rule(&self) -> &PanicRule {
+        &self.rule
     }
 
     #[inline]
     pub(crate) fn read(&self) -> Tally {
         // ORDERING: Acquire. Pairs with the Release of `reserve`: who sees an ejection counted also
         // sees what led to it. A pick that sees none counted needs no more than this word.
-        Tally::read(self.0.load(Ordering::Acquire))
+        Tally::read(self.word.load(Ordering::Acquire))
     }
 
     /// Whether nobody is refused for its health. All that most picks ask.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         // ORDERING: Acquire. As in `read`.
-        self.0.load(Ordering::Acquire) & !(MASK << BITS) == 0
+        self.word.load(Ordering::Acquire) & !(MASK << BITS) == 0
     }
 
     /// Takes a slot, *before* a member turns ejected. `false` when all are taken.
     pub(crate) fn reserve(&self) -> bool {
         // ORDERING: AcqRel and Acquire. The slot that is taken is one that another released after its
         // member had left, so the count is never below the number of ejected members.
-        self.0
+        self.word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                 let tally = Tally::read(word);
                 (tally.ejected < tally.limit).then_some(word + EJECTED)
@@ -77,11 +99,60 @@ impl Ledger {
     /// Gives a slot back, *after* the member has left, by the one transition that made it leave.
     pub(crate) fn release(&self) {
         // ORDERING: Release. Pairs with `reserve`.
-        let before = self.0.fetch_sub(EJECTED, Ordering::Release);
+        let before = self.word.fetch_sub(EJECTED, Ordering::Release);
         debug_assert!(
             Tally::read(before).ejected > 0,
             "a slot is released by who took it"
         );
+    }
+
+    /// How many members may take requests.
+    pub(crate) fn count(&self) -> usize {
+        // ORDERING: Acquire. Pairs with `set_count`.
+        self.count.load(Ordering::Acquire) as usize
+    }
+
+    /// Sets how many members may take requests. Only the writer calls it, and settles then.
+    pub(crate) fn set_count(&self, count: usize) {
+        // ORDERING: Release. As told in `settle`.
+        self.count.store(count as u64, Ordering::Release);
+    }
+
+    /// Whether it is panic, by the numbers that are here.
+    pub(crate) fn panics(&self) -> bool {
+        let tally = self.read();
+        self.rule
+            .panics(self.count(), tally.refused(), tally.panics)
+    }
+
+    /// Notes whether it is panic, after a change, and tells `turned` if that is new. (A slot that is reserved and given
+    /// back, as two alarms of one endpoint meet, is counted for that moment: panic may then begin by one endpoint too
+    /// soon.)
+    pub(crate) fn settle(&self, mut turned: impl FnMut(Tally, usize)) {
+        loop {
+            let count = self.count();
+            let settled = |word| {
+                let tally = Tally::read(word);
+                let panics = self.rule.panics(count, tally.refused(), tally.panics);
+                (word & !PANICS) | if panics { PANICS } else { 0 }
+            };
+            // ORDERING: AcqRel and Acquire, also where nothing changes. Of two who settle, the later in this word's
+            // order sees what the earlier changed before: also the count, which the writer stores first. So
+            // either the writer comes later and settles by both, or this one reads the count anew.
+            let before = self
+                .word
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                    Some(settled(word))
+                })
+                .unwrap_or_else(|word| word);
+            let after = Tally::read(settled(before));
+            if after.panics != Tally::read(before).panics {
+                turned(after, count);
+            }
+            if self.count() == count {
+                return;
+            }
+        }
     }
 
     /// Sets the limit. Only the writer calls it; it then returns members until the tally is within.
@@ -90,7 +161,7 @@ impl Ledger {
         // ORDERING: AcqRel and Acquire. From here on no reservation exceeds the limit; the tally
         // returned shows all that were made before.
         let before = self
-            .0
+            .word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                 Some((word & !(MASK << BITS)) | (limit << BITS))
             })
@@ -104,13 +175,13 @@ impl Ledger {
     /// Counts a member that is marked down.
     pub(crate) fn add_down(&self) {
         // ORDERING: Relaxed. A count; the member's own word decides.
-        self.0.fetch_add(DOWN, Ordering::Relaxed);
+        self.word.fetch_add(DOWN, Ordering::Relaxed);
     }
 
     /// Uncounts one.
     pub(crate) fn remove_down(&self) {
         // ORDERING: Relaxed. As above.
-        self.0.fetch_sub(DOWN, Ordering::Relaxed);
+        self.word.fetch_sub(DOWN, Ordering::Relaxed);
     }
 }
 
@@ -134,7 +205,7 @@ mod tests {
             Just(Step::Reserve), Just(Step::Release),
             (0usize..=MAX_MEMBERS).prop_map(Step::Limit), any::<bool>().prop_map(Step::Down),
         ], 0..200)) {
-            let ledger = Ledger::new();
+            let ledger = Ledger::new(PanicRule::off());
             let mut model = Tally::default();
             for step in steps {
                 match step {
@@ -165,6 +236,34 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn each_turn_is_told_once_and_the_bit_goes_with_the_last_of_them() {
+        let ledger = Ledger::new(PanicRule::default());
+        let mut turns = Vec::new();
+        let mut down = 0;
+        ledger.set_count(10);
+        for wanted in [5, 6, 7, 6, 5, 4, 5, 10, 0] {
+            while down < wanted {
+                ledger.add_down();
+                down += 1;
+            }
+            while down > wanted {
+                ledger.remove_down();
+                down -= 1;
+            }
+            ledger.settle(|tally, count| turns.push((tally.down, tally.panics, count)));
+            assert_eq!(ledger.read().panics, ledger.panics());
+        }
+        let expected = [
+            (6, true, 10),
+            (4, false, 10),
+            (10, true, 10),
+            (0, false, 10),
+        ];
+        assert_eq!(turns, expected);
+        assert!(ledger.is_quiet());
+    }
 }
 
 #[cfg(all(test, evenkeel_loom))]
@@ -177,7 +276,7 @@ mod loom_tests {
     /// must: at the end at most one is ejected, and every slot taken is one that was counted.
     fn shrink_against_alarms(reserve: fn(&Ledger) -> bool) {
         loom::model(move || {
-            let ledger = Arc::new(Ledger::new());
+            let ledger = Arc::new(Ledger::new(PanicRule::off()));
             ledger.set_limit(2);
             let alarms: Vec<_> = (0..2)
                 .map(|_| {
@@ -216,10 +315,50 @@ mod loom_tests {
             let tally = ledger.read();
             if tally.ejected < tally.limit {
                 // ORDERING: AcqRel. As `reserve`; not what is broken.
-                ledger.0.fetch_add(EJECTED, Ordering::AcqRel);
+                ledger.word.fetch_add(EJECTED, Ordering::AcqRel);
                 return true;
             }
             false
+        });
+    }
+
+    /// Of four members one is down. Another is ejected while the writer takes one out: whoever settles last knows all.
+    fn settle_against_update(settle: fn(&Ledger)) {
+        loom::model(move || {
+            let ledger = Arc::new(Ledger::new(PanicRule::envoy()));
+            ledger.set_limit(4);
+            ledger.set_count(4);
+            ledger.add_down();
+            let alarm = {
+                let ledger = ledger.clone();
+                thread::spawn(move || {
+                    assert!(ledger.reserve());
+                    settle(&ledger);
+                })
+            };
+            ledger.set_count(3);
+            settle(&ledger);
+            alarm.join().unwrap();
+            // One of three is eligible.
+            assert!(ledger.read().panics, "panic was missed");
+        });
+    }
+
+    #[test]
+    fn who_settles_last_knows_all() {
+        settle_against_update(|ledger| ledger.settle(|_, _| {}));
+    }
+
+    /// Broken: the count is not looked at again, and who sees nothing new writes nothing.
+    #[test]
+    #[should_panic = "panic was missed"]
+    fn broken_variant_settle_without_a_second_look() {
+        settle_against_update(|ledger| {
+            let (count, tally) = (ledger.count(), ledger.read());
+            if ledger.rule.panics(count, tally.refused(), tally.panics) {
+                // ORDERING: AcqRel. As in `settle`; not what is broken.
+                ledger.word.fetch_or(PANICS, Ordering::AcqRel);
+            }
         });
     }
 }

@@ -3,21 +3,29 @@
 
 mod board;
 mod due;
+mod events;
 mod ledger;
+mod prober;
 mod shard;
+mod trend;
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::health::{Ejection, Usual};
+use crate::health::{Detector, Detectors, Ejection, PanicRule, SlowStart, Usual};
+use crate::options::MemberId;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
-pub(crate) use board::{Board, Place, Readings};
+pub(crate) use board::{Board, Place, Readings, Spot};
 pub(crate) use due::Due;
-pub(crate) use ledger::{Ledger, MAX_MEMBERS};
+pub use events::{EventKind, Return};
+pub(crate) use events::{Events, Note};
+pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
+pub(crate) use prober::Prober;
 pub(crate) use shard::Reading;
 use shard::Shard;
+use trend::Trend;
 
 /// How many picks go by after a probe before another may be one, unless it ends well. A client with a
 /// request now and then would otherwise send each to the dead endpoint, whose time is always up.
@@ -29,8 +37,11 @@ pub(crate) struct Setup {
     pub(crate) shards: usize,
     pub(crate) seed: u64,
     pub(crate) ejection: Ejection,
+    pub(crate) slow_start: SlowStart,
     pub(crate) patience: Option<Duration>,
-    pub(crate) panic_threshold_percent: u32,
+    pub(crate) panic: PanicRule,
+    /// How many events are kept; 0 for none.
+    pub(crate) events: usize,
 }
 
 pub(crate) struct Shared {
@@ -42,13 +53,21 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) upkeep_due: Due,
     pub(crate) probe_due: Due,
+    pub(crate) prober: Prober,
     /// How many picks, up to a bound, since a probe went out that has not ended well.
     pub(crate) picks_since_probe: AtomicU64,
     /// Nanoseconds; 0 while unknown.
     usual_latency: AtomicU64,
+    pub(crate) trend: Trend,
+    /// Until when somebody is in slow start, in nanoseconds.
+    warming_until: AtomicU64,
+    /// The time between two looks at all members, in nanoseconds.
+    interval: AtomicU64,
     pub(crate) ejection: Ejection,
+    pub(crate) slow_start: SlowStart,
     patience: Option<Duration>,
-    pub(crate) panic_threshold_percent: u32,
+    /// What happened, if anybody wants to know.
+    pub(crate) events: Option<Events>,
     pub(crate) counters: Counters,
 }
 
@@ -59,6 +78,29 @@ pub(crate) struct Counters {
     pub(crate) overflows: Counter,
     pub(crate) policy_faults: Counter,
     pub(crate) tracker_panics: Counter,
+    /// What each detector found, and what of that ejected.
+    detections: [(Counter, Counter); Detector::ALL.len()],
+}
+
+impl Counters {
+    /// Counts what was found, of a member that was in.
+    pub(crate) fn found(&self, detectors: Detectors) {
+        for detector in detectors.iter() {
+            self.detections[detector as usize].0.count();
+        }
+    }
+
+    /// Counts an ejection by this detector.
+    pub(crate) fn ejected_by(&self, detector: Detector) {
+        self.ejections.count();
+        self.detections[detector as usize].1.count();
+    }
+
+    /// How often this detector found something, and how often that ejected.
+    pub(crate) fn detections(&self, detector: Detector) -> (u64, u64) {
+        let (found, ejected) = &self.detections[detector as usize];
+        (found.get(), ejected.get())
+    }
 }
 
 #[derive(Debug)]
@@ -89,25 +131,31 @@ impl Shared {
         let now = setup.clock.now();
         let ejection = setup.ejection;
         let longest = longest(&ejection);
-        let interval = ejection.window / 10;
+        let interval = interval(&ejection, 0);
         Self {
             reuses_time: setup.clock.may_be_reused(),
             clock: setup.clock,
             shards_own,
-            ledger: Ledger::new(),
+            ledger: Ledger::new(setup.panic),
             upkeep_due: Due::new(now.after(interval), interval),
             probe_due: Due::new(now.after(longest), longest),
+            prober: Prober::new(),
             // The first probe need not wait.
             picks_since_probe: AtomicU64::new(u64::MAX),
             usual_latency: AtomicU64::new(0),
+            trend: Trend::new(),
+            warming_until: AtomicU64::new(0),
+            interval: AtomicU64::new(nanos(interval)),
             ejection,
+            slow_start: setup.slow_start,
             patience: setup.patience,
-            panic_threshold_percent: setup.panic_threshold_percent,
+            events: (setup.events > 0).then(|| Events::new(setup.events)),
             counters: Counters {
                 ejections: Counter::new(),
                 overflows: Counter::new(),
                 policy_faults: Counter::new(),
                 tracker_panics: Counter::new(),
+                detections: std::array::from_fn(|_| (Counter::new(), Counter::new())),
             },
         }
     }
@@ -119,8 +167,10 @@ impl Shared {
             shards: 1,
             seed: 0,
             ejection: Ejection::off(),
+            slow_start: SlowStart::off(),
             patience: None,
-            panic_threshold_percent: 0,
+            panic: PanicRule::off(),
+            events: 0,
         })
     }
 
@@ -181,6 +231,7 @@ impl Shared {
         // ORDERING: Relaxed. One number, complete in itself.
         let latency = self.usual_latency.load(Ordering::Relaxed);
         Usual::new((latency > 0).then(|| Duration::from_nanos(latency)))
+            .with_error_rate(self.trend.error_rate().into())
     }
 
     pub(crate) fn set_usual_latency(&self, latency: Option<Duration>) {
@@ -189,9 +240,60 @@ impl Shared {
             .store(latency.map_or(0, nanos), Ordering::Relaxed);
     }
 
-    /// How often upkeep is due: once a window bucket.
+    /// How often upkeep is due.
     pub(crate) fn interval(&self) -> Duration {
-        self.ejection.window / 10
+        // ORDERING: Relaxed. One number, complete in itself.
+        Duration::from_nanos(self.interval.load(Ordering::Relaxed))
+    }
+
+    /// There are so many members now.
+    pub(crate) fn set_interval(&self, members: usize) {
+        // ORDERING: Relaxed. As above.
+        self.interval
+            .store(nanos(interval(&self.ejection, members)), Ordering::Relaxed);
+    }
+
+    /// Something has happened to a member, or to the fleet.
+    pub(crate) fn tell(&self, at: Tick, member: Option<MemberId>, kind: EventKind) {
+        if let Some(events) = &self.events {
+            events.put(Note { at, member, kind });
+        }
+    }
+
+    /// The ledger has changed, or the number of members: it may be panic now, or not any more.
+    pub(crate) fn settle_panic(&self, now: Tick) {
+        self.ledger.settle(|tally, count| {
+            let (eligible, routable) = (count.saturating_sub(tally.refused()) as u32, count as u32);
+            let kind = if tally.panics {
+                EventKind::PanicBegun { eligible, routable }
+            } else {
+                EventKind::PanicOver { eligible, routable }
+            };
+            self.tell(now, None, kind);
+        });
+    }
+
+    /// Somebody's slow start begins.
+    pub(crate) fn warms_from(&self, now: Tick) {
+        let until = now.after(self.slow_start.window);
+        // ORDERING: Release. Pairs with `is_calm`: who sees it sees the member's phase.
+        self.warming_until
+            .fetch_max(until.as_nanos(), Ordering::Release);
+    }
+
+    /// Whether nobody is refused for its health, and nobody is in slow start. All that most picks ask.
+    #[inline]
+    pub(crate) fn is_calm(&self, now: Tick) -> bool {
+        self.ledger.is_quiet() && !self.is_warming(now)
+    }
+
+    /// Whether somebody is in slow start. An end further ahead than its window was set by a clock that has gone
+    /// back since: then it is over.
+    #[inline]
+    pub(crate) fn is_warming(&self, now: Tick) -> bool {
+        // ORDERING: Acquire. Pairs with `warms_from`.
+        let until = self.warming_until.load(Ordering::Acquire);
+        until.wrapping_sub(now.as_nanos()).wrapping_sub(1) < nanos(self.slow_start.window)
     }
 
     /// The furthest ahead that an ejection or a probe can end.
@@ -230,6 +332,14 @@ impl Shared {
         self.patience
             .unwrap_or_else(|| self.usual().latency().map_or(UNKNOWN, from_usual))
     }
+}
+
+/// The time between two looks at all members: a tenth of a second, so that what policies compare is of now, or a tenth
+/// of the window if that is less; and 10 us for each member, so that it takes a hundredth of a processor.
+fn interval(settings: &Ejection, members: usize) -> Duration {
+    const OFTEN: Duration = Duration::from_millis(100);
+    let per_member = Duration::from_micros(10).saturating_mul(members as u32);
+    (settings.window / 10).min(OFTEN).max(per_member)
 }
 
 /// An ejection lasts its longest time and jitter, at most twice that; a probe no longer than either.

@@ -5,7 +5,7 @@
 //! a request. So while a shard's picks and records come thick, one in [`REUSED`] + 1 reads it and the others take
 //! its reading. Each use counts, so that after a burst no more than [`REUSED`] take an old one.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
 /// How many uses one reading has beside its own.
@@ -36,6 +36,8 @@ pub(super) struct Shard {
     tick: AtomicU64,
     /// One more than how many uses it still has; 0 if it has none.
     left: AtomicU64,
+    /// An `f32`'s bits: the share of its last requests that failed.
+    pub(super) failing: AtomicU32,
 }
 
 impl Shard {
@@ -44,6 +46,7 @@ impl Shard {
             entropy: AtomicU64::new(entropy),
             tick: AtomicU64::new(0),
             left: AtomicU64::new(0),
+            failing: AtomicU32::new(0),
         }
     }
 

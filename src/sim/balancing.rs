@@ -1,5 +1,6 @@
 //! What stands between clients and servers: the trait [`Balancing`], and the world as it looks at it.
 
+use super::drivers::Check;
 use super::machine::Machine;
 use super::random::{Purpose, Stream};
 use crate::outcome::Outcome;
@@ -90,6 +91,9 @@ pub(super) struct Verdict {
 /// A promise that was broken: what, in words.
 pub(super) type Broken = String;
 
+/// What a check's end led to.
+pub(super) type CheckEnded = (Option<(usize, Verdict)>, Vec<Check>);
+
 /// Chooses for all clients.
 pub(super) trait Balancing {
     fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken>;
@@ -123,6 +127,21 @@ pub(super) trait Balancing {
     }
 
     fn asked(&mut self) {}
+
+    /// How long a check may take, if there are any.
+    fn check_timeout(&self) -> Option<u64> {
+        None
+    }
+
+    /// Every 20 ms, where there are checks: those to be sent.
+    fn checks_due(&mut self, _: &World) -> Vec<Check> {
+        Vec::new()
+    }
+
+    /// A check has ended, and perhaps has before: of which machine, what that led to, and which are to be sent at once.
+    fn check_ended(&mut self, _number: u32, _: Outcome, _: &World) -> Result<CheckEnded, Broken> {
+        Ok((None, Vec::new()))
+    }
 
     /// A server's answer: how many requests it has, and how long they take.
     fn answered(&mut self, _client: u32, _machine: usize, _fares: (usize, u64), _now: u64) {}

@@ -64,6 +64,15 @@ impl Condition {
         }
     }
 
+    /// The same of a check, of which `luck` is the share of 1. What requests ask for makes no difference to it.
+    pub(super) fn check(&self, work: f64, luck: f64) -> (f64, bool) {
+        if luck <= self.fails {
+            (self.failure_work, true)
+        } else {
+            (work, false)
+        }
+    }
+
     /// How much work a request is that does not fail, as far as that can be known before.
     pub(super) fn expected_work(&self, work: f64) -> f64 {
         let work = self.answers.unwrap_or(work);

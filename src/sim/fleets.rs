@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancing::{Attempt, Balancing, Broken, Ending, Target, Verdict, World};
+use super::balancing::{Attempt, Balancing, Broken, CheckEnded, Ending, Target, Verdict, World};
+use super::drivers::{Check, Drivers};
 use super::invariants::{check_fleet, check_member};
 use super::random::{Purpose, Stream};
 use crate::cluster::Cluster;
 use crate::endpoint::{Endpoint, Weight};
 use crate::error::BuildError;
 use crate::fleet::{Fleet, FleetBuilder};
+use crate::health::HealthCheckSettings;
 use crate::member::Lease;
 use crate::options::{MemberId, PickOptions};
+use crate::outcome::Outcome;
 use crate::time::{ManualClock, Tick};
 
 /// The endpoint that a simulated client's fleet balances over.
@@ -52,9 +55,13 @@ pub(super) struct Client {
     alive: Arc<()>,
     /// Leases held on each machine.
     pub(super) held: Vec<u32>,
+    /// Checks under way on each machine.
+    pub(super) checked: Vec<u32>,
+    /// How long an endpoint may be out for checks' sake.
+    pub(super) longest_wait: Duration,
     /// Whether an event has touched it since everything was checked last: what none has touched has not
     /// changed.
-    touched: bool,
+    pub(super) touched: bool,
 }
 
 impl Client {
@@ -67,6 +74,7 @@ impl Client {
 pub(super) struct Fleets {
     clock: ManualClock,
     clients: Vec<Client>,
+    drivers: Option<Drivers>,
     /// By the number of the call.
     leases: Vec<Option<Lease<Server>>>,
     weights: Vec<u32>,
@@ -103,6 +111,8 @@ impl Fleets {
                 fleet,
                 alive,
                 held: vec![0; machines],
+                checked: vec![0; machines],
+                longest_wait: Duration::ZERO,
                 touched: true,
             })
         };
@@ -111,11 +121,25 @@ impl Fleets {
                 .map(client)
                 .collect::<Result<_, BuildError>>()?,
             clock,
+            drivers: None,
             leases: Vec::new(),
             weights: weights.to_vec(),
             ticks: 0,
             next_checked: 0,
         })
+    }
+
+    /// With a driver of checks beside each fleet.
+    pub(super) fn with_checks(
+        mut self,
+        settings: &HealthCheckSettings,
+    ) -> Result<Self, BuildError> {
+        let drivers = Drivers::new(&self.clients, settings)?;
+        for client in &mut self.clients {
+            client.longest_wait = drivers.longest_wait();
+        }
+        self.drivers = Some(drivers);
+        Ok(self)
     }
 }
 
@@ -195,6 +219,36 @@ impl Balancing for Fleets {
             check_fleet(client, world)?;
         }
         Ok(())
+    }
+
+    fn check_timeout(&self) -> Option<u64> {
+        self.drivers.as_ref().map(Drivers::timeout)
+    }
+
+    fn checks_due(&mut self, world: &World) -> Vec<Check> {
+        self.clock.set(Tick::from_nanos(world.now));
+        let mut due = Vec::new();
+        if let Some(drivers) = &mut self.drivers {
+            for (number, client) in self.clients.iter_mut().enumerate() {
+                drivers.tick(number, client, &mut due);
+            }
+        }
+        due
+    }
+
+    fn check_ended(
+        &mut self,
+        number: u32,
+        outcome: Outcome,
+        world: &World,
+    ) -> Result<CheckEnded, Broken> {
+        self.clock.set(Tick::from_nanos(world.now));
+        let mut due = Vec::new();
+        let Some(drivers) = &mut self.drivers else {
+            return Ok((None, due));
+        };
+        let ended = drivers.ended(number, outcome, &mut self.clients, world, &mut due)?;
+        Ok((ended, due))
     }
 
     fn tick(&mut self, world: &World) -> usize {

@@ -36,7 +36,7 @@ pub(super) fn check_member(
     if standing.is_ejected() {
         let now = Tick::from_nanos(now);
         let left = standing.probe_due_at(now).since(now);
-        let longest = longest(&shared.ejection, standing);
+        let longest = longest(&shared.ejection, standing).max(client.longest_wait);
         if left > longest {
             return Err(format!(
                 "server {machine} is out for {left:?}, longer than {longest:?}"
@@ -109,11 +109,12 @@ pub(super) fn check_fleet(client: &Client, world: &World) -> Result<(), Broken> 
         ));
     }
     let kept = (0..world.machines.len())
-        .filter(|&machine| !world.machines[machine].is_member && client.held[machine] > 0);
+        .filter(|&machine| !world.machines[machine].is_member)
+        .filter(|&machine| client.held[machine] + client.checked[machine] > 0);
     let (kept, alive) = (kept.count(), client.alive());
     if alive != members + kept {
         return Err(format!(
-            "{alive} endpoints are kept for {members} members and {kept} removed ones with leases"
+            "{alive} endpoints are kept for {members} members and {kept} removed ones with leases or checks"
         ));
     }
     Ok(())

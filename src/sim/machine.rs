@@ -82,6 +82,8 @@ pub(super) struct Machine {
     worked_until: u64,
     running: BinaryHeap<Reverse<Running>>,
     queue: VecDeque<Job>,
+    /// Checks, which need no slot and no queue.
+    checks: BinaryHeap<Reverse<Running>>,
     /// Requests that a client has decided to send here and that have not ended here, those on the wire
     /// included.
     pub(super) outstanding: u32,
@@ -114,6 +116,7 @@ impl Machine {
             worked_until: now,
             running: BinaryHeap::new(),
             queue: VecDeque::new(),
+            checks: BinaryHeap::new(),
             outstanding: 0,
             unwell_until: 0,
             latencies: [0.0; FOUND],
@@ -211,14 +214,26 @@ impl Machine {
     }
 
     fn start(&mut self, job: Job, now: u64) {
-        let ends = self.work_clock(now) + job.work;
-        let started = now;
-        self.running.push(Reverse(Running { ends, started, job }));
+        let running = self.begun(job, now);
+        self.running.push(Reverse(running));
     }
 
-    /// When the next job ends, if nothing changes.
+    /// A check comes, and is answered beside all requests.
+    pub(super) fn check(&mut self, job: Job, now: u64) {
+        let running = self.begun(job, now);
+        self.checks.push(Reverse(running));
+    }
+
+    fn begun(&self, job: Job, started: u64) -> Running {
+        let ends = self.work_clock(started) + job.work;
+        Running { ends, started, job }
+    }
+
+    /// When the next job or check ends, if nothing changes.
     pub(super) fn next_end(&self) -> u64 {
-        let (Some(Reverse(first)), speed) = (self.running.peek(), self.speed()) else {
+        let first = [&self.running, &self.checks].into_iter();
+        let first = first.filter_map(|heap| heap.peek()).max();
+        let (Some(Reverse(first)), speed) = (first, self.speed()) else {
             return NEVER;
         };
         if speed == 0.0 {
@@ -226,6 +241,16 @@ impl Machine {
         }
         let left = ((first.ends - self.worked) / speed).max(0.0);
         self.worked_until + left.ceil() as u64
+    }
+
+    /// Ends the check whose time has come, if no job ends before.
+    pub(super) fn end_check(&mut self) -> Option<Job> {
+        let Reverse(check) = self.checks.peek()?;
+        let first = self.running.peek();
+        if first.is_some_and(|Reverse(job)| job.ends < check.ends) {
+            return None;
+        }
+        self.checks.pop().map(|Reverse(check)| check.job)
     }
 
     /// Ends the job whose time has come, and starts the next.
@@ -363,6 +388,24 @@ mod tests {
         });
         // Three are here; those that found two, the most known of, took 30.
         assert_eq!(machine.probe(), Some((3, 30)));
+    }
+
+    #[test]
+    fn a_check_takes_no_slot_and_waits_while_all_stalls() {
+        let mut machine = machine(1, 0);
+        machine.arrive(job(1, 10.0), 0);
+        machine.check(job(2, 4.0), 0);
+        machine.check(job(3, 12.0), 0);
+        assert_eq!((machine.present(), machine.next_end()), (1, 4));
+        assert_eq!(machine.end_check().map(|check| check.serial), Some(2));
+        machine.set_faults([What::Stalls].into_iter(), 6);
+        assert_eq!(machine.next_end(), NEVER);
+        machine.set_faults([].into_iter(), 100);
+        assert_eq!(machine.next_end(), 104);
+        assert!(machine.end_check().is_none(), "the job ends first");
+        assert!(machine.end(104).is_some());
+        assert_eq!(machine.next_end(), 106);
+        assert_eq!(machine.end_check().map(|check| check.serial), Some(3));
     }
 
     #[test]

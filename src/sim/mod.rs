@@ -24,6 +24,7 @@ mod calendar;
 mod catalogue;
 mod condition;
 mod demand;
+mod drivers;
 mod engine;
 mod error;
 mod fault;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::balancing::{Balancing, World};
 use super::fleets::{Fleets, Server};
@@ -9,12 +10,12 @@ use super::models::{Breaker, C3, Choices, Envoy, Kratos, Model, Models, PeakEwma
 use super::oracle::{Oracle, Rule};
 use super::scenario::Scenario;
 use crate::balancer::{
-    LeastConnections, LeastResponseTime, LoadBalancer, PowerOfTwo, Random, RoundRobin,
+    Adaptive, LeastConnections, LeastResponseTime, LoadBalancer, PowerOfTwo, Random, RoundRobin,
     WeightedRoundRobin,
 };
 use crate::error::BuildError;
 use crate::fleet::{Fleet, FleetBuilder};
-use crate::health::Ejection;
+use crate::health::{Ejection, HealthCheckSettings};
 
 /// A way of balancing, to be simulated: fleets of yours, a model of another balancer, or an oracle.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ pub struct Policy {
     name: String,
     about: String,
     kind: Kind,
+    checks: Option<HealthCheckSettings>,
     rival: bool,
 }
 
@@ -59,8 +61,38 @@ impl Policy {
             name: name.into(),
             about: about.into(),
             kind: Kind::Fleet(Arc::new(make)),
+            checks: None,
             rival: false,
         }
+    }
+
+    /// With active checks beside the requests: each client drives a [`HealthCheck`](crate::HealthCheck) of its fleet, which
+    /// is asked every 20 ms who is to be checked. For fleets only; a model or an oracle has none.
+    ///
+    /// A check goes over the wire to its server, is a millisecond of work there at speed 1, and takes neither a slot nor
+    /// a place in the queue. It shows what requests would show: it fails with the same share and in the same time as
+    /// they do, a slow server answers it slowly, one that stalls when it goes on, and one that hangs never. What
+    /// requests are about (their work, its tail) makes no difference to it. A bad answer is finished with
+    /// [`Outcome::Timeout`](crate::Outcome::Timeout), as is none within the timeout: it counts toward the threshold. As
+    /// a [`Failure`](crate::Outcome::Failure) it would decide at once, and where everybody fails two in a
+    /// hundred each fiftieth check would take a server out. One that refuses or was replaced is
+    /// [`Unreachable`](crate::Outcome::Unreachable).
+    ///
+    /// ```
+    /// use evenkeel::sim::{self, Policy, scenarios};
+    /// use evenkeel::{Fleet, HealthCheckSettings};
+    ///
+    /// let checked = Policy::fleet("checked", "the defaults, with checks", Fleet::builder)
+    ///     .with_checks(HealthCheckSettings::default());
+    /// let dead = scenarios().into_iter().find(|scenario| scenario.name() == "S5a");
+    /// let report = sim::run(&dead.expect("it is built in"), &checked, 1)?;
+    /// assert!(report.checks > 0 && report.window.errors < 0.001);
+    /// # Ok::<(), sim::SimError>(())
+    /// ```
+    #[must_use]
+    pub fn with_checks(mut self, settings: HealthCheckSettings) -> Self {
+        self.checks = Some(settings);
+        self
     }
 
     fn model<M: Model + 'static>(name: &str, about: &str) -> Self {
@@ -120,8 +152,11 @@ impl Policy {
         Ok(match &self.kind {
             Kind::Fleet(make) => {
                 let weights = &scenario.weights;
-                let fleets = Fleets::new(&**make, scenario.clients, weights, machines, world);
-                Box::new(fleets?)
+                let fleets = Fleets::new(&**make, scenario.clients, weights, machines, world)?;
+                Box::new(match &self.checks {
+                    Some(settings) => fleets.with_checks(settings)?,
+                    None => fleets,
+                })
             }
             Kind::Model(make) => make(scenario.clients, machines, world.seed),
             Kind::Oracle(rule) => Box::new(Oracle::new(*rule, machines, world.seed)),
@@ -146,6 +181,11 @@ where
     Policy::fleet(name, about, move || Fleet::builder().policy(policy()))
 }
 
+/// Checks whose first round is spread, as clients that begin together should.
+fn spread() -> HealthCheckSettings {
+    HealthCheckSettings::default().initial_jitter(Duration::from_secs(1))
+}
+
 /// The same without ejection, to compare with.
 fn plain<L>(name: &str, about: &str, policy: fn() -> L) -> Policy
 where
@@ -161,6 +201,8 @@ where
 #[rustfmt::skip] // It reads like a table.
 pub fn policies() -> Vec<Policy> {
     vec![
+        shipped("adaptive", "this crate's Adaptive", Adaptive::new),
+        shipped("adaptive-checked", "this crate's Adaptive with active checks", Adaptive::new).with_checks(spread()),
         shipped("power-of-two", "this crate's PowerOfTwo, the default", PowerOfTwo::new),
         shipped("least-connections", "this crate's LeastConnections", LeastConnections::new),
         shipped("least-response-time", "this crate's LeastResponseTime", LeastResponseTime::new),
@@ -173,8 +215,10 @@ pub fn policies() -> Vec<Policy> {
         Policy::model::<Choices<4>>("p2c-4", "fewest in flight of four, no ejection"),
         plain("scan", "fewest in flight of all, no ejection", LeastConnections::new),
         Policy::model::<Envoy>("envoy", "fewest in flight of two, ejection as Envoy's defaults"),
-        Policy::model::<PeakEwma>("peak-ewma", "peak EWMA of two, as Finagle's and tower's"),
-        Policy::model::<Breaker>("peak-ewma-breaker", "the same with a breaker after five failures in a row"),
+        Policy::model::<PeakEwma<0>>("peak-ewma", "peak EWMA of two, as Finagle's and tower's"),
+        Policy::model::<Breaker<0>>("peak-ewma-breaker", "the same with a breaker after five failures in a row"),
+        Policy::model::<PeakEwma<5_000>>("linkerd-biaser", "peak EWMA of two where a failure counts as 5 s, as Linkerd's load biaser"),
+        Policy::model::<Breaker<5_000>>("linkerd-biaser-breaker", "the same with a breaker after five failures in a row"),
         Policy::model::<Kratos>("kratos", "Kratos' success over latency and load, of two"),
         Policy::model::<C3>("c3", "C3's ranking by servers' feedback, without its rate control"),
         Policy::model::<Prequal>("prequal", "asks three servers a request, hot and cold as Prequal; no protection against errors"),

@@ -16,6 +16,8 @@ pub(super) enum Purpose {
     Faults,
     /// What a policy draws, one stream a client.
     Policy,
+    /// Whether a server fails a check, one number a check.
+    Checks,
 }
 
 /// A generator: a counter, mixed (splitmix64).

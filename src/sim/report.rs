@@ -16,6 +16,8 @@ pub struct Report {
     pub events: u64,
     /// Requests simulated, the warm-up's included.
     pub requests: u64,
+    /// Active checks sent, by all clients.
+    pub checks: u64,
     /// A hash of all events in order: the same scenario, policy and seed give the same one.
     pub event_hash: u64,
     /// From the end of the warm-up to the end.

@@ -1,12 +1,14 @@
 //! Helpers that several test files share.
 #![allow(dead_code)] // Each file uses some of them.
 
+pub(crate) mod checks;
+
 use std::time::Duration;
 
 use evenkeel::{
-    Cluster, Ejection, Endpoint, Fleet, FleetBuilder, Lease, LeastConnections, LeastResponseTime,
-    LoadBalancer, ManualClock, MemberState, Outcome, PickOptions, PowerOfTwo, Random, RoundRobin,
-    Target, WeightedRoundRobin,
+    Adaptive, Cluster, Ejection, Endpoint, Fleet, FleetBuilder, Lease, LeastConnections,
+    LeastResponseTime, LoadBalancer, ManualClock, MemberState, Outcome, PickOptions, PowerOfTwo,
+    Random, RoundRobin, SlowStart, Target, WeightedRoundRobin,
 };
 
 /// An endpoint known by its number.
@@ -35,6 +37,18 @@ pub(crate) fn setup(count: usize, clock: &ManualClock) -> FleetBuilder<Server> {
 pub(crate) fn exact() -> Ejection {
     Ejection::default().jitter_percent(0)
 }
+
+/// Five failures in a row and nothing else, out for 2 s, back by one good probe.
+pub(crate) fn by_row() -> Ejection {
+    exact()
+        .cusum_threshold(0.0)
+        .score_threshold(0.0)
+        .consecutive_failures(5)
+        .healthy_threshold(1)
+}
+
+/// So many good probes in a row bring an endpoint back by default.
+pub(crate) const GOOD_PROBES: usize = 5;
 
 /// Sends `times` requests that fail to the server of this number.
 pub(crate) fn fail(fleet: &Fleet<Server>, number: usize, times: usize) {
@@ -112,13 +126,20 @@ pub(crate) fn policies() -> Vec<(&'static str, Policy)> {
         ("LeastConnections", Box::new(LeastConnections::new())),
         ("PowerOfTwo", Box::new(PowerOfTwo::new())),
         ("LeastResponseTime", Box::new(LeastResponseTime::new())),
+        ("Adaptive", Box::new(Adaptive::new())),
     ]
 }
 
 /// Ten servers, server 0 ejected at 0 s, for 2 s.
 pub(crate) fn one_out() -> (Fleet<Server>, ManualClock) {
+    one_out_by(exact())
+}
+
+/// The same by these rules, and the full share at once when it is back.
+pub(crate) fn one_out_by(ejection: Ejection) -> (Fleet<Server>, ManualClock) {
     let clock = ManualClock::new();
-    let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
+    let builder = setup(10, &clock).slow_start(SlowStart::off());
+    let fleet = builder.ejection(ejection).build().unwrap();
     fail(&fleet, 0, 5);
     assert_eq!(ejected(&fleet), [0]);
     (fleet, clock)
@@ -134,6 +155,16 @@ pub(crate) fn probe(fleet: &Fleet<Server>) -> Lease<Server> {
         lease.record(Outcome::Success);
     }
     panic!("no probe, though one is due")
+}
+
+/// Good probes until one that is due now is back: five in a row.
+pub(crate) fn bring_back(fleet: &Fleet<Server>) {
+    let before = ejected(fleet).len();
+    for good in 1..=GOOD_PROBES {
+        assert_eq!(ejected(fleet).len(), before, "before good probe {good}");
+        probe(fleet).record_with_latency(Outcome::Success, MILLI);
+    }
+    assert_eq!(ejected(fleet).len(), before - 1);
 }
 
 pub(crate) fn assert_no_probe(fleet: &Fleet<Server>) {

@@ -1,6 +1,7 @@
 //! Models of the ejection protocol, each beside a variant that is broken.
 
 use super::*;
+use crate::health::PanicRule;
 use loom::thread;
 use std::sync::Arc;
 
@@ -20,12 +21,12 @@ struct Setting {
 fn probed() -> (Arc<Setting>, u32) {
     let setting = Setting {
         cell: StandingCell::new(Phase::In),
-        ledger: Ledger::new(),
+        ledger: Ledger::new(PanicRule::off()),
     };
     setting.ledger.set_limit(1);
     setting
         .cell
-        .eject(&setting.ledger, 0, at(0), SECOND, |_| SECOND);
+        .eject(&setting.ledger, 0, at(0), |times, _| times, |_| SECOND);
     let epoch = setting.cell.claim_probe(at(1), |_| SECOND, DAY).unwrap();
     (Arc::new(setting), epoch)
 }
@@ -33,9 +34,14 @@ fn probed() -> (Arc<Setting>, u32) {
 type Conclude = fn(&Setting, u32) -> bool;
 
 fn good(setting: &Setting, epoch: u32) -> bool {
-    setting
-        .cell
-        .conclude(&setting.ledger, epoch, Finding::Good, at(3), |_| SECOND)
+    setting.cell.conclude(
+        &setting.ledger,
+        epoch,
+        Finding::Good,
+        Phase::In,
+        at(3),
+        |_| SECOND,
+    )
 }
 
 /// The first probe's result arrives while a second is sent because the first has been given up.
@@ -102,7 +108,7 @@ fn removal_against_alarm(eject: fn(&Setting) -> Verdict) {
     loom::model(move || {
         let setting = Arc::new(Setting {
             cell: StandingCell::new(Phase::In),
-            ledger: Ledger::new(),
+            ledger: Ledger::new(PanicRule::off()),
         });
         setting.ledger.set_limit(1);
         let alarm = {
@@ -129,7 +135,7 @@ fn a_removed_member_holds_no_slot() {
     removal_against_alarm(|setting| {
         setting
             .cell
-            .eject(&setting.ledger, 0, at(1), SECOND, |_| SECOND)
+            .eject(&setting.ledger, 0, at(1), |times, _| times, |_| SECOND)
     });
 }
 
@@ -158,14 +164,20 @@ fn two_alarms_and_a_cap_of_one() {
         let setting = Arc::new((
             StandingCell::new(Phase::In),
             StandingCell::new(Phase::In),
-            Ledger::new(),
+            Ledger::new(PanicRule::off()),
         ));
         setting.2.set_limit(1);
         let other = setting.clone();
         let thread = thread::spawn(move || {
-            other.1.eject(&other.2, 0, at(1), SECOND, |_| SECOND) == Verdict::Ejected
+            other
+                .1
+                .eject(&other.2, 0, at(1), |times, _| times, |_| SECOND)
+                == Verdict::Ejected
         });
-        let mine = setting.0.eject(&setting.2, 0, at(1), SECOND, |_| SECOND) == Verdict::Ejected;
+        let mine = setting
+            .0
+            .eject(&setting.2, 0, at(1), |times, _| times, |_| SECOND)
+            == Verdict::Ejected;
         assert!(mine != thread.join().unwrap());
         assert_eq!(setting.2.read().ejected, 1);
     });
@@ -178,7 +190,7 @@ fn shrink_against_alarm(publishes: fn(&Setting)) {
     loom::model(move || {
         let setting = Arc::new(Setting {
             cell: StandingCell::new(Phase::In),
-            ledger: Ledger::new(),
+            ledger: Ledger::new(PanicRule::off()),
         });
         setting.ledger.set_limit(1);
         let alarm = {
@@ -186,7 +198,7 @@ fn shrink_against_alarm(publishes: fn(&Setting)) {
             thread::spawn(move || {
                 setting
                     .cell
-                    .eject(&setting.ledger, 0, at(1), SECOND, |_| SECOND)
+                    .eject(&setting.ledger, 0, at(1), |times, _| times, |_| SECOND)
             })
         };
         setting.ledger.set_limit(0);
@@ -219,4 +231,54 @@ fn the_cap_holds_when_an_alarm_races_a_shrink() {
 #[should_panic = "the cap is exceeded"]
 fn broken_variant_pardon_once() {
     shrink_against_alarm(pardon);
+}
+
+/// A prober comes while a pick looks for somebody to probe. The pick may have looked before it came; still
+/// one of the two gets the probe. Once it has gone, a pick gets the next.
+fn pick_against_prober(claim: fn(&StandingCell, Tick) -> bool) {
+    loom::model(move || {
+        let (setting, _) = probed();
+        let prober = Arc::new(crate::shared::Prober::new());
+        let driver = {
+            let (setting, prober) = (setting.clone(), prober.clone());
+            thread::spawn(move || {
+                prober.attend(at(3));
+                let sent = setting.cell.claim_probe(at(3), |_| SECOND, DAY);
+                if let Some(epoch) = sent {
+                    let again = Finding::Nothing(SECOND);
+                    setting
+                        .cell
+                        .conclude(&setting.ledger, epoch, again, Phase::In, at(3), |_| SECOND);
+                }
+                prober.leave();
+                sent.is_some()
+            })
+        };
+        let mine = !prober.is_here(at(3)) && claim(&setting.cell, at(3));
+        let theirs = driver.join().unwrap();
+        assert!(mine != theirs, "not one probe");
+        assert!(!prober.is_here(at(3)));
+        assert!(claim(&setting.cell, at(4)), "none after it has gone");
+    });
+}
+
+#[test]
+fn one_of_a_pick_and_a_prober_gets_the_probe() {
+    pick_against_prober(|cell, now| cell.claim_probe(now, |_| SECOND, DAY).is_some());
+}
+
+/// Broken: nobody is there, it thinks, so it need not exchange.
+#[test]
+#[should_panic = "not one probe"]
+fn broken_variant_trust_the_hint() {
+    pick_against_prober(|cell, now| {
+        let from = cell.get();
+        let due = from.probe_is_due(now, DAY);
+        if due {
+            // ORDERING: Release. Not what is broken.
+            cell.0
+                .store(from.turn(Phase::Probing, 0).pack(), Ordering::Release);
+        }
+        due
+    });
 }

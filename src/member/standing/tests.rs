@@ -1,4 +1,5 @@
 use super::*;
+use crate::health::PanicRule;
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -9,9 +10,14 @@ fn at(millis: u64) -> Tick {
 }
 
 fn ledger(limit: usize) -> Ledger {
-    let ledger = Ledger::new();
+    let ledger = Ledger::new(PanicRule::off());
     ledger.set_limit(limit);
     ledger
+}
+
+/// All is forgiven after a minute.
+fn forgive(times: u32, stayed: Duration) -> u32 {
+    if stayed >= 60 * SECOND { 0 } else { times }
 }
 
 fn seconds(times: u32) -> Duration {
@@ -19,12 +25,12 @@ fn seconds(times: u32) -> Duration {
 }
 
 fn eject(cell: &StandingCell, ledger: &Ledger, now: Tick) -> Verdict {
-    cell.eject(ledger, cell.get().epoch, now, 60 * SECOND, seconds)
+    cell.eject(ledger, cell.get().epoch, now, forgive, seconds)
 }
 
 proptest! {
     #[test]
-    fn a_word_keeps_its_fields(epoch in 0u32..1 << 24, times in 0u32..32, phase in 0u64..6, at: u32) {
+    fn a_word_keeps_its_fields(epoch in 0u32..1 << 24, times in 0u32..32, phase in 0u64..7, at: u32) {
         let standing = Standing { epoch, times, phase: Standing::read(phase << 32).phase, at };
         prop_assert_eq!(Standing::read(standing.pack()), standing);
     }
@@ -34,7 +40,7 @@ proptest! {
     #[test]
     fn due_when_the_time_has_come(start in 0u64..1 << 40, length in 1u64..86_400_000, later in 0u64..2 * 86_400_000) {
         let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
-        cell.eject(&ledger, 0, at(start), SECOND, |_| Duration::from_millis(length));
+        cell.eject(&ledger, 0, at(start), forgive, |_| Duration::from_millis(length));
         prop_assert_eq!(cell.get().probe_is_due(at(start + later), DAY), later >= length);
     }
 }
@@ -52,7 +58,7 @@ fn ejection_probe_and_return() {
         None,
         "one probe at a time"
     );
-    assert!(cell.conclude(&ledger, epoch, Finding::Good, at(1100), seconds));
+    assert!(cell.conclude(&ledger, epoch, Finding::Good, Phase::In, at(1100), seconds));
     assert!(cell.get().takes_requests());
     assert_eq!(ledger.read().ejected, 0);
 }
@@ -62,7 +68,7 @@ fn a_bad_probe_doubles_and_keeps_the_slot() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
     let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
-    assert!(cell.conclude(&ledger, epoch, Finding::Bad, at(1000), seconds));
+    assert!(cell.conclude(&ledger, epoch, Finding::Bad, Phase::In, at(1000), seconds));
     assert_eq!(ledger.read().ejected, 1);
     assert!(!cell.get().probe_is_due(at(2999), DAY) && cell.get().probe_is_due(at(3000), DAY));
 }
@@ -74,9 +80,16 @@ fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
     let lost = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
     assert_eq!(cell.claim_probe(at(1999), |_| SECOND, DAY), None);
     let second = cell.claim_probe(at(2000), |_| SECOND, DAY).unwrap();
-    assert!(!cell.conclude(&ledger, lost, Finding::Good, at(2001), seconds));
+    assert!(!cell.conclude(&ledger, lost, Finding::Good, Phase::In, at(2001), seconds));
     assert!(cell.awaits(second));
-    assert!(cell.conclude(&ledger, second, Finding::Nothing(SECOND), at(2002), seconds));
+    assert!(cell.conclude(
+        &ledger,
+        second,
+        Finding::Nothing(SECOND),
+        Phase::In,
+        at(2002),
+        seconds
+    ));
     assert!(
         cell.claim_probe(at(3001), |_| SECOND, DAY).is_none()
             && cell.claim_probe(at(3002), |_| SECOND, DAY).is_some(),
@@ -93,7 +106,14 @@ fn times_count_up_and_are_forgiven_after_a_while() {
         let epoch = cell
             .claim_probe(at(start + 50_000), |_| SECOND, DAY)
             .unwrap();
-        cell.conclude(&ledger, epoch, Finding::Good, at(start + 50_000), seconds);
+        cell.conclude(
+            &ledger,
+            epoch,
+            Finding::Good,
+            Phase::In,
+            at(start + 50_000),
+            seconds,
+        );
         times
     };
     assert_eq!([round(0), round(60_000), round(120_000)], [1, 2, 3]);
@@ -135,4 +155,36 @@ fn a_clock_ten_years_ahead_and_back_does_not_hold_it() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(10 * 365 * 86_400_000));
     assert!(cell.get().probe_is_due(at(1000), DAY));
+}
+
+#[test]
+fn slow_start_begins_with_the_return_and_ends_without_a_change_of_epoch() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
+    assert!(cell.conclude(
+        &ledger,
+        epoch,
+        Finding::Good,
+        Phase::Warming,
+        at(1100),
+        seconds
+    ));
+    let back = cell.get();
+    assert!(back.takes_requests() && back.is_in());
+    assert_eq!(back.warming_for(at(2100)), Some(SECOND));
+    cell.warmed();
+    assert_eq!(
+        cell.get(),
+        Standing {
+            phase: Phase::In,
+            ..back
+        }
+    );
+    assert_eq!(cell.get().warming_for(at(2100)), None);
+    // It may be ejected in slow start, too.
+    cell.warm(at(3000));
+    assert_eq!(eject(&cell, &ledger, at(3000)), Verdict::Ejected);
+    cell.warm(at(3000));
+    assert!(cell.get().is_ejected(), "who is out does not warm");
 }

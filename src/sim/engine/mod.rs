@@ -1,9 +1,12 @@
 //! The simulation: one thread, virtual time, events in order.
 
+mod checks;
 mod requests;
 mod servers;
 
 use std::collections::VecDeque;
+
+use checks::Checks;
 
 use crate::outcome::Outcome;
 use crate::shared::mix;
@@ -71,6 +74,7 @@ pub(in crate::sim) struct Engine<'a> {
     cancels: Lane<(u32, u32)>,
     questions: Lane<(u32, u32)>,
     fares: Lane<(u32, u32, (usize, u64))>,
+    checks: Checks,
     central: VecDeque<(u32, u32)>,
     changes: Vec<Change>,
     next_change: usize,
@@ -100,6 +104,9 @@ enum Event {
     Question,
     Fares,
     Ticks,
+    CheckSent,
+    CheckArrives,
+    CheckEnded,
 }
 
 impl<'a> Engine<'a> {
@@ -134,6 +141,7 @@ impl<'a> Engine<'a> {
                 0.0
             },
         });
+        let checks = Checks::new(one_way, balancing.check_timeout());
         let mut engine = Self {
             scenario,
             policy,
@@ -151,6 +159,7 @@ impl<'a> Engine<'a> {
             cancels: Lane::new(one_way),
             questions: Lane::new(one_way),
             fares: Lane::new(one_way),
+            checks,
             central: VecDeque::new(),
             changes,
             next_change: 0,
@@ -174,6 +183,7 @@ impl<'a> Engine<'a> {
         }
         // Nothing more comes; what is under way is followed to its end.
         self.next_tick = NEVER;
+        self.checks.end();
         for client in 0..self.scenario.clients {
             self.calendar.set(self.clients_from + client, NEVER);
         }
@@ -217,6 +227,7 @@ impl<'a> Engine<'a> {
             self.cancels.first(),
             self.questions.first(),
             self.fares.first(),
+            self.checks.first(),
             self.changes
                 .get(self.next_change)
                 .map_or(NEVER, |change| change.at),
@@ -263,6 +274,9 @@ impl<'a> Engine<'a> {
                     Ok(())
                 }
             };
+        }
+        if self.checks.first() == at {
+            return self.check_event(at);
         }
         self.seldom(at);
         Ok(())
@@ -313,6 +327,7 @@ impl<'a> Engine<'a> {
             seed: self.world.seed,
             events: self.events,
             requests: self.requests,
+            checks: self.checks.sent,
             event_hash: self.hash,
             window: self.meter.window_figures(),
             run: self.meter.run_figures(),

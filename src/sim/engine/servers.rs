@@ -68,6 +68,15 @@ impl Engine<'_> {
     pub(super) fn ends(&mut self, machine: usize) {
         let now = self.world.now;
         let there = &mut self.world.machines[machine];
+        if let Some(check) = there.end_check() {
+            let outcome = if check.fails {
+                Outcome::Timeout
+            } else {
+                Outcome::Success
+            };
+            self.checks.answer(now, check.serial, outcome);
+            return self.plan(machine);
+        }
         if let Some(ended) = there.end(now) {
             there.outstanding -= 1;
             let present = there.present() as u32;

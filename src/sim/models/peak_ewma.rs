@@ -17,12 +17,14 @@ struct Host {
 }
 
 /// Latency times (in flight + 1), the lower of two. A higher latency counts at once; lower ones pull it
-/// down with the time constant, and so does time without any, toward 0. A failure counts like an answer.
-pub(in crate::sim) struct PeakEwma {
+/// down with the time constant, and so does time without any, toward 0. A failure counts like an answer that
+/// took so many milliseconds, or as long as it took if that is more: 0 in Finagle and tower, 5 000 in
+/// Linkerd's load biaser.
+pub(in crate::sim) struct PeakEwma<const FAILURE: u64> {
     hosts: Vec<Host>,
 }
 
-impl PeakEwma {
+impl<const FAILURE: u64> PeakEwma<FAILURE> {
     fn cost(&self, machine: usize, sight: &Sight<'_>) -> f64 {
         let host = self.hosts[machine];
         let in_flight = f64::from(sight.in_flight[machine]);
@@ -43,7 +45,7 @@ impl PeakEwma {
     }
 }
 
-impl Model for PeakEwma {
+impl<const FAILURE: u64> Model for PeakEwma<FAILURE> {
     fn new(machines: usize) -> Self {
         Self {
             hosts: vec![Host::default(); machines],
@@ -56,7 +58,12 @@ impl Model for PeakEwma {
 
     fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
         let host = &mut self.hosts[ending.machine];
-        let sample = (sight.now - ending.sent) as f64;
+        let took = sight.now - ending.sent;
+        let sample = if ending.outcome == Outcome::Success {
+            took
+        } else {
+            took.max(FAILURE * 1_000_000)
+        } as f64;
         let left = (-((sight.now - host.at) as f64) / TAU).exp();
         host.latency = if sample > host.latency * left {
             sample
@@ -79,14 +86,14 @@ struct Circuit {
 
 /// Peak EWMA with a breaker for each server: five failures in a row open it, for a time that doubles from
 /// 1 s to 60 s, and half of it more at random; then one request shows whether it closes.
-pub(in crate::sim) struct Breaker {
-    ewma: PeakEwma,
+pub(in crate::sim) struct Breaker<const FAILURE: u64> {
+    ewma: PeakEwma<FAILURE>,
     circuits: Vec<Circuit>,
 }
 
 const IN_A_ROW: u32 = 5;
 
-impl Breaker {
+impl<const FAILURE: u64> Breaker<FAILURE> {
     fn lets_in(&self, machine: usize, now: u64) -> bool {
         let circuit = &self.circuits[machine];
         circuit.open_until == 0 || (circuit.open_until <= now && !circuit.probing)
@@ -100,7 +107,7 @@ impl Breaker {
     }
 }
 
-impl Model for Breaker {
+impl<const FAILURE: u64> Model for Breaker<FAILURE> {
     fn new(machines: usize) -> Self {
         Self {
             ewma: PeakEwma::new(machines),

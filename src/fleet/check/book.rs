@@ -1,0 +1,295 @@
+//! Who is to be checked when, and who is being checked. Under the driver's mutex; it holds no endpoint.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::health::{Checked, HealthCheckSettings, Told};
+use crate::options::MemberId;
+use crate::outcome::Outcome;
+use crate::time::Tick;
+
+/// A check that is under way. In the order of when it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Sent {
+    until: Tick,
+    ticket: u64,
+    pub(super) id: MemberId,
+}
+
+/// What a result asks of the member's standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Nothing,
+    /// Out with it for being told this, if it has been in since this epoch.
+    Eject(u32, Told),
+    /// The half-open probe of this epoch has ended.
+    Probed(Probed),
+}
+
+/// How the half-open probe of an ejected member has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probed {
+    pub(super) epoch: u32,
+    pub(super) told: Told,
+    /// Whether it has passed as often in a row as the settings want.
+    pub(super) enough: bool,
+    /// Until the next, if it stays out.
+    pub(super) wait: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Its place among the members of the set of this edition.
+    at: usize,
+    edition: u64,
+    due: Tick,
+    checked: Checked,
+    /// The ejection that its passes count for, by when it was.
+    ejected_at: Option<u64>,
+    out: Option<Out>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Out {
+    /// The standing's when it was sent.
+    epoch: u32,
+    why: Why,
+}
+
+/// What a check is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its time has come.
+    Due,
+    /// Requests have made the member suspect, and it goes on with their sequential test. It does not count as one without
+    /// an answer in a row: those are an interval apart, and these a moment.
+    Doubt,
+    /// It is the half-open probe of an ejected member.
+    Claimed,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    entries: HashMap<MemberId, Entry>,
+    /// Those that no check is under way for, by when the next is due.
+    waiting: BTreeSet<(Tick, MemberId)>,
+    /// Checks under way, also for members that have gone meanwhile: they count for the cap.
+    out: BTreeSet<Sent>,
+    /// Of the set that it is of; none before the first tick.
+    edition: Option<u64>,
+    tickets: u64,
+    /// Whether the fleet has had a request, or that is of no interest.
+    pub(super) had_traffic: bool,
+    /// When all members were last looked at.
+    watched: Option<Tick>,
+}
+
+impl Book {
+    /// Makes it a book of these members; `seen` tells, of one that is new, what is known and when it is
+    /// due. O(members).
+    pub(super) fn follow(
+        &mut self,
+        edition: u64,
+        members: impl Iterator<Item = MemberId>,
+        mut seen: impl FnMut(usize) -> (Checked, Tick),
+    ) {
+        if self.edition == Some(edition) {
+            return;
+        }
+        self.edition = Some(edition);
+        for (at, id) in members.enumerate() {
+            let entry = self.entries.entry(id).or_insert_with(|| {
+                let (checked, due) = seen(at);
+                Entry {
+                    at,
+                    edition,
+                    due,
+                    checked,
+                    ejected_at: None,
+                    out: None,
+                }
+            });
+            (entry.at, entry.edition) = (at, edition);
+            if entry.out.is_none() {
+                self.waiting.insert((entry.due, id));
+            }
+        }
+        let waiting = &mut self.waiting;
+        self.entries.retain(|&id, entry| {
+            let stays = entry.edition == edition;
+            if !stays {
+                waiting.remove(&(entry.due, id));
+            }
+            // Should it come back while its check is under way, there is no second one.
+            stays || entry.out.is_some()
+        });
+    }
+
+    /// A due time further ahead than this was set by a clock that has gone back since: it has come.
+    pub(super) fn heal(&mut self, now: Tick, longest: Duration) {
+        let horizon = now.after(longest);
+        while let Some(&(due, id)) = self.waiting.last().filter(|last| last.0 > horizon) {
+            self.waiting.remove(&(due, id));
+            self.schedule(id, now);
+        }
+        while let Some(sent) = self.out.last().copied().filter(|last| last.until > horizon) {
+            self.out.remove(&sent);
+            let until = now;
+            self.out.insert(Sent { until, ..sent });
+        }
+    }
+
+    /// One whose answer has not come in its time.
+    pub(super) fn overdue(&self, now: Tick) -> Option<Sent> {
+        self.out.first().copied().filter(|sent| sent.until <= now)
+    }
+
+    /// Its place among the members, if it is one.
+    pub(super) fn place(&self, id: MemberId) -> Option<usize> {
+        let entry = self.entries.get(&id)?;
+        (Some(entry.edition) == self.edition).then_some(entry.at)
+    }
+
+    /// Whose check is due, if there may be another; and its place among the members.
+    pub(super) fn due(&self, now: Tick, most: usize) -> Option<(MemberId, usize)> {
+        let &(due, id) = self.waiting.first()?;
+        let is_due = due <= now && self.out.len() < most;
+        is_due.then_some((id, self.entries.get(&id)?.at))
+    }
+
+    /// No check now: look again at this time.
+    pub(super) fn put_off(&mut self, id: MemberId, due: Tick) {
+        self.schedule(id, due);
+    }
+
+    /// A check at this time, if none comes before.
+    pub(super) fn bring_forward(&mut self, id: MemberId, due: Tick) {
+        let later = |entry: &Entry| entry.out.is_none() && entry.due > due;
+        if self.entries.get(&id).is_some_and(later) {
+            self.schedule(id, due);
+        }
+    }
+
+    fn schedule(&mut self, id: MemberId, due: Tick) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            self.waiting.remove(&(entry.due, id));
+            entry.due = due;
+            self.waiting.insert((due, id));
+        }
+    }
+
+    /// It has been found to be out since then. Passes of before that do not count.
+    pub(super) fn found_out(&mut self, id: MemberId, ejected_at: u64) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            if entry.ejected_at != Some(ejected_at) {
+                entry.ejected_at = Some(ejected_at);
+                entry.checked = entry.checked.found_out();
+            }
+        }
+    }
+
+    /// It has answered a request, and that it is good is known from that, unless checks have said otherwise.
+    pub(super) fn has_answered(&mut self, id: MemberId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.checked = entry.checked.or_passing();
+        }
+    }
+
+    /// A check is sent.
+    pub(super) fn send(&mut self, id: MemberId, epoch: u32, why: Why, until: Tick) -> Sent {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            self.waiting.remove(&(entry.due, id));
+            entry.out = Some(Out { epoch, why });
+        }
+        let sent = Sent { until, ticket, id };
+        self.out.insert(sent);
+        sent
+    }
+
+    /// A check has ended. `None` if it had been given up, or its member has gone.
+    pub(super) fn settle(
+        &mut self,
+        sent: Sent,
+        settings: &HealthCheckSettings,
+        outcome: Outcome,
+        now: Tick,
+        random: u64,
+    ) -> Action {
+        // Not by the time, which a clock that went back may have made another.
+        let is_it = |out: &Sent| out.ticket == sent.ticket;
+        if !self.out.remove(&sent) {
+            let Some(healed) = self.out.iter().copied().find(is_it) else {
+                return Action::Nothing;
+            };
+            self.out.remove(&healed);
+        }
+        let Some(entry) = self.entries.get_mut(&sent.id) else {
+            return Action::Nothing;
+        };
+        // The one that was sent: an entry stays for as long as its check is under way.
+        let Some(out) = entry.out.take() else {
+            return Action::Nothing;
+        };
+        if Some(entry.edition) != self.edition {
+            self.entries.remove(&sent.id);
+            return Action::Nothing;
+        }
+        let told = Told::by(outcome);
+        let (checked, pace) = match (told, out.why) {
+            // One that is out need not fail thrice in a row to stay out.
+            (Told::Miss, Why::Claimed) => entry.checked.found_out().after(settings, told),
+            (Told::Miss, Why::Doubt) => entry.checked.after(settings, Told::Nothing),
+            _ => entry.checked.after(settings, told),
+        };
+        entry.checked = checked;
+        let mut wait = settings.wait(pace, self.had_traffic, random);
+        if let Outcome::Overloaded {
+            retry_after: Some(asked),
+        } = outcome
+        {
+            wait = wait.max(asked.min(settings.longest_wait()));
+        }
+        self.schedule(sent.id, now.after(wait));
+        match told {
+            _ if out.why == Why::Claimed => Action::Probed(Probed {
+                epoch: out.epoch,
+                told,
+                enough: !checked.is_failing(),
+                wait,
+            }),
+            Told::Miss | Told::Fail if checked.is_failing() => Action::Eject(out.epoch, told),
+            _ => Action::Nothing,
+        }
+    }
+
+    /// Whether all members should be looked at again: at most once in `every`.
+    pub(super) fn watch_is_due(&mut self, now: Tick, every: Duration) -> bool {
+        let fresh = |last: Tick| last <= now && now.since(last) < every;
+        if self.watched.is_some_and(fresh) {
+            return false;
+        }
+        self.watched = Some(now);
+        true
+    }
+
+    /// When there is something to do next.
+    pub(super) fn next(&self, most: usize) -> Option<Tick> {
+        let given_up = self.out.first().map(|sent| sent.until);
+        let due = self.waiting.first().map(|&(due, _)| due);
+        let due = due.filter(|_| self.out.len() < most);
+        self.edition?;
+        given_up.into_iter().chain(due).min()
+    }
+
+    /// Whether it has been filled.
+    pub(super) fn is_begun(&self) -> bool {
+        self.edition.is_some()
+    }
+
+    /// Checks under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.out.len()
+    }
+}

@@ -1,0 +1,357 @@
+//! Active checks: the driver, which the caller polls.
+
+mod book;
+mod probe;
+mod run;
+
+use std::fmt;
+use std::sync::Weak;
+use std::time::Duration;
+
+use super::{Fleet, Inner};
+use crate::endpoint::Endpoint;
+use crate::error::BuildError;
+use crate::health::{Checked, Detector, Detectors, HealthCheckSettings, Pace, Told};
+use crate::member::{Member, State};
+use crate::outcome::Outcome;
+use crate::shared::Shared;
+use crate::sync::{Arc, Mutex};
+use crate::time::Tick;
+
+use book::{Action, Book, Sent, Why};
+pub use probe::Probe;
+
+/// Between two looks at all members, while anybody is ejected or under suspicion; and between two ticks at most, as requests
+/// eject and suspect meanwhile. Half of what it takes a caller of a hundred requests a second to make another mistake.
+const WATCH: Duration = Duration::from_millis(20);
+/// The same between ticks where no fleet is left.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Checks a fleet's endpoints actively, with the caller's own I/O.
+///
+/// It starts nothing. Either call [`tick`](Self::tick) when [`next_due`](Self::next_due) says, send the
+/// [`Probe`]s that it returns, and [`finish`](Probe::finish) each with how it went. Or spawn the future of
+/// [`run`](Self::run) or [`run_through`](Self::run_through), which do that.
+///
+/// Each endpoint that may take requests is checked, by [`HealthCheckSettings`]; those of weight 0 and
+/// those draining are not. There is at most one check at a time for an endpoint and
+/// [`max_probes`](HealthCheckSettings::max_probes) over all. The set is followed: who is inserted is
+/// checked from the next tick on, who is removed is let go of by then at the latest, but for a probe that
+/// is still held. A check is not a request: it counts neither as in flight nor for latency.
+///
+/// One driver a fleet. A second one would check beside it.
+///
+/// # How checks and requests decide together
+///
+/// An endpoint has *one* standing, and the fleet *one* cap on who may be out
+/// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent)).
+///
+/// - **Out by either.** The requests' outcomes eject as ever. A check ejects too: by an answer that is a
+///   failure at once, by no answer after [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold)
+///   in a row. An ejection by a check counts, lasts and doubles like one by requests, so an endpoint
+///   that flaps is out for longer each time. Where the cap is reached it stays in, and each further
+///   failed check tries again.
+/// - **In doubt by requests, out by checks.** An endpoint that requests have made suspect is checked at once, and again
+///   until it is cleared or out: each result counts like a request's for the sequential test
+///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), and not for
+///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold), whose checks are an interval apart. As
+///   long as that lasts, policies that compare costs take it for ten times as slow. So the first failure is often the only
+///   one that a caller sees. Where many of the fleet's endpoints are suspect at once there are no such checks, and no
+///   answer to other checks counts for the test alone: whatever fails then is shared by all.
+/// - **Back by checks alone.** While the driver is there, no request is a probe. When the ejection's time is
+///   over, a check is sent. One that checks have ejected is back, in [slow start](crate::SlowStart), after
+///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One that requests have ejected takes
+///   three times as many as it would take requests
+///   ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), and for as long as
+///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s. So one that
+///   is well for no longer than that between two failures does not come back each time to fail once more. (Where
+///   all the fleet fails a pass tells more, and it takes fewer.) A failed one keeps it out for another
+///   [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That
+///   time does not double: it is there to spare requests, and a check costs none.
+/// - **Not before its time.** A pass while the time still runs brings nobody back, where Envoy lets a
+///   passing check end an ejection at once: a health page that does not exercise what fails would undo
+///   what requests have found out.
+/// - **The first result decides** about an endpoint of which nothing is known, whatever the thresholds.
+///   One that is in and has answered a request before its first check is sent is known to be good. All
+///   start in: were they to start out, the cap would not hold. To serve from checked endpoints only,
+///   finish one round of checks before the first pick.
+/// - **Marks** ([`Fleet::mark`](crate::Fleet::mark)) outrank both; checks go on.
+///
+/// The driver counts as there for three seconds after each tick, until it is dropped. So if its task
+/// dies or stalls, requests become probes again by themselves.
+///
+/// # What it costs
+///
+/// Nothing on the request path. A tick is O(log n) for each check that is due, of n endpoints; O(n) after a
+/// change of the set; and while anybody is ejected or suspect O(n) once in 20 ms (of more than 20 000 endpoints less
+/// often), to find those whose time has come. A failed request costs some 16 checks if the endpoint is well, about 2 if
+/// it is not.
+///
+/// # Examples
+///
+/// ```
+/// use evenkeel::{Fleet, HealthCheckSettings, ManualClock, MemberState, Outcome};
+/// use std::time::Duration;
+///
+/// # fn is_up(address: &str) -> bool { address == "a" }
+/// let clock = ManualClock::new();
+/// let fleet = Fleet::builder()
+///     .endpoints(["a", "b"].map(String::from))
+///     .clock(clock.clone())
+///     .build()?;
+/// let mut checks = fleet.health_check(HealthCheckSettings::default())?;
+///
+/// for probe in checks.tick() {
+///     let outcome = match is_up(probe.endpoint()) { // your I/O, within probe.timeout()
+///         true => Outcome::Success,
+///         false => Outcome::Unreachable,
+///     };
+///     probe.finish(outcome);
+/// }
+/// let state = |key: &str| fleet.member(&key.to_string()).map(|member| member.state());
+/// assert_eq!(state("a"), Some(MemberState::Ready));
+/// assert_eq!(state("b"), Some(MemberState::Ejected)); // the first result decides
+///
+/// // An ejection's time, and two passes: it is back, and gets its share step by step.
+/// clock.advance(Duration::from_secs(3));
+/// for _ in 0..2 {
+///     checks.tick().into_iter().for_each(|probe| probe.finish(Outcome::Success));
+///     clock.advance(Duration::from_secs(2)); // the second comes after a second or less
+/// }
+/// assert_eq!(state("b"), Some(MemberState::Warming));
+/// # Ok::<(), evenkeel::BuildError>(())
+/// ```
+pub struct HealthCheck<E: Endpoint> {
+    /// Not to keep the fleet: a task that checks should end when nobody uses it any more.
+    fleet: Weak<Inner<E>>,
+    core: Arc<Core>,
+}
+
+/// What the driver shares with the probes that are under way.
+struct Core {
+    settings: HealthCheckSettings,
+    shared: Arc<Shared>,
+    book: Mutex<Book>,
+}
+
+impl<E: Endpoint> Fleet<E> {
+    /// A driver for active checks of this fleet's endpoints. Checks begin with its first
+    /// [`tick`](HealthCheck::tick). It does not keep the fleet.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Setting`] names the setting that is out of its range, and its value.
+    pub fn health_check(
+        &self,
+        settings: HealthCheckSettings,
+    ) -> Result<HealthCheck<E>, BuildError> {
+        settings.check()?;
+        let core = Core {
+            settings,
+            shared: self.inner.shared.clone(),
+            book: Mutex::new(Book::default()),
+        };
+        Ok(HealthCheck {
+            fleet: Arc::downgrade(&self.inner),
+            core: Arc::new(core),
+        })
+    }
+}
+
+impl<E: Endpoint> HealthCheck<E> {
+    /// The probes that are due now: to be sent, and finished. Empty when none is, and once the fleet is
+    /// gone. Takes no lock that a request takes.
+    #[must_use = "a probe that is dropped says nothing, and its endpoint is not checked"]
+    pub fn tick(&mut self) -> Vec<Probe<E>> {
+        let mut probes = Vec::new();
+        let Some(inner) = self.fleet.upgrade() else {
+            return probes;
+        };
+        let (core, shared) = (&self.core, &*self.core.shared);
+        let now = shared.now();
+        shared.prober.attend(now);
+        let snapshot = inner.current.load();
+        let members = snapshot.routable();
+        let mut book = core.book.lock();
+        book.follow(snapshot.edition, members.iter().map(Member::id), |at| {
+            let random = shared.random(shared.shard());
+            // It has answered a request: the thresholds count for it.
+            let known = members[at].core().latency.get().is_some();
+            let checked = if known {
+                Checked::PASSING
+            } else {
+                Checked::UNKNOWN
+            };
+            (checked, now.after(core.settings.first_wait(random)))
+        });
+        book.heal(now, core.longest_wait());
+        core.give_up(&mut book, members, now);
+        core.watch(&mut book, members, now);
+        while let Some((id, at)) = book.due(now, core.settings.max_probes) {
+            let member = &members[at];
+            debug_assert_eq!(member.id(), id, "the book is of this set");
+            if let Some(sent) = core.send(&mut book, member.core(), now) {
+                probes.push(Probe::new(member.clone(), core.clone(), sent));
+            }
+        }
+        probes
+    }
+
+    /// How long until the next [`tick`](Self::tick) should come: never more than a second, as requests eject
+    /// and the set changes meanwhile. 0 when a check is due. A probe that is finished may make it sooner.
+    /// A later tick does no harm, but after three seconds requests become probes again.
+    #[must_use]
+    pub fn next_due(&self) -> Duration {
+        if self.is_over() {
+            return CALM;
+        }
+        let core = &*self.core;
+        let now = core.shared.now();
+        let book = core.book.lock();
+        if !book.is_begun() {
+            return Duration::ZERO;
+        }
+        let most = core.settings.max_probes;
+        let watch = now.after(WATCH);
+        book.next(most)
+            .map_or(watch, |due| due.min(watch))
+            .since(now)
+    }
+
+    /// Whether the fleet is gone, so that nothing is left to check: for a loop of yours to end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.fleet.strong_count() == 0
+    }
+}
+
+impl Core {
+    fn longest_wait(&self) -> Duration {
+        self.settings
+            .longest_wait()
+            .max(self.shared.longest_ejection())
+    }
+
+    /// Checks whose answer has not come in time have timed out.
+    fn give_up<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
+        while let Some(sent) = book.overdue(now) {
+            let place = book.place(sent.id);
+            let random = self.shared.random(self.shared.shard());
+            let action = book.settle(sent, &self.settings, Outcome::Timeout, now, random);
+            if let Some(member) = place.and_then(|at| members.get(at)) {
+                act(member.core(), action, Outcome::Timeout, now);
+            }
+        }
+    }
+
+    /// Brings forward the checks of those that requests have ejected, to when their time is over; and looks
+    /// for the first traffic.
+    fn watch<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
+        // Of interest only where there is an interval for no traffic.
+        book.had_traffic |= self.settings.no_traffic_interval.is_none();
+        let is_quiet = self.shared.ledger.read().ejected == 0 && !self.shared.trend.has_suspects();
+        let every = WATCH.max(self.shared.interval() / 10);
+        if (book.had_traffic && is_quiet) || !book.watch_is_due(now, every) {
+            return;
+        }
+        if !book.had_traffic && members.iter().any(|member| member.core().had_traffic(now)) {
+            book.had_traffic = true;
+            for member in members {
+                let random = self.shared.random(self.shared.shard());
+                let soon = self.settings.wait(Pace::Passing, true, random);
+                book.bring_forward(member.id(), now.after(soon));
+            }
+        }
+        for member in members {
+            let standing = member.core().standing.get();
+            if standing.is_ejected() {
+                book.bring_forward(member.id(), standing.probe_due_at(now));
+            } else if member.core().is_in_doubt(now) {
+                book.bring_forward(member.id(), now);
+            }
+        }
+    }
+
+    /// Enters a check of a member into the book; none if it is ejected and its time is not over.
+    fn send(&self, book: &mut Book, state: &State, now: Tick) -> Option<Sent> {
+        let patience = self.settings.patience();
+        let standing = state.standing.get();
+        let (epoch, why) = if standing.is_ejected() {
+            book.found_out(state.id, state.ejected_at());
+            let Some(epoch) = state.claim_check(now, patience) else {
+                // It may return before, by an update or a request's probe.
+                let soon = now.after(Duration::from_millis(1));
+                let latest = now.after(self.settings.interval);
+                let due = standing.probe_due_at(now).max(soon).min(latest);
+                book.put_off(state.id, due);
+                return None;
+            };
+            (epoch, Why::Claimed)
+        } else {
+            if state.latency.get().is_some() {
+                book.has_answered(state.id);
+            }
+            let why = if state.is_in_doubt(now) {
+                Why::Doubt
+            } else {
+                Why::Due
+            };
+            (standing.epoch, why)
+        };
+        Some(book.send(state.id, epoch, why, now.after(patience)))
+    }
+
+    /// Takes in a check's outcome. The book is in order before the member's standing is changed, which may
+    /// run a tracker of the user's.
+    fn settle(&self, sent: Sent, state: &State, outcome: Outcome) {
+        let now = self.shared.now();
+        let random = self.shared.random(self.shared.shard());
+        let action = (self.book.lock()).settle(sent, &self.settings, outcome, now, random);
+        if let Some(wait) = act(state, action, outcome, now) {
+            self.book.lock().bring_forward(sent.id, now.after(wait));
+        }
+    }
+}
+
+/// Does what a check's result asks for; when the next is to come at the latest.
+fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Duration> {
+    let action = match action {
+        // No answer where few answer proves little: how little, the sequential test knows.
+        Action::Eject(_, Told::Miss) if state.shared.trend.is_common(true) => Action::Nothing,
+        action => action,
+    };
+    match action {
+        Action::Nothing => {
+            state.checked(outcome, now);
+            state.is_in_doubt(now).then_some(Duration::ZERO)
+        }
+        Action::Eject(epoch, _) => {
+            state.eject(epoch, Detectors::NONE.with(Detector::ActiveCheck), now);
+            None
+        }
+        Action::Probed(probed) => {
+            let passed = match probed.told {
+                Told::Pass => Some(true),
+                Told::Miss | Told::Fail => Some(false),
+                Told::Nothing => None,
+            };
+            let wait = state.probed(probed.epoch, passed, probed.enough, probed.wait, now);
+            state.standing.get().is_ejected().then_some(wait)
+        }
+    }
+}
+
+impl<E: Endpoint> Drop for HealthCheck<E> {
+    fn drop(&mut self) {
+        self.core.shared.prober.leave();
+    }
+}
+
+impl<E: Endpoint> fmt::Debug for HealthCheck<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthCheck")
+            .field("settings", &self.core.settings)
+            .field("under_way", &self.core.book.lock().under_way())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! What has happened, handed out with the keys of those it happened to.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::Fleet;
+use crate::endpoint::Endpoint;
+use crate::health::Detector;
+use crate::member::{Member, Ordinal};
+use crate::options::MemberId;
+use crate::shared::{EventKind, Note, Return};
+use crate::time::Tick;
+
+/// Something that has happened. See [`Fleet::take_events`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event<K> {
+    /// When, by the fleet's clock.
+    pub at: Tick,
+    /// To whom; `None` if to the fleet.
+    pub member: Option<MemberId>,
+    /// Its key; `None` if to the fleet, or if the member has been removed, or replaced after a drain, since.
+    pub key: Option<K>,
+    /// What.
+    pub kind: EventKind,
+}
+
+impl<E: Endpoint> Fleet<E> {
+    /// Takes out what has happened since the last time, the oldest first; nothing unless
+    /// [`FleetBuilder::events`](crate::FleetBuilder::events) was set. Each is handed out once, whoever asks.
+    ///
+    /// Takes no lock. If there are any, it looks through all endpoints for their keys, O(endpoints). Events of one
+    /// endpoint come in the order in which they happened, as far as one thread caused them; of two at once, either
+    /// may be first.
+    ///
+    /// # Panics
+    ///
+    /// If the endpoints' `key` does. What was taken is lost then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenkeel::{EventKind, Fleet, ManualClock, Outcome};
+    ///
+    /// let fleet = Fleet::builder()
+    ///     .endpoints(["a", "b", "c"].map(String::from))
+    ///     .clock(ManualClock::new())
+    ///     .events(1024)
+    ///     .build()?;
+    /// for _ in 0..5 {
+    ///     fleet.lease(&"b".to_string())?.record(Outcome::Unreachable);
+    /// }
+    /// let events = fleet.take_events();
+    /// assert!(matches!(events[0].kind, EventKind::Ejected { times: 1, .. }));
+    /// assert_eq!(events[0].key.as_deref(), Some("b"));
+    /// assert!(events[0].to_string().starts_with("\"b\" ejected by the sequential test"));
+    /// assert!(fleet.take_events().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "what is taken is not handed out again"]
+    pub fn take_events(&self) -> Vec<Event<E::Key>> {
+        let Some(events) = &self.inner.shared.events else {
+            return Vec::new();
+        };
+        // No more than fit, so that it ends while others go on.
+        let taken = std::iter::from_fn(|| events.take()).take(events.capacity());
+        let taken: Vec<_> = taken.collect();
+        let members = self.members_of(taken.iter().filter_map(|note| note.member));
+        let event = |note: Note| Event {
+            at: note.at,
+            member: note.member,
+            key: note
+                .member
+                .and_then(|id| Some(members.get(&id)?.as_ref()?.endpoint().key())),
+            kind: note.kind,
+        };
+        taken.into_iter().map(event).collect()
+    }
+
+    /// Those of these ids that are members.
+    fn members_of(
+        &self,
+        ids: impl Iterator<Item = MemberId>,
+    ) -> HashMap<MemberId, Option<Member<E>>> {
+        let mut members: HashMap<_, _> = ids.map(|id| (id, None)).collect();
+        if !members.is_empty() {
+            for member in self.inner.current.load().members() {
+                if let Some(place) = members.get_mut(&member.id()) {
+                    *place = Some(member.clone());
+                }
+            }
+        }
+        members
+    }
+}
+
+/// One line: to whom, and what. Times are of the fleet's clock.
+impl<K: fmt::Debug> fmt::Display for Event<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.key, self.member) {
+            (Some(key), _) => write!(f, "{key:?} ")?,
+            (None, Some(id)) => write!(f, "{id} ")?,
+            (None, None) => {}
+        }
+        match self.kind {
+            EventKind::Ejected {
+                detector,
+                times,
+                until,
+            } => {
+                let by = detector.map_or("for what is not known any more", Detector::by);
+                let length = until.since(self.at);
+                write!(f, "ejected {by} for {length:.1?}")?;
+                in_a_row(f, times)
+            }
+            EventKind::Renewed { times, until } => {
+                let length = until.since(self.at);
+                {
+                    write!(f, "still out after a bad probe, for {length:.1?}")?;
+                    in_a_row(f, times)
+                }
+            }
+            EventKind::Returned { by } => f.write_str(match by {
+                Return::Probe => "back after good probes",
+                Return::Pardon => "back, as the cap leaves no room for it",
+                Return::Mark => "not ejected any more, as it is marked",
+            }),
+            EventKind::SlowStartBegun => f.write_str("slow start begins"),
+            EventKind::SlowStartOver => f.write_str("slow start is over"),
+            EventKind::PanicBegun { eligible, routable } => {
+                write!(f, "panic begins: {eligible} of {routable} are eligible")
+            }
+            EventKind::PanicOver { eligible, routable } => {
+                write!(f, "panic is over: {eligible} of {routable} are eligible")
+            }
+            EventKind::DrainBegun => f.write_str("drain begins"),
+            EventKind::DrainOver => f.write_str("drained"),
+        }
+    }
+}
+
+fn in_a_row(f: &mut fmt::Formatter<'_>, times: u32) -> fmt::Result {
+    match times {
+        0 | 1 => Ok(()),
+        _ => write!(f, ", {} time in a row", Ordinal(times)),
+    }
+}

@@ -1,0 +1,137 @@
+//! What can find an endpoint bad: [`Detector`], and sets of them.
+
+use std::fmt;
+
+/// What found an endpoint bad. Each has its own settings in [`Ejection`](crate::Ejection), may be
+/// [set to detect only](crate::Ejection::detect_only), and is counted by itself ([`Fleet::detections`](crate::Fleet::detections)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Detector {
+    /// The sequential test against the rest of the fleet ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)).
+    Cusum,
+    /// Faults in a row of any class (Envoy's `consecutive_5xx`).
+    ConsecutiveFailures,
+    /// Timeouts and endpoints out of reach in a row (Envoy's `consecutive_gateway_failure`).
+    ConsecutiveGatewayFailures,
+    /// Endpoints out of reach in a row (Envoy's `consecutive_local_origin_failure`).
+    ConsecutiveLocalOriginFailures,
+    /// A success rate far below the others' (Envoy's and gRPC's `success_rate`).
+    SuccessRate,
+    /// A share of faults above a fixed one (Envoy's and gRPC's `failure_percentage`).
+    FailurePercentage,
+    /// A latency far above the others'.
+    LatencyOutlier,
+    /// The health score ([`Ejection::score_threshold`](crate::Ejection::score_threshold)).
+    Score,
+    /// A tracker of yours ([`Alarm::Eject`](crate::Alarm::Eject)).
+    Tracker,
+    /// An active check.
+    ActiveCheck,
+}
+
+impl Detector {
+    /// All, in the order in which one is named where several found the same.
+    pub const ALL: [Self; 10] = [
+        Self::ActiveCheck,
+        Self::Tracker,
+        Self::Cusum,
+        Self::ConsecutiveFailures,
+        Self::ConsecutiveGatewayFailures,
+        Self::ConsecutiveLocalOriginFailures,
+        Self::SuccessRate,
+        Self::FailurePercentage,
+        Self::LatencyOutlier,
+        Self::Score,
+    ];
+
+    /// Its name in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cusum => "sequential test",
+            Self::ConsecutiveFailures => "consecutive failures",
+            Self::ConsecutiveGatewayFailures => "consecutive gateway failures",
+            Self::ConsecutiveLocalOriginFailures => "consecutive local origin failures",
+            Self::SuccessRate => "success rate",
+            Self::FailurePercentage => "failure percentage",
+            Self::LatencyOutlier => "latency outlier",
+            Self::Score => "score",
+            Self::Tracker => "tracker",
+            Self::ActiveCheck => "active check",
+        }
+    }
+
+    /// What it does, after "ejected".
+    pub(crate) const fn by(self) -> &'static str {
+        match self {
+            Self::Cusum => "by the sequential test",
+            Self::ConsecutiveFailures => "for failures in a row",
+            Self::ConsecutiveGatewayFailures => "for gateway failures in a row",
+            Self::ConsecutiveLocalOriginFailures => "for local origin failures in a row",
+            Self::SuccessRate => "for its success rate",
+            Self::FailurePercentage => "for its share of faults",
+            Self::LatencyOutlier => "for its latency",
+            Self::Score => "for its score",
+            Self::Tracker => "by its tracker",
+            Self::ActiveCheck => "by active checks",
+        }
+    }
+
+    /// Its number, for a word: one more than its place in [`ALL`](Self::ALL).
+    pub(crate) fn number(self) -> u32 {
+        let place = Self::ALL.iter().position(|&other| other == self);
+        place.map_or(0, |place| place as u32 + 1)
+    }
+
+    /// The one of this number; `None` for 0.
+    pub(crate) fn numbered(number: u32) -> Option<Self> {
+        Self::ALL.get((number as usize).wrapping_sub(1)).copied()
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+impl fmt::Display for Detector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Some detectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Detectors(u16);
+
+impl Detectors {
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) const fn with(self, detector: Detector) -> Self {
+        Self(self.0 | detector.bit())
+    }
+
+    /// The same, if it `found` something.
+    #[must_use]
+    pub(crate) fn with_if(self, detector: Detector, found: impl FnOnce() -> bool) -> Self {
+        if found() { self.with(detector) } else { self }
+    }
+
+    pub(crate) const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    pub(crate) const fn contains(self, detector: Detector) -> bool {
+        self.0 & detector.bit() != 0
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those in it, the one to name first.
+    pub(crate) fn iter(self) -> impl Iterator<Item = Detector> {
+        Detector::ALL
+            .into_iter()
+            .filter(move |detector| self.contains(*detector))
+    }
+}

@@ -1,0 +1,263 @@
+//! A sequential test of one endpoint's outcomes against the rest of the fleet: how much likelier they are by
+//! now from an endpoint that is bad than from one that fails as often as the others. One word:
+//! `milliseconds: 32 (wrapping) | f32`, the logarithm of that ratio, never below 0.
+//!
+//! Source: Page's CUSUM (1954) with Wald's likelihood ratio. Lorden (1971): of all tests that raise as few false
+//! alarms none finds a change sooner, to the first order. A false alarm is to be had every e^h requests or
+//! more, h being the threshold.
+
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::Tick;
+
+/// Evidence fades: of that from so long ago 37 % is left.
+const TAU_MILLIS: f32 = 10_000.0;
+
+/// Less than this is none.
+const TRACE: f32 = 0.05;
+
+/// What a timeout tells, of what another fault does: it may be the request's own.
+pub(crate) const TIMEOUT: f32 = 0.75;
+
+/// What one outcome tells, when a share `usual` of the others' requests fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Evidence {
+    /// A fault, against the endpoint.
+    pub(crate) fault: f32,
+    /// A success, for it.
+    pub(crate) success: f32,
+}
+
+impl Evidence {
+    /// Bad is an endpoint that fails three times as often as the others, and three in ten at least.
+    pub(crate) fn against(usual: f32) -> Self {
+        // At least one in a thousand fails anyhow: in a fleet that never does, one failure is not proof.
+        let usual = usual.clamp(0.001, 0.9);
+        let bad = (3.0 * usual)
+            .clamp(0.3, 0.97)
+            .max(usual + (1.0 - usual) / 4.0);
+        Self {
+            fault: (bad / usual).ln(),
+            success: ((1.0 - usual) / (1.0 - bad)).ln(),
+        }
+    }
+}
+
+/// How suspicious an endpoint is.
+#[derive(Debug)]
+pub(crate) struct Suspicion(AtomicU64);
+
+/// What an outcome changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Change {
+    pub(crate) before: f32,
+    pub(crate) after: f32,
+}
+
+impl Suspicion {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Whether there is none at all. One load, for the request path.
+    #[inline]
+    pub(crate) fn is_none(&self) -> bool {
+        // ORDERING: Relaxed, here and below. One word, complete in itself.
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    /// How much there is now.
+    pub(crate) fn get(&self, now: Tick) -> f32 {
+        // ORDERING: Relaxed. As above.
+        read(self.0.load(Ordering::Relaxed), now)
+    }
+
+    pub(crate) fn set(&self, suspicion: f32, now: Tick) {
+        // ORDERING: Relaxed. As above.
+        self.0.store(pack(suspicion, now), Ordering::Relaxed);
+    }
+
+    /// Adds evidence, which may be negative. Each is added: who loses a race adds to what the winner left.
+    pub(crate) fn add(&self, evidence: f32, now: Tick) -> Change {
+        self.add_to(0.0, evidence, now)
+    }
+
+    /// The same, where there is at least so much.
+    pub(crate) fn add_to(&self, least: f32, evidence: f32, now: Tick) -> Change {
+        // ORDERING: Relaxed. As above.
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            let before = read(word, now);
+            let after = before.max(least) + evidence;
+            let next = pack(after, now);
+            // ORDERING: Relaxed, both. As above.
+            match self
+                .0
+                .compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => {
+                    return Change {
+                        before,
+                        after: after.max(0.0),
+                    };
+                }
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+fn read(word: u64, now: Tick) -> f32 {
+    let elapsed = (now.as_millis() as u32).wrapping_sub((word >> 32) as u32);
+    // By a clock that has gone back it is a few weeks old, or of now.
+    let elapsed = (elapsed as i32).max(0) as f32;
+    let z = elapsed / TAU_MILLIS;
+    f32::from_bits(word as u32) / (1.0 + z * (1.0 + z / 2.0 * (1.0 + z / 3.0)))
+}
+
+fn pack(suspicion: f32, now: Tick) -> u64 {
+    if suspicion < TRACE {
+        return 0;
+    }
+    u64::from(now.as_millis() as u32) << 32 | u64::from(suspicion.to_bits())
+}
+
+/// The lower end of what the true share may be when `faults` of `total` failed: Wilson's bound (1927), one-sided
+/// at 97.5 %.
+pub(crate) fn least_share(faults: f64, total: f64) -> f64 {
+    const Z: f64 = 1.96;
+    if total <= 0.0 {
+        return 0.0;
+    }
+    let share = faults / total;
+    let spread = Z * (share * (1.0 - share) / total + Z * Z / (4.0 * total * total)).sqrt();
+    ((share + Z * Z / (2.0 * total) - spread) / (1.0 + Z * Z / total)).max(0.0)
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    const THRESHOLD: f32 = 11.0;
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_nanos(millis * 1_000_000)
+    }
+
+    /// How many outcomes until the threshold, at most; the outcomes are a repeatable sequence with this share of
+    /// faults, 5 ms apart.
+    fn until_alarm(usual: f32, faults: f64, seed: u64, most: u32) -> Option<u32> {
+        let (cell, evidence) = (Suspicion::new(), Evidence::against(usual));
+        let mut random = seed;
+        (1..=most).find(|&request| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let failed = ((random >> 11) as f64 / (1u64 << 53) as f64) < faults;
+            let told = if failed {
+                evidence.fault
+            } else {
+                -evidence.success
+            };
+            cell.add(told, at(u64::from(request) * 5)).after >= THRESHOLD
+        })
+    }
+
+    fn mean_until_alarm(usual: f32, faults: f64) -> f64 {
+        let runs = (0..400)
+            .map(|seed| until_alarm(usual, faults, seed, 1_000_000).expect("a bad one is found"));
+        runs.map(f64::from).sum::<f64>() / 400.0
+    }
+
+    #[test]
+    fn the_worse_it_is_the_sooner_it_is_found() {
+        assert_eq!(until_alarm(0.0, 1.0, 1, 10), Some(2));
+        assert_eq!(until_alarm(0.02, 1.0, 1, 10), Some(5));
+        let table = [(0.5, 6.0), (0.3, 12.0), (0.2, 22.0)];
+        for (faults, most) in table {
+            let mean = mean_until_alarm(0.0, faults);
+            assert!(mean < most, "{faults}: {mean}");
+        }
+    }
+
+    /// Lorden's bound: no more than e^-11 = 17 in a million. A million requests at the fleet's own rate, at each of
+    /// several: the sum of the alarms is at most what Poisson with 17 exceeds once in a million runs.
+    #[test]
+    fn it_is_seldom_wrong() {
+        for usual in [0.001f32, 0.005, 0.02, 0.1, 0.5] {
+            let (mut alarms, mut left, mut seed) = (0, 1_000_000u32, 7);
+            while let Some(after) = until_alarm(usual, usual.into(), seed, left) {
+                (alarms, left, seed) = (alarms + 1, left - after, seed + 1);
+            }
+            assert!(alarms <= 41, "{usual}: {alarms} alarms in a million");
+            println!("{usual}: {alarms}");
+        }
+    }
+
+    #[test]
+    fn when_all_fail_nobody_is_singled_out() {
+        let evidence = Evidence::against(0.5);
+        assert!(
+            evidence.fault < 0.7 && evidence.success > 2.0,
+            "{evidence:?}"
+        );
+    }
+
+    #[test]
+    fn evidence_fades_and_does_not_come_back() {
+        let cell = Suspicion::new();
+        cell.add(10.0, at(1_000));
+        assert!((cell.get(at(11_000)) - 3.75).abs() < 0.2);
+        assert!(cell.get(at(100_000)) < 0.1);
+        assert_eq!(cell.add(-1.0, at(100_000)).after, 0.0);
+        assert!(cell.is_none());
+        // A clock that has gone back.
+        cell.add(10.0, at(50_000));
+        assert_eq!(cell.get(at(1_000)), 10.0);
+    }
+
+    #[test]
+    fn few_samples_prove_little() {
+        assert!((least_share(1.0, 1.0) - 0.207).abs() < 0.001);
+        assert!((least_share(5.0, 20.0) - 0.112).abs() < 0.001);
+        assert!((least_share(30.0, 100.0) - 0.219).abs() < 0.001);
+        assert_eq!(least_share(0.0, 0.0), 0.0);
+        assert_eq!(least_share(0.0, 50.0), 0.0);
+    }
+}
+
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    /// Two threads have evidence at once: both pieces count, and whoever came second sees that together they are
+    /// enough.
+    fn two_add(add: fn(&Suspicion) -> f32) {
+        loom::model(move || {
+            let cell = Arc::new(Suspicion::new());
+            let other = cell.clone();
+            let thread = thread::spawn(move || add(&other));
+            let mine = add(&cell);
+            let theirs = thread.join().unwrap();
+            assert_eq!(mine.max(theirs), 4.0, "evidence was lost");
+            assert_eq!(cell.get(Tick::ZERO), 4.0, "evidence was lost");
+        });
+    }
+
+    #[test]
+    fn evidence_adds_up() {
+        two_add(|cell| cell.add(2.0, Tick::ZERO).after);
+    }
+
+    /// Broken: read, then write.
+    #[test]
+    #[should_panic = "evidence was lost"]
+    fn broken_variant_store() {
+        two_add(|cell| {
+            let after = cell.get(Tick::ZERO) + 2.0;
+            cell.set(after, Tick::ZERO);
+            after
+        });
+    }
+}

@@ -1,0 +1,325 @@
+//! The rules of ejection, as functions of values.
+
+use std::time::Duration;
+
+use super::ejection::Backoff;
+use super::{Detector, Detectors, Ejection, Health};
+
+/// Whether a health is bad enough, on enough evidence.
+pub(crate) fn earned_ejection(settings: &Ejection, health: Health) -> bool {
+    // Anew, as the fields are public.
+    let health = Health::new(health.score, health.samples);
+    health.samples >= settings.minimum_volume.max(1) && health.score < settings.score_threshold
+}
+
+/// The length of the `times`-th ejection in a row, `random` deciding the jitter.
+pub(crate) fn ejection_time(settings: &Ejection, times: u32, random: u64) -> Duration {
+    let multiple = match settings.backoff {
+        Backoff::Doubling => 1 << times.saturating_sub(1).min(31),
+        Backoff::Linear => times.max(1),
+    };
+    let length = settings
+        .base_ejection_time
+        .saturating_mul(multiple)
+        .min(settings.longest_ejection());
+    let swing = u64::from(settings.jitter_percent) * 10_000;
+    // Parts per million: from 1 - swing to 1 + swing.
+    let factor = 1_000_000 - swing + random % (2 * swing + 1);
+    let nanos = length.as_nanos() * u128::from(factor) / 1_000_000;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).max(Duration::from_millis(1))
+}
+
+/// How long the probe after the `times`-th ejection in a row may take. It doubles like the ejections: an
+/// endpoint that answers later than the first timeout still gets to show that it does.
+pub(crate) fn probe_time(settings: &Ejection, times: u32) -> Duration {
+    let doublings = times.saturating_sub(1).min(31);
+    let longest = settings.longest_ejection().max(settings.probe_timeout);
+    settings
+        .probe_timeout
+        .saturating_mul(1 << doublings)
+        .min(longest)
+}
+
+/// How many ejections in a row are left of `times`, after the endpoint has stayed in.
+pub(crate) fn times_left(settings: &Ejection, times: u32, stayed: Duration) -> u32 {
+    let forgotten = stayed.as_millis() / settings.backoff_decay.as_millis().max(1);
+    times.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+}
+
+/// How many of `count` endpoints may be ejected at once.
+pub(crate) fn ejection_limit(settings: &Ejection, count: usize) -> usize {
+    match (count, settings.max_ejection_percent) {
+        (0 | 1, _) | (_, 0) => 0,
+        (_, percent) => {
+            (count * percent as usize / 100).max(usize::from(settings.always_eject_one))
+        }
+    }
+}
+
+/// How many times an endpoint's cost a request to it is worth for its errors, with so many failed of so many, where a
+/// share `usual` fails everywhere: those that are sent again or lost cost more than the slow ones.
+pub(crate) fn penalty(faults: u64, total: u64, usual: f64) -> f32 {
+    /// The fleet's share stands for so many requests, so that the first failure of few does not decide.
+    const PRIOR: f64 = 4.0;
+    let share = (faults as f64 + PRIOR * usual) / (total as f64 + PRIOR);
+    let excess = (share - usual).clamp(0.0, 0.99);
+    (1.0 / ((1.0 - excess) * (1.0 - excess)) + 20.0 * excess) as f32
+}
+
+/// What is known of one endpoint at upkeep.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Report {
+    pub(crate) total: u64,
+    pub(crate) faults: u64,
+    /// In nanoseconds; 0 while unknown.
+    pub(crate) latency: f32,
+}
+
+impl Report {
+    fn success_rate(&self) -> f64 {
+        1.0 - self.faults as f64 / self.total.max(1) as f64
+    }
+}
+
+/// The least deviation of success rates that means something.
+const LEAST_DEVIATION: f64 = 0.025;
+
+/// What an endpoint was held against, by the detectors that compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Thresholds {
+    success_rate: Option<f64>,
+    /// In nanoseconds.
+    latency: Option<f64>,
+}
+
+impl Thresholds {
+    pub(crate) fn of(&self, detector: Detector) -> Option<f64> {
+        match detector {
+            Detector::SuccessRate => self.success_rate,
+            Detector::LatencyOutlier => self.latency,
+            _ => None,
+        }
+    }
+}
+
+/// Which of these stand out, by the detectors that compare: index, and what found it; and from where on.
+pub(crate) fn outliers(
+    settings: &Ejection,
+    reports: &[Report],
+) -> (Vec<(usize, Detectors)>, Thresholds) {
+    let mut thresholds = Thresholds::default();
+    let with_volume = |volume: u64| {
+        let all = reports.iter().enumerate();
+        all.filter(move |(_, report)| report.total >= volume.max(1))
+    };
+    let mut found = vec![Detectors::NONE; reports.len()];
+    if settings.success_rate_stdev_factor > 0.0 {
+        let volume = settings.success_rate_request_volume;
+        let mut rates: Vec<_> = with_volume(volume)
+            .map(|(_, report)| report.success_rate())
+            .collect();
+        if !rates.is_empty() && rates.len() >= settings.success_rate_minimum_hosts as usize {
+            let middle = median(&mut rates);
+            rates
+                .iter_mut()
+                .for_each(|rate| *rate = (*rate - middle).abs());
+            let deviation = (1.4826 * median(&mut rates)).max(LEAST_DEVIATION);
+            let threshold = middle - settings.success_rate_stdev_factor * deviation;
+            thresholds.success_rate = Some(threshold);
+            for (index, report) in with_volume(volume) {
+                found[index] = found[index]
+                    .with_if(Detector::SuccessRate, || report.success_rate() < threshold);
+            }
+        }
+    }
+    if settings.failure_percentage_threshold > 0 {
+        let volume = settings.failure_percentage_request_volume;
+        if with_volume(volume).count() >= settings.failure_percentage_minimum_hosts as usize {
+            let threshold = u64::from(settings.failure_percentage_threshold);
+            for (index, report) in with_volume(volume) {
+                found[index] = found[index].with_if(Detector::FailurePercentage, || {
+                    report.faults * 100 >= report.total * threshold
+                });
+            }
+        }
+    }
+    if settings.latency_factor > 0.0 {
+        let known = || {
+            reports
+                .iter()
+                .enumerate()
+                .filter(|(_, report)| report.latency > 0.0)
+        };
+        let mut latencies: Vec<_> = known()
+            .map(|(_, report)| f64::from(report.latency))
+            .collect();
+        if latencies.len() >= 3 {
+            let threshold = settings.latency_factor * median(&mut latencies);
+            thresholds.latency = Some(threshold);
+            for (index, report) in known() {
+                found[index] = found[index].with_if(Detector::LatencyOutlier, || {
+                    f64::from(report.latency) > threshold
+                });
+            }
+        }
+    }
+    let found = found.into_iter().enumerate();
+    let found = found.filter(|(_, detectors)| !detectors.is_empty());
+    (found.collect(), thresholds)
+}
+
+/// Of an even number the lower of the two in the middle; there must be one.
+fn median(values: &mut [f64]) -> f64 {
+    let middle = (values.len() - 1) / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_cap_is_floored_and_at_least_one_of_two() {
+        let table = [
+            (0, 50, 0),
+            (1, 100, 0),
+            (2, 50, 1),
+            (2, 10, 1),
+            (3, 50, 1),
+            (4, 50, 2),
+            (9, 10, 1),
+            (10, 10, 1),
+            (21, 50, 10),
+            (100, 33, 33),
+            (5, 0, 0),
+            (5, 100, 5),
+        ];
+        for (count, percent, limit) in table {
+            assert_eq!(
+                ejection_limit(&Ejection::default().max_ejection_percent(percent), count),
+                limit,
+                "{percent} % of {count}"
+            );
+        }
+        let never_one = Ejection::default()
+            .max_ejection_percent(10)
+            .always_eject_one(false);
+        assert_eq!(ejection_limit(&never_one, 9), 0);
+        assert_eq!(ejection_limit(&never_one, 10), 1);
+    }
+
+    #[test]
+    fn lengths_double_to_the_maximum() {
+        let settings = Ejection::default().jitter_percent(0);
+        let seconds: Vec<u64> = (1..9)
+            .map(|times| ejection_time(&settings, times, 7).as_secs())
+            .collect();
+        assert_eq!(seconds, [2, 4, 8, 16, 32, 64, 64, 64]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_length_stays_within_its_jitter(times in 0u32.., random: u64, base in 1u64..86_400_000, jitter in 0u32..=100) {
+            let settings = Ejection::default()
+                .base_ejection_time(Duration::from_millis(base))
+                .max_ejection_time(Duration::from_secs(86_400))
+                .jitter_percent(jitter);
+            let plain = ejection_time(&settings.clone().jitter_percent(0), times, 0);
+            let length = ejection_time(&settings, times, random);
+            let share = f64::from(jitter) / 100.0;
+            prop_assert!(length.as_secs_f64() <= plain.as_secs_f64() * (1.0 + share) + 1e-6);
+            prop_assert!(length.as_secs_f64() >= plain.as_secs_f64() * (1.0 - share) - 1e-6);
+        }
+
+        #[test]
+        fn no_setting_brings_a_rule_down(times: u32, random: u64, base: u64, max: u64, score: f64) {
+            let settings = Ejection::default()
+                .base_ejection_time(Duration::from_secs(base))
+                .max_ejection_time(Duration::from_secs(max))
+                .score_threshold(score);
+            let _ = settings.check();
+            let _ = ejection_time(&settings, times, random);
+            let _ = earned_ejection(&settings, Health::new(score, random));
+        }
+    }
+
+    #[test]
+    fn ejections_are_forgotten_one_after_the_other() {
+        let settings = Ejection::default();
+        let left = |seconds| times_left(&settings, 3, Duration::from_secs(seconds));
+        assert_eq!([0, 29, 30, 61, 90, 1_000].map(left), [3, 3, 2, 1, 0, 0]);
+    }
+
+    fn reports(rates: &[(u64, u64)]) -> Vec<Report> {
+        let report = |&(total, faults)| Report {
+            total,
+            faults,
+            latency: 0.0,
+        };
+        rates.iter().map(report).collect()
+    }
+
+    fn indices(found: &[(usize, Detectors)]) -> Vec<usize> {
+        found.iter().map(|(index, _)| *index).collect()
+    }
+
+    #[test]
+    fn one_extreme_endpoint_hides_no_other() {
+        let settings = Ejection::default().success_rate_stdev_factor(1.9);
+        let one = reports(&[(100, 20), (100, 0), (100, 0), (100, 0), (100, 1)]);
+        assert_eq!(indices(&outliers(&settings, &one).0), [0]);
+        let two = reports(&[(100, 20), (100, 100), (100, 0), (100, 0), (100, 1)]);
+        assert_eq!(indices(&outliers(&settings, &two).0), [0, 1]);
+        // With mean and standard deviation: 75.8 - 1.9 * 38.4 = 2.8 %, so the first would stay.
+        let three = reports(&[(100, 20), (100, 0), (100, 0)]);
+        assert_eq!(indices(&outliers(&settings, &three).0), [0]);
+        let few = reports(&[(100, 20), (100, 0), (19, 0)]);
+        assert_eq!(outliers(&settings, &few).0, []);
+    }
+
+    #[test]
+    fn a_share_of_faults_ejects_whatever_others_do() {
+        let settings = Ejection::default().failure_percentage_threshold(85);
+        let all = reports(&[(100, 85), (100, 84), (100, 100), (10, 10)]);
+        let found = outliers(&settings, &all).0;
+        assert_eq!(indices(&found), [0, 2]);
+        assert!(found[0].1.contains(Detector::FailurePercentage));
+    }
+
+    #[test]
+    fn a_latency_far_above_the_median_stands_out() {
+        let settings = Ejection::default().latency_factor(3.0);
+        let report = |latency| Report {
+            latency,
+            ..Report::default()
+        };
+        let all = [10.0, 34.0, 11.0, 29.0, 0.0].map(report);
+        assert_eq!(indices(&outliers(&settings, &all).0), [1]);
+        assert_eq!(outliers(&settings, &all[..2]).0, []);
+    }
+
+    #[test]
+    fn errors_cost_and_no_more_than_others_have_cost_nothing() {
+        assert_eq!(penalty(0, 100, 0.0), 1.0);
+        assert!(penalty(2, 100, 0.02) < 1.01);
+        assert!(penalty(1, 100, 0.0) < 1.3);
+        assert!(penalty(30, 100, 0.0) > 7.0);
+        assert!(penalty(100, 100, 0.0) > 100.0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_report_brings_a_rule_down(
+            rates in prop::collection::vec((any::<u64>(), any::<u64>(), any::<f32>()), 0..20),
+            factor in 0.1..10.0f64,
+        ) {
+            let all: Vec<_> = rates.iter().map(|&(total, faults, latency)| Report { total: total >> 8, faults: faults >> 8, latency }).collect();
+            let settings = Ejection::envoy().success_rate_stdev_factor(factor).latency_factor(1.0 + factor);
+            let _ = outliers(&settings, &all).0;
+            for &(total, faults, _) in &rates {
+                prop_assert!(penalty(faults >> 8, total >> 8, 0.1) >= 1.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Why a member takes requests or does not: [`Member::explain`].
+
+use std::fmt;
+use std::time::Duration;
+
+use super::standing::{Phase, Standing};
+use super::state::{State, Tracker};
+use super::{Member, MemberState};
+use crate::endpoint::{Endpoint, Weight};
+use crate::health::{Detector, PanicAction, health};
+use crate::options::MemberId;
+use crate::sync::Ordering;
+use crate::time::Tick;
+
+/// Why an endpoint takes requests, or does not, at one moment: as data, and as one line ([`fmt::Display`]). See
+/// [`Member::explain`].
+///
+/// What is not known is `None`. Each number is right by itself; together they are of one moment only while
+/// nothing moves. Durations are by the fleet's clock.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// Which incarnation it is.
+    pub id: MemberId,
+    /// Where it stands. What a [mark](crate::Mark) says is a state of its own.
+    pub state: MemberState,
+    /// Whether a pick may choose it now, by its state and the panic rule (in slow start, by its share). An ejected one may still
+    /// get a request as a probe.
+    pub is_eligible: bool,
+    /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts.
+    pub panicking: bool,
+    /// In panic, what picks do; then the state does not decide.
+    pub panic_action: PanicAction,
+    /// For how long it has stood so; an ejected one, since it was ejected. `None` if it has since it came. By
+    /// a counter of milliseconds that starts over after 49 days, except of ejections.
+    pub since: Option<Duration>,
+    /// How long until it stands otherwise by itself: ejected, until a probe is due (zero if it is); probed, until the probe is
+    /// given up; in slow start, until its share is full.
+    pub until: Option<Duration>,
+    /// While it is ejected or probed: why.
+    pub ejection: Option<EjectionReason>,
+    /// How many ejections in a row count still, 0 to 31. Each makes the next longer
+    /// ([`Ejection::backoff`](crate::Ejection::backoff)).
+    pub times: u32,
+    /// How strong the evidence of the sequential test is, against
+    /// [`cusum_threshold`](crate::Ejection::cusum_threshold). `None` with a tracker of yours.
+    pub evidence: Option<Figure>,
+    /// The score against [`score_threshold`](crate::Ejection::score_threshold). With the built-in tracker of now; else, as
+    /// [`Member::score`], of the last upkeep.
+    pub score: Figure,
+    /// Requests in the sliding window that ended well or in a fault, against the
+    /// [`minimum_volume`](crate::Ejection::minimum_volume) that a score needs. `None` with a tracker of yours.
+    pub requests_in_window: Option<Figure>,
+    /// Those of them that ended in a fault.
+    pub faults_in_window: Option<u64>,
+    /// The share of the fleet's requests that fail, 0 to 1, as of the last upkeep, without endpoints that stand out. `None`
+    /// while no upkeep has looked at an endpoint that is judged.
+    pub usual_error_rate: Option<f64>,
+    /// Its latency, as [`Member::latency`].
+    pub latency: Option<Duration>,
+    /// The fleet's median of those, as of the last upkeep.
+    pub usual_latency: Option<Duration>,
+    /// In slow start: the share of requests that it takes of those that fall on it, up to 1.
+    pub slow_start_share: Option<f64>,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Its weight.
+    pub weight: Weight,
+}
+
+/// Why an endpoint is ejected. See [`Explanation::ejection`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct EjectionReason {
+    /// What found it bad. `None` only in the moment in which it turns ejected.
+    pub detector: Option<Detector>,
+    /// What was measured then, and the threshold that it reached, as in that detector's setting: the strength
+    /// of evidence, a number in a row, a share of 1 (success rate), percent (failure percentage), seconds (latency),
+    /// a score. `None` for trackers and checks, which keep theirs to themselves, and for an ejection from before a
+    /// removal.
+    pub measured: Option<Figure>,
+    /// How many good probes are wanted still, from 1 on, if the fleet fails no more than now; checks count as probes
+    /// ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)). `None` where checks took it out,
+    /// which count for themselves what they want.
+    pub probes_wanted: Option<u32>,
+}
+
+/// A number, and the one that it is held against.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Figure {
+    /// What it is.
+    pub value: f64,
+    /// Where it ejects, or counts. `None` if that is turned off.
+    pub threshold: Option<f64>,
+}
+
+impl<E: Endpoint> Member<E> {
+    /// Why it takes requests, or does not. For operators: it reads a few dozen words and takes no lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenkeel::{Detector, Fleet, ManualClock, MemberState, Outcome};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let fleet = Fleet::builder()
+    ///     .endpoints(["a", "b", "c"].map(String::from))
+    ///     .clock(clock.clone())
+    ///     .build()?;
+    /// let a = fleet.member(&"a".to_string()).ok_or("it is there")?;
+    /// assert_eq!(a.explain().to_string(), "ready; evidence 0.0 of 11.0, 0 faults in 0 requests, 0 in flight");
+    ///
+    /// for _ in 0..2 {
+    ///     fleet.lease(&"a".to_string())?.record(Outcome::Failure);
+    /// }
+    /// clock.advance(Duration::from_millis(1200));
+    /// let why = a.explain();
+    /// assert_eq!((why.state, why.is_eligible), (MemberState::Ejected, false));
+    /// let ejection = why.ejection.ok_or("it is ejected")?;
+    /// assert_eq!(ejection.detector, Some(Detector::Cusum));
+    /// assert_eq!(ejection.probes_wanted, Some(5));
+    /// // ejected by the sequential test 1.2 s ago (evidence 11.4 of 11.0), probe in 0.6 s, 5 good probes wanted;
+    /// // 0 in flight
+    /// assert!(why.to_string().starts_with("ejected by the sequential test 1.2 s ago (evidence 11.4 of 11.0), probe in"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn explain(&self) -> Explanation {
+        let state = &**self.core();
+        let shared = &*state.shared;
+        let (now, standing) = (shared.now(), state.standing.get());
+        let stands = self.state_of(standing);
+        let panicking = shared.ledger.panics();
+        let panic_action = shared.ledger.rule().action;
+        let is_eligible = match (stands, panicking, panic_action) {
+            (MemberState::Draining | MemberState::Idle, ..) | (_, true, PanicAction::FailFast) => {
+                false
+            }
+            (_, true, PanicAction::IgnoreHealth) => true,
+            _ => standing.takes_requests(),
+        };
+        let window = shared.slow_start.window;
+        let warming = standing.warming_for(now).map(|so_far| so_far.min(window));
+        let until = match warming {
+            Some(so_far) => Some(window - so_far),
+            None if standing.is_ejected() => Some(standing.probe_due_at(now).since(now)),
+            None => None,
+        };
+        let usual = shared.usual();
+        let settings = &shared.ejection;
+        let (counts, judging) = (state.gate.counts(now), state.judging(now, &usual));
+        let above = |threshold: f64| Some(threshold).filter(|threshold| *threshold > 0.0);
+        let (rule, score) = match &state.tracker {
+            Tracker::Window(rule) => (Some(rule), health(counts, &judging).score),
+            Tracker::Custom(_) => (None, state.score()),
+        };
+        Explanation {
+            id: state.id,
+            state: stands,
+            is_eligible,
+            panicking,
+            panic_action,
+            since: state.stood_for(standing, now),
+            until,
+            ejection: standing.is_ejected().then(|| state.reason()),
+            times: standing.times,
+            evidence: rule.map(|rule| Figure {
+                value: rule.suspicion.get(now).into(),
+                threshold: above(settings.cusum_threshold),
+            }),
+            score: Figure {
+                value: score,
+                threshold: above(settings.score_threshold),
+            },
+            requests_in_window: rule.map(|_| Figure {
+                value: counts.total as f64,
+                threshold: above(settings.score_threshold)
+                    .map(|_| settings.minimum_volume.max(1) as f64),
+            }),
+            faults_in_window: rule.map(|_| counts.faults),
+            usual_error_rate: shared.trend.known_error_rate(),
+            latency: state.latency.get(),
+            usual_latency: usual.latency(),
+            slow_start_share: warming.map(|so_far| shared.slow_start.share(so_far)),
+            in_flight: state.gate.inside(),
+            weight: self.weight(),
+        }
+    }
+}
+
+impl State {
+    fn reason(&self) -> EjectionReason {
+        // ORDERING: Relaxed, both. For display.
+        let wanted = f32::from_bits(self.wanted.load(Ordering::Relaxed));
+        let measured = unpack(self.evidence.load(Ordering::Relaxed));
+        EjectionReason {
+            detector: self.cause(),
+            measured,
+            // The last one leaves less than a half.
+            probes_wanted: (wanted > 0.0).then(|| (wanted + 0.5).floor().max(1.0) as u32),
+        }
+    }
+
+    /// For how long it has stood so.
+    fn stood_for(&self, standing: Standing, now: Tick) -> Option<Duration> {
+        match standing.phase {
+            Phase::Ejected | Phase::Probing => Some(now.since(Tick::from_nanos(self.ejected_at()))),
+            Phase::Warming => standing.warming_for(now),
+            _ => standing.moved_for(now),
+        }
+    }
+
+    /// Notes what this detector has measured.
+    pub(super) fn note_evidence(&self, detector: Detector, threshold: Option<f64>, now: Tick) {
+        let settings = &self.shared.ejection;
+        let counts = self.gate.counts(now);
+        let faults = counts.faults as f64 / counts.total.max(1) as f64;
+        let in_a_row = |limit: u32| match &self.tracker {
+            Tracker::Window(rule) => Some((rule.in_a_row(detector) as f64, f64::from(limit))),
+            Tracker::Custom(_) => None,
+        };
+        let figure = match (detector, &self.tracker) {
+            (Detector::Cusum, Tracker::Window(rule)) => {
+                Some((rule.suspicion.get(now).into(), settings.cusum_threshold))
+            }
+            (Detector::ConsecutiveFailures, _) => in_a_row(settings.consecutive_failures),
+            (Detector::ConsecutiveGatewayFailures, _) => {
+                in_a_row(settings.consecutive_gateway_failures)
+            }
+            (Detector::ConsecutiveLocalOriginFailures, _) => {
+                in_a_row(settings.consecutive_local_origin_failures)
+            }
+            (Detector::SuccessRate, _) => threshold.map(|least| (1.0 - faults, least)),
+            (Detector::FailurePercentage, _) => Some((
+                faults * 100.0,
+                f64::from(settings.failure_percentage_threshold),
+            )),
+            (Detector::LatencyOutlier, _) => {
+                let latency = self.latency.get();
+                latency
+                    .zip(threshold)
+                    .map(|(it, most)| (it.as_secs_f64(), most / 1e9))
+            }
+            (Detector::Score, Tracker::Window(_)) => {
+                let usual = self.shared.usual();
+                let score = health(counts, &self.judging(now, &usual)).score;
+                Some((score, settings.score_threshold))
+            }
+            (Detector::Score, Tracker::Custom(_)) => Some((self.score(), settings.score_threshold)),
+            _ => None,
+        };
+        let (value, threshold) = figure.unzip();
+        // ORDERING: Relaxed. For display.
+        self.evidence
+            .store(pack(value, threshold), Ordering::Relaxed);
+    }
+}
+
+/// Two numbers in a word.
+pub(super) fn pack(value: Option<f64>, threshold: Option<f64>) -> u64 {
+    let bits = |number: Option<f64>| u64::from((number.unwrap_or(f64::NAN) as f32).to_bits());
+    bits(value) << 32 | bits(threshold)
+}
+
+fn unpack(word: u64) -> Option<Figure> {
+    // In the shortest decimals that make the same f32: 0.35 and not 0.349999994.
+    let number = |bits: u32| {
+        let number = f32::from_bits(bits);
+        (!number.is_nan()).then(|| number.to_string().parse().unwrap_or_else(|_| number.into()))
+    };
+    Some(Figure {
+        value: number((word >> 32) as u32)?,
+        threshold: number(word as u32),
+    })
+}
+
+/// One line, such as `ejected by the sequential test 1.2 s ago (evidence 11.4 of 11.0), probe in 0.8 s, 2nd time in a
+/// row, 5 good probes wanted; 0 in flight`.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.state {
+            MemberState::Ejected | MemberState::Probing => self.show_ejection(f)?,
+            MemberState::Warming => {
+                let share = 100.0 * self.slow_start_share.unwrap_or(1.0);
+                write!(f, "in slow start")?;
+                show(f, " for ", self.since)?;
+                write!(f, ", at {share:.0} % of its share")?;
+                show(f, ", all of it in ", self.until)?;
+            }
+            MemberState::Ready => {
+                write!(f, "ready")?;
+                show(f, " for ", self.since)?;
+            }
+            MemberState::Up | MemberState::Down => {
+                write!(f, "marked {}", self.state)?;
+                show(f, " for ", self.since)?;
+            }
+            MemberState::Idle => write!(f, "idle, of weight 0")?,
+            MemberState::Draining => write!(f, "draining or removed")?,
+        }
+        if self.panicking && !matches!(self.state, MemberState::Idle | MemberState::Draining) {
+            f.write_str(match self.panic_action {
+                PanicAction::IgnoreHealth => "; panic: takes requests whatever its health",
+                PanicAction::FailFast => "; panic: picks fail",
+            })?;
+        }
+        f.write_str(";")?;
+        if matches!(self.state, MemberState::Ready | MemberState::Warming) {
+            self.show_health(f)?;
+        }
+        write!(f, " {} in flight", self.in_flight)
+    }
+}
+
+impl Explanation {
+    fn show_ejection(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ejection = self.ejection.as_ref();
+        let detector = ejection.and_then(|ejection| ejection.detector);
+        f.write_str("ejected")?;
+        if let Some(detector) = detector {
+            write!(f, " {}", detector.by())?;
+        }
+        if let Some(since) = self.since {
+            write!(f, " {:.1} s ago", since.as_secs_f64())?;
+        }
+        if let (Some(detector), Some(measured)) = (detector, ejection.and_then(|it| it.measured)) {
+            write!(f, " (")?;
+            measured.show(detector, f)?;
+            write!(f, ")")?;
+        }
+        match self.until {
+            _ if self.state == MemberState::Probing => {
+                write!(f, ", a probe is under way")?;
+                show(f, ", to be given up in ", self.until)?;
+            }
+            Some(Duration::ZERO) => write!(f, ", probe due")?,
+            until => show(f, ", probe in ", until)?,
+        }
+        if self.times > 1 {
+            write!(f, ", {} time in a row", Ordinal(self.times))?;
+        }
+        match ejection.and_then(|ejection| ejection.probes_wanted) {
+            None => Ok(()),
+            Some(1) => write!(f, ", 1 good probe wanted"),
+            Some(wanted) => write!(f, ", {wanted} good probes wanted"),
+        }
+    }
+
+    fn show_health(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Figure {
+            value,
+            threshold: Some(threshold),
+        }) = self.evidence
+        {
+            write!(f, " evidence {value:.1} of {threshold:.1},")?;
+        }
+        match (self.faults_in_window, self.requests_in_window) {
+            (Some(faults), Some(requests)) => {
+                write!(f, " {faults} faults in {} requests,", requests.value)
+            }
+            _ => write!(f, " score {:.2},", self.score.value),
+        }
+    }
+}
+
+impl Figure {
+    /// As this detector has measured it.
+    fn show(&self, detector: Detector, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (value, threshold) = (self.value, self.threshold.unwrap_or(0.0));
+        match detector {
+            Detector::Cusum => write!(f, "evidence {value:.1} of {threshold:.1}"),
+            Detector::ConsecutiveFailures
+            | Detector::ConsecutiveGatewayFailures
+            | Detector::ConsecutiveLocalOriginFailures => write!(f, "{value} of {threshold}"),
+            Detector::SuccessRate => {
+                let (value, threshold) = (100.0 * value, 100.0 * threshold);
+                write!(f, "{value:.1} %, below {threshold:.1} %")
+            }
+            Detector::FailurePercentage => write!(f, "{value:.1} % of {threshold:.1} %"),
+            Detector::LatencyOutlier => {
+                let (value, threshold) = (1e3 * value, 1e3 * threshold);
+                write!(f, "{value:.1} ms, above {threshold:.1} ms")
+            }
+            _ => write!(f, "{value:.2}, below {threshold:.2}"),
+        }
+    }
+}
+
+/// 1st, 2nd, 3rd, 4th, 11th, 21st.
+pub(crate) struct Ordinal(pub(crate) u32);
+
+impl fmt::Display for Ordinal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ending = match (self.0 % 10, self.0 / 10 % 10) {
+            (_, 1) => "th",
+            (1, _) => "st",
+            (2, _) => "nd",
+            (3, _) => "rd",
+            _ => "th",
+        };
+        write!(f, "{}{ending}", self.0)
+    }
+}
+
+fn show(f: &mut fmt::Formatter<'_>, before: &str, time: Option<Duration>) -> fmt::Result {
+    match time {
+        None => Ok(()),
+        Some(time) => write!(f, "{before}{:.1} s", time.as_secs_f64()),
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals_are_those_of_english() {
+        let shown = [1, 2, 3, 4, 11, 12, 13, 21, 22, 31].map(|n| Ordinal(n).to_string());
+        let expected = "1st 2nd 3rd 4th 11th 12th 13th 21st 22nd 31st";
+        assert_eq!(shown.join(" "), expected);
+    }
+
+    #[test]
+    fn two_numbers_in_a_word_come_out_as_they_were_meant() {
+        let figure = unpack(pack(Some(0.35), Some(1e-9))).unwrap();
+        assert_eq!((figure.value, figure.threshold), (0.35, Some(1e-9)));
+        assert_eq!(unpack(pack(Some(7.0), None)).unwrap().threshold, None);
+        assert_eq!(unpack(pack(None, None)), None);
+    }
+}

@@ -1,0 +1,246 @@
+//! Models of the gate.
+
+use super::*;
+use crate::sync::{Ordering, SnapshotCell};
+use loom::thread;
+use std::sync::Arc;
+
+fn gate(cells: usize) -> Gate {
+    Gate::new(cells, Duration::from_secs(10))
+}
+
+fn drained(gate: &Gate) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    gate.poll_empty(&mut cx, &mut None).is_ready()
+}
+
+/// A pick enters while a drain closes: once the drain has found the gate empty, no lease appears.
+fn enter_against_close_against_drain(enter: fn(&Gate) -> bool) {
+    loom::model(move || {
+        let gate = Arc::new(gate(1));
+        let picker = {
+            let gate = gate.clone();
+            thread::spawn(move || {
+                let leased = enter(&gate);
+                // While this lease lives, no drain may have been resolved.
+                (leased, gate)
+            })
+        };
+        gate.close();
+        let resolved = drained(&gate);
+        let (leased, gate) = picker.join().unwrap();
+        assert!(
+            !(resolved && leased),
+            "a lease appeared after the drain had resolved"
+        );
+        if leased {
+            gate.leave(0);
+        }
+        assert!(drained(&gate));
+    });
+}
+
+#[test]
+fn no_lease_after_a_drain_resolved() {
+    enter_against_close_against_drain(|gate| gate.enter(0, 0).is_ok());
+}
+
+/// Broken: looks at the gate first and counts itself after.
+#[test]
+#[should_panic = "a lease appeared after the drain had resolved"]
+fn broken_variant_look_then_count() {
+    enter_against_close_against_drain(|gate| {
+        if gate.is_closed() {
+            return false;
+        }
+        let _ = gate.cells[0].0.enter(0);
+        true
+    });
+}
+
+struct Flag(loom::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        // ORDERING: SeqCst, here and where it is read. The test's own; it is read after a join.
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Two leases in two cells end at once, while a drain waits: it is woken, whoever is last.
+fn two_cells_finish(leave: fn(&Gate, usize)) {
+    loom::model(move || {
+        let gate = Arc::new(gate(2));
+        gate.enter(0, 0).unwrap();
+        gate.enter(1, 0).unwrap();
+        gate.close();
+        let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
+        let waker = Waker::from(flag.clone());
+        let pending = gate
+            .poll_empty(&mut Context::from_waker(&waker), &mut None)
+            .is_pending();
+        assert!(pending);
+        let other = {
+            let gate = gate.clone();
+            thread::spawn(move || leave(&gate, 1))
+        };
+        leave(&gate, 0);
+        other.join().unwrap();
+        // ORDERING: SeqCst. As told at the flag.
+        assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
+    });
+}
+
+#[test]
+fn the_last_of_two_cells_wakes_the_drain() {
+    two_cells_finish(|gate, cell| {
+        gate.leave(cell);
+    });
+}
+
+/// Broken: each finisher sums outside the lock, before its own decrement is out.
+#[test]
+#[should_panic = "the drain sleeps for ever"]
+fn broken_variant_sum_before_leaving() {
+    two_cells_finish(|gate, cell| {
+        let last = gate.inside() == 1;
+        gate.cells[cell].0.leave();
+        if last {
+            let wakers = std::mem::take(&mut gate.waiting.lock().wakers);
+            wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        }
+    });
+}
+
+/// A poll registers while the last lease ends: it is told at once or woken.
+#[test]
+fn a_poll_against_the_last_lease() {
+    loom::model(|| {
+        let gate = Arc::new(gate(1));
+        gate.enter(0, 0).unwrap();
+        gate.close();
+        let last = {
+            let gate = gate.clone();
+            thread::spawn(move || {
+                gate.leave(0);
+            })
+        };
+        let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
+        let waker = Waker::from(flag.clone());
+        let told = gate
+            .poll_empty(&mut Context::from_waker(&waker), &mut None)
+            .is_ready();
+        last.join().unwrap();
+        // ORDERING: SeqCst. As told at the flag.
+        assert!(
+            told || flag.0.load(Ordering::SeqCst),
+            "the drain sleeps for ever"
+        );
+    });
+}
+
+/// A refused entry that held the count up for a moment wakes the drain it has held up.
+#[test]
+fn a_refused_entry_does_not_swallow_the_wake() {
+    loom::model(|| {
+        let gate = Arc::new(gate(1));
+        gate.enter(0, 0).unwrap();
+        gate.close();
+        let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
+        let waker = Waker::from(flag.clone());
+        let _ = gate.poll_empty(&mut Context::from_waker(&waker), &mut None);
+        let refused = {
+            let gate = gate.clone();
+            thread::spawn(move || assert!(gate.enter(0, 0).is_err()))
+        };
+        gate.leave(0);
+        refused.join().unwrap();
+        // ORDERING: SeqCst. As told at the flag.
+        assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
+    });
+}
+
+/// A pick against a removal (or a change of data): publish, then close (or renew), then return. A
+/// pick that is refused finds the new snapshot when it starts again.
+fn removal(publish_first: bool) {
+    loom::model(move || {
+        let fleet = Arc::new((SnapshotCell::new(0u64), gate(1)));
+        let picker = {
+            let fleet = fleet.clone();
+            thread::spawn(move || {
+                let (current, gate) = &*fleet;
+                let generation = **current.load();
+                if gate.enter(0, generation).is_err() {
+                    let next = **current.load();
+                    assert_eq!(next, 1, "refused, and nothing newer to find");
+                    gate.enter(0, next)
+                        .expect("the newest data is never refused");
+                }
+                gate.leave(0);
+            })
+        };
+        let (current, gate) = &*fleet;
+        if publish_first {
+            current.swap(Arc::new(1));
+            gate.renew();
+        } else {
+            gate.renew();
+            current.swap(Arc::new(1));
+        }
+        // A pick that starts here sees the new data only.
+        assert_eq!(**current.load(), 1);
+        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
+        picker.join().unwrap();
+        assert_eq!(gate.inside(), 0);
+    });
+}
+
+#[test]
+fn a_refused_pick_finds_what_is_newer() {
+    removal(true);
+}
+
+#[test]
+#[should_panic = "refused, and nothing newer to find"]
+fn broken_variant_renew_before_publishing() {
+    removal(false);
+}
+
+/// Three have left or are turned back, by two cells, while a drain asks to be told: one is, once.
+fn a_drain_is_announced(begin: fn(&Gate) -> bool) {
+    loom::model(move || {
+        let gate = Arc::new(Gate::new(2, Duration::from_secs(10)));
+        gate.enter(0, 0).unwrap();
+        gate.enter(1, 0).unwrap();
+        gate.close();
+        let other = gate.clone();
+        let thread = thread::spawn(move || other.leave(0) && other.may_announce());
+        let begun = begin(&gate);
+        let left = gate.leave(1) && gate.may_announce();
+        let told = [begun, left, thread.join().unwrap()];
+        assert_eq!(told.iter().filter(|told| **told).count(), 1, "{told:?}");
+        assert!(!gate.may_announce());
+    });
+}
+
+#[test]
+fn a_drain_is_announced_once() {
+    a_drain_is_announced(Gate::announce);
+}
+
+/// Broken: it looks first and asks after.
+#[test]
+#[should_panic = "false, false, false"]
+fn broken_variant_look_before_asking() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new(1, Duration::from_secs(10)));
+        gate.enter(0, 0).unwrap();
+        gate.close();
+        let other = gate.clone();
+        let thread = thread::spawn(move || other.leave(0) && other.may_announce());
+        let begun = gate.inside() == 0;
+        gate.waiting.lock().announce = true;
+        let told = [begun, false, thread.join().unwrap()];
+        assert_eq!(told.iter().filter(|told| **told).count(), 1, "{told:?}");
+    });
+}

@@ -1,0 +1,130 @@
+//! The board beside counts kept by hand.
+
+use super::*;
+use proptest::prelude::*;
+
+fn readings(places: &[Place]) -> Readings {
+    Readings::of(places.iter().map(Some)).expect("each has a place")
+}
+
+#[test]
+fn each_has_a_place_of_its_own() {
+    let mut board = Board::new();
+    let places: Vec<_> = (0..150).map(|_| board.place()).collect();
+    for (number, place) in places.iter().enumerate() {
+        (0..number).for_each(|_| assert!(place.add(Tick::ZERO)));
+    }
+    let read = readings(&places);
+    assert!((0..150).all(|index| read.at(index).in_flight() == index as u64));
+    let mut seen = Vec::new();
+    read.each(&[1; 150], |index, spot, _| {
+        seen.push((index as u64, spot.in_flight()));
+        index < 120
+    });
+    assert!(
+        seen.iter()
+            .copied()
+            .eq((0..=120).map(|number| (number, number)))
+    );
+    assert_eq!(read.runs.len(), 3);
+    places[7].take(Tick::ZERO);
+    assert_eq!(read.at(7).in_flight(), 6);
+    places[8].set_cost(2.5);
+    read.at(8).set_turn(11);
+    assert_eq!((read.at(8).cost(), read.at(8).turn()), (2.5, 11));
+    assert_eq!((read.at(9).cost(), read.at(9).turn()), (0.0, 0));
+}
+
+/// Anybody who comes after sees neither the costs nor the turn of who was there.
+#[test]
+fn a_place_begins_anew() {
+    let mut board = Board::new();
+    let place = board.place();
+    place.set_cost(7.0);
+    readings(std::slice::from_ref(&place)).at(0).set_turn(3);
+    drop(place);
+    let read = readings(&[board.place()]);
+    assert_eq!((read.at(0).cost(), read.at(0).turn()), (0.0, 0));
+}
+
+#[test]
+fn an_invitation_is_taken_once() {
+    let place = Board::new().place();
+    let read = readings(std::slice::from_ref(&place));
+    place.set_cost(7.0);
+    assert!(!read.at(0).accept());
+    place.invite();
+    assert_eq!(read.at(0).cost(), -7.0);
+    assert!(read.at(0).accept() && !read.at(0).accept());
+    assert_eq!(read.at(0).cost(), 7.0);
+}
+
+#[test]
+fn a_full_place_counts_no_more_and_carries_nowhere() {
+    let place = Board::new().place();
+    // ORDERING: Relaxed, both. One thread.
+    place.page.loads[place.at].store(FULL, Ordering::Relaxed);
+    assert!(!place.add(Tick::from_nanos(1 << 20)));
+    assert_eq!(place.page.loads[place.at].load(Ordering::Relaxed), FULL);
+}
+
+proptest! {
+    /// The mean age, whenever they began and also when the sum of starts wraps.
+    #[test]
+    fn ages_add_up(
+        base in prop_oneof![0u64..1 << 40, (1u64 << 54) - (1 << 30)..1 << 54, any::<u64>().prop_map(|at| at >> 1)],
+        starts in prop::collection::vec((0u64..1 << 36, any::<bool>()), 0..50),
+    ) {
+        let place = Board::new().place();
+        let at = |start: u64| Tick::from_nanos(base + start);
+        starts.iter().for_each(|&(start, _)| assert!(place.add(at(start))));
+        starts.iter().filter(|(_, ended)| *ended).for_each(|&(start, _)| place.take(at(start)));
+        let left = || starts.iter().filter(|(_, ended)| !*ended);
+        let now = at(1 << 36);
+        let total: u64 = left().map(|&(start, _)| (now.as_nanos() >> 14) - (at(start).as_nanos() >> 14)).sum();
+        let read = readings(std::slice::from_ref(&place)).at(0).load(now);
+        prop_assert_eq!(read, Load { count: left().count() as u64, ages: total << 14 });
+    }
+}
+
+#[test]
+fn a_start_that_is_later_than_now_is_no_age() {
+    let place = Board::new().place();
+    place.add(Tick::from_nanos(1 << 40));
+    let load = readings(std::slice::from_ref(&place))
+        .at(0)
+        .load(Tick::from_nanos(5 << 14));
+    assert_eq!(load, Load { count: 1, ages: 0 });
+}
+
+#[test]
+fn places_given_back_are_used_again() {
+    let mut board = Board::new();
+    let mut places: Vec<_> = (0..1000).map(|_| board.place()).collect();
+    for _ in 0..10 {
+        places.drain(100..900).for_each(drop);
+        board.prune();
+        places.extend((0..800).map(|_| board.place()));
+        let pages: std::collections::HashSet<_> = places
+            .iter()
+            .map(|place| (Arc::as_ptr(&place.page), place.at))
+            .collect();
+        assert_eq!(pages.len(), 1000);
+    }
+    assert_eq!(board.pages.len(), 1000_usize.div_ceil(PLACES));
+    places.truncate(10);
+    board.prune();
+    assert!(
+        board.pages.len() <= 10,
+        "{} pages for ten",
+        board.pages.len()
+    );
+    drop(places);
+    board.prune();
+    assert_eq!(board.pages.len(), 0);
+}
+
+#[test]
+fn without_places_there_is_nothing_to_read() {
+    assert!(Readings::of([None].into_iter()).is_none());
+}

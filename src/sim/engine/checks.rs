@@ -1,0 +1,126 @@
+//! Active checks on their way: to a server, back, or given up.
+
+use super::{Engine, Event};
+use crate::outcome::Outcome;
+use crate::sim::balancing::Broken;
+use crate::sim::calendar::{Lane, NEVER};
+use crate::sim::drivers::Check;
+use crate::sim::machine::Job;
+use crate::sim::random::{Purpose, Stream};
+
+/// How often drivers are asked who is to be checked: at most so long from one tick to the next is what
+/// [`HealthCheck::next_due`](crate::HealthCheck::next_due) says.
+const LOOK: u64 = 20_000_000;
+
+/// What a check is for a server: 1 ms at speed 1, and no slot.
+const WORK: f64 = 1e6;
+
+#[derive(Debug)]
+pub(super) struct Checks {
+    next_look: u64,
+    to_servers: Lane<Check>,
+    to_clients: Lane<(u32, Outcome)>,
+    timeouts: Lane<u32>,
+    pub(super) sent: u64,
+}
+
+impl Checks {
+    /// With no timeout there are none.
+    pub(super) fn new(one_way: u64, timeout: Option<u64>) -> Self {
+        Self {
+            next_look: timeout.map_or(NEVER, |_| 0),
+            to_servers: Lane::new(one_way),
+            to_clients: Lane::new(one_way),
+            timeouts: Lane::new(timeout.unwrap_or(NEVER)),
+            sent: 0,
+        }
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.next_look
+            .min(self.to_servers.first())
+            .min(self.to_clients.first())
+            .min(self.timeouts.first())
+    }
+
+    /// No more of them.
+    pub(super) fn end(&mut self) {
+        self.next_look = NEVER;
+    }
+
+    pub(super) fn answer(&mut self, now: u64, number: u32, outcome: Outcome) {
+        self.to_clients.put(now, (number, outcome));
+    }
+}
+
+impl Engine<'_> {
+    /// The next event of a check's.
+    pub(super) fn check_event(&mut self, at: u64) -> Result<(), Broken> {
+        if self.checks.to_servers.first() == at {
+            if let Some(check) = self.checks.to_servers.pop() {
+                self.check_arrives(check);
+            }
+        } else if self.checks.to_clients.first() == at {
+            if let Some((number, outcome)) = self.checks.to_clients.pop() {
+                self.check_ended(number, outcome)?;
+            }
+        } else if self.checks.timeouts.first() == at {
+            if let Some(number) = self.checks.timeouts.pop() {
+                self.check_ended(number, Outcome::Timeout)?;
+            }
+        } else {
+            self.checks.next_look += LOOK;
+            let due = self.balancing.checks_due(&self.world);
+            self.send_checks(due);
+        }
+        Ok(())
+    }
+
+    fn send_checks(&mut self, due: Vec<Check>) {
+        for check in due {
+            self.log(Event::CheckSent, u64::from(check.machine), check.number);
+            self.checks.sent += 1;
+            self.checks.to_servers.put(self.world.now, check);
+            self.checks.timeouts.put(self.world.now, check.number);
+        }
+    }
+
+    fn check_arrives(&mut self, check: Check) {
+        let (now, number) = (self.world.now, check.number);
+        self.log(Event::CheckArrives, u64::from(check.machine), number);
+        let machine = check.machine as usize;
+        let there = &mut self.world.machines[machine];
+        let condition = there.condition();
+        if condition.refuses || !there.is_member {
+            self.checks.answer(now, number, Outcome::Unreachable);
+        } else if !condition.hangs {
+            let luck = Stream::new(self.world.seed, Purpose::Checks, number.into()).share();
+            let (work, fails) = condition.check(WORK, luck);
+            there.check(
+                Job {
+                    call: number,
+                    serial: number,
+                    work,
+                    fails,
+                    arrived: now,
+                    before: 0,
+                },
+                now,
+            );
+            self.plan(machine);
+        }
+    }
+
+    /// A client knows how its check went: `Timeout` also of a bad answer.
+    fn check_ended(&mut self, number: u32, outcome: Outcome) -> Result<(), Broken> {
+        let (ended, due) = self.balancing.check_ended(number, outcome, &self.world)?;
+        if let Some((machine, verdict)) = ended {
+            self.log(Event::CheckEnded, machine as u64, number);
+            if verdict.ejected {
+                self.meter.ejection(machine, &self.world);
+            }
+        }
+        self.send_checks(due);
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! What [`Adaptive`] does that can be told beforehand: turns among equals, shares by weight, slow ones avoided
+//! and found again, any number of endpoints.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{MILLI, Server, ejected, exact, fail, number, sequence, servers, setup, shares};
+use evenkeel::{
+    Adaptive, Cluster, Ejection, Fleet, ManualClock, Mark, Outcome, PickError, PickOptions,
+};
+
+const ANYBODY: PickOptions<'static> = PickOptions::new();
+
+fn equal(count: usize, seed: u64) -> Fleet<Server> {
+    let builder = setup(count, &ManualClock::new()).seed(seed);
+    builder.policy(Adaptive::new()).build().unwrap()
+}
+
+fn counts(count: usize, picked: &[usize]) -> Vec<u64> {
+    let mut seen = vec![0; count];
+    picked.iter().for_each(|&number| seen[number] += 1);
+    seen
+}
+
+#[test]
+fn equals_are_served_in_turn_each_once_in_a_round() {
+    for count in [1, 2, 3, 10, 256] {
+        for seed in 0..4 {
+            let picked = sequence(&equal(count, seed), count * 4);
+            for round in picked.chunks(count) {
+                assert_eq!(counts(count, round), vec![1; count], "of {count}");
+            }
+            // The same order in each round, and the neighbour next.
+            assert!(picked.windows(2).all(|two| two[1] == (two[0] + 1) % count));
+        }
+    }
+}
+
+/// Beyond 256 it looks at sixteen: eight drawn anew, and who has waited the longest of those. With eight draws
+/// of 300 a pick, one that is not drawn for 30 rounds has odds of (1 - 1/300)^(8 · 9000) = 10^-104.
+#[test]
+fn of_more_than_it_can_compare_all_are_used_and_evenly() {
+    let count = 300;
+    let seen = counts(count, &sequence(&equal(count, 1), count * 30));
+    // Due are 30 each; where all are alike who has waited is preferred, so it is less uneven than chance
+    // (Poisson: 9 to 61 with odds of 10^-4 for any of 300).
+    assert!(seen.iter().all(|seen| (9..=61).contains(seen)), "{seen:?}");
+}
+
+#[test]
+fn weights_are_kept_within_three_picks_a_cycle_when_idle() {
+    let weights = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    for seed in 0..8 {
+        let builder = Fleet::builder().endpoints(servers(&weights));
+        let builder = builder.policy(Adaptive::new()).clock(ManualClock::new());
+        let fleet = builder.seed(seed).build().unwrap();
+        for _ in 0..20 {
+            let seen = shares(&fleet, &ANYBODY, weights.len(), 1, 55);
+            for (&seen, &weight) in seen.iter().zip(&weights) {
+                assert!(seen.abs_diff(u64::from(weight)) <= 3, "{seen} of {weight}");
+            }
+        }
+    }
+}
+
+/// Requests a millisecond apart, each answered at once by what `latency` says of its server.
+fn drive(
+    fleet: &Fleet<Server>,
+    clock: &ManualClock,
+    picks: usize,
+    latency: impl Fn(usize) -> Duration,
+) -> Vec<usize> {
+    (0..picks)
+        .map(|_| {
+            clock.advance(MILLI);
+            let lease = fleet.pick_endpoint().unwrap();
+            let number = number(&lease);
+            lease.record_with_latency(Outcome::Success, latency(number));
+            number
+        })
+        .collect()
+}
+
+#[test]
+fn a_slow_one_is_avoided_and_is_used_again_when_it_is_well() {
+    let clock = ManualClock::new();
+    let fleet = setup(5, &clock).policy(Adaptive::new()).build().unwrap();
+    let well = |_| MILLI;
+    let slow = |number| if number == 0 { MILLI * 20 } else { MILLI };
+    drive(&fleet, &clock, 5_000, well);
+    // It has to be seen, and then only invitations go there: of 4 s the first is after one, the next each after
+    // twice as long, so two or three.
+    drive(&fleet, &clock, 1_000, slow);
+    let while_slow = counts(5, &drive(&fleet, &clock, 4_000, slow));
+    assert!((1..=4).contains(&while_slow[0]), "{while_slow:?}");
+    // The next invitation is no later than 8 s on. One good answer takes it halfway to the others, and soon it
+    // has its fifth again: within a fourth of that, as costs of equals differ by little.
+    drive(&fleet, &clock, 10_000, well);
+    let after = counts(5, &drive(&fleet, &clock, 5_000, well));
+    assert!((750..=1_250).contains(&after[0]), "{after:?}");
+}
+
+/// Failures that do not eject cost: more than a request sent again.
+#[test]
+fn one_that_fails_more_than_the_others_is_avoided() {
+    let clock = ManualClock::new();
+    let builder = setup(5, &clock).policy(Adaptive::new());
+    let fleet = builder.ejection(Ejection::off()).build().unwrap();
+    let mut seen = [0; 5];
+    for turn in 0..5_000 {
+        clock.advance(MILLI);
+        let lease = fleet.pick_endpoint().unwrap();
+        let number = number(&lease);
+        seen[number] += 1;
+        let bad = number == 0 && turn % 2 == 0;
+        let outcome = if bad {
+            Outcome::Failure
+        } else {
+            Outcome::Success
+        };
+        lease.record_with_latency(outcome, MILLI);
+    }
+    // Due was a fifth; half of its requests fail, so one costs eight times as much.
+    assert!(seen[0] <= 100, "{seen:?}");
+}
+
+#[test]
+fn who_is_avoided_or_out_is_not_picked() {
+    for count in [3, 300] {
+        let builder = setup(count, &ManualClock::new()).policy(Adaptive::new());
+        let fleet = builder.ejection(exact()).build().unwrap();
+        fail(&fleet, 0, 2);
+        assert_eq!(ejected(&fleet), [0]);
+        assert!(!sequence(&fleet, 2_000).contains(&0));
+        let avoid: Vec<_> = fleet.members()[2..].iter().map(|it| it.id()).collect();
+        let options = PickOptions::new().avoid(&avoid);
+        for _ in 0..200 {
+            let lease = fleet.pick_endpoint_with(&options).unwrap();
+            assert_eq!(number(&lease), 1, "of {count}");
+            lease.record(Outcome::Success);
+        }
+        let all: Vec<_> = fleet.members().iter().map(|it| it.id()).collect();
+        let none = fleet.pick_endpoint_with(&PickOptions::new().avoid(&all));
+        assert_eq!(none.unwrap_err(), PickError::AllAvoided);
+        // One that nobody may use but under the panic rule.
+        assert!(fleet.mark(&1, Mark::Down));
+        assert!(count == 3 || !sequence(&fleet, 2_000).contains(&1));
+    }
+}
+
+/// A latency of 0 is taken for the least that there is, and one that is not known for what is usual: neither takes all,
+/// and nobody is left alone.
+#[test]
+fn latencies_of_zero_and_unknown_ones_keep_their_turns() {
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).policy(Adaptive::new()).build().unwrap();
+    // Nobody is known.
+    for _ in 0..40 {
+        fleet.pick_endpoint().unwrap().record(Outcome::Ignored);
+    }
+    let picked = drive(&fleet, &clock, 4_000, |_| Duration::ZERO);
+    let seen = counts(4, &picked);
+    assert!(
+        seen.iter().all(|seen| (900..=1_100).contains(seen)),
+        "{seen:?}"
+    );
+    // One is new, among those of a millisecond: it has its turn at once, and its share.
+    drive(&fleet, &clock, 10_000, |_| MILLI);
+    fleet.insert(evenkeel::Target::new(4, ())).unwrap();
+    let picked = drive(&fleet, &clock, 5_000, |_| MILLI);
+    assert!(picked[..10].contains(&4), "{:?}", &picked[..10]);
+    let seen = counts(5, &picked);
+    assert!(
+        seen.iter().all(|seen| (800..=1_200).contains(seen)),
+        "{seen:?}"
+    );
+}
+
+/// What hangs shows its age before it answers: at three times its latency it costs as much as that. A heavy one is where
+/// that counts: by its requests in flight alone it would get 19 (20 of a weight of 20 are as many as one of 1) before
+/// another were as good, those whose turn it is apart. With one held for 10 ms it costs ten times as much.
+#[test]
+fn one_whose_requests_do_not_come_back_is_avoided_before_they_do() {
+    let clock = ManualClock::new();
+    let builder = Fleet::builder().endpoints(servers(&[20, 1, 1, 1, 1]));
+    let builder = builder.policy(Adaptive::new()).clock(clock.clone());
+    let fleet = builder.seed(7).build().unwrap();
+    let mut held = Vec::new();
+    for turn in 0..2_000 {
+        clock.advance(MILLI * 10);
+        let lease = fleet.pick_endpoint().unwrap();
+        if number(&lease) == 0 && turn >= 1_000 {
+            held.push(lease);
+        } else {
+            lease.record_with_latency(Outcome::Success, MILLI);
+        }
+    }
+    assert!(held.len() <= 3, "{} after it was seen to hang", held.len());
+}

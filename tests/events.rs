@@ -1,0 +1,270 @@
+//! What a fleet tells of what has happened: each thing once, in order, within bounds.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{SECOND, Server, ejected, exact, servers, setup};
+use evenkeel::{
+    Cluster, Detector, Ejection, EventKind, Fleet, FleetBuilder, ManualClock, Mark, Outcome,
+    Return, SlowStart, Tick,
+};
+
+/// Ten servers that take one good probe to return.
+fn watched(clock: &ManualClock) -> FleetBuilder<Server> {
+    setup(10, clock).ejection(quick()).events(64)
+}
+
+fn quick() -> Ejection {
+    exact().healthy_threshold(1)
+}
+
+fn eject(fleet: &Fleet<Server>, number: usize) {
+    while !ejected(fleet).contains(&number) {
+        fleet.lease(&number).unwrap().record(Outcome::Unreachable);
+    }
+}
+
+fn probe(fleet: &Fleet<Server>, number: usize, outcome: Outcome) {
+    let probe = fleet.lease(&number).unwrap();
+    assert!(probe.is_probe());
+    probe.record(outcome);
+}
+
+/// Each as a line, after the time in seconds.
+fn told(fleet: &Fleet<Server>) -> Vec<String> {
+    let events = fleet.take_events();
+    let line = |event: &evenkeel::Event<usize>| {
+        let at = Duration::from_nanos(event.at.as_nanos());
+        format!("{at:?} {event}")
+    };
+    events.iter().map(line).collect()
+}
+
+fn slow_start_over(fleet: &Fleet<Server>, clock: &ManualClock) {
+    clock.advance(SECOND * 5);
+    fleet.maintain();
+}
+
+#[test]
+fn an_ejection_its_probes_and_its_return_are_told_in_order() {
+    let clock = ManualClock::new();
+    let fleet = watched(&clock).build().unwrap();
+    assert!(fleet.take_events().is_empty());
+    clock.advance(SECOND);
+    eject(&fleet, 3);
+    clock.advance(SECOND * 2);
+    probe(&fleet, 3, Outcome::Failure);
+    clock.advance(SECOND * 4);
+    probe(&fleet, 3, Outcome::Success);
+    slow_start_over(&fleet, &clock);
+    let expected = [
+        "1s 3 ejected by the sequential test for 2.0s",
+        "3s 3 still out after a bad probe, for 4.0s, 2nd time in a row",
+        "7s 3 back after good probes",
+        "7s 3 slow start begins",
+        "12s 3 slow start is over",
+    ];
+    assert_eq!(told(&fleet), expected);
+    assert!(fleet.take_events().is_empty(), "each is told once");
+}
+
+#[test]
+fn an_event_carries_its_member_and_the_key_while_there_is_one() {
+    let clock = ManualClock::new();
+    let fleet = watched(&clock).build().unwrap();
+    let id = fleet.member(&3).unwrap().id();
+    eject(&fleet, 3);
+    let event = fleet.take_events().pop().unwrap();
+    assert_eq!((event.member, event.key), (Some(id), Some(3)));
+    let until = Tick::from_nanos(2_000_000_000);
+    let EventKind::Ejected {
+        detector,
+        times,
+        until: told_until,
+        ..
+    } = event.kind
+    else {
+        panic!("{event:?}");
+    };
+    let expected = (Some(Detector::Cusum), 1, until);
+    assert_eq!((detector, times, told_until), expected);
+
+    eject(&fleet, 4);
+    let four = fleet.member(&4).unwrap().id();
+    assert!(fleet.remove(&4));
+    let event = fleet.take_events().pop().unwrap();
+    assert_eq!((event.member, event.key), (Some(four), None));
+    assert!(event.to_string().starts_with(&format!("{four} ejected")));
+    // Remembered: another incarnation, and out for the same reason.
+    fleet.insert(servers(&[1; 5]).pop().unwrap()).unwrap();
+    let event = fleet.take_events().pop().unwrap();
+    assert_eq!(event.key, Some(4));
+    assert_ne!(event.member, Some(four));
+    assert!(
+        event
+            .to_string()
+            .starts_with("4 ejected by the sequential test")
+    );
+}
+
+#[test]
+fn panic_begins_and_is_over_once() {
+    let clock = ManualClock::new();
+    let fleet = watched(&clock).build().unwrap();
+    (0..6).for_each(|number| assert!(fleet.mark(&number, Mark::Down)));
+    assert!(fleet.mark(&0, Mark::Auto) && fleet.mark(&0, Mark::Down));
+    assert!(fleet.mark(&0, Mark::Auto) && fleet.mark(&1, Mark::Auto));
+    let expected = [
+        "0ns panic begins: 4 of 10 are eligible",
+        "0ns panic is over: 6 of 10 are eligible",
+    ];
+    assert_eq!(told(&fleet), expected);
+    // An update changes how many there are.
+    assert_eq!(fleet.update(servers(&[1; 6])).unwrap().removed, 4);
+    assert_eq!(told(&fleet), ["0ns panic begins: 2 of 6 are eligible"]);
+    fleet.update(servers(&[1; 10])).unwrap();
+    assert_eq!(told(&fleet), ["0ns panic is over: 6 of 10 are eligible"]);
+}
+
+#[test]
+fn a_pardon_and_a_mark_are_told_from_a_probe() {
+    let clock = ManualClock::new();
+    let fleet = watched(&clock).slow_start(SlowStart::off());
+    let fleet = fleet.build().unwrap();
+    (0..3).for_each(|number| {
+        clock.advance(SECOND / 10);
+        eject(&fleet, number);
+    });
+    assert_eq!(fleet.take_events().len(), 3);
+    // Of five, two may be out: the one that was ejected first is back.
+    fleet.update(servers(&[1; 5])).unwrap();
+    assert!(fleet.mark(&1, Mark::Up));
+    let kinds: Vec<_> = fleet
+        .take_events()
+        .into_iter()
+        .map(|it| (it.key, it.kind))
+        .collect();
+    let by = |it: &EventKind| match it {
+        EventKind::Returned { by, .. } => Some(*by),
+        _ => None,
+    };
+    let returns: Vec<_> = kinds.iter().map(|(key, kind)| (*key, by(kind))).collect();
+    let expected = [
+        (Some(0), Some(Return::Pardon)),
+        (Some(1), Some(Return::Mark)),
+    ];
+    assert_eq!(returns, expected, "{kinds:?}");
+}
+
+#[test]
+fn a_drain_is_told_when_it_begins_and_when_the_last_request_has_ended() {
+    let clock = ManualClock::new();
+    let fleet = watched(&clock).build().unwrap();
+    let leases: Vec<_> = (0..3).map(|_| fleet.lease(&2).unwrap()).collect();
+    drop(fleet.drain(&2));
+    drop(fleet.drain(&2));
+    assert_eq!(told(&fleet), ["0ns 2 drain begins"]);
+    for (number, lease) in leases.into_iter().enumerate() {
+        clock.advance(SECOND);
+        match number {
+            0 => lease.record(Outcome::Success),
+            1 => drop(lease),
+            _ => {
+                assert!(fleet.take_events().is_empty());
+                lease.record(Outcome::Failure);
+            }
+        }
+    }
+    assert_eq!(told(&fleet), ["3s 2 drained"]);
+    // With nothing in flight, at once; and not again.
+    drop(fleet.drain(&5));
+    drop(fleet.drain(&5));
+    assert_eq!(told(&fleet), ["3s 5 drain begins", "3s 5 drained"]);
+    // The end of a removed one's last request is no drain's.
+    let lease = fleet.lease(&6).unwrap();
+    assert!(fleet.remove(&6));
+    lease.record(Outcome::Success);
+    assert!(fleet.take_events().is_empty());
+}
+
+#[test]
+fn a_new_endpoint_that_starts_slowly_is_told() {
+    let clock = ManualClock::new();
+    let slow = SlowStart::default().new_endpoints(true);
+    let fleet = watched(&clock).slow_start(slow).build().unwrap();
+    assert!(fleet.take_events().is_empty(), "there is nobody else");
+    fleet.insert(servers(&[1; 11]).pop().unwrap()).unwrap();
+    slow_start_over(&fleet, &clock);
+    let expected = ["0ns 10 slow start begins", "5s 10 slow start is over"];
+    assert_eq!(told(&fleet), expected);
+}
+
+#[test]
+fn what_finds_it_full_is_dropped_and_counted() {
+    let clock = ManualClock::new();
+    let fleet = watched(&clock).events(3).build().unwrap();
+    (0..5).for_each(|number| eject(&fleet, number));
+    let keys: Vec<_> = fleet
+        .take_events()
+        .into_iter()
+        .filter_map(|it| it.key)
+        .collect();
+    assert_eq!(keys, [0, 1, 2, 3], "rounded up to four, and the first stay");
+    assert_eq!(fleet.stats().events_dropped, 1);
+    // There is room again.
+    assert!(fleet.mark(&0, Mark::Up));
+    assert_eq!(fleet.take_events().len(), 1);
+    assert_eq!(fleet.stats().events_dropped, 1);
+}
+
+#[test]
+fn by_default_nothing_is_kept() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).build().unwrap();
+    (0..5).for_each(|number| eject(&fleet, number));
+    assert!(fleet.take_events().is_empty());
+    assert_eq!(fleet.stats().events_dropped, 0);
+}
+
+/// Threads that eject, return and drain while another takes: what is told of each alternates, and nothing is lost.
+#[test]
+fn nothing_is_lost_or_told_twice_while_threads_race() {
+    let clock = ManualClock::new();
+    let ejection = quick().max_ejection_percent(100);
+    let fleet = setup(8, &clock).ejection(ejection).events(1 << 16);
+    let fleet = fleet.panic_threshold_percent(50).build().unwrap();
+    let mut events = Vec::new();
+    std::thread::scope(|scope| {
+        let working: Vec<_> = (0..8)
+            .map(|number| {
+                let (fleet, clock) = (&fleet, &clock);
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        eject(fleet, number);
+                        clock.advance(SECOND * 100);
+                        let back = fleet.lease(&number).unwrap();
+                        back.record(Outcome::Success);
+                    }
+                })
+            })
+            .collect();
+        while working.iter().any(|thread| !thread.is_finished()) {
+            events.extend(fleet.take_events());
+        }
+    });
+    events.extend(fleet.take_events());
+    let stats = fleet.stats();
+    let count =
+        |wanted: fn(&EventKind) -> bool| events.iter().filter(|it| wanted(&it.kind)).count() as u64;
+    let ejections = count(|kind| matches!(kind, EventKind::Ejected { .. }));
+    let returns = count(|kind| matches!(kind, EventKind::Returned { .. }));
+    assert_eq!(stats.events_dropped, 0);
+    assert_eq!(ejections, stats.ejections);
+    assert_eq!(ejections - returns, stats.ejected as u64);
+    let begun = count(|kind| matches!(kind, EventKind::PanicBegun { .. }));
+    let over = count(|kind| matches!(kind, EventKind::PanicOver { .. }));
+    assert_eq!(begun - over, u64::from(stats.panicking));
+    assert!(fleet.pick_endpoint().is_ok());
+}

@@ -1,0 +1,319 @@
+//! Why an endpoint takes requests or does not: each state, as data and as a line.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::checks::{each_second, with, zero};
+use common::{MILLI, SECOND, Server, exact, servers, setup};
+use evenkeel::{
+    Alarm, Detector, Ejection, Explanation, Fleet, Health, HealthTracker, Judging, ManualClock,
+    Mark, MemberState, Outcome, Sample, SlowStart,
+};
+
+fn explain(fleet: &Fleet<Server>, number: usize) -> Explanation {
+    fleet.member(&number).unwrap().explain()
+}
+
+fn send(fleet: &Fleet<Server>, number: usize, outcome: Outcome, times: usize) {
+    for _ in 0..times {
+        let lease = fleet.lease(&number).unwrap();
+        lease.record_with_latency(outcome, 10 * MILLI);
+    }
+}
+
+/// Server 0 of ten is ejected at 1 s, for 2 s.
+fn out() -> (Fleet<Server>, ManualClock) {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
+    clock.advance(SECOND);
+    send(&fleet, 0, Outcome::Unreachable, 2);
+    (fleet, clock)
+}
+
+#[test]
+fn one_that_is_ready_tells_what_there_is_against_it() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
+    let new = explain(&fleet, 0);
+    assert_eq!(
+        (new.since, new.until, new.ejection, new.latency),
+        (None, None, None, None)
+    );
+    assert_eq!((new.usual_latency, new.usual_error_rate), (None, None));
+    assert_eq!((new.score.value, new.score.threshold), (1.0, Some(0.5)));
+
+    send(&fleet, 0, Outcome::Success, 7);
+    send(&fleet, 0, Outcome::Failure, 1);
+    fleet.maintain();
+    let _held = fleet.lease(&0).unwrap();
+    let why = explain(&fleet, 0);
+    assert_eq!((why.state, why.is_eligible), (MemberState::Ready, true));
+    let evidence = why.evidence.unwrap();
+    assert!((evidence.value - 5.7).abs() < 0.1, "{evidence:?}");
+    assert_eq!(evidence.threshold, Some(11.0));
+    let requests = why.requests_in_window.unwrap();
+    assert_eq!((requests.value, requests.threshold), (8.0, Some(20.0)));
+    assert_eq!(why.faults_in_window, Some(1));
+    assert_eq!((why.in_flight, why.weight.get()), (1, 1));
+    assert_eq!(why.latency, why.usual_latency);
+    assert!(why.latency.is_some());
+    let usual = why.usual_error_rate.unwrap();
+    assert!((usual - 1.0 / 58.0).abs() < 1e-6, "{usual}");
+    assert_eq!(
+        why.to_string(),
+        "ready; evidence 5.7 of 11.0, 1 faults in 8 requests, 1 in flight"
+    );
+}
+
+#[test]
+fn one_that_is_ejected_tells_by_what_since_when_until_when_and_what_it_takes() {
+    let (fleet, clock) = out();
+    clock.advance(1200 * MILLI);
+    let why = explain(&fleet, 0);
+    assert_eq!((why.state, why.is_eligible), (MemberState::Ejected, false));
+    assert_eq!(why.since, Some(1200 * MILLI));
+    assert_eq!(why.until, Some(800 * MILLI));
+    let ejection = why.ejection.unwrap();
+    assert_eq!(ejection.detector, Some(Detector::Cusum));
+    assert_eq!(ejection.probes_wanted, Some(5));
+    // What it was, though it has faded since.
+    assert!(why.evidence.unwrap().value < 10.5);
+    assert_eq!(
+        why.to_string(),
+        "ejected by the sequential test 1.2 s ago (evidence 11.4 of 11.0), probe in 0.8 s, \
+         5 good probes wanted; 0 in flight"
+    );
+
+    clock.advance(SECOND);
+    assert!(explain(&fleet, 0).to_string().contains(", probe due, "));
+    let probe = fleet.lease(&0).unwrap();
+    let why = explain(&fleet, 0);
+    assert_eq!(
+        (why.state, why.since),
+        (MemberState::Probing, Some(2200 * MILLI))
+    );
+    assert_eq!(why.until, Some(SECOND * 10));
+    assert!(
+        why.to_string()
+            .contains(", a probe is under way, to be given up in 10.0 s, ")
+    );
+    probe.record(Outcome::Failure);
+    clock.advance(SECOND);
+    assert_eq!(
+        explain(&fleet, 0).to_string(),
+        "ejected by the sequential test 3.2 s ago (evidence 11.4 of 11.0), probe in 3.0 s, 2nd time in a row, \
+         5 good probes wanted; 0 in flight"
+    );
+}
+
+#[test]
+fn the_good_probes_wanted_are_those_it_takes() {
+    let (fleet, clock) = out();
+    clock.advance(SECOND * 3);
+    for wanted in (1..=5).rev() {
+        let ejection = explain(&fleet, 0).ejection.unwrap();
+        assert_eq!(ejection.probes_wanted, Some(wanted));
+        let probe = fleet.lease(&0).unwrap();
+        assert!(probe.is_probe());
+        probe.record(Outcome::Success);
+    }
+    let why = explain(&fleet, 0);
+    assert_eq!((why.state, why.ejection), (MemberState::Warming, None));
+    assert!(why.is_eligible);
+    // Of its five seconds, at least a tenth.
+    assert_eq!(
+        (why.slow_start_share, why.until),
+        (Some(0.1), Some(SECOND * 5))
+    );
+    clock.advance(2500 * MILLI);
+    let why = explain(&fleet, 0);
+    assert_eq!(
+        (why.slow_start_share, why.since),
+        (Some(0.5), Some(2500 * MILLI))
+    );
+    assert_eq!(
+        why.to_string(),
+        "in slow start for 2.5 s, at 50 % of its share, all of it in 2.5 s; evidence 0.0 of 11.0, \
+         0 faults in 0 requests, 0 in flight"
+    );
+    clock.advance(SECOND * 3);
+    fleet.maintain();
+    let why = explain(&fleet, 0);
+    assert_eq!(
+        (why.state, why.slow_start_share),
+        (MemberState::Ready, None)
+    );
+    assert_eq!((why.since, why.times), (Some(5500 * MILLI), 1));
+    assert!(why.to_string().starts_with("ready for 5.5 s; "));
+}
+
+/// A fleet of ten without slow start and without the sequential test; server 0 is made to fail or to be slow.
+fn by(ejection: Ejection, faults: usize, latency: Duration) -> Fleet<Server> {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(ejection.cusum_threshold(0.0));
+    let fleet = fleet.slow_start(SlowStart::off()).build().unwrap();
+    for number in 0..10 {
+        for request in 0..40 {
+            let lease = fleet.lease(&number).unwrap();
+            let bad = number == 0 && request < faults;
+            let latency = if number == 0 { latency } else { 10 * MILLI };
+            lease.record_with_latency(
+                if bad {
+                    Outcome::Failure
+                } else {
+                    Outcome::Success
+                },
+                latency,
+            );
+        }
+    }
+    fleet.maintain();
+    fleet
+}
+
+#[test]
+fn each_detector_tells_what_it_measured() {
+    let off = || exact().score_threshold(0.0);
+    let table = [
+        (
+            by(off().consecutive_failures(5), 5, MILLI),
+            "for failures in a row",
+            "(5 of 5)",
+        ),
+        (
+            by(off().success_rate_stdev_factor(2.0), 20, MILLI),
+            "for its success rate",
+            "(50.0 %, below 95.0 %)",
+        ),
+        (
+            by(off().failure_percentage_threshold(40), 20, MILLI),
+            "for its share of faults",
+            "(50.0 % of 40.0 %)",
+        ),
+        (
+            by(off().latency_factor(3.0), 0, SECOND),
+            "for its latency",
+            "(1000.0 ms, above 30.0 ms)",
+        ),
+        (by(exact(), 39, MILLI), "for its score", "below 0.50)"),
+    ];
+    for (fleet, by, figures) in table {
+        let line = explain(&fleet, 0).to_string();
+        assert!(
+            line.starts_with(&format!("ejected {by} 0.0 s ago (")),
+            "{line}"
+        );
+        assert!(line.contains(figures), "{line}");
+    }
+    let fleet = by(off().latency_factor(3.0), 0, SECOND);
+    let measured = explain(&fleet, 0).ejection.unwrap().measured.unwrap();
+    assert!((measured.value - 1.0).abs() < 1e-6, "in seconds");
+    assert_eq!(measured.threshold, Some(0.03));
+}
+
+#[test]
+fn marks_weights_drains_and_panic_are_told() {
+    let (fleet, clock) = out();
+    assert!(fleet.mark(&1, Mark::Down) && fleet.mark(&2, Mark::Up));
+    clock.advance(SECOND * 3);
+    let down = explain(&fleet, 1);
+    assert_eq!((down.state, down.is_eligible), (MemberState::Down, false));
+    assert_eq!(down.to_string(), "marked down for 3.0 s; 0 in flight");
+    let up = explain(&fleet, 2);
+    assert_eq!((up.state, up.is_eligible), (MemberState::Up, true));
+    assert_eq!(up.to_string(), "marked up for 3.0 s; 0 in flight");
+
+    // Panic: health is ignored.
+    (1..7).for_each(|number| assert!(fleet.mark(&number, Mark::Down)));
+    for number in [0, 1, 9] {
+        let why = explain(&fleet, number);
+        assert!(why.panicking && why.is_eligible, "{why}");
+        let line = why.to_string();
+        assert!(
+            line.contains("; panic: takes requests whatever its health;"),
+            "{line}"
+        );
+    }
+    // What is out of rotation stays out.
+    let _lease = fleet.lease(&3).unwrap();
+    drop(fleet.drain(&3));
+    let draining = explain(&fleet, 3);
+    assert_eq!(
+        (draining.state, draining.is_eligible),
+        (MemberState::Draining, false)
+    );
+    assert_eq!(draining.to_string(), "draining or removed; 1 in flight");
+    fleet
+        .insert(servers(&[1, 1, 1, 1, 0]).pop().unwrap())
+        .unwrap();
+    let idle = explain(&fleet, 4);
+    assert_eq!((idle.state, idle.is_eligible), (MemberState::Idle, false));
+    assert_eq!(idle.to_string(), "idle, of weight 0; 0 in flight");
+}
+
+#[test]
+fn one_that_is_remembered_tells_its_reason_and_not_what_is_not_known() {
+    let (fleet, clock) = out();
+    assert!(fleet.remove(&0));
+    clock.advance(SECOND);
+    fleet.insert(servers(&[1]).pop().unwrap()).unwrap();
+    let why = explain(&fleet, 0);
+    assert_eq!((why.since, why.until), (Some(SECOND), Some(SECOND)));
+    let ejection = why.ejection.unwrap();
+    assert_eq!(ejection.detector, Some(Detector::Cusum));
+    assert_eq!(ejection.measured, None);
+    assert!(
+        why.to_string()
+            .starts_with("ejected by the sequential test 1.0 s ago, probe in 1.0 s, ")
+    );
+}
+
+#[test]
+fn one_that_checks_took_out_wants_what_they_want() {
+    let mut setting = with(10, exact(), each_second());
+    for _ in 0..10 {
+        setting.round(zero(Outcome::Failure));
+        setting.clock.advance(100 * MILLI);
+    }
+    let why = explain(&setting.fleet, 0);
+    let ejection = why.ejection.unwrap();
+    assert_eq!(ejection.detector, Some(Detector::ActiveCheck));
+    assert_eq!((ejection.measured, ejection.probes_wanted), (None, None));
+    let line = why.to_string();
+    assert!(line.starts_with("ejected by active checks "), "{line}");
+    assert!(!line.contains("wanted"), "{line}");
+}
+
+#[derive(Debug)]
+struct OneStrike;
+
+impl HealthTracker for OneStrike {
+    fn record(&self, sample: &Sample, _: &Judging<'_>) -> Alarm {
+        match sample.outcome {
+            Outcome::Failure => Alarm::Eject,
+            _ => Alarm::None,
+        }
+    }
+    fn health(&self, _: &Judging<'_>) -> Health {
+        Health::new(0.75, 1)
+    }
+}
+
+#[test]
+fn a_tracker_of_the_users_own_shows_its_score_and_nothing_that_is_not_its() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).tracker(|_| OneStrike).build().unwrap();
+    fleet.maintain();
+    let why = explain(&fleet, 0);
+    assert_eq!((why.evidence, why.requests_in_window), (None, None));
+    assert_eq!((why.faults_in_window, why.score.value), (None, 0.75));
+    assert_eq!(why.to_string(), "ready; score 0.75, 0 in flight");
+    send(&fleet, 0, Outcome::Failure, 1);
+    let ejection = explain(&fleet, 0).ejection.unwrap();
+    assert_eq!(
+        (ejection.detector, ejection.measured),
+        (Some(Detector::Tracker), None)
+    );
+}

@@ -1,0 +1,111 @@
+//! Promise: who is in doubt by requests is cleared or taken out by checks, without end nowhere; and who was taken
+//! out by requests has to pass for a while.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, passing, with, zero};
+use common::{MILLI, SECOND, exact, fail};
+use evenkeel::{Detector, Ejection, Outcome};
+
+/// Ticks when told, also at once. How many checks server 0 gets in this time, each of which is answered at once.
+fn checks(setting: &mut Setting, time: Duration, outcome: Outcome) -> usize {
+    let (mut count, mut passed) = (0, Duration::ZERO);
+    while passed < time {
+        count += usize::from(setting.round(zero(outcome)).contains(&0));
+        let step = setting.checks.next_due().min(time - passed);
+        setting.clock.advance(step);
+        passed += step;
+        assert!(count < 1000, "without end");
+    }
+    count
+}
+
+/// The first of ten checks a second each, then requests make server 0 suspect.
+fn in_doubt(ejection: Ejection, failures: usize) -> Setting {
+    let mut setting = with(10, ejection, each_second());
+    setting.round(|_| SUCCESS);
+    fail(&setting.fleet, 0, failures);
+    setting
+}
+
+/// A failure weighs ln(0.3 / 0.001) = 5.70 where nobody else fails, and a success takes ln(0.999 / 0.7) = 0.356 off.
+#[test]
+fn one_failure_takes_sixteen_checks_to_clear_or_two_to_confirm() {
+    let mut setting = in_doubt(exact(), 1);
+    assert_eq!(checks(&mut setting, MILLI * 900, SUCCESS), 16);
+    assert!(!setting.is_out(0));
+    assert_eq!(checks(&mut setting, MILLI * 900, SUCCESS), 1, "cleared");
+    // A timeout weighs three quarters of a failure: 5.70 and twice 4.28 are more than 11.
+    let mut setting = in_doubt(exact(), 1);
+    assert_eq!(checks(&mut setting, MILLI * 900, TIMEOUT), 2);
+    assert!(setting.is_out(0));
+}
+
+/// They are for checks an interval apart, which the threshold is for.
+#[test]
+fn misses_of_one_in_doubt_are_no_row() {
+    let mut setting = in_doubt(exact().cusum_threshold(20.0), 1);
+    for _ in 0..3 {
+        setting.clock.advance(MILLI * 20);
+        assert_eq!(setting.round(zero(TIMEOUT)), [0]);
+        assert!(!setting.is_out(0));
+    }
+    setting.round(zero(TIMEOUT));
+    assert!(setting.is_out(0), "5.70 and 4 of 4.28 are more than 20");
+}
+
+/// There it would be checked again and again, and nothing could come of it.
+#[test]
+fn who_cannot_be_taken_out_is_checked_by_the_interval() {
+    for ejection in [
+        exact().max_ejection_percent(0),
+        exact().detect_only(Detector::Cusum),
+        exact().cusum_threshold(0.0).score_threshold(0.0),
+    ] {
+        let mut setting = in_doubt(ejection, 3);
+        assert_eq!(checks(&mut setting, MILLI * 2900, SUCCESS), 2);
+    }
+    // Nor where most are in doubt.
+    let mut setting = in_doubt(exact(), 1);
+    (1..6).for_each(|number| fail(&setting.fleet, number, 1));
+    setting.fleet.maintain();
+    assert_eq!(checks(&mut setting, MILLI * 2900, SUCCESS), 2);
+}
+
+/// Fifteen passes over the 2 s that the first ejection takes; a miss starts them again after the interval.
+#[test]
+fn who_was_out_by_requests_passes_for_as_long_as_it_was_out() {
+    let mut setting = passing();
+    fail(&setting.fleet, 0, 2);
+    assert!(setting.is_out(0));
+    let at = setting.go_on(MILLI * 3990, |_| SUCCESS);
+    assert_eq!((at.len(), at[0]), (14, SECOND * 2));
+    assert!(setting.is_out(0));
+    assert_eq!(setting.go_on(MILLI * 50, |_| SUCCESS).len(), 1);
+    assert!(!setting.is_out(0));
+
+    let mut setting = passing();
+    fail(&setting.fleet, 0, 2);
+    setting.go_on(MILLI * 3800, |_| SUCCESS);
+    while !setting.round(zero(TIMEOUT)).contains(&0) {
+        setting.clock.advance(MILLI * 10);
+    }
+    let at = setting.go_on(MILLI * 2990, |_| SUCCESS);
+    assert!(setting.is_out(0) && at[0] == SECOND, "{at:?}");
+    setting.go_on(MILLI * 50, |_| SUCCESS);
+    assert!(!setting.is_out(0));
+}
+
+#[test]
+fn a_request_that_was_answered_before_the_first_check_counts() {
+    let mut setting = with(10, exact(), each_second().initial_jitter(SECOND));
+    assert!(!setting.round(|_| SUCCESS).contains(&0));
+    setting.fleet.lease(&0).unwrap().record(SUCCESS);
+    while !setting.round(zero(TIMEOUT)).contains(&0) {
+        setting.clock.advance(MILLI * 10);
+    }
+    assert!(!setting.is_out(0), "the first result decided");
+}

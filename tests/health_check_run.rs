@@ -1,0 +1,177 @@
+//! Promise: the driver's future checks with any timer and any I/O, concurrently, ends checks that take too long,
+//! may be dropped at any point, and ends with its fleet.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use common::checks::{SUCCESS, each_second};
+use common::{MILLI, SECOND, Server, ejected, exact, probe, setup};
+use evenkeel::{
+    Clock, Endpoint, Fleet, HealthCheckSettings, ManualClock, Member, Outcome, Tick, from_fn,
+};
+
+/// A timer of this clock.
+fn timer(clock: &ManualClock) -> impl Fn(Duration) -> Sleep + use<> {
+    let clock = clock.clone();
+    move |length| Sleep {
+        clock: clock.clone(),
+        until: clock.now().after(length),
+    }
+}
+
+struct Sleep {
+    clock: ManualClock,
+    until: Tick,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.clock.now() < self.until {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+}
+
+fn ten(clock: &ManualClock) -> Fleet<Server> {
+    setup(10, clock).ejection(exact()).build().unwrap()
+}
+
+/// Polls it each millisecond, for this long. Whether it has ended.
+fn go_on(run: Pin<&mut impl Future<Output = ()>>, clock: &ManualClock, time: Duration) -> bool {
+    let mut run = run;
+    let mut cx = Context::from_waker(Waker::noop());
+    let end = clock.now().after(time);
+    while clock.now() < end {
+        if run.as_mut().poll(&mut cx).is_ready() {
+            return true;
+        }
+        clock.advance(MILLI);
+    }
+    false
+}
+
+#[test]
+fn it_takes_out_who_does_not_answer_and_brings_back_who_does_again() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock);
+    for number in 0..10 {
+        let lease = fleet.lease(&number).unwrap();
+        lease.record_with_latency(SUCCESS, MILLI);
+    }
+    let hangs = Rc::new(RefCell::new(true));
+    let hang = hangs.clone();
+    let check = move |member: Member<Server>| {
+        let hang = hang.clone();
+        async move {
+            if member.endpoint().key() == 0 && *hang.borrow() {
+                std::future::pending::<()>().await;
+            }
+            SUCCESS
+        }
+    };
+    let checks = fleet.health_check(each_second()).unwrap();
+    let mut run = Box::pin(checks.run(check, timer(&clock)));
+    // Three timeouts of 200 ms, 100 ms apart.
+    assert!(!go_on(run.as_mut(), &clock, MILLI * 800));
+    assert_eq!(ejected(&fleet), []);
+    go_on(run.as_mut(), &clock, MILLI * 5);
+    assert_eq!(ejected(&fleet), [0]);
+    *hangs.borrow_mut() = false;
+    go_on(run.as_mut(), &clock, SECOND * 3);
+    assert_eq!(ejected(&fleet), []);
+}
+
+#[test]
+fn checks_go_together_up_to_the_cap_and_one_for_each() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock);
+    let under_way = Rc::new(RefCell::new(vec![0_u32; 10]));
+    let (seen, most) = (under_way.clone(), Rc::new(RefCell::new(0)));
+    let (sleep, noted) = (timer(&clock), most.clone());
+    let check = move |member: Member<Server>| {
+        let number = member.endpoint().key();
+        let (seen, wait) = (seen.clone(), sleep(MILLI * 50));
+        seen.borrow_mut()[number] += 1;
+        let all: u32 = seen.borrow().iter().sum();
+        assert!(seen.borrow()[number] == 1 && all <= 4);
+        let mut most = noted.borrow_mut();
+        *most = all.max(*most);
+        async move {
+            wait.await;
+            seen.borrow_mut()[number] -= 1;
+            SUCCESS
+        }
+    };
+    let checks = fleet.health_check(each_second().max_probes(4)).unwrap();
+    let mut run = Box::pin(checks.run(check, timer(&clock)));
+    go_on(run.as_mut(), &clock, SECOND * 3);
+    assert_eq!(*most.borrow(), 4);
+}
+
+#[test]
+fn dropped_in_the_middle_of_checks_it_says_nothing_and_requests_are_probes_again() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock);
+    let check = |member: Member<Server>| async move {
+        match member.endpoint().key() {
+            0 => Outcome::Failure,
+            _ => std::future::pending().await,
+        }
+    };
+    let checks = fleet.health_check(each_second()).unwrap();
+    let mut run = Box::pin(checks.run(check, timer(&clock)));
+    go_on(run.as_mut(), &clock, MILLI * 10);
+    drop(run);
+    assert_eq!(ejected(&fleet), [0]);
+    clock.advance(SECOND * 2);
+    probe(&fleet).record(SUCCESS);
+    assert_eq!(ejected(&fleet), []);
+}
+
+#[test]
+fn it_ends_within_a_second_of_its_fleet() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock);
+    let checks = fleet.health_check(HealthCheckSettings::default()).unwrap();
+    let check = |_: Member<Server>| async { SUCCESS };
+    let mut run = Box::pin(checks.run(check, timer(&clock)));
+    assert!(!go_on(run.as_mut(), &clock, SECOND * 10));
+    drop(fleet);
+    assert!(go_on(run.as_mut(), &clock, SECOND + MILLI * 2));
+}
+
+#[test]
+fn a_transport_sends_and_classifies() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock);
+    let transport = from_fn(|server: &Server, path: &'static str| {
+        let bad = server.key() == 3 && path == "/health";
+        async move { if bad { Err(503) } else { Ok(()) } }
+    });
+    let checks = fleet.health_check(each_second()).unwrap();
+    let mut run = Box::pin(checks.run_through(transport, |_| "/health", timer(&clock)));
+    go_on(run.as_mut(), &clock, MILLI * 10);
+    assert_eq!(ejected(&fleet), [3]);
+}
+
+/// So that it can be spawned.
+#[test]
+fn it_can_be_sent_if_what_it_is_given_can() {
+    fn sendable(_: impl Future + Send + 'static) {}
+    let clock = ManualClock::new();
+    let fleet = ten(&clock);
+    let checks = || fleet.health_check(each_second()).unwrap();
+    sendable(checks().run(|_| async { SUCCESS }, timer(&clock)));
+    let transport = from_fn(|_: &Server, ()| async { Ok::<(), ()>(()) });
+    sendable(checks().run_through(transport, |_| (), timer(&clock)));
+}

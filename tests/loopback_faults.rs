@@ -1,0 +1,219 @@
+//! What does one bad server of ten cost callers, on real sockets and processes? It answers 500 at once,
+//! is stopped, is killed and started again, turns ten times as slow, or fails 30 %. The fleet has the
+//! defaults everywhere, there are no retries, and the bounds are below. `--nocapture` shows the numbers.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+#[path = "loopback_faults/report.rs"]
+mod report;
+#[path = "loopback_faults/server.rs"]
+mod server;
+#[path = "loopback_faults/traffic.rs"]
+mod traffic;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use report::{Report, SLICE, Window, returned};
+use server::{BE_SLOW, FAIL, FAIL_SOMETIMES, Server, WELL};
+use traffic::{TIMEOUT, Traffic};
+
+/// Each gets 40 requests a second of 400, and so has 0.4 in flight.
+const SERVERS: usize = 10;
+/// The one that turns bad.
+const BAD: usize = 3;
+
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Short enough that one probe fails in it and no second: ejections last 2 s and then 4 s, give or take
+/// a quarter, so the first probe is after 1.5 s to 2.5 s and the second not before 4.5 s.
+const FAULT: Duration = Duration::from_secs(4);
+/// How long the return is watched. More than its bound, so that a broken bound comes with a number.
+const FOLLOW: Duration = Duration::from_secs(15);
+
+/// Noise above this may have let more requests through than the bounds have room for: four at a fair
+/// share. A run that is outside its bounds beside such noise is repeated; at most twice.
+const QUIET: Duration = Duration::from_millis(100);
+const RUNS: usize = 3;
+
+/// What one scenario is held to. Nothing may fail at the other servers in any of them.
+struct Bounds {
+    /// Until it gets less than a quarter of its fair share.
+    detected: Duration,
+    /// Errors that callers see, from beginning to end.
+    errors: usize,
+}
+
+/// What it may have between the detection and its healing, in fair shares. It is a quarter that detects,
+/// so a server that had more on the whole was not kept out.
+const SHARE: f64 = 0.25;
+
+/// From its healing until it has half of its fair share. Its probe may have failed just before, and the
+/// second ejection lasts up to 5 s; the probe that failed may have waited for its timeout, and the next
+/// one comes with a pick. Then half of the slow start of 5 s. Two seconds are for slices and noise. One
+/// that was merely slow must not wait longer than one that was dead.
+const RETURNED: Duration = Duration::from_millis(5000 + TIMEOUT.as_millis() as u64 + 2500 + 2000);
+
+/// Answers 500 at once. Two or three failures in a row should be enough for a server that has not failed
+/// before: at 40 a second, 75 ms, and so two slices. Twelve errors: at most five that detect, which is what
+/// other balancers take, a probe, two that were on their way, and the four of [`QUIET`].
+const FAILS: Bounds = Bounds {
+    detected: Duration::from_millis(500),
+    errors: 12,
+};
+
+/// SIGSTOP. All that the fleet can see before the first timeout is what is in flight. A server of which
+/// more is in flight than of the others gets no more, and they rarely have more than two. So up to three
+/// wait when the first runs out after 0.5 s; three more replace them, and when those run out too, at 1 s,
+/// five faults in a row are more than enough. A half second is for their being spread over time. The errors
+/// are these six, one that was picked before the last of them was known, a probe, and the four of
+/// [`QUIET`]. (By a fair share, blind to what is in flight, it would be 20 before the first timeout.)
+const STOPPED: Bounds = Bounds {
+    detected: Duration::from_millis(1500),
+    errors: 12,
+};
+
+/// SIGKILL: what was in flight is broken off, two or three at most; then all is refused at once, as by
+/// [`FAILS`]. Those in flight are among those that detect.
+const KILLED: Bounds = Bounds {
+    detected: Duration::from_millis(500),
+    errors: 12,
+};
+
+/// 100 ms and not 10 ms: far from the timeout, so nothing fails. The first answer that tells is out after
+/// 100 ms; the rest of the 2 s is for a policy to believe it.
+const SLOW: Bounds = Bounds {
+    detected: Duration::from_secs(2),
+    errors: 0,
+};
+
+/// 30 % errors at once: some ten requests should tell that from chance where nobody fails otherwise. They
+/// take 0.25 s; 3 s are room for a row of successes and for noise. What is out comes back by a probe in
+/// seven cases of ten, and has to be detected again, while the slow start keeps it short of requests. So
+/// twice the four errors that detect, a probe that fails, the four of [`QUIET`], and as much again, as
+/// chance decides when errors come. (At its fair share all the time, it would be 48.)
+const FAILS_SOMETIMES: Bounds = Bounds {
+    detected: Duration::from_secs(3),
+    errors: 25,
+};
+
+#[test]
+fn it_answers_500_at_once() {
+    hold(
+        "500 at once",
+        |it| it.order(FAIL),
+        |it| it.order(WELL),
+        &FAILS,
+    );
+}
+
+#[test]
+fn it_is_stopped() {
+    hold("stopped", Server::stop, Server::go_on, &STOPPED);
+}
+
+#[test]
+fn it_is_killed_and_started_again() {
+    hold("killed", Server::kill, Server::restart, &KILLED);
+}
+
+#[test]
+fn it_turns_ten_times_as_slow() {
+    hold(
+        "10 x slow",
+        |it| it.order(BE_SLOW),
+        |it| it.order(WELL),
+        &SLOW,
+    );
+}
+
+#[test]
+fn it_fails_30_percent() {
+    let heal = |it: &mut Server| it.order(WELL);
+    hold(
+        "30 % errors",
+        |it| it.order(FAIL_SOMETIMES),
+        heal,
+        &FAILS_SOMETIMES,
+    );
+}
+
+/// Not a test: what the servers' processes run.
+#[test]
+fn serves() {
+    if let Ok(address) = std::env::var(server::ADDRESS) {
+        server::serve(&address);
+    }
+}
+
+/// Runs a scenario, and checks its bounds.
+fn hold(name: &str, hurt: fn(&mut Server), heal: fn(&mut Server), bounds: &Bounds) {
+    // One after the other: they would be each other's noise.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    for run in 1.. {
+        let report = measure(hurt, heal);
+        println!("{name:<12}  {report}");
+        let broken = broken(&report, bounds);
+        if broken.is_empty() {
+            return;
+        }
+        if report.noise <= QUIET || run == RUNS {
+            panic!("{name}: {}\n{report}", broken.join(", "));
+        }
+        println!("{name:<12}  again, for the noise: {}", broken.join(", "));
+    }
+}
+
+fn measure(hurt: fn(&mut Server), heal: fn(&mut Server)) -> Report {
+    let mut servers: Vec<Server> = (0..SERVERS).map(|_| Server::start()).collect();
+    let traffic = Traffic::start(servers.iter().map(|server| server.address));
+    let bad = &mut servers[BAD];
+
+    traffic.wait_until(WARM_UP);
+    let hurt_at = traffic.now();
+    hurt(bad);
+    traffic.wait_until(hurt_at + FAULT);
+    heal(bad);
+    let healed = traffic.now();
+    // The last slice is left out: requests of it may be under way.
+    while traffic.now() < healed + FOLLOW
+        && returned(&traffic.seen(), healed, traffic.now() - SLICE).is_none()
+    {
+        std::thread::sleep(SLICE);
+    }
+    let end = traffic.now();
+    let window = Window {
+        hurt: hurt_at,
+        healed,
+    };
+    Report::of(&traffic.finish(), window, end)
+}
+
+fn broken(report: &Report, bounds: &Bounds) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut promise = |kept: bool, what: String| {
+        if !kept {
+            broken.push(what);
+        }
+    };
+    let within = |time: Option<Duration>, most| time.is_some_and(|time| time <= most);
+    promise(
+        report.before >= 0.5,
+        "less than half of its share before the fault".into(),
+    );
+    promise(
+        within(report.detected, bounds.detected),
+        format!("not detected within {:?}", bounds.detected),
+    );
+    promise(report.share < SHARE, format!("a share of {SHARE} and more"));
+    promise(
+        report.errors <= bounds.errors,
+        format!("more than {} errors", bounds.errors),
+    );
+    promise(report.elsewhere == 0, "errors elsewhere".into());
+    promise(
+        within(report.returned, RETURNED),
+        format!("not back within {RETURNED:?}"),
+    );
+    broken
+}

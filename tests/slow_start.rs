@@ -1,0 +1,195 @@
+//! Promise: who is back after an ejection gets its share step by step, by every policy, and nobody is refused
+//! for it.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{
+    MILLI, Policy, SECOND, Server, bring_back, ejected, exact, fail, number, policies, sequence,
+    servers, setup, state,
+};
+use evenkeel::{
+    Adaptive, Cluster, Fleet, LeastConnections, ManualClock, MemberState, Outcome, PickOptions,
+    PowerOfTwo, SlowStart, Target, Tick, WeightedRoundRobin,
+};
+
+/// Ten servers that know one another's latency; server 0 is just back.
+fn just_back(policy: Policy, slow_start: SlowStart, seed: u64) -> (Fleet<Server>, ManualClock) {
+    let clock = ManualClock::new();
+    let builder = setup(10, &clock).policy(policy).ejection(exact());
+    let fleet = builder.slow_start(slow_start).seed(seed).build().unwrap();
+    sequence(&fleet, 1_000);
+    fail(&fleet, 0, 2);
+    clock.advance(SECOND * 2);
+    bring_back(&fleet);
+    (fleet, clock)
+}
+
+/// Which part of its fair share, a tenth, server 0 gets now.
+fn part(fleet: &Fleet<Server>, picks: usize) -> f64 {
+    let picked = sequence(fleet, picks);
+    let to_zero = picked.iter().filter(|&&number| number == 0).count();
+    to_zero as f64 * 10.0 / picks as f64
+}
+
+/// A pick goes to server 0 with the odds s / 10, s being its share of the moment; those of a policy that keeps turns
+/// vary less. Of 20 000 picks the part of the fair share has a sigma of 10 · √(s/10 · (1 − s/10) / 20 000), at most
+/// 0.0212. Six of them, and 0.02 for a server that has waited, whose turn comes first when it is back: 40 picks.
+fn assert_part(what: &str, seen: f64, due: f64) {
+    let odds = due / 10.0;
+    let sigma = 10.0 * (odds * (1.0 - odds) / 20_000.0).sqrt();
+    assert!(
+        (seen - due).abs() <= 6.0 * sigma + 0.02,
+        "{what}: {seen:.3} of its share, not {due:.3}"
+    );
+}
+
+fn by_these() -> Vec<(&'static str, Policy)> {
+    vec![
+        ("WeightedRoundRobin", Box::new(WeightedRoundRobin::new())),
+        ("PowerOfTwo", Box::new(PowerOfTwo::new())),
+        ("LeastConnections", Box::new(LeastConnections::new())),
+        ("Adaptive", Box::new(Adaptive::new())),
+    ]
+}
+
+#[test]
+fn one_that_is_back_gets_its_share_step_by_step() {
+    for (name, policy) in by_these() {
+        let (fleet, clock) = just_back(policy, SlowStart::default(), 7);
+        for (millis, due) in [(500, 0.1), (1_500, 0.3), (2_500, 0.5), (4_500, 0.9)] {
+            clock.set(Tick::from_nanos((2_000 + millis) * 1_000_000));
+            assert_eq!(state(&fleet, 0), MemberState::Warming);
+            assert_part(name, part(&fleet, 20_000), due);
+        }
+        clock.advance(MILLI * 500);
+        assert_part(name, part(&fleet, 20_000), 1.0);
+        assert_eq!(state(&fleet, 0), MemberState::Ready);
+    }
+}
+
+#[test]
+fn the_least_share_is_there_from_the_first_pick() {
+    for (least, millis) in [(0.1, 0), (0.3, 0), (0.3, 1_000), (1.0, 0)] {
+        for (name, policy) in by_these() {
+            let settings = SlowStart::default().minimum_share(least);
+            let (fleet, clock) = just_back(policy, settings, 8);
+            clock.advance(MILLI * millis);
+            assert_part(name, part(&fleet, 20_000), least);
+        }
+    }
+}
+
+/// Envoy's figures for case 96 are (t / window) ^ (1 / aggression).
+#[test]
+fn aggression_bends_the_ramp() {
+    for (aggression, due) in [(1.0, 0.25f64), (2.0, 0.5), (0.5, 0.0625)] {
+        let settings = SlowStart::default()
+            .window(SECOND * 4)
+            .aggression(aggression)
+            .minimum_share(0.01);
+        let (fleet, clock) = just_back(Box::new(PowerOfTwo::new()), settings, 9);
+        clock.advance(SECOND);
+        let seen = part(&fleet, 20_000);
+        assert_part(&format!("aggression {aggression}"), seen, due);
+    }
+}
+
+#[test]
+fn it_can_be_turned_off() {
+    let (fleet, _clock) = just_back(Box::new(PowerOfTwo::new()), SlowStart::off(), 10);
+    assert_eq!(state(&fleet, 0), MemberState::Ready);
+    assert_part("off", part(&fleet, 20_000), 1.0);
+}
+
+fn grown(slow_start: SlowStart, from: usize) -> (Fleet<Server>, ManualClock) {
+    let clock = ManualClock::new();
+    let builder = setup(from, &clock).slow_start(slow_start);
+    let fleet = builder.build().unwrap();
+    clock.advance(SECOND * 10);
+    fleet.update(servers(&[1; 10])).unwrap();
+    (fleet, clock)
+}
+
+#[test]
+fn new_ones_begin_with_it_only_if_asked() {
+    let asked = SlowStart::default().new_endpoints(true);
+    for (settings, expected) in [
+        (SlowStart::default(), MemberState::Ready),
+        (asked, MemberState::Warming),
+    ] {
+        let (fleet, clock) = grown(settings, 9);
+        assert_eq!(state(&fleet, 9), expected);
+        assert!((0..9).all(|old| state(&fleet, old) == MemberState::Ready));
+        clock.advance(SECOND * 5);
+        fleet.maintain();
+        assert_eq!(state(&fleet, 9), MemberState::Ready);
+    }
+    // By insert as by update, and in proportion.
+    let (fleet, clock) = grown(SlowStart::default().new_endpoints(true), 10);
+    assert!(fleet.remove(&0));
+    fleet.insert(Target::new(0, ())).unwrap();
+    clock.advance(MILLI * 2_500);
+    assert_part("inserted", part(&fleet, 20_000), 0.5);
+}
+
+#[test]
+fn never_the_initial_set_nor_where_all_are_new() {
+    let asked = SlowStart::default().new_endpoints(true);
+    let fleet = setup(10, &ManualClock::new()).slow_start(asked.clone());
+    let fleet = fleet.build().unwrap();
+    assert!((0..10).all(|new| state(&fleet, new) == MemberState::Ready));
+    // An empty fleet that gets its first set, and a set that is replaced whole.
+    let (fleet, _clock) = grown(asked, 0);
+    assert!((0..10).all(|new| state(&fleet, new) == MemberState::Ready));
+    let others = (10..20).map(|number| Target::new(number, ()));
+    fleet.update(others).unwrap();
+    assert!((10..20).all(|new| state(&fleet, new) == MemberState::Ready));
+}
+
+/// Two servers: one is ejected or avoided, the other has just come. All requests go there.
+#[test]
+fn a_pick_succeeds_where_only_those_in_slow_start_are_left() {
+    for threshold in [0, 50] {
+        for (name, policy) in policies() {
+            let clock = ManualClock::new();
+            let settings = SlowStart::default().new_endpoints(true).minimum_share(0.01);
+            let builder = setup(1, &clock).policy(policy).slow_start(settings);
+            let fleet = builder
+                .ejection(exact())
+                .panic_threshold_percent(threshold)
+                .build()
+                .unwrap();
+            fleet.insert(Target::new(1, ())).unwrap();
+            assert_eq!(state(&fleet, 1), MemberState::Warming);
+            let old = [fleet.member(&0).unwrap().id()];
+            for _ in 0..500 {
+                let lease = fleet.pick_endpoint_with(&PickOptions::new().avoid(&old));
+                let lease = lease.expect(name);
+                assert_eq!(number(&lease), 1, "{name}");
+                lease.record_with_latency(Outcome::Success, MILLI);
+            }
+            fail(&fleet, 0, 2);
+            assert_eq!(ejected(&fleet), [0]);
+            assert_eq!(sequence(&fleet, 500), [1; 500], "{name}");
+        }
+    }
+}
+
+#[test]
+fn one_failure_sends_out_again_who_is_just_back() {
+    let (fleet, clock) = just_back(Box::new(PowerOfTwo::new()), SlowStart::default(), 11);
+    clock.advance(SECOND);
+    fail(&fleet, 0, 1);
+    assert_eq!(ejected(&fleet), [0]);
+    assert_eq!(fleet.stats().ejections, 2);
+    // Once it is over, it takes two again.
+    clock.advance(SECOND * 4);
+    bring_back(&fleet);
+    clock.advance(SECOND * 5);
+    fleet.maintain();
+    fail(&fleet, 0, 1);
+    assert_eq!(ejected(&fleet), [0; 0]);
+    fail(&fleet, 0, 1);
+    assert_eq!(ejected(&fleet), [0]);
+}
