@@ -13,6 +13,7 @@ ROWS = [
     {"member"},
     {"balancer"},
     {"transport", "cluster"},
+    {"caller"},
     {"fleet"},
     {"sim"},
 ]

@@ -36,7 +36,7 @@ pub enum PickError {
     UnknownKey,
 }
 
-/// A setting that a fleet cannot be built with.
+/// A setting that a fleet, or what works on one, cannot be built with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {

@@ -10,6 +10,8 @@
 //! - [`Lease::record`] says how the request ended. From those outcomes a [`HealthTracker`] scores each
 //!   endpoint; bad ones are ejected, probed and let back in, as [`Ejection`] says. A [`HealthCheck`] that the
 //!   caller drives checks them actively beside that.
+//! - A [`Caller`] does all of that for each request, and tries again elsewhere what failed, within a deadline and a
+//!   budget.
 //! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`].
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!
@@ -39,7 +41,7 @@
 //!
 //! - It balances what one process sends; processes share nothing. It discovers nothing: hand in the set
 //!   you know, and again when it changes.
-//! - One attempt. Retries, hedges, priorities and zones are not here yet.
+//! - Hedges, priorities and zones are not here yet.
 //! - Slowness alone ejects nobody unless asked to; policies that look at load or latency avoid a slow endpoint.
 //! - [`std::mem::forget`] of a lease leaves one request in flight for ever.
 //! - A fleet holds at most a million endpoints. 64-bit atomics are needed.
@@ -52,6 +54,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod balancer;
+mod caller;
 mod cluster;
 pub mod docs;
 mod endpoint;
@@ -72,6 +75,9 @@ mod transport;
 pub use balancer::{
     Adaptive, Choice, Cursor, FromPicker, LeastConnections, LeastResponseTime, LoadBalancer,
     PickContext, Picker, PowerOfTwo, Random, RoundRobin, View, WeightedRoundRobin, from_picker,
+};
+pub use caller::{
+    CallPlan, Caller, CallerError, CallerStats, FromSleep, StopReason, Timer, from_sleep,
 };
 pub use cluster::{Cluster, ClusterExt};
 pub use endpoint::{Endpoint, Target, Weight};

@@ -1,5 +1,5 @@
-//! Time as a value. Only [`Fleet`](crate::Fleet) and [`Lease`](crate::Lease) read a [`Clock`]; all code
-//! under them takes a [`Tick`] as an argument.
+//! Time as a value. Only [`Fleet`](crate::Fleet) and [`Lease`](crate::Lease) read a [`Clock`], and a
+//! [`Caller`](crate::Caller) its [`Timer`](crate::Timer); all code under them takes a [`Tick`] as an argument.
 
 use std::fmt;
 use std::time::Duration;

@@ -62,6 +62,33 @@ pub trait Transport<E: ?Sized, Req>: Send + Sync {
     fn classify(&self, result: &Result<Self::Response, Self::Error>) -> Outcome {
         Outcome::from(result)
     }
+
+    /// Whether a [`Caller`](crate::Caller) may send the request again, to another endpoint, after this result. By
+    /// default if [`classify`](Self::classify) makes a fault of it: the endpoint may have carried out the request all the
+    /// same, so say no where it must not be twice, but for what was never sent (a refused connection).
+    ///
+    /// ```
+    /// use evenkeel::{Outcome, Transport};
+    ///
+    /// struct Orders;
+    ///
+    /// impl Transport<String, u32> for Orders {
+    ///     type Response = ();
+    ///     type Error = std::io::Error;
+    ///
+    ///     async fn send(&self, _: &String, _order: u32) -> Result<(), std::io::Error> {
+    ///         Err(std::io::ErrorKind::ConnectionRefused.into())
+    ///     }
+    ///
+    ///     fn is_retryable(&self, result: &Result<(), std::io::Error>) -> bool {
+    ///         matches!(result, Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    ///     }
+    /// }
+    /// # assert!(!Orders.is_retryable(&Err(std::io::ErrorKind::ConnectionReset.into())));
+    /// ```
+    fn is_retryable(&self, result: &Result<Self::Response, Self::Error>) -> bool {
+        self.classify(result).is_fault()
+    }
 }
 
 macro_rules! forward {
@@ -80,6 +107,10 @@ macro_rules! forward {
 
             fn classify(&self, result: &Result<Self::Response, Self::Error>) -> Outcome {
                 (**self).classify(result)
+            }
+
+            fn is_retryable(&self, result: &Result<Self::Response, Self::Error>) -> bool {
+                (**self).is_retryable(result)
             }
         }
     )* };
@@ -155,6 +186,9 @@ pub trait DynTransport<E: ?Sized, Req, Response, Error>: Send + Sync {
 
     /// As [`Transport::classify`].
     fn classify_boxed(&self, result: &Result<Response, Error>) -> Outcome;
+
+    /// As [`Transport::is_retryable`].
+    fn is_retryable_boxed(&self, result: &Result<Response, Error>) -> bool;
 }
 
 impl<E, Req, T> DynTransport<E, Req, T::Response, T::Error> for T
@@ -176,6 +210,10 @@ where
 
     fn classify_boxed(&self, result: &Result<T::Response, T::Error>) -> Outcome {
         self.classify(result)
+    }
+
+    fn is_retryable_boxed(&self, result: &Result<T::Response, T::Error>) -> bool {
+        self.is_retryable(result)
     }
 }
 
@@ -221,6 +259,10 @@ where
 
     fn classify(&self, result: &Result<Response, Error>) -> Outcome {
         self.inner.classify_boxed(result)
+    }
+
+    fn is_retryable(&self, result: &Result<Response, Error>) -> bool {
+        self.inner.is_retryable_boxed(result)
     }
 }
 

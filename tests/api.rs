@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use common::{SECOND, Server, servers, setup};
 use evenkeel::{
-    Adaptive, Alarm, Backoff, BoxFuture, BoxTransport, BuildError, CallError, Changes, Choice,
-    Clock, Cluster, ClusterExt, Cursor, Detections, Detector, Drain, Drained, DynTransport,
-    Ejection, Endpoint, Fleet, FleetBuilder, FromFn, FromPicker, Health, HealthCheck,
-    HealthCheckSettings, HealthTracker, Judging, Lease, LeastConnections, LeastResponseTime,
-    LoadBalancer, ManualClock, Mark, Member, MemberId, MemberState, MonotonicClock, Outcome,
-    PickContext, PickError, PickOptions, Picker, PowerOfTwo, Probe, Random, RoundRobin, Sample,
-    SampleKind, SlidingWindow, SlowStart, Stats, Target, Tick, Transport, UpdateError, Upkeep,
-    Usual, View, Weight, WeightedRoundRobin, from_fn, from_picker,
+    Adaptive, Alarm, Backoff, BoxFuture, BoxTransport, BuildError, CallError, CallPlan, Caller,
+    CallerError, CallerStats, Changes, Choice, Clock, Cluster, ClusterExt, Cursor, Detections,
+    Detector, Drain, Drained, DynTransport, Ejection, Endpoint, Fleet, FleetBuilder, FromFn,
+    FromPicker, FromSleep, Health, HealthCheck, HealthCheckSettings, HealthTracker, Judging, Lease,
+    LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Mark, Member, MemberId,
+    MemberState, MonotonicClock, Outcome, PickContext, PickError, PickOptions, Picker, PowerOfTwo,
+    Probe, Random, RoundRobin, Sample, SampleKind, SlidingWindow, SlowStart, Stats, StopReason,
+    Target, Tick, Transport, UpdateError, Upkeep, Usual, View, Weight, WeightedRoundRobin, from_fn,
+    from_picker,
 };
 
 const fn shared<T: Send + Sync + Unpin + 'static>() {}
@@ -41,7 +42,8 @@ fn all_types_are_send_and_sync_and_can_be_moved_and_kept() {
         CallError<()>, Cursor, Choice, View<'static, Server>, PickContext<'static, Server>, RoundRobin,
         WeightedRoundRobin, Random, LeastConnections, PowerOfTwo, LeastResponseTime, FromPicker<u8>,
         FromFn<u8>, Boxed, HealthCheck<Server>, HealthCheckSettings, Probe<Server>, Adaptive, Backoff,
-        SlowStart, Detector, Detections);
+        SlowStart, Detector, Detections, Caller<Fleet<Server>, Boxed>, CallPlan, CallerStats, CallerError<()>,
+        StopReason, FromSleep<fn()>);
 }
 
 #[test]
@@ -53,13 +55,15 @@ fn all_types_can_be_shown() {
         CallError<()>, Cursor, Choice, View<'_, Server>, PickContext<'_, Server>, RoundRobin,
         WeightedRoundRobin, Random, LeastConnections, PowerOfTwo, LeastResponseTime, FromPicker<u8>,
         FromFn<u8>, Boxed, HealthCheck<Server>, HealthCheckSettings, Probe<Server>, Adaptive, Backoff,
-        SlowStart, Detector, Detections, dyn LoadBalancer<Server>, dyn HealthTracker, dyn Clock);
+        SlowStart, Detector, Detections, Caller<Fleet<Server>, Boxed>, CallPlan, CallerStats, CallerError<()>,
+        StopReason, FromSleep<fn()>, dyn LoadBalancer<Server>, dyn HealthTracker, dyn Clock);
 }
 
 #[test]
 fn errors_are_errors_that_can_be_sent() {
     const fn error<T: std::error::Error + Send + Sync + 'static>() {}
-    for_each_type!(error: PickError, BuildError, UpdateError, CallError<std::io::Error>);
+    for_each_type!(error: PickError, BuildError, UpdateError, CallError<std::io::Error>,
+        CallerError<std::io::Error>, StopReason);
 }
 
 /// `<T as Ambiguous<_>>::check` is ambiguous, so does not compile, if `T` implements the trait.

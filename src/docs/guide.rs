@@ -79,7 +79,28 @@
 //!
 //! # Try again elsewhere
 //!
-//! Avoid whom you have tried; the others get the request in proportion to their weights, and
+//! A [`Caller`](crate::Caller) does it, within a deadline and a budget. It needs to know how to wait; any
+//! runtime's `sleep` will do ([`from_sleep`](crate::from_sleep)).
+//!
+//! ```
+//! use evenkeel::{CallPlan, Caller, Fleet, StopReason, from_fn, from_sleep};
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let fleet: Fleet<String> = ["a", "b", "c"].map(String::from).into_iter().collect();
+//! # let send = from_fn(|_: &String, _: &'static str| async { Err::<u16, _>(std::io::Error::other("down")) });
+//! let plan = CallPlan::default().attempts(3).attempt_timeout(Duration::from_millis(300));
+//! let caller = Caller::new(fleet, send, plan, from_sleep(tokio::time::sleep))?;
+//! // Everybody is down: three attempts at three endpoints. Clones share the budget.
+//! let error = caller.clone().call("/").await.unwrap_err();
+//! assert_eq!((error.reason, error.attempts), (StopReason::AttemptsUsed, 3));
+//! assert_eq!(caller.stats().budget_left, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! By hand: avoid whom you have tried; the others get the request in proportion to their weights, and
 //! [`AllAvoided`](crate::PickError::AllAvoided) says when there is none left.
 //!
 //! ```

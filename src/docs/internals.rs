@@ -22,10 +22,10 @@
 //!
 //! A module knows only those above it: words (`sync`, `time`, `error`, `endpoint`, `options`, `outcome`), `health`
 //! (samples and ticks, not endpoints), `shared` (the clock, due-times, the ledger), `member` (one endpoint's
-//! life), `balancer` (members, never the fleet), the seams `transport` and `cluster`, `fleet`, and beside its
-//! users `sim`, the simulator, which nobody knows. Two
+//! life), `balancer` (members, never the fleet), the seams `transport` and `cluster`, `caller` (a request's attempts
+//! over any cluster, never the fleet), `fleet`, and beside its users `sim`, the simulator, which nobody knows. Two
 //! rules keep it so: a lease never calls the fleet, it writes to `shared` and the next pick reads it; and
-//! a policy never sees the fleet. Time is an argument below `fleet` and `lease`.
+//! a policy never sees the fleet. Time is an argument below `fleet`, `lease` and `caller`.
 //!
 //! # The words
 //!
@@ -47,6 +47,8 @@
 //! | trend | `shared/trend.rs`, `shared/shard.rs` | the share that fails, suspects, judged, one a fleet; the last requests' failures, one a shard | statistics: upkeep counts anew, between that each event adds |
 //! | slow start's end | `shared/mod.rs` | nanoseconds | raised before a member is back, read by each pick |
 //! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |
+//! | retry bucket, ten a caller | `caller/budget.rs` | epoch 22, retries 20, requests 22 | compare-and-swap: add if of this time, else a new one in |
+//! | retry sum, one a caller | `caller/budget.rs` | retries 32, requests 32 | a retry is granted by its compare-and-swap; added to before the bucket, taken from after it |
 //! | cursor, randomness | `balancer/mod.rs`, `shared/shard.rs` | a count, one a shard | fetch_add |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores; whoever clears the sign has the invitation |
@@ -145,6 +147,12 @@
 //! pause, but for where that would have no end: where its test does not eject, or the cap is reached, or most are
 //! suspect. A check without a word counts as a timeout after twice its time, not after its time: the
 //! caller's timer runs from a moment later, and its word would come too late each time.
+//!
+//! **The retry budget** is a window and not a bucket of tokens, which a quiet hour would fill and the next outage spend at
+//! once. Looking at ten buckets and then counting would let two threads take the last retry, so one word holds their
+//! sum. It is added to first and taken from last, so it is never less than the buckets hold and cannot run below zero.
+//! What was granted is sent before the next await, so there is nothing to give back. That a retry would be refused is
+//! seen before the wait for it; who has waited is asked again, as others may have been first.
 //!
 //! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
 //! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing.

@@ -10,7 +10,7 @@ use crate::balancer::{Adaptive, Cursor, LoadBalancer};
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
 use crate::health::{Ejection, HealthTracker, PanicRule, SlowStart};
-use crate::shared::{MAX_MEMBERS, Setup, Shared, mix};
+use crate::shared::{MAX_MEMBERS, Setup, Shared, entropy, mix};
 use crate::sync::Arc;
 use crate::time::{Clock, MonotonicClock};
 
@@ -216,16 +216,6 @@ impl<E: Endpoint> FleetBuilder<E> {
         fleet.replace_all(self.endpoints, duplicates)?;
         Ok(fleet)
     }
-}
-
-/// A seed of the operating system's; should it have none, of the standard library's hash keys.
-fn entropy() -> u64 {
-    use rand::TryRng;
-    use std::hash::{BuildHasher, RandomState};
-
-    rand::rngs::SysRng
-        .try_next_u64()
-        .unwrap_or_else(|_| RandomState::new().hash_one(0u64))
 }
 
 impl<E: Endpoint> fmt::Debug for FleetBuilder<E> {

@@ -107,7 +107,7 @@ impl Counters {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
@@ -357,6 +357,16 @@ impl fmt::Debug for Shared {
 
 /// 2^64 divided by the golden ratio, odd: a counter's step that visits everything, evenly.
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// A seed of the operating system's; should it have none, of the standard library's hash keys.
+pub(crate) fn entropy() -> u64 {
+    use rand::TryRng;
+    use std::hash::{BuildHasher, RandomState};
+
+    rand::rngs::SysRng
+        .try_next_u64()
+        .unwrap_or_else(|_| RandomState::new().hash_one(0u64))
+}
 
 /// The finaliser of splitmix64 (Steele, Lea, Flood 2014): every input bit moves every output bit.
 #[inline]

@@ -1,6 +1,7 @@
 //! Helpers that several test files share.
 #![allow(dead_code)] // Each file uses some of them.
 
+pub(crate) mod calls;
 pub(crate) mod checks;
 
 use std::time::Duration;

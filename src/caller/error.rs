@@ -1,0 +1,82 @@
+//! Why a call through a [`Caller`](crate::Caller) failed.
+
+use crate::error::PickError;
+
+/// Why a call failed, after how many attempts, and with which error of the transport's.
+///
+/// Its source is [`last`](Self::last).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{reason}; sent {attempts} {}{}",
+    if *.attempts == 1 { "time" } else { "times" },
+    if *.timed_out { ", the last without an answer in time" } else { "" }
+)]
+#[non_exhaustive]
+pub struct CallerError<E> {
+    /// Why it was not tried again.
+    pub reason: StopReason,
+    /// How often the request was sent.
+    pub attempts: u32,
+    /// Whether the last attempt was cut off.
+    pub timed_out: bool,
+    /// The transport's error of the last attempt that ended with one.
+    #[source]
+    pub last: Option<E>,
+}
+
+/// Why a call was not tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// What came is not to be tried again: see [`Transport::is_retryable`](crate::Transport::is_retryable) and
+    /// [`CallPlan::retry_timeouts`](crate::CallPlan::retry_timeouts).
+    #[error("the failure is not one to retry")]
+    NotRetryable,
+    /// [`CallPlan::attempts`](crate::CallPlan::attempts) have been made.
+    #[error("all attempts were used")]
+    AttemptsUsed,
+    /// [`CallPlan::deadline`](crate::CallPlan::deadline) has passed, or would before the next attempt.
+    #[error("the deadline left no time")]
+    Deadline,
+    /// Every endpoint that could be picked has been tried.
+    #[error("no endpoint is left that was not tried")]
+    NoEndpointLeft,
+    /// There were too many retries in the last ten seconds.
+    #[error("the retry budget is exhausted")]
+    BudgetExhausted,
+    /// No endpoint could be picked.
+    #[error("{0}")]
+    Pick(PickError),
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    #[test]
+    fn an_error_tells_the_reason_the_attempts_and_its_source() {
+        let error = CallerError {
+            reason: StopReason::BudgetExhausted,
+            attempts: 1,
+            timed_out: false,
+            last: Some(std::io::Error::other("refused")),
+        };
+        assert_eq!(
+            error.to_string(),
+            "the retry budget is exhausted; sent 1 time"
+        );
+        assert_eq!(error.source().expect("a source").to_string(), "refused");
+        let error = CallerError::<std::io::Error> {
+            reason: StopReason::Deadline,
+            attempts: 2,
+            timed_out: true,
+            last: None,
+        };
+        assert_eq!(
+            error.to_string(),
+            "the deadline left no time; sent 2 times, the last without an answer in time"
+        );
+        assert!(error.source().is_none());
+    }
+}

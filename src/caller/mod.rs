@@ -1,0 +1,214 @@
+//! A request from first attempt to last: [`Caller`].
+
+mod attempt;
+mod budget;
+mod error;
+mod plan;
+mod stats;
+mod timer;
+
+use std::fmt;
+use std::future::Future;
+
+use crate::cluster::Cluster;
+use crate::error::BuildError;
+use crate::shared::{GOLDEN, entropy, mix};
+use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::transport::Transport;
+
+pub use error::{CallerError, StopReason};
+pub use plan::CallPlan;
+pub use stats::CallerStats;
+pub use timer::{FromSleep, Timer, from_sleep};
+
+use budget::Budget;
+use stats::Counters;
+use timer::DynTimer;
+
+/// Sends requests through a transport to a cluster, tries again elsewhere what failed, within a deadline, and
+/// keeps all its retries within a budget. Built once; clones share budget and statistics.
+///
+/// Each attempt has a lease of its own and is charged to its own endpoint. A retry goes to an endpoint that this
+/// request was not sent to before, or is not made. Which results are tried again, the transport says
+/// ([`Transport::is_retryable`]; faults, unless it says otherwise): **a request that must not be carried out twice needs
+/// a transport that says no**, and [`CallPlan::retry_timeouts`] off, or one attempt.
+///
+/// # The budget
+///
+/// A retry is sent if those of the last ten seconds, it included, are at most a share of that time's requests, 20 in a
+/// hundred, or a few, whatever is more ([`CallPlan::budget_percent`], [`CallPlan::budget_floor`]). So in an outage,
+/// where every request fails, the load grows by a fifth, and by 3 requests for each ten seconds begun; not
+/// by [`attempts`](CallPlan::attempts) times. The ten are whole seconds of the [`Timer`]: the present one and the nine before.
+///
+/// A request counts when it is first sent, a retry when it is sent; waiting costs nothing, and nothing is
+/// given back. The budget is one of this caller and its clones: have one caller a service. No lock is taken for it. A
+/// clock that jumps ahead and returns may let one window's retries be forgotten.
+///
+/// # Examples
+///
+/// ```
+/// use evenkeel::{CallPlan, Caller, Fleet, RoundRobin, from_fn, from_sleep};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let fleet = Fleet::builder()
+///     .endpoints(["a", "b", "c"].map(String::from))
+///     .policy(RoundRobin::new())
+///     .build()?;
+/// let transport = from_fn(|address: &String, path: &'static str| {
+///     let answer = match address.as_str() {
+///         "a" => Err(std::io::Error::other("a is dead")),
+///         address => Ok(format!("{address}{path}")),
+///     };
+///     async move { answer }
+/// });
+/// let caller = Caller::new(fleet, transport, CallPlan::default(), from_sleep(tokio::time::sleep))?;
+///
+/// for _ in 0..3 {
+///     assert!(caller.call("/").await.is_ok()); // what failed at a was tried again at b or c
+/// }
+/// assert!(caller.stats().retries > 0);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Caller<C, T> {
+    inner: Arc<Inner<C, T>>,
+}
+
+struct Inner<C, T> {
+    cluster: C,
+    transport: T,
+    plan: CallPlan,
+    timer: Box<dyn DynTimer>,
+    budget: Budget,
+    counters: Counters,
+    entropy: AtomicU64,
+}
+
+impl<C: Cluster, T> Caller<C, T> {
+    /// A caller with a budget of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Setting`] if a setting of the plan is out of its range.
+    pub fn new(
+        cluster: C,
+        transport: T,
+        plan: CallPlan,
+        timer: impl Timer + 'static,
+    ) -> Result<Self, BuildError> {
+        plan.check()?;
+        let inner = Inner {
+            cluster,
+            transport,
+            timer: Box::new(timer),
+            budget: Budget::new(plan.budget_percent, plan.budget_floor),
+            counters: Counters::new(),
+            entropy: AtomicU64::new(plan.seed.unwrap_or_else(entropy)),
+            plan,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Sends a clone of the request, to as many endpoints as it takes and the plan allows, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError`], with the [reason](StopReason) why it was not tried again and the transport's last error. If the
+    /// last attempt brought an `Ok` that the transport would have had tried again (a 503, say), that is
+    /// returned.
+    ///
+    /// # Panics
+    ///
+    /// Only if code of yours does: transport, timer, `clone`, policy, tracker. Counts stay right.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before its first poll does nothing. Dropping it while an attempt is under way drops the
+    /// transport's future, and that attempt counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned); dropping it in
+    /// a wait between two drops nothing else. The budget has been charged for what was sent, and for nothing else.
+    pub fn call<Req>(
+        &self,
+        request: Req,
+    ) -> impl Future<Output = Result<T::Response, CallerError<T::Error>>> + Send
+    where
+        T: Transport<C::Endpoint, Req, Response: Send, Error: Send>,
+        Req: Clone + Send,
+    {
+        self.call_with(move || request.clone())
+    }
+
+    /// As [`call`](Self::call), for requests that cannot be cloned: `make` makes one for each attempt, after its
+    /// endpoint has been picked.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Panics
+    ///
+    /// As [`call`](Self::call), and if `make` does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    pub fn call_with<Req, F>(
+        &self,
+        make: F,
+    ) -> impl Future<Output = Result<T::Response, CallerError<T::Error>>> + Send
+    where
+        T: Transport<C::Endpoint, Req, Response: Send, Error: Send>,
+        Req: Send,
+        F: FnMut() -> Req + Send,
+    {
+        self.inner.run(make)
+    }
+}
+
+impl<C, T> Caller<C, T> {
+    /// What this caller and its clones have done. Each number is right by itself.
+    #[must_use]
+    pub fn stats(&self) -> CallerStats {
+        let inner = &*self.inner;
+        let budget_left = inner.budget.left(inner.timer.tick());
+        inner.counters.stats(budget_left)
+    }
+
+    /// The cluster that it picks from.
+    #[must_use]
+    pub fn cluster(&self) -> &C {
+        &self.inner.cluster
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn plan(&self) -> &CallPlan {
+        &self.inner.plan
+    }
+}
+
+impl<C, T> Inner<C, T> {
+    fn random(&self) -> u64 {
+        // ORDERING: Relaxed. Only uniqueness matters.
+        mix(self.entropy.fetch_add(GOLDEN, Ordering::Relaxed))
+    }
+}
+
+impl<C, T> Clone for Caller<C, T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<C, T> fmt::Debug for Caller<C, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("plan", &self.inner.plan)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

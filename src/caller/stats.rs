@@ -1,0 +1,68 @@
+//! What a caller has done, in numbers.
+
+use super::error::StopReason;
+use crate::shared::Counter;
+
+/// What a caller and its clones have done since it was built. See [`Caller::stats`](crate::Caller::stats).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallerStats {
+    /// Calls that were sent at least once. Attempts are these and [`retries`](Self::retries).
+    pub requests: u64,
+    /// Times that a request was sent again.
+    pub retries: u64,
+    /// Attempts that were cut off, by [`attempt_timeout`](crate::CallPlan::attempt_timeout) or the deadline.
+    pub timeouts: u64,
+    /// Calls that ended for [`StopReason::BudgetExhausted`].
+    pub budget_exhausted: u64,
+    /// Calls that ended for [`StopReason::NoEndpointLeft`].
+    pub no_endpoint_left: u64,
+    /// Calls that ended for [`StopReason::Deadline`].
+    pub deadlines: u64,
+    /// How many retries the budget has room for at present.
+    pub budget_left: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Counters {
+    pub(super) requests: Counter,
+    pub(super) retries: Counter,
+    pub(super) timeouts: Counter,
+    budget_exhausted: Counter,
+    no_endpoint_left: Counter,
+    deadlines: Counter,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            requests: Counter::new(),
+            retries: Counter::new(),
+            timeouts: Counter::new(),
+            budget_exhausted: Counter::new(),
+            no_endpoint_left: Counter::new(),
+            deadlines: Counter::new(),
+        }
+    }
+
+    pub(super) fn stopped(&self, reason: StopReason) {
+        match reason {
+            StopReason::BudgetExhausted => self.budget_exhausted.count(),
+            StopReason::NoEndpointLeft => self.no_endpoint_left.count(),
+            StopReason::Deadline => self.deadlines.count(),
+            StopReason::NotRetryable | StopReason::AttemptsUsed | StopReason::Pick(_) => {}
+        }
+    }
+
+    pub(super) fn stats(&self, budget_left: u64) -> CallerStats {
+        CallerStats {
+            requests: self.requests.get(),
+            retries: self.retries.get(),
+            timeouts: self.timeouts.get(),
+            budget_exhausted: self.budget_exhausted.get(),
+            no_endpoint_left: self.no_endpoint_left.get(),
+            deadlines: self.deadlines.get(),
+            budget_left,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Promise: a caller's retries keep to its budget, and what it is dropped in leaves counts and budget right.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use common::calls::{Answer, Stage, lavish, poll};
+use common::{MILLI, SECOND, Server};
+use evenkeel::{CallPlan, CallerError, Clock, Member, StopReason, Tick};
+
+#[test]
+fn a_wait_that_overslept_the_deadline_is_not_followed_by_an_attempt() {
+    let stage = Stage::new(3, lavish(3).deadline(50 * MILLI), &[Answer::Fail]);
+    let mut call = pin!(stage.caller.call(0));
+    assert!(poll(call.as_mut()).is_pending());
+    stage.hand.clock.advance(SECOND);
+    let Poll::Ready(Err(error)) = poll(call.as_mut()) else {
+        panic!("the deadline has passed");
+    };
+    assert_eq!((error.reason, error.attempts), (StopReason::Deadline, 1));
+    assert_eq!(stage.caller.stats().budget_left, 1000);
+}
+
+#[test]
+fn a_total_outage_costs_a_fifth_and_no_more() {
+    for (pause, seconds) in [
+        (MILLI, 5),
+        (10 * MILLI, 60),
+        (SECOND, 200),
+        (7 * SECOND, 700),
+    ] {
+        let plan = CallPlan::default().attempts(4).backoff_base(Duration::ZERO);
+        let stage = Stage::new(6, plan, &[Answer::Fail]);
+        let mut exhausted = 0;
+        while stage.hand.clock.now() < Tick::ZERO.after(seconds * SECOND) {
+            let error = stage.call().unwrap_err();
+            exhausted += u64::from(error.reason == StopReason::BudgetExhausted);
+            stage.hand.clock.advance(pause);
+        }
+        let stats = stage.caller.stats();
+        let sent = stage.script.sent().len() as u64;
+        assert_eq!(sent, stats.requests + stats.retries);
+        assert_eq!(exhausted, stats.budget_exhausted);
+        assert!(exhausted > 0);
+        let floor = 3 * u64::from(seconds / 10 + 1);
+        let most = stats.requests / 5 + floor;
+        assert!(stats.retries <= most, "{} > {most}", stats.retries);
+        assert!(
+            stats.retries * 10 >= stats.requests,
+            "next to none: {stats:?}"
+        );
+    }
+}
+
+#[test]
+fn clones_and_threads_share_one_budget_to_the_last_token() {
+    let plan = CallPlan::default().budget_percent(0).budget_floor(50);
+    let plan = plan.backoff_base(Duration::ZERO);
+    let stage = Stage::new(4, plan, &[Answer::Fail]);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let caller = stage.caller.clone();
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    assert!(poll(pin!(caller.call(0))).is_ready());
+                }
+            });
+        }
+    });
+    let stats = stage.caller.stats();
+    assert_eq!((stats.requests, stats.retries), (400, 50));
+    assert_eq!((stats.budget_left, stats.budget_exhausted), (0, 350));
+    assert_eq!(stage.script.sent().len(), 450);
+}
+
+#[test]
+fn who_has_waited_for_a_token_that_another_took_sends_nothing() {
+    let plan = CallPlan::default().budget_percent(0).budget_floor(1);
+    let stage = Stage::new(4, plan, &[Answer::Fail]);
+    let (mut one, mut two) = (pin!(stage.caller.call(0)), pin!(stage.caller.call(0)));
+    assert!(poll(one.as_mut()).is_pending());
+    assert!(poll(two.as_mut()).is_pending());
+    stage.hand.clock.advance(25 * MILLI);
+    let reason = |end| match end {
+        Poll::Ready(Err(CallerError { reason, .. })) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(poll(one.as_mut())), StopReason::AttemptsUsed);
+    assert_eq!(reason(poll(two.as_mut())), StopReason::BudgetExhausted);
+    assert_eq!(stage.script.sent().len(), 3);
+    assert_eq!(stage.fleet.stats().in_flight, 0);
+    let ignored = |member: Member<Server>| member.outcomes().ignored;
+    assert_eq!(
+        stage.fleet.members().into_iter().map(ignored).sum::<u32>(),
+        1
+    );
+    assert_eq!(stage.caller.stats().budget_exhausted, 1);
+    // What can be known is not waited for.
+    assert_eq!(
+        reason(poll(pin!(stage.caller.call(0)))),
+        StopReason::BudgetExhausted
+    );
+    assert_eq!(stage.hand.waits.lock().unwrap().len(), 2 + 4);
+}
+
+#[test]
+fn a_call_dropped_after_any_poll_leaves_counts_and_budget_right() {
+    let plan = CallPlan::default().attempts(4).budget_floor(10).seed(3);
+    let plan = plan.budget_percent(0).attempt_timeout(4 * MILLI);
+    let answers = [
+        Answer::FailLate(3),
+        Answer::Hang,
+        Answer::FailLate(2),
+        Answer::FailLate(2),
+    ];
+    let mut ended = false;
+    let mut seen = std::collections::BTreeSet::new();
+    for polls in 0.. {
+        let stage = Stage::new(6, plan.clone(), &answers);
+        {
+            let mut call = Box::pin(stage.caller.call(0));
+            for _ in 0..polls {
+                ended |= poll(call.as_mut()).is_ready();
+                stage.hand.clock.advance(MILLI);
+                if ended {
+                    break;
+                }
+            }
+        }
+        let stats = stage.caller.stats();
+        let sent = stage.script.sent().len() as u64;
+        let in_flight = stage.fleet.stats().in_flight;
+        assert_eq!(in_flight, 0, "dropped after {polls} polls");
+        assert_eq!(
+            sent,
+            stats.requests + stats.retries,
+            "dropped after {polls} polls"
+        );
+        assert_eq!(
+            stats.budget_left,
+            10 - sent.saturating_sub(1),
+            "dropped after {polls} polls"
+        );
+        assert_eq!(
+            stage.outcomes().iter().sum::<u64>(),
+            sent,
+            "dropped after {polls} polls"
+        );
+        seen.insert((sent, stage.outcomes()[3]));
+        if ended {
+            break;
+        }
+    }
+    // Before the first poll, in each attempt, in each wait, and at the end.
+    let in_attempts = (1..=4).map(|sent| (sent, 1));
+    let in_waits = (0..=4).map(|sent| (sent, 0));
+    assert_eq!(seen, in_attempts.chain(in_waits).collect());
+}
+
+#[test]
+fn a_transport_that_panics_leaves_counts_right() {
+    let stage = Stage::new(3, lavish(3), &[Answer::Fail, Answer::Panic]);
+    let call = std::panic::AssertUnwindSafe(|| stage.call());
+    assert!(std::panic::catch_unwind(call).is_err());
+    assert_eq!(stage.fleet.stats().in_flight, 0);
+    assert_eq!(stage.outcomes(), [0, 1, 0, 1]);
+    assert_eq!(stage.caller.stats().retries, 1);
+}
+
+#[test]
+fn waits_are_drawn_between_zero_and_what_doubles() {
+    let plan = || lavish(5).budget_floor(1000);
+    let mut plan_without_deadline = plan();
+    plan_without_deadline.deadline = None;
+    let mut sums = [Duration::ZERO; 4];
+    let rounds = 200;
+    let stage = Stage::new(5, plan_without_deadline, &[Answer::Fail]);
+    for _ in 0..rounds {
+        stage.hand.waits.lock().unwrap().clear();
+        assert_eq!(stage.call().unwrap_err().attempts, 5);
+        stage.hand.clock.advance(10 * SECOND);
+        let waits = stage.hand.waits.lock().unwrap();
+        assert_eq!(waits.len(), 4);
+        for (retry, wait) in waits.iter().enumerate() {
+            assert!(*wait < 25 * MILLI * (1 << retry), "{waits:?}");
+            sums[retry] += *wait;
+        }
+    }
+    for (retry, sum) in sums.iter().enumerate() {
+        let share = sum.as_secs_f64() / f64::from(rounds) / (0.025 * f64::from(1 << retry));
+        assert!((0.4..0.6).contains(&share), "retry {retry}: {share}");
+    }
+}

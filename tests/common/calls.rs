@@ -1,0 +1,188 @@
+//! A caller on a stage: a transport that answers by a script, and time that a test steps.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use evenkeel::{
+    CallPlan, Caller, CallerError, Clock, Endpoint, Fleet, ManualClock, Outcome, Random, Tick,
+    Timer, Transport,
+};
+
+use super::{MILLI, Server, setup};
+
+/// Time that a test steps. Remembers how long it was asked to wait.
+#[derive(Clone, Default)]
+pub(crate) struct Hand {
+    pub(crate) clock: ManualClock,
+    pub(crate) waits: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Timer for Hand {
+    fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        self.waits.lock().unwrap().push(duration);
+        let (clock, end) = (self.clock.clone(), self.clock.now().after(duration));
+        poll_fn(move |_| match clock.now() >= end {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Ok(u16),
+    Fail,
+    /// After so many polls, as `Fail`.
+    FailLate(u32),
+    Hang,
+    Panic,
+}
+
+/// Answers in turn, then the last for ever. Remembers who was sent what.
+pub(crate) struct Script {
+    answers: Mutex<VecDeque<Answer>>,
+    pub(crate) sent: Mutex<Vec<(usize, u8)>>,
+}
+
+impl Script {
+    pub(crate) fn new(answers: &[Answer]) -> Arc<Self> {
+        Arc::new(Self {
+            answers: Mutex::new(answers.iter().copied().collect()),
+            sent: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn sent(&self) -> Vec<usize> {
+        let sent = self.sent.lock().unwrap();
+        sent.iter().map(|(number, _)| *number).collect()
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failed(pub(crate) usize);
+
+impl Transport<Server, u8> for Script {
+    type Response = u16;
+    type Error = Failed;
+
+    async fn send(&self, server: &Server, request: u8) -> Result<u16, Failed> {
+        let number = server.key();
+        self.sent.lock().unwrap().push((number, request));
+        let answer = {
+            let mut answers = self.answers.lock().unwrap();
+            match answers.len() {
+                1 => answers[0],
+                _ => answers.pop_front().unwrap(),
+            }
+        };
+        match answer {
+            Answer::Ok(status) => Ok(status),
+            Answer::Fail => Err(Failed(number)),
+            Answer::FailLate(polls) => {
+                pending(polls).await;
+                Err(Failed(number))
+            }
+            Answer::Hang => std::future::pending().await,
+            Answer::Panic => panic!("as told"),
+        }
+    }
+
+    fn classify(&self, result: &Result<u16, Failed>) -> Outcome {
+        match result {
+            Ok(500..) | Err(_) => Outcome::Failure,
+            Ok(_) => Outcome::Success,
+        }
+    }
+
+    /// 500 is, 501 is not.
+    fn is_retryable(&self, result: &Result<u16, Failed>) -> bool {
+        *result != Ok(501) && self.classify(result).is_fault()
+    }
+}
+
+async fn pending(mut polls: u32) {
+    poll_fn(|_| {
+        polls = polls.saturating_sub(1);
+        if polls == 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+pub(crate) fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+pub(crate) type Under = Caller<Fleet<Server>, Arc<Script>>;
+
+pub(crate) struct Stage {
+    pub(crate) hand: Hand,
+    pub(crate) fleet: Fleet<Server>,
+    pub(crate) script: Arc<Script>,
+    pub(crate) caller: Under,
+}
+
+impl Stage {
+    pub(crate) fn new(servers: usize, plan: CallPlan, answers: &[Answer]) -> Self {
+        let hand = Hand::default();
+        let fleet = setup(servers, &hand.clock);
+        // One that would go back to who has failed.
+        let fleet = fleet.policy(Random::new()).build().unwrap();
+        let script = Script::new(answers);
+        let caller = Caller::new(fleet.clone(), script.clone(), plan, hand.clone()).unwrap();
+        Self {
+            hand,
+            fleet,
+            script,
+            caller,
+        }
+    }
+
+    /// Polls until it is ready, a millisecond apart.
+    pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        for _ in 0..100_000 {
+            if let Poll::Ready(output) = poll(future.as_mut()) {
+                return output;
+            }
+            self.hand.clock.advance(MILLI);
+        }
+        panic!("it hangs");
+    }
+
+    pub(crate) fn call(&self) -> Result<u16, CallerError<Failed>> {
+        self.run(self.caller.call(7))
+    }
+
+    /// How requests ended at all members: recent successes, failures, timeouts, abandoned.
+    pub(crate) fn outcomes(&self) -> [u64; 4] {
+        let mut all = [0; 4];
+        for member in self.fleet.members() {
+            let outcomes = member.outcomes();
+            all[0] += outcomes.in_window - outcomes.faults_in_window;
+            all[1] += u64::from(outcomes.failures);
+            all[2] += u64::from(outcomes.timeouts);
+            all[3] += u64::from(outcomes.abandoned);
+        }
+        all
+    }
+}
+
+/// Retries as many as one likes.
+pub(crate) fn lavish(attempts: u32) -> CallPlan {
+    CallPlan::default()
+        .attempts(attempts)
+        .budget_floor(1000)
+        .seed(1)
+}
