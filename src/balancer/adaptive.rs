@@ -70,7 +70,7 @@ const FAR: i32 = 1 << 30;
 ///
 /// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
 /// alone not the queue that is building up; and to compare all does not herd, as each pick raises the cost that it saw. A pick costs
-/// about 2 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
+/// about 8 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
 /// where latencies differ by what is asked for more than by who answers, and one endpoint gets all of the heavy requests.
 ///
 /// Sources: comparing all, C3 (NSDI 2015); mean age, brpc's locality-aware balancing; remembered choices, Mitzenmacher, Prabhakar
@@ -177,10 +177,11 @@ impl Comparison<'_> {
         let load = spot.load(self.now);
         let own = spot.cost().abs();
         let own = if own == 0.0 { self.usual } else { own };
-        let (count, ages) = (load.count as f32, load.ages as f32);
+        // With a sign, as that is what processors convert at once.
+        let (count, ages) = (load.count as i32 as f32, load.ages as i64 as f32);
         // The mean age, multiplied out.
         let own = if ages > OVERDUE * own * count {
-            ages / count
+            mean(ages, count)
         } else {
             own
         };
@@ -189,7 +190,7 @@ impl Comparison<'_> {
             turn => -ahead(turn, self.present) as f32 * terms.per_round,
         };
         let waited = waited.clamp(-1.0, self.rounds);
-        let alone = self.queue * terms.round as f32;
+        let alone = self.queue * terms.round as i32 as f32;
         let load = if load.count > 0 {
             (count + 1.0) * alone
         } else {
@@ -366,6 +367,12 @@ fn due<'a>(spots: impl Iterator<Item = (usize, Spot<'a>)>, present: u32) -> u32 
     first
         .filter(is_near)
         .unwrap_or_else(|| present.wrapping_sub(FAR as u32))
+}
+
+/// Seldom asked for: the division is kept out of the way.
+#[cold]
+fn mean(sum: f32, count: f32) -> f32 {
+    sum / count
 }
 
 /// How far one turn is ahead of another. They wrap.
