@@ -88,6 +88,28 @@ pub(super) struct Verdict {
     pub(super) ejected: bool,
 }
 
+/// How far a call has got that decides itself where and when it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Its attempt is over, at this machine.
+    pub(super) ended: Option<(usize, Verdict)>,
+    pub(super) next: Next,
+    /// When it wants to go on at the latest.
+    pub(super) wake: Option<u64>,
+}
+
+/// What a call does next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It waits.
+    #[default]
+    Waits,
+    /// It has been sent, to this machine.
+    Sent(usize),
+    /// It is over. Whether it failed as the budget denied a retry.
+    Ended { success: bool, denied: bool },
+}
+
 /// A promise that was broken: what, in words.
 pub(super) type Broken = String;
 
@@ -99,6 +121,20 @@ pub(super) trait Balancing {
     fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken>;
 
     fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Broken>;
+
+    /// Whether calls decide themselves where and when they are sent. Then these two are asked, not the two above.
+    fn calls(&self) -> bool {
+        false
+    }
+
+    fn begin(&mut self, _: &Attempt, _: &World) -> Result<Progress, Broken> {
+        Ok(Progress::default())
+    }
+
+    /// Its attempt has ended, or it is time to go on.
+    fn go_on(&mut self, _: u32, _: Option<Outcome>, _: &World) -> Result<Progress, Broken> {
+        Ok(Progress::default())
+    }
 
     /// A machine has taken the place of another.
     fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Broken>;

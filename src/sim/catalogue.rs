@@ -53,6 +53,7 @@ pub fn scenarios() -> Vec<Scenario> {
         base("S15b", "100 servers, 100 clients, all alike, load 0.9").servers(100).clients(100).load(0.9),
         base("S15c", "100 servers, 1000 clients, noisy neighbours").servers(100).clients(1000).fault(noisy),
         base("S17", "all fail 50 % for 20 s").fault(Fault::fails(0.5).between(15 * SECOND, 35 * SECOND)),
+        base("S18", "all fail all in 1 ms for 20 s").fault(Fault::fails(1.0).between(15 * SECOND, 35 * SECOND)),
         base("S19", "load 1.2 for 10 s, at most 40 queue at a server").queue(40).surge(20 * SECOND, 30 * SECOND, 1.2 / 0.7),
         base("F1", "fairness at load 0.3").load(0.3),
         base("F2", "fairness at load 0.3, 100 servers").servers(100).load(0.3),

@@ -72,8 +72,8 @@ impl Client {
 }
 
 pub(super) struct Fleets {
-    clock: ManualClock,
-    clients: Vec<Client>,
+    pub(super) clock: ManualClock,
+    pub(super) clients: Vec<Client>,
     drivers: Option<Drivers>,
     /// By the number of the call.
     leases: Vec<Option<Lease<Server>>>,

@@ -21,6 +21,7 @@
 
 mod balancing;
 mod calendar;
+mod callers;
 mod catalogue;
 mod condition;
 mod demand;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::balancing::{Balancing, World};
+use super::callers::Callers;
 use super::fleets::{Fleets, Server};
 use super::models::{Breaker, C3, Choices, Envoy, Kratos, Model, Models, PeakEwma, Prequal};
 use super::oracle::{Oracle, Rule};
@@ -13,6 +14,7 @@ use crate::balancer::{
     Adaptive, LeastConnections, LeastResponseTime, LoadBalancer, PowerOfTwo, Random, RoundRobin,
     WeightedRoundRobin,
 };
+use crate::caller::CallPlan;
 use crate::error::BuildError;
 use crate::fleet::{Fleet, FleetBuilder};
 use crate::health::{Ejection, HealthCheckSettings};
@@ -24,6 +26,7 @@ pub struct Policy {
     about: String,
     kind: Kind,
     checks: Option<HealthCheckSettings>,
+    calls: Option<CallPlan>,
     rival: bool,
 }
 
@@ -62,6 +65,7 @@ impl Policy {
             about: about.into(),
             kind: Kind::Fleet(Arc::new(make)),
             checks: None,
+            calls: None,
             rival: false,
         }
     }
@@ -92,6 +96,29 @@ impl Policy {
     #[must_use]
     pub fn with_checks(mut self, settings: HealthCheckSettings) -> Self {
         self.checks = Some(settings);
+        self
+    }
+
+    /// With a [`Caller`](crate::Caller) beside each client's fleet, which tries again what failed, as this plan says: it
+    /// decides then, and the [scenario's retries](Scenario::retries) do not count. For fleets only.
+    ///
+    /// An attempt that is not answered within the [scenario's timeout](Scenario::timeout) ends as
+    /// [`Outcome::Timeout`](crate::Outcome::Timeout), unless the plan's own is sooner. The seed is the simulation's.
+    ///
+    /// ```
+    /// use evenkeel::sim::{self, Policy, scenarios};
+    /// use evenkeel::{CallPlan, Fleet};
+    ///
+    /// let calls = Policy::fleet("calls", "the defaults, with a retry", Fleet::builder)
+    ///     .with_calls(CallPlan::default());
+    /// let dead = scenarios().into_iter().find(|scenario| scenario.name() == "S5a");
+    /// let report = sim::run(&dead.expect("it is built in"), &calls, 1)?;
+    /// assert_eq!(report.window.errors, 0.0);
+    /// # Ok::<(), sim::SimError>(())
+    /// ```
+    #[must_use]
+    pub fn with_calls(mut self, plan: CallPlan) -> Self {
+        self.calls = Some(plan);
         self
     }
 
@@ -153,10 +180,14 @@ impl Policy {
             Kind::Fleet(make) => {
                 let weights = &scenario.weights;
                 let fleets = Fleets::new(&**make, scenario.clients, weights, machines, world)?;
-                Box::new(match &self.checks {
+                let fleets = match &self.checks {
                     Some(settings) => fleets.with_checks(settings)?,
                     None => fleets,
-                })
+                };
+                match &self.calls {
+                    Some(plan) => Box::new(Callers::new(fleets, plan, world.seed)?),
+                    None => Box::new(fleets),
+                }
             }
             Kind::Model(make) => make(scenario.clients, machines, world.seed),
             Kind::Oracle(rule) => Box::new(Oracle::new(*rule, machines, world.seed)),
@@ -203,6 +234,7 @@ pub fn policies() -> Vec<Policy> {
     vec![
         shipped("adaptive", "this crate's Adaptive", Adaptive::new),
         shipped("adaptive-checked", "this crate's Adaptive with active checks", Adaptive::new).with_checks(spread()),
+        shipped("adaptive-retried", "this crate's Adaptive behind its Caller with one retry", Adaptive::new).with_calls(CallPlan::default()),
         shipped("power-of-two", "this crate's PowerOfTwo, the default", PowerOfTwo::new),
         shipped("least-connections", "this crate's LeastConnections", LeastConnections::new),
         shipped("least-response-time", "this crate's LeastResponseTime", LeastResponseTime::new),

@@ -18,6 +18,8 @@ pub(super) enum Purpose {
     Policy,
     /// Whether a server fails a check, one number a check.
     Checks,
+    /// How long a caller waits before a retry, one stream a client.
+    Waits,
 }
 
 /// A generator: a counter, mixed (splitmix64).

@@ -4,7 +4,8 @@ mod checks;
 mod requests;
 mod servers;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 use checks::Checks;
 
@@ -72,6 +73,8 @@ pub(in crate::sim) struct Engine<'a> {
     to_clients: Lane<Answer>,
     timeouts: Lane<(u32, u32)>,
     cancels: Lane<(u32, u32)>,
+    /// When calls that decide themselves want to go on.
+    wakes: BinaryHeap<Reverse<(u64, u32, u32)>>,
     questions: Lane<(u32, u32)>,
     fares: Lane<(u32, u32, (usize, u64))>,
     checks: Checks,
@@ -107,6 +110,7 @@ enum Event {
     CheckSent,
     CheckArrives,
     CheckEnded,
+    Woken,
 }
 
 impl<'a> Engine<'a> {
@@ -157,6 +161,7 @@ impl<'a> Engine<'a> {
             to_clients: Lane::new(one_way),
             timeouts: Lane::new(nanos(scenario.timeout)),
             cancels: Lane::new(one_way),
+            wakes: BinaryHeap::new(),
             questions: Lane::new(one_way),
             fares: Lane::new(one_way),
             checks,
@@ -225,6 +230,7 @@ impl<'a> Engine<'a> {
             self.to_clients.first(),
             self.timeouts.first(),
             self.cancels.first(),
+            self.wakes.peek().map_or(NEVER, |wake| wake.0.0),
             self.questions.first(),
             self.fares.first(),
             self.checks.first(),
@@ -277,6 +283,10 @@ impl<'a> Engine<'a> {
         }
         if self.checks.first() == at {
             return self.check_event(at);
+        }
+        if self.wakes.peek().is_some_and(|wake| wake.0.0 == at) {
+            let (_, call, serial) = self.wakes.pop().unwrap_or_default().0;
+            return self.woken(call, serial);
         }
         self.seldom(at);
         Ok(())

@@ -1,8 +1,10 @@
 //! What happens to requests at their clients: they arrive, are sent, answered, given up and sent again.
 
+use std::cmp::Reverse;
+
 use super::{Answer, Call, Engine, Event};
 use crate::outcome::Outcome;
-use crate::sim::balancing::{Attempt, Broken, Ending, Target, Tried};
+use crate::sim::balancing::{Attempt, Broken, Ending, Next, Progress, Target, Tried};
 use crate::sim::random::{Purpose, Stream};
 use crate::time::nanos;
 
@@ -59,36 +61,48 @@ impl Engine<'_> {
         } else {
             self.calls[index as usize] = call;
         }
+        if self.balancing.calls() {
+            let attempt = self.calls[index as usize].attempt;
+            let progress = self.balancing.begin(&attempt, &self.world)?;
+            self.progress(index, progress);
+            return Ok(());
+        }
         self.send(index)
     }
 
     /// Picks for a call and sends it.
     fn send(&mut self, index: u32) -> Result<(), Broken> {
         let now = self.world.now;
-        let call = &mut self.calls[index as usize];
-        self.serial = self.serial.wrapping_add(1);
-        call.serial = self.serial;
-        call.sent = now;
-        let target = self.balancing.pick(&call.attempt, &self.world)?;
-        let serial = call.serial;
-        let arrived = call.arrived;
-        let machine = match target {
-            Target::Machine(machine) => {
-                let there = &mut self.world.machines[machine];
-                there.outstanding += 1;
-                self.meter
-                    .sent(arrived, now, there.position, there.is_unwell());
-                machine as u32
-            }
-            Target::Central => u32::MAX,
+        let call = &self.calls[index as usize];
+        match self.balancing.pick(&call.attempt, &self.world)? {
+            Target::Machine(machine) => self.sent_to(index, Some(machine)),
+            Target::Central => self.sent_to(index, None),
             Target::Nowhere => {
-                self.meter.ended(arrived, now, false);
+                self.meter.ended(call.arrived, now, false);
                 self.release(index);
-                return Ok(());
             }
-        };
-        self.calls[index as usize].machine = machine;
-        self.log(Event::Sent, u64::from(machine), serial);
+        }
+        Ok(())
+    }
+
+    /// A call is sent to this machine, or to the central queue.
+    fn sent_to(&mut self, index: u32, machine: Option<usize>) {
+        let now = self.world.now;
+        let serial = self.next_serial(index);
+        let call = &mut self.calls[index as usize];
+        call.sent = now;
+        call.machine = machine.map_or(u32::MAX, |machine| machine as u32);
+        if let Some(machine) = machine {
+            let there = &mut self.world.machines[machine];
+            there.outstanding += 1;
+            self.meter
+                .sent(call.arrived, now, there.position, there.is_unwell());
+        }
+        self.log(
+            Event::Sent,
+            u64::from(self.calls[index as usize].machine),
+            serial,
+        );
         self.to_servers.put(now, (index, serial));
         self.timeouts.put(now, (index, serial));
         if !self.balancing.questions().is_empty() {
@@ -97,6 +111,56 @@ impl Engine<'_> {
             }
             self.balancing.asked();
         }
+    }
+
+    /// What arrives for the call's attempt before is late from here on.
+    fn next_serial(&mut self, index: u32) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.calls[index as usize].serial = self.serial;
+        self.serial
+    }
+
+    /// A call has gone on by itself.
+    fn progress(&mut self, index: u32, progress: Progress) {
+        if let Some((machine, verdict)) = progress.ended {
+            if verdict.ejected {
+                self.meter.ejection(machine, &self.world);
+            }
+        }
+        match progress.next {
+            Next::Sent(machine) => self.sent_to(index, Some(machine)),
+            Next::Waits if progress.ended.is_some() => {
+                self.next_serial(index);
+                self.calls[index as usize].machine = u32::MAX;
+            }
+            Next::Waits => {}
+            Next::Ended { success, denied } => {
+                let (arrived, now) = (self.calls[index as usize].arrived, self.world.now);
+                if denied {
+                    self.meter.denied(arrived);
+                }
+                self.meter.ended(arrived, now, success);
+                self.release(index);
+            }
+        }
+        if let Some(at) = progress.wake {
+            let serial = self.calls[index as usize].serial;
+            self.wakes.push(Reverse((at, index, serial)));
+        }
+    }
+
+    /// It is time for a call to go on.
+    pub(super) fn woken(&mut self, index: u32, serial: u32) -> Result<(), Broken> {
+        let call = self.calls[index as usize];
+        if call.serial != serial {
+            return Ok(());
+        }
+        self.log(Event::Woken, u64::from(call.machine), serial);
+        let progress = self.balancing.go_on(index, None, &self.world)?;
+        if progress.ended.is_some() && self.scenario.cancels {
+            self.cancels.put(self.world.now, (call.machine, serial));
+        }
+        self.progress(index, progress);
         Ok(())
     }
 
@@ -133,6 +197,12 @@ impl Engine<'_> {
 
     /// An attempt has ended for its client: the request too, or it is sent again.
     fn attempt_ended(&mut self, answer: Answer) -> Result<(), Broken> {
+        if self.balancing.calls() {
+            let outcome = Some(answer.outcome);
+            let progress = self.balancing.go_on(answer.call, outcome, &self.world)?;
+            self.progress(answer.call, progress);
+            return Ok(());
+        }
         let now = self.world.now;
         let call = self.calls[answer.call as usize];
         if call.machine != u32::MAX {

@@ -1,0 +1,316 @@
+//! Real [`Caller`]s between clients and servers, one for each client beside its fleet: they pick, wait, try again
+//! and give up, in the simulation's time. Each call is a future that the engine polls when something has come for it.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::balancing::{
+    Attempt, Balancing, Broken, CheckEnded, Ending, Next, Progress, Target, Verdict, World,
+};
+use super::drivers::Check;
+use super::fleets::{Fleets, Server};
+use super::invariants::check_member;
+use super::random::{Purpose, Stream};
+use crate::caller::{CallPlan, Caller, CallerError, StopReason, Timer};
+use crate::cluster::Cluster;
+use crate::error::{BuildError, PickError};
+use crate::fleet::Fleet;
+use crate::member::{Lease, Member};
+use crate::options::PickOptions;
+use crate::outcome::Outcome;
+use crate::sync::{Arc, Mutex};
+use crate::time::{Clock, ManualClock, Tick};
+use crate::transport::Transport;
+
+/// What passes between the engine and the one call that is polled.
+#[derive(Default)]
+struct Mailbox {
+    /// For the attempt under way: how it ended.
+    answer: Option<Outcome>,
+    /// Who was picked last.
+    picked: Option<Member<Server>>,
+    /// An attempt has been sent, to this one.
+    sent: Option<Member<Server>>,
+    /// The attempt that was under way is over.
+    is_over: bool,
+    /// When the first of its timers ends.
+    wake: Option<u64>,
+}
+
+type Mail = Arc<Mutex<Mailbox>>;
+
+/// A client's fleet; who is picked is noted.
+struct Watched {
+    fleet: Fleet<Server>,
+    mail: Mail,
+}
+
+impl Cluster for Watched {
+    type Endpoint = Server;
+
+    fn name(&self) -> &str {
+        self.fleet.name()
+    }
+
+    fn pick_endpoint_with(&self, options: &PickOptions<'_>) -> Result<Lease<Server>, PickError> {
+        let lease = self.fleet.pick_endpoint_with(options)?;
+        self.mail.lock().picked = Some(lease.member().clone());
+        Ok(lease)
+    }
+}
+
+/// The network, as a call sees it.
+struct Wire(Mail);
+
+/// Tells that an attempt is over, also where it is given up.
+struct UnderWay<'a>(&'a Mail);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+    }
+}
+
+impl Transport<Server, ()> for Wire {
+    type Response = ();
+    type Error = Outcome;
+
+    async fn send(&self, _: &Server, (): ()) -> Result<(), Outcome> {
+        {
+            let mut mail = self.0.lock();
+            mail.sent = mail.picked.take();
+        }
+        let under_way = UnderWay(&self.0);
+        let outcome = poll_fn(|_| match self.0.lock().answer.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        })
+        .await;
+        drop(under_way);
+        match outcome {
+            Outcome::Success => Ok(()),
+            other => Err(other),
+        }
+    }
+
+    fn classify(&self, result: &Result<(), Outcome>) -> Outcome {
+        result.err().unwrap_or(Outcome::Success)
+    }
+}
+
+/// The simulation's time.
+struct Time {
+    clock: ManualClock,
+    mail: Mail,
+}
+
+impl Timer for Time {
+    fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        let until = self.clock.now().after(duration);
+        poll_fn(move |_| {
+            if self.clock.now() >= until {
+                return Poll::Ready(());
+            }
+            let mut mail = self.mail.lock();
+            let until = until.as_nanos();
+            mail.wake = Some(mail.wake.map_or(until, |wake| wake.min(until)));
+            Poll::Pending
+        })
+    }
+}
+
+type Ended = Result<(), CallerError<Outcome>>;
+
+/// A call under way.
+struct Call {
+    future: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    client: usize,
+    /// Where its attempt is.
+    at: Option<Member<Server>>,
+    /// The machines that it was sent to.
+    tried: Vec<u32>,
+}
+
+pub(super) struct Callers {
+    fleets: Fleets,
+    callers: Vec<Caller<Watched, Wire>>,
+    mail: Mail,
+    /// By number.
+    calls: Vec<Option<Call>>,
+}
+
+impl Callers {
+    /// A caller for each client's fleet.
+    pub(super) fn new(fleets: Fleets, plan: &CallPlan, seed: u64) -> Result<Self, BuildError> {
+        let mail = Mail::default();
+        let caller = |number: usize| {
+            let cluster = Watched {
+                fleet: fleets.clients[number].fleet.clone(),
+                mail: mail.clone(),
+            };
+            let time = Time {
+                clock: fleets.clock.clone(),
+                mail: mail.clone(),
+            };
+            let seed = Stream::new(seed, Purpose::Waits, number as u64).next();
+            Caller::new(cluster, Wire(mail.clone()), plan.clone().seed(seed), time)
+        };
+        Ok(Self {
+            callers: (0..fleets.clients.len())
+                .map(caller)
+                .collect::<Result<_, _>>()?,
+            fleets,
+            mail,
+            calls: Vec::new(),
+        })
+    }
+
+    /// Lets a call go on, with the end of its attempt if there is one.
+    fn go_on(
+        &mut self,
+        number: u32,
+        answer: Option<Outcome>,
+        world: &World,
+    ) -> Result<Progress, Broken> {
+        let now = Tick::from_nanos(world.now);
+        self.fleets.clock.set(now);
+        let call = self.calls.get_mut(number as usize).and_then(Option::as_mut);
+        let call = call.ok_or("a call that there is not goes on")?;
+        let client = &mut self.fleets.clients[call.client];
+        client.touched = true;
+        let is_out = |member: &Member<Server>| member.core().standing.get().is_ejected();
+        let was_out = call.at.as_ref().is_some_and(is_out);
+        let mail = Mailbox {
+            answer,
+            ..Mailbox::default()
+        };
+        *self.mail.lock() = mail;
+        let polled = call
+            .future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        let mail = std::mem::take(&mut *self.mail.lock());
+        let mut step = Progress::default();
+        if mail.is_over {
+            let member = call
+                .at
+                .take()
+                .ok_or("an attempt that was not sent is over")?;
+            let machine = member.endpoint().machine as usize;
+            client.held[machine] -= 1;
+            let standing = member.core().standing.get();
+            let ejected = standing.is_ejected() && !was_out;
+            if ejected && standing.probe_is_due(now, Duration::MAX) {
+                return Err(format!("server {machine} is ejected until now"));
+            }
+            step.ended = Some((machine, Verdict { ejected }));
+        }
+        let over = step.ended.map(|(machine, _)| machine as u32);
+        if let Some(member) = mail.sent {
+            let machine = member.endpoint().machine;
+            if !world.machines[machine as usize].is_member {
+                return Err(format!("server {machine} was picked after its removal"));
+            }
+            if call.tried.contains(&machine) {
+                return Err(format!("server {machine} was tried and is picked again"));
+            }
+            call.tried.push(machine);
+            client.held[machine as usize] += 1;
+            check_member(client, &member, world.now)?;
+            call.at = Some(member);
+            step.next = Next::Sent(machine as usize);
+        }
+        if let Some(over) = over.and_then(|machine| client.fleet.member(&machine)) {
+            check_member(client, &over, world.now)?;
+        }
+        step.wake = mail.wake;
+        if let Poll::Ready(ended) = polled {
+            let denied =
+                matches!(&ended, Err(error) if error.reason == StopReason::BudgetExhausted);
+            let success = ended.is_ok();
+            step.next = Next::Ended { success, denied };
+            step.wake = None;
+            self.calls[number as usize] = None;
+        }
+        Ok(step)
+    }
+}
+
+impl Balancing for Callers {
+    fn pick(&mut self, _: &Attempt, _: &World) -> Result<Target, Broken> {
+        Err("a caller picks by itself".into())
+    }
+
+    fn ended(&mut self, _: &Ending, _: &World) -> Result<Verdict, Broken> {
+        Err("a caller's attempts end in its calls".into())
+    }
+
+    fn calls(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, attempt: &Attempt, world: &World) -> Result<Progress, Broken> {
+        let (number, client) = (attempt.call, attempt.client as usize);
+        let caller = self.callers[client].clone();
+        let call = Call {
+            future: Box::pin(async move { caller.call(()).await }),
+            client,
+            at: None,
+            tried: Vec::new(),
+        };
+        let at = number as usize;
+        if at >= self.calls.len() {
+            self.calls.resize_with(at + 1, || None);
+        }
+        self.calls[at] = Some(call);
+        self.go_on(number, None, world)
+    }
+
+    fn go_on(
+        &mut self,
+        call: u32,
+        ended: Option<Outcome>,
+        world: &World,
+    ) -> Result<Progress, Broken> {
+        self.go_on(call, ended, world)
+    }
+
+    fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Broken> {
+        self.fleets.replaced(old, new, world)
+    }
+
+    fn tick(&mut self, world: &World) -> usize {
+        self.fleets.tick(world)
+    }
+
+    fn check(&mut self, world: &World) -> Result<(), Broken> {
+        self.fleets.check(world)
+    }
+
+    fn check_all(&mut self, world: &World) -> Result<(), Broken> {
+        self.fleets.check_all(world)
+    }
+
+    fn check_timeout(&self) -> Option<u64> {
+        self.fleets.check_timeout()
+    }
+
+    fn checks_due(&mut self, world: &World) -> Vec<Check> {
+        self.fleets.checks_due(world)
+    }
+
+    fn check_ended(
+        &mut self,
+        number: u32,
+        outcome: Outcome,
+        world: &World,
+    ) -> Result<CheckEnded, Broken> {
+        self.fleets.check_ended(number, outcome, world)
+    }
+}
