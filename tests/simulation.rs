@@ -292,6 +292,26 @@ fn checks_see_what_requests_would() {
     assert_eq!(report, sim::run(&replaced, &checked, 1).unwrap());
 }
 
+/// Half of their share is back when half of the clients let them in and half of the ramp, of 5 s, is over; to a tenth of a
+/// second, which is how often that is looked at.
+#[test]
+fn healed_servers_are_back_with_the_back_off_then_running_and_half_the_ramp() {
+    let faulty = ["S4", "S5a", "S5b", "S6", "S12"];
+    let study = Study::new(faulty.map(scenario).to_vec(), vec![named("adaptive")], 1..4);
+    for report in study.run(|_, _| ()).unwrap() {
+        let back = report.out_for.unwrap() + 2_600 * MILLI;
+        // If it is within the run.
+        assert!(
+            back > 15 * SECOND || report.recovered_after.is_some_and(|after| after <= back),
+            "{} {}: {:?}, {:?}",
+            report.scenario,
+            report.seed,
+            report.recovered_after,
+            report.out_for
+        );
+    }
+}
+
 fn well() -> Scenario {
     scenario("S1a").cut_to(12 * SECOND)
 }

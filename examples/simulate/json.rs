@@ -63,6 +63,7 @@ fn report(report: &Report) -> Value {
         "window": figures(&report.window),
         "detected_after_ms": maybe_milliseconds(report.detected_after),
         "recovered_after_ms": maybe_milliseconds(report.recovered_after),
+        "out_for_ms": maybe_milliseconds(report.out_for),
         "checks": report.checks,
         "ejections": report.ejections,
         "false_ejections": report.false_ejections,

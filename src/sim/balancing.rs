@@ -142,6 +142,11 @@ pub(super) trait Balancing {
     /// Ten times a second. How many endpoints each client has ejected, summed.
     fn tick(&mut self, world: &World) -> usize;
 
+    /// For how long these machines are out still, until their next probes: the median over machines and clients.
+    fn out_for(&self, _: &[u32], _: &World) -> u64 {
+        0
+    }
+
     /// Checks everything, of very many in turn.
     fn check(&mut self, _: &World) -> Result<(), Broken> {
         Ok(())

@@ -289,6 +289,10 @@ impl Balancing for Callers {
         self.fleets.tick(world)
     }
 
+    fn out_for(&self, machines: &[u32], world: &World) -> u64 {
+        self.fleets.out_for(machines, world)
+    }
+
     fn check(&mut self, world: &World) -> Result<(), Broken> {
         self.fleets.check(world)
     }

@@ -16,7 +16,7 @@ use crate::health::HealthCheckSettings;
 use crate::member::Lease;
 use crate::options::{MemberId, PickOptions};
 use crate::outcome::Outcome;
-use crate::time::{ManualClock, Tick};
+use crate::time::{ManualClock, Tick, nanos};
 
 /// The endpoint that a simulated client's fleet balances over.
 #[derive(Clone, Debug)]
@@ -263,6 +263,21 @@ impl Balancing for Fleets {
             ejected += client.fleet.shared().ledger.read().ejected;
         }
         ejected
+    }
+
+    fn out_for(&self, machines: &[u32], world: &World) -> u64 {
+        let now = Tick::from_nanos(world.now);
+        let each = self.clients.iter().flat_map(|client| {
+            let members = machines.iter().map(|key| client.fleet.member(key));
+            members.flatten().map(|member| member.core().standing.get())
+        });
+        let left = each.map(|standing| match standing.is_ejected() {
+            true => nanos(standing.probe_due_at(now).since(now)),
+            false => 0,
+        });
+        let mut left: Vec<_> = left.collect();
+        left.sort_unstable();
+        left.get(left.len() / 2).copied().unwrap_or(0)
     }
 
     fn check(&mut self, world: &World) -> Result<(), Broken> {

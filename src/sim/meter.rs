@@ -116,6 +116,8 @@ pub(super) struct Meter {
     pub(super) false_ejections: u64,
     ejected: f64,
     most_ejected: f64,
+    /// As the last fault that singles servers out ended, how long they were out still, in the median.
+    pub(super) out_for: Option<u64>,
 }
 
 impl Meter {
@@ -164,7 +166,18 @@ impl Meter {
             false_ejections: 0,
             ejected: 0.0,
             most_ejected: 0.0,
+            out_for: None,
         }
+    }
+
+    /// Whether the last of the faults that single servers out ends now.
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        self.fault.is_some_and(|(_, end)| end == now)
+    }
+
+    /// The positions that faults single out.
+    pub(super) fn targets(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.targets.len()).filter(|&position| self.targets[position])
     }
 
     /// The stretch that a moment belongs to; `None` in the warm-up.

@@ -32,6 +32,10 @@ pub struct Report {
     /// From the end of the last such fault to the first second in which they had half of their fair
     /// share or more (by the median of tenths). `None` where there is none, or they never had.
     pub recovered_after: Option<Duration>,
+    /// At the end of the last such fault, how long it was until the ejections then running of these servers were to end in a
+    /// probe: the median over servers and clients, 0 for one that was not out. `None` where there is no such fault; 0 for
+    /// a model or an oracle.
+    pub out_for: Option<Duration>,
     /// Endpoints taken out, by all clients.
     pub ejections: u64,
     /// Those of them that nothing was wrong with, now or in the last timeout, or no more than with all.

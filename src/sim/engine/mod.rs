@@ -343,6 +343,7 @@ impl<'a> Engine<'a> {
             run: self.meter.run_figures(),
             detected_after,
             recovered_after,
+            out_for: self.meter.out_for.map(std::time::Duration::from_nanos),
             ejections: self.meter.ejections,
             false_ejections: self.meter.false_ejections,
             ejected_share,

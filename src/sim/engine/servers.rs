@@ -133,7 +133,14 @@ impl Engine<'_> {
         let machine = self.world.members[position] as usize;
         match step {
             Step::Begin(fault) => self.faults_on[position].push(fault),
-            Step::End(fault) => self.faults_on[position].retain(|on| *on != fault),
+            Step::End(fault) => {
+                self.faults_on[position].retain(|on| *on != fault);
+                if self.meter.is_over(now) {
+                    let ended = self.meter.targets();
+                    let machines: Vec<_> = ended.map(|at| self.world.members[at]).collect();
+                    self.meter.out_for = Some(self.balancing.out_for(&machines, &self.world));
+                }
+            }
             Step::Replace(from) => {
                 // What was wrong with the old one is not with the new one.
                 self.faults_on[position].clear();
