@@ -8,8 +8,9 @@ use std::time::Duration;
 use common::checks::{each_second, with, zero};
 use common::{MILLI, SECOND, Server, exact, servers, setup};
 use evenkeel::{
-    Alarm, Detector, Ejection, Explanation, Fleet, Health, HealthTracker, Judging, ManualClock,
-    Mark, MemberState, Outcome, Sample, SlowStart,
+    Adaptive, Alarm, Cluster, Detector, Ejection, Endpoint, Explanation, Fleet, FleetBuilder,
+    Health, HealthTracker, Judging, ManualClock, Mark, MemberState, Outcome, RoundRobin, Sample,
+    SlowStart,
 };
 
 fn explain(fleet: &Fleet<Server>, number: usize) -> Explanation {
@@ -21,6 +22,39 @@ fn send(fleet: &Fleet<Server>, number: usize, outcome: Outcome, times: usize) {
         let lease = fleet.lease(&number).unwrap();
         lease.record_with_latency(outcome, 10 * MILLI);
     }
+}
+
+/// Of ten servers one stops to answer. Before it has, its score says so, where the policy keeps ages; and a tracker of
+/// yours can see them.
+#[test]
+fn what_is_open_for_long_counts_before_it_answers() {
+    let clock = ManualClock::new();
+    let score = |builder: FleetBuilder<Server>| {
+        let fleet = builder.ejection(exact()).build().unwrap();
+        let mut held = Vec::new();
+        for _ in 0..100 {
+            let lease = fleet.pick_endpoint().unwrap();
+            match lease.endpoint().key() {
+                0 => held.push(lease),
+                _ => lease.record_with_latency(Outcome::Success, 10 * MILLI),
+            }
+        }
+        for number in 0..10 {
+            send(&fleet, number, Outcome::Success, 3);
+        }
+        fleet.maintain();
+        assert!(!held.is_empty());
+        assert_eq!(explain(&fleet, 0).score.value, 1.0);
+        clock.advance(SECOND);
+        let score = explain(&fleet, 0).score.value;
+        drop(held);
+        assert_eq!(explain(&fleet, 1).score.value, 1.0);
+        score
+    };
+    let kept = score(setup(10, &clock).policy(Adaptive::new()));
+    assert!((0.6..0.61).contains(&kept), "{kept}");
+    let unkept = score(setup(10, &clock).policy(RoundRobin::new()));
+    assert_eq!(unkept, 1.0);
 }
 
 /// Server 0 of ten is ejected at 1 s, for 2 s.

@@ -160,6 +160,7 @@ pub struct Judging<'a> {
     usual: &'a Usual,
     latency: Option<Duration>,
     in_flight: u64,
+    mean_age: Option<Duration>,
 }
 
 impl<'a> Judging<'a> {
@@ -171,6 +172,7 @@ impl<'a> Judging<'a> {
             usual,
             latency: None,
             in_flight: 0,
+            mean_age: None,
         }
     }
 
@@ -185,6 +187,13 @@ impl<'a> Judging<'a> {
     #[must_use]
     pub const fn with_in_flight(mut self, in_flight: u64) -> Self {
         self.in_flight = in_flight;
+        self
+    }
+
+    /// The same with a mean age of the requests in flight.
+    #[must_use]
+    pub const fn with_mean_age(mut self, age: Option<Duration>) -> Self {
+        self.mean_age = age;
         self
     }
 
@@ -210,6 +219,15 @@ impl<'a> Judging<'a> {
     #[must_use]
     pub const fn in_flight(&self) -> u64 {
         self.in_flight
+    }
+
+    /// For how long the requests in flight have been open, in the mean: the present moment less the mean of their starts. What
+    /// has not answered for longer than is usual shows it here, before a latency does. `None` where nothing is
+    /// in flight, and where the fleet's policy does not look at ages ([`Adaptive`](crate::Adaptive) does): then
+    /// nobody keeps them.
+    #[must_use]
+    pub const fn mean_age(&self) -> Option<Duration> {
+        self.mean_age
     }
 }
 

@@ -29,7 +29,8 @@ const SLOWEST: f64 = 0.6;
 /// score = (1 − e) · (0.6 + 0.4 · f)                               1 while the window is empty
 /// e     = max(0, b − u) / (1 − u)          b: least share of faults that the window proves,
 ///                                          u: the share of faults that is usual in the fleet
-/// f     = 1 / (1 + max(0, r − 2)² / 9)     r = latency / the fleet's median
+/// f     = 1 / (1 + max(0, r − 2)² / 9)     r = latency, or the mean age of what is open if that
+///                                          is more, / the fleet's median
 /// ```
 ///
 /// In a long window of a fleet where nobody else fails, 1 − e is the mean of the results, each 1 or 0. With few
@@ -242,7 +243,8 @@ pub(crate) fn health(counts: Counts, cx: &Judging<'_>) -> Health {
     let usual = cx.usual().error_rate().clamp(0.0, 0.99);
     let proven = least_share(counts.faults as f64, counts.total as f64);
     let excess = (proven - usual).max(0.0) / (1.0 - usual);
-    let latency = latency_factor(cx.latency(), cx.usual().latency());
+    // What is open counts before it answers, where it has been open for longer than answers take.
+    let latency = latency_factor(cx.latency().max(cx.mean_age()), cx.usual().latency());
     Health::new((1.0 - excess) * latency, counts.total)
 }
 
@@ -382,6 +384,24 @@ mod tests {
             bad.record(&Sample::new(Outcome::Failure, None, at(0)), &fast);
         });
         assert!(bad.health(&fast).score < 0.01);
+    }
+
+    #[test]
+    fn what_is_open_for_longer_than_usual_counts_before_it_answers() {
+        let usual = Usual::new(Some(Duration::from_millis(10)));
+        let fast = Judging::new(at(0), &usual).with_latency(Some(Duration::from_millis(10)));
+        let tracker = SlidingWindow::new(&Ejection::default());
+        let score = |age: u64| {
+            let age = Some(Duration::from_millis(age));
+            tracker.health(&fast.with_mean_age(age)).score
+        };
+        // Twice the usual is nothing yet, and fresh requests do not make a slow one fast.
+        assert_eq!((score(0), score(20)), (1.0, 1.0));
+        assert!((score(50) - 0.8).abs() < 1e-9);
+        assert!(score(5_000) < 0.61);
+        let slow = fast.with_latency(Some(Duration::from_millis(50)));
+        let fresh = slow.with_mean_age(Some(Duration::ZERO));
+        assert_eq!(tracker.health(&fresh), tracker.health(&slow));
     }
 
     #[test]

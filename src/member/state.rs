@@ -105,7 +105,10 @@ impl State {
     }
 
     pub(super) fn judging<'a>(&self, now: Tick, usual: &'a Usual) -> Judging<'a> {
-        let cx = Judging::new(now, usual).with_latency(self.latency.get());
+        let age = self.place.as_ref().and_then(|place| place.mean_age(now));
+        let cx = Judging::new(now, usual)
+            .with_latency(self.latency.get())
+            .with_mean_age(age);
         match self.tracker {
             // It does not look at the count, and to sum the cells is to wait for other threads' lines.
             Tracker::Window(_) => cx,

@@ -9,6 +9,8 @@
 //! what is in flight. From the top: `starts: 40 (wrapping, in 16 us) | in flight: 24`. The sum is read
 //! modulo 2^40: an age in total of 203 days wraps.
 
+use std::time::Duration;
+
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
@@ -152,6 +154,14 @@ impl Place {
     pub(crate) fn take(&self, start: Tick) {
         // ORDERING: Relaxed. As in `add`.
         self.page.loads[self.at].fetch_sub(one(start), Ordering::Relaxed);
+    }
+
+    /// The mean age of what is in flight and counted here.
+    pub(crate) fn mean_age(&self, now: Tick) -> Option<Duration> {
+        // ORDERING: Relaxed. As in `add`.
+        let load = Load::read(self.page.loads[self.at].load(Ordering::Relaxed), now);
+        let mean = load.ages.checked_div(load.count)?;
+        Some(Duration::from_nanos(mean))
     }
 
     /// What a request costs there where nothing is in flight, in nanoseconds.

@@ -35,6 +35,25 @@ fn each_has_a_place_of_its_own() {
     assert_eq!((read.at(9).cost(), read.at(9).turn()), (0.0, 0));
 }
 
+/// To 16 us; a start that is later than now, by another thread's clock, is no age.
+#[test]
+fn tells_the_mean_age_of_what_is_in_flight() {
+    let place = Board::new().place();
+    let at = |millis: u64| Tick::from_nanos(millis << 20);
+    let millis = |millis: u64| Some(Duration::from_nanos(millis << 20));
+    assert_eq!(place.mean_age(at(7)), None);
+    place.add(at(2));
+    assert_eq!(place.mean_age(at(8)), millis(6));
+    place.add(at(4));
+    assert_eq!(place.mean_age(at(8)), millis(5));
+    assert_eq!(place.mean_age(at(3)), millis(0));
+    assert_eq!(place.mean_age(at(1)), millis(0));
+    place.take(at(2));
+    assert_eq!(place.mean_age(at(8)), millis(4));
+    place.take(at(4));
+    assert_eq!(place.mean_age(at(8)), None);
+}
+
 /// Anybody who comes after sees neither the costs nor the turn of who was there.
 #[test]
 fn a_place_begins_anew() {
