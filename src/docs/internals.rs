@@ -41,6 +41,7 @@
 //! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words behind it | taken by one, the others go on |
 //! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap forward before states are read; alarms store their reason, then fetch_min |
 //! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | add if of this time, else swap a new one in |
+//! | outcome class, six | `member/classes.rs` | epoch 24, before 20, present 20 | swap until it is in |
 //! | latency | `health/latency.rs` | stamp 32 ms, f32 root of nanoseconds | swap, at most four tries |
 //! | suspicion | `health/suspicion.rs` | stamp 32 ms, f32 evidence | swap until it is in: each piece of evidence adds up |
 //! | rows | `health/tracker.rs` | local origin 21, gateway 21, any 21 | swap by a fault, a plain 0 by a success |

@@ -1,17 +1,25 @@
-//! How often requests to an endpoint ended in each way, other than well: for display, off the fast path.
+//! How requests to an endpoint ended lately, in each way other than well: for display, off the fast path.
+
+use std::time::Duration;
 
 use crate::outcome::Outcome;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::{Tick, nanos};
 
-/// How requests to an endpoint ended. See [`Member::outcomes`](super::Member::outcomes).
+/// How requests to an endpoint ended in the [sliding window](crate::Ejection::window), probes included but in the first two
+/// numbers. See [`Member::outcomes`](super::Member::outcomes).
+///
+/// The first two decide, and are exact. The others are for display, and estimates: of the present window's length so far, and of
+/// the one before it the part that the window still covers, as if its outcomes had come evenly. Those that come more than
+/// a million times in that length are counted no further.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcomes {
-    /// Requests in the sliding window that ended well or in a fault: what the health score rests on.
+    /// Requests that ended well or in a fault: what the health score rests on.
     pub in_window: u64,
     /// Those of them that ended in a fault.
     pub faults_in_window: u64,
-    /// Failures since the endpoint came, as the other counts below, probes included. Each wraps after 2^32.
+    /// Failures.
     pub failures: u32,
     /// Timeouts, dropped leases that outlasted patience included.
     pub timeouts: u32,
@@ -25,11 +33,71 @@ pub struct Outcomes {
     pub abandoned: u32,
 }
 
+const COUNT_BITS: u32 = 20;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+const EPOCH_SHIFT: u32 = 2 * COUNT_BITS;
+const EPOCH_MASK: u64 = (1 << (64 - EPOCH_SHIFT)) - 1;
+
+/// Counts for a window, from the top: `epoch: 24 | before: 20 | present: 20`. An epoch is as long as the window.
+/// A word that is untouched for 2^24 of them (5 years, of 10 s) is taken for one of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pair {
+    epoch: u64,
+    before: u64,
+    present: u64,
+}
+
+impl Pair {
+    const fn read(word: u64) -> Self {
+        Self {
+            epoch: word >> EPOCH_SHIFT,
+            before: word >> COUNT_BITS & COUNT_MASK,
+            present: word & COUNT_MASK,
+        }
+    }
+
+    const fn word(self) -> u64 {
+        self.epoch << EPOCH_SHIFT | self.before << COUNT_BITS | self.present
+    }
+
+    /// The same at this epoch. Of an earlier one, by another thread's clock, it stays as it is; further back than that
+    /// is a clock that jumped.
+    const fn at(self, epoch: u64) -> Self {
+        let epoch = epoch & EPOCH_MASK;
+        let before = match epoch.wrapping_sub(self.epoch) & EPOCH_MASK {
+            0 | EPOCH_MASK => return self,
+            1 => self.present,
+            _ => 0,
+        };
+        Self {
+            epoch,
+            before,
+            present: 0,
+        }
+    }
+
+    const fn with_one(self) -> Self {
+        let present = if self.present < COUNT_MASK {
+            self.present + 1
+        } else {
+            self.present
+        };
+        Self { present, ..self }
+    }
+
+    /// How many there were in the last `window` nanoseconds, about.
+    fn estimate(self, now: u64, window: u64) -> u32 {
+        let left = window - now % window;
+        let of_before = u128::from(self.before) * u128::from(left) / u128::from(window);
+        (of_before as u64 + self.present) as u32
+    }
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Classes([AtomicU32; 6]);
+pub(super) struct Classes([AtomicU64; 6]);
 
 impl Classes {
-    pub(super) fn count(&self, outcome: Outcome) {
+    pub(super) fn count(&self, outcome: Outcome, at: Tick, window: Duration) {
         let class = match outcome {
             Outcome::Success => return,
             Outcome::Failure => 0,
@@ -39,13 +107,19 @@ impl Classes {
             Outcome::Ignored => 4,
             Outcome::Abandoned => 5,
         };
-        // ORDERING: Relaxed. A statistic.
-        self.0[class].fetch_add(1, Ordering::Relaxed);
+        let epoch = at.as_nanos() / nanos(window).max(1);
+        let counted = |word| Some(Pair::read(word).at(epoch).with_one().word());
+        // ORDERING: Relaxed, both. A statistic, complete in its word.
+        let _ = self.0[class].fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
     }
 
-    pub(super) fn read(&self) -> Outcomes {
-        // ORDERING: Relaxed. As above.
-        let count = |class: usize| self.0[class].load(Ordering::Relaxed);
+    pub(super) fn read(&self, now: Tick, window: Duration) -> Outcomes {
+        let (now, window) = (now.as_nanos(), nanos(window).max(1));
+        let count = |class: usize| {
+            // ORDERING: Relaxed. As above.
+            let pair = Pair::read(self.0[class].load(Ordering::Relaxed));
+            pair.at(now / window).estimate(now, window)
+        };
         Outcomes {
             failures: count(0),
             timeouts: count(1),
@@ -55,5 +129,118 @@ impl Classes {
             abandoned: count(5),
             ..Outcomes::default()
         }
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn what_is_before_fades_out_over_a_window() {
+        let classes = Classes::default();
+        let failures = |millis| classes.read(at(millis), WINDOW).failures;
+        for _ in 0..100 {
+            classes.count(Outcome::Failure, at(5_000), WINDOW);
+        }
+        classes.count(Outcome::Ignored, at(5_000), WINDOW);
+        assert_eq!((failures(5_000), failures(9_999)), (100, 100));
+        assert_eq!((failures(10_000), failures(15_000)), (100, 50));
+        classes.count(Outcome::Failure, at(15_000), WINDOW);
+        assert_eq!((failures(15_000), failures(19_900)), (51, 2));
+        assert_eq!((failures(25_000), failures(30_000)), (0, 0));
+        let read = classes.read(at(5_000), WINDOW);
+        assert_eq!((read.timeouts, read.abandoned), (0, 0));
+    }
+
+    #[test]
+    fn a_full_count_stays_full() {
+        let full = Pair {
+            epoch: 7,
+            before: COUNT_MASK,
+            present: COUNT_MASK,
+        };
+        assert_eq!(full.with_one(), full);
+        assert_eq!(Pair::read(full.word()), full);
+        assert_eq!(full.estimate(0, 10), 2 * COUNT_MASK as u32);
+    }
+
+    proptest! {
+        /// Against a list of what there was and when: exact where the part that is still covered is all or nothing, and
+        /// else between what came within the window and within two.
+        #[test]
+        fn is_of_the_last_window(
+            mut times in prop::collection::vec(0u64..100_000, 0..50), look in 0u64..100_000,
+        ) {
+            times.sort_unstable();
+            let classes = Classes::default();
+            let before: Vec<_> = times.into_iter().filter(|&time| time <= look).collect();
+            for &time in &before {
+                classes.count(Outcome::Timeout, at(time), WINDOW);
+            }
+            let since = |start: u64| before.iter().filter(|&&time| time >= start).count() as u32;
+            let epoch = look / 10_000 * 10_000;
+            let found = classes.read(at(look), WINDOW).timeouts;
+            prop_assert!(found >= since(epoch));
+            prop_assert!(found <= since(epoch.saturating_sub(10_000)));
+            if look == epoch {
+                prop_assert_eq!(found, since(epoch.saturating_sub(10_000)));
+            }
+        }
+
+        #[test]
+        fn no_time_and_no_window_overflows(time: u64, look: u64, window: u64) {
+            let (classes, window) = (Classes::default(), Duration::from_nanos(window));
+            classes.count(Outcome::Abandoned, Tick::from_nanos(time), window);
+            prop_assert!(classes.read(Tick::from_nanos(look), window).abandoned <= 1);
+        }
+    }
+}
+
+#[cfg(all(test, evenkeel_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    const WINDOW: Duration = Duration::from_nanos(10);
+
+    /// Two end as one window turns into the next: both are counted, in one or the other.
+    fn count_at_the_turn(count: fn(&Classes, Tick)) {
+        loom::model(move || {
+            let classes = Arc::new(Classes::default());
+            let other = {
+                let classes = classes.clone();
+                thread::spawn(move || count(&classes, Tick::from_nanos(9)))
+            };
+            count(&classes, Tick::from_nanos(10));
+            other.join().unwrap();
+            let found = classes.read(Tick::from_nanos(10), WINDOW).failures;
+            assert_eq!(found, 2, "one was lost");
+        });
+    }
+
+    #[test]
+    fn none_is_lost_at_the_turn() {
+        count_at_the_turn(|classes, at| classes.count(Outcome::Failure, at, WINDOW));
+    }
+
+    /// Broken: a load and a store.
+    #[test]
+    #[should_panic = "one was lost"]
+    fn broken_variant_load_then_store() {
+        count_at_the_turn(|classes, at| {
+            // ORDERING: Relaxed, both. As in `count`; not what is broken.
+            let pair = Pair::read(classes.0[0].load(Ordering::Relaxed));
+            let counted = pair.at(at.as_nanos() / 10).with_one();
+            classes.0[0].store(counted.word(), Ordering::Relaxed);
+        });
     }
 }

@@ -16,7 +16,8 @@ use crate::time::Tick;
 #[derive(Debug)]
 pub(crate) struct Gate {
     cells: Box<[Padded<Cell>]>,
-    waiting: Mutex<Waiting>,
+    /// Nobody does, most of the time.
+    waiting: Mutex<Option<Box<Waiting>>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ impl Gate {
         let cells = cells.next_power_of_two();
         Self {
             cells: (0..cells).map(|_| Padded(Cell::new(window))).collect(),
-            waiting: Mutex::new(Waiting::default()),
+            waiting: Mutex::new(None),
         }
     }
 
@@ -84,7 +85,7 @@ impl Gate {
     /// Has it announced, once, when nobody is inside any more: by who leaves last, or, if that has been already, by
     /// the caller. For a closed gate.
     pub(crate) fn announce(&self) -> bool {
-        self.waiting.lock().announce = true;
+        self.waiting.lock().get_or_insert_default().announce = true;
         self.may_announce()
     }
 
@@ -92,7 +93,8 @@ impl Gate {
     pub(crate) fn may_announce(&self) -> bool {
         // As in `wake`: whoever looks second sees all that have left.
         let mut waiting = self.waiting.lock();
-        self.inside() == 0 && std::mem::take(&mut waiting.announce)
+        let announce = waiting.as_mut().map(|waiting| &mut waiting.announce);
+        self.inside() == 0 && announce.is_some_and(std::mem::take)
     }
 
     #[cold]
@@ -104,7 +106,8 @@ impl Gate {
             if self.inside() > 0 {
                 Vec::new()
             } else {
-                std::mem::take(&mut waiting.wakers)
+                let wakers = waiting.as_mut().map(|waiting| &mut waiting.wakers);
+                wakers.map(std::mem::take).unwrap_or_default()
             }
         };
         for (_, waker) in wakers {
@@ -176,6 +179,7 @@ impl Gate {
         if self.inside() == 0 {
             return Poll::Ready(());
         }
+        let waiting = waiting.get_or_insert_default();
         let known = ticket.and_then(|own| waiting.wakers.iter_mut().find(|(id, _)| *id == own));
         if let Some((_, known)) = known {
             std::mem::swap(known, &mut waker);
@@ -193,8 +197,10 @@ impl Gate {
         // The waker is dropped after unlocking: its drop is somebody else's code.
         let _waker = {
             let mut waiting = self.waiting.lock();
-            let position = waiting.wakers.iter().position(|(id, _)| *id == ticket);
-            position.map(|position| waiting.wakers.swap_remove(position))
+            waiting.as_mut().and_then(|waiting| {
+                let position = waiting.wakers.iter().position(|(id, _)| *id == ticket);
+                position.map(|position| waiting.wakers.swap_remove(position))
+            })
         };
     }
 }

@@ -146,7 +146,7 @@ impl<E: Endpoint> Member<E> {
         self.0.state.score()
     }
 
-    /// How its requests ended, by class.
+    /// How its requests ended in the sliding window, by class.
     pub fn outcomes(&self) -> Outcomes {
         self.0.state.outcomes()
     }

@@ -178,8 +178,9 @@ impl State {
     /// Hands a sample of a request by this cell to the tracker; who found something, and whether the request is
     /// to be counted as a success by leaving.
     pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Detectors, bool) {
-        self.classes.count(sample.outcome);
         let (now, shard) = (sample.at, self.shared.shard());
+        let window = self.shared.ejection.window;
+        self.classes.count(sample.outcome, now, window);
         let rule = match &self.tracker {
             Tracker::Window(rule) => rule,
             Tracker::Custom(custom) => {
@@ -366,11 +367,12 @@ impl State {
     }
 
     pub(crate) fn outcomes(&self) -> Outcomes {
-        let counts = self.gate.counts(self.shared.now());
+        let now = self.shared.now();
+        let counts = self.gate.counts(now);
         Outcomes {
             in_window: counts.total,
             faults_in_window: counts.faults,
-            ..self.classes.read()
+            ..self.classes.read(now, self.shared.ejection.window)
         }
     }
 
