@@ -187,7 +187,7 @@ impl Comparison<'_> {
         };
         let waited = match spot.turn() {
             0 => 0.0,
-            turn => -ahead(turn, self.present) as f32 * terms.per_round,
+            turn => ahead(self.present, turn) as f32 * terms.per_round,
         };
         let waited = waited.clamp(-1.0, self.rounds);
         let alone = self.queue * terms.round as i32 as f32;
