@@ -87,8 +87,8 @@ pub use fleet::{
     Stats, Upkeep,
 };
 pub use health::{
-    Alarm, Backoff, Detector, Ejection, Health, HealthCheckSettings, HealthTracker, Judging,
-    PanicAction, PanicRule, SlidingWindow, SlowStart, Usual,
+    AdaptiveLimit, Alarm, Backoff, Detector, Ejection, Health, HealthCheckSettings, HealthTracker,
+    Judging, Limits, PanicAction, PanicRule, SlidingWindow, SlowStart, Usual,
 };
 pub use member::{EjectionReason, Explanation, Figure, Lease, Member, MemberState, Outcomes};
 pub use options::{MemberId, PickOptions};

@@ -67,15 +67,34 @@ impl Cell {
         // ORDERING: Acquire. Pairs with the Release of `close` and `renew`: who is refused sees, on
         // its next load, the snapshot that was published before.
         let word = self.word.fetch_add(1, Ordering::Acquire);
-        let ahead = generation_of(word).wrapping_sub(generation) & GENERATION_MASK;
-        let newer = ahead != 0 && ahead <= GENERATION_MASK / 2;
-        if word & CLOSED != 0 || newer {
-            Err(Refused::Stale)
-        } else if word & INSIDE_MASK >= FULL {
-            Err(Refused::Full)
-        } else {
-            Ok(())
+        refusal(word, generation, FULL)
+    }
+
+    /// The same, if fewer than `limit` are inside. The word that counts decides, by a compare-and-swap: so there are never
+    /// more, not even for a moment, and who is refused has not been inside.
+    pub(super) fn enter_below(&self, generation: u64, limit: u32) -> Result<(), Refused> {
+        // ORDERING: Acquire, here and below. As in `enter`: who is refused as stale finds the newer snapshot.
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            refusal(word, generation, limit.into())?;
+            // ORDERING: Acquire, both. As above.
+            match self.word.compare_exchange_weak(
+                word,
+                word + 1,
+                Ordering::Acquire,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(found) => word = found,
+            }
         }
+    }
+
+    /// Whether fewer than `limit` are inside.
+    #[inline]
+    pub(super) fn has_room(&self, limit: u32) -> bool {
+        // ORDERING: Relaxed. A look, to choose by; who enters is decided there.
+        self.word.load(Ordering::Relaxed) & INSIDE_MASK < limit.into()
     }
 
     /// Leaves.
@@ -193,6 +212,20 @@ impl Cell {
 #[inline]
 const fn generation_of(word: u64) -> u64 {
     (word >> INSIDE_BITS) & GENERATION_MASK
+}
+
+/// Whether a word refuses who comes with data of `generation`, where `most` may be inside.
+#[inline]
+const fn refusal(word: u64, generation: u64, most: u64) -> Result<(), Refused> {
+    let ahead = generation_of(word).wrapping_sub(generation) & GENERATION_MASK;
+    let newer = ahead != 0 && ahead <= GENERATION_MASK / 2;
+    if word & CLOSED != 0 || newer {
+        Err(Refused::Stale)
+    } else if word & INSIDE_MASK >= most {
+        Err(Refused::Full)
+    } else {
+        Ok(())
+    }
 }
 
 #[inline]

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use super::cell::{Cell, GENERATION_MASK, Left, Refused};
 use crate::health::Counts;
-use crate::sync::{Mutex, Padded};
+use crate::sync::{AtomicU32, Mutex, Ordering, Padded};
 use crate::time::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Gate {
     cells: Box<[Padded<Cell>]>,
+    /// Whether no more than `limit` may be inside. Then there is one cell, so that one word counts.
+    is_limited: bool,
+    limit: AtomicU32,
     waiting: Mutex<Waiting>,
 }
 
@@ -34,7 +37,23 @@ impl Gate {
         let cells = cells.next_power_of_two();
         Self {
             cells: (0..cells).map(|_| Padded(Cell::new(window))).collect(),
+            is_limited: false,
+            limit: AtomicU32::new(u32::MAX),
             waiting: Mutex::new(Waiting::default()),
+        }
+    }
+
+    /// The same where no more than this may be inside. It has one cell.
+    pub(crate) fn limited_to(self, limit: u32) -> Self {
+        debug_assert_eq!(
+            self.cells.len(),
+            1,
+            "what is limited is counted in one word"
+        );
+        Self {
+            is_limited: true,
+            limit: AtomicU32::new(limit),
+            ..self
         }
     }
 
@@ -47,11 +66,40 @@ impl Gate {
     /// so an older one is fine; a newer one is not.
     #[inline]
     pub(crate) fn enter(&self, cell: usize, generation: u64) -> Result<(), Refused> {
+        if self.is_limited {
+            return self.enter_limited(cell, generation);
+        }
         let entered = self.cells[cell].0.enter(generation);
         if entered.is_err() {
             self.turn_back(cell);
         }
         entered
+    }
+
+    /// Apart, so that those without a limit do not carry it.
+    #[inline(never)]
+    fn enter_limited(&self, cell: usize, generation: u64) -> Result<(), Refused> {
+        // ORDERING: Relaxed. A number complete in itself; it moves where it is adaptive, and then the last one is as good.
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.cells[cell].0.enter_below(generation, limit)
+    }
+
+    /// Whether another may enter, as far as its limit goes.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        // ORDERING: Relaxed. As above.
+        !self.is_limited || self.cells[0].0.has_room(self.limit.load(Ordering::Relaxed))
+    }
+
+    /// How many may be inside, if that is limited.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        // ORDERING: Relaxed. As above.
+        self.is_limited.then(|| self.limit.load(Ordering::Relaxed))
+    }
+
+    /// The limit, for who adapts it.
+    pub(crate) const fn limit_word(&self) -> &AtomicU32 {
+        &self.limit
     }
 
     /// A drain may have counted who is refused as one inside, so it leaves like one.
@@ -236,6 +284,23 @@ mod tests {
         assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
         assert_eq!(gate.enter(0, 1), Ok(()));
         assert_eq!(gate.inside(), 2);
+    }
+
+    #[test]
+    fn a_limited_gate_takes_so_many_and_again_whom_one_makes_room_for() {
+        let gate = gate(1).limited_to(2);
+        assert_eq!(gate.limit(), Some(2));
+        assert_eq!([gate.enter(0, 0), gate.enter(0, 0)], [Ok(()); 2]);
+        assert!(!gate.has_room());
+        assert_eq!(gate.enter(0, 0), Err(Refused::Full));
+        assert_eq!(gate.inside(), 2, "who is refused has not been inside");
+        gate.leave(0);
+        assert!(gate.has_room());
+        gate.renew();
+        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
+        assert_eq!(gate.enter(0, 1), Ok(()));
+        gate.close();
+        assert_eq!(gate.enter(0, 1), Err(Refused::Stale), "closed comes first");
     }
 
     #[test]

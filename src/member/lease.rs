@@ -74,6 +74,9 @@ impl<E: Endpoint> Drop for Seat<E> {
         if was_last {
             state.may_be_drained();
         }
+        if let Some(requests) = &state.shared.requests {
+            requests.0.give_back();
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use super::explain::pack;
 use super::gate::Gate;
 use super::standing::{Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Detector, Detectors, Health, HealthTracker, Judging, LatencyCell, Report, Rule, Tells,
-    Usual, health, penalty,
+    Alarm, Concurrency, Detector, Detectors, Health, HealthTracker, Judging, LatencyCell, Report,
+    Rule, Tells, Usual, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
+    /// Its limit, where that follows its latency.
+    concurrency: Option<Box<Concurrency>>,
     classes: Classes,
     /// An f32's bits: the score as of the last upkeep.
     score: AtomicU32,
@@ -84,9 +86,15 @@ impl State {
         tracker: Tracker,
         phase: Phase,
     ) -> Self {
+        let limits = &shared.limits;
+        let gate = match limits.of_endpoint() {
+            None => Gate::new(cells, shared.ejection.window),
+            Some(limit) => Gate::new(1, shared.ejection.window).limited_to(limit),
+        };
         Self {
             id: MemberId::new(process::next_member()),
-            gate: Gate::new(cells, shared.ejection.window),
+            concurrency: limits.rule().map(|rule| Box::new(Concurrency::new(rule))),
+            gate,
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
             place,
@@ -146,6 +154,10 @@ impl State {
 
     /// The latency of a success. On the board, if a policy reads it.
     pub(crate) fn observe(&self, now: Tick, latency: Duration, on_board: bool) {
+        if let Some(concurrency) = &self.concurrency {
+            let (inside, limit) = (self.gate.inside(), self.gate.limit_word());
+            concurrency.succeeded(now, latency, inside, limit);
+        }
         let usual = || self.shared.usual().latency();
         let seen = self.latency.observe(now, latency, usual);
         if seen.is_back {
@@ -176,6 +188,7 @@ impl State {
     /// to be counted as a success by leaving.
     pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Detectors, bool) {
         self.classes.count(sample.outcome);
+        self.note_overload(sample);
         let (now, shard) = (sample.at, self.shared.shard());
         let rule = match &self.tracker {
             Tracker::Window(rule) => rule,
@@ -216,6 +229,18 @@ impl State {
                 }
                 (Detectors::NONE, false)
             }
+        }
+    }
+
+    /// An adaptive limit shrinks by what says that the endpoint has too much to do.
+    fn note_overload(&self, sample: &Sample) {
+        let says_so = matches!(
+            sample.outcome,
+            Outcome::Timeout | Outcome::Overloaded { .. }
+        );
+        if let Some(concurrency) = self.concurrency.as_ref().filter(|_| says_so) {
+            let (inside, limit) = (self.gate.inside(), self.gate.limit_word());
+            concurrency.was_overloaded(sample.at, inside, limit);
         }
     }
 
