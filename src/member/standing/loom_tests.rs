@@ -67,6 +67,12 @@ fn expiry_against_late_result(conclude: Conclude) {
         let ejected = usize::from(!counted);
         assert_eq!(setting.ledger.read().ejected, ejected);
         assert_eq!(setting.cell.get().takes_requests(), counted);
+        let probed = u64::from(second.is_some());
+        assert_eq!(
+            setting.ledger.probes.taken(),
+            probed,
+            "not one slot a probe"
+        );
     });
 }
 
@@ -239,7 +245,7 @@ fn broken_variant_pardon_once() {
 
 /// A prober comes while a pick looks for somebody to probe. The pick may have looked before it came; still
 /// one of the two gets the probe. Once it has gone, a pick gets the next.
-fn pick_against_prober(claim: fn(&Setting, Tick) -> bool) {
+fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
     loom::model(move || {
         let (setting, _) = probed();
         let prober = Arc::new(crate::shared::Prober::new());
@@ -258,11 +264,11 @@ fn pick_against_prober(claim: fn(&Setting, Tick) -> bool) {
                 sent.is_some()
             })
         };
-        let mine = !prober.is_here(at(3)) && claim(&setting, at(3));
+        let mine = !prober.is_here(at(3)) && pick(&setting, at(3));
         let theirs = driver.join().unwrap();
         assert!(mine != theirs, "not one probe");
         assert!(!prober.is_here(at(3)));
-        assert!(claim(&setting, at(4)), "none after it has gone");
+        assert!(pick(&setting, at(4)), "none after it has gone");
     });
 }
 
@@ -285,5 +291,43 @@ fn broken_variant_trust_the_hint() {
                 .store(from.turn(Phase::Probing, 0).pack(), Ordering::Release);
         }
         due
+    });
+}
+
+/// A probe ends while its member is removed: its slot is given back by the one of both that ends it.
+fn end_against_removal(conclude: Conclude) {
+    loom::model(move || {
+        let (setting, epoch) = probed();
+        let end = {
+            let setting = setting.clone();
+            thread::spawn(move || conclude(&setting, epoch))
+        };
+        setting.cell.place(&setting.ledger, Phase::Off, at(2));
+        end.join().unwrap();
+        let taken = setting.ledger.probes.taken();
+        assert_eq!(taken, 0, "a slot was lost, or given back twice");
+        assert_eq!(setting.ledger.read().ejected, 0);
+    });
+}
+
+#[test]
+fn a_probes_slot_is_given_back_once() {
+    end_against_removal(good);
+}
+
+/// Broken: whoever ends a probe that it finds gives the slot back, though another may be at it.
+#[test]
+#[should_panic = "a slot was lost, or given back twice"]
+fn broken_variant_give_back_by_a_look() {
+    end_against_removal(|setting, epoch| {
+        if !setting.cell.awaits(epoch) {
+            return false;
+        }
+        let from = setting.cell.get();
+        if setting.cell.change(from, from.turn(Phase::In, 3000)) {
+            setting.ledger.release();
+        }
+        setting.ledger.probes.give_back();
+        true
     });
 }
