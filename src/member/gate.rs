@@ -9,16 +9,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::cell::{Cell, GENERATION_MASK, Left, Refused};
-use crate::health::Counts;
-use crate::sync::{AtomicU32, Mutex, Ordering, Padded};
+use crate::health::{AdaptiveLimit, Counts};
+use crate::sync::{Mutex, Padded};
 use crate::time::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Gate {
     cells: Box<[Padded<Cell>]>,
-    /// Whether no more than `limit` may be inside. Then there is one cell, so that one word counts.
-    is_limited: bool,
-    limit: AtomicU32,
     waiting: Mutex<Waiting>,
 }
 
@@ -37,23 +34,15 @@ impl Gate {
         let cells = cells.next_power_of_two();
         Self {
             cells: (0..cells).map(|_| Padded(Cell::new(window))).collect(),
-            is_limited: false,
-            limit: AtomicU32::new(u32::MAX),
             waiting: Mutex::new(Waiting::default()),
         }
     }
 
-    /// The same where no more than this may be inside. It has one cell.
-    pub(crate) fn limited_to(self, limit: u32) -> Self {
-        debug_assert_eq!(
-            self.cells.len(),
-            1,
-            "what is limited is counted in one word"
-        );
+    /// A gate where no more than `limit` may be inside; by a rule, if that moves. It has one cell, so that one word counts.
+    pub(crate) fn limited(limit: u32, rule: Option<AdaptiveLimit>, window: Duration) -> Self {
         Self {
-            is_limited: true,
-            limit: AtomicU32::new(limit),
-            ..self
+            cells: Box::new([Padded(Cell::new(window).limited_to(limit, rule))]),
+            waiting: Mutex::new(Waiting::default()),
         }
     }
 
@@ -66,9 +55,6 @@ impl Gate {
     /// so an older one is fine; a newer one is not.
     #[inline]
     pub(crate) fn enter(&self, cell: usize, generation: u64) -> Result<(), Refused> {
-        if self.is_limited {
-            return self.enter_limited(cell, generation);
-        }
         let entered = self.cells[cell].0.enter(generation);
         if entered.is_err() {
             self.turn_back(cell);
@@ -76,36 +62,33 @@ impl Gate {
         entered
     }
 
-    /// Apart, so that those without a limit do not carry it.
-    #[inline(never)]
-    fn enter_limited(&self, cell: usize, generation: u64) -> Result<(), Refused> {
-        // ORDERING: Relaxed. A number complete in itself; it moves where it is adaptive, and then the last one is as good.
-        let limit = self.limit.load(Ordering::Relaxed);
-        self.cells[cell].0.enter_below(generation, limit)
-    }
-
     /// Whether another may enter, as far as its limit goes.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        // ORDERING: Relaxed. As above.
-        !self.is_limited || self.cells[0].0.has_room(self.limit.load(Ordering::Relaxed))
+        self.cells[0].0.has_room()
     }
 
     /// How many may be inside, if that is limited.
     pub(crate) fn limit(&self) -> Option<u32> {
-        // ORDERING: Relaxed. As above.
-        self.is_limited.then(|| self.limit.load(Ordering::Relaxed))
+        self.cells[0].0.limit()
     }
 
-    /// The limit, for who adapts it.
-    pub(crate) const fn limit_word(&self) -> &AtomicU32 {
-        &self.limit
+    /// A success took so long: a limit that moves may move. For a gate that has one.
+    pub(crate) fn took(&self, now: Tick, latency: Duration) {
+        self.cells[0].0.took(now, latency);
+    }
+
+    /// There was too much to do. The same.
+    pub(crate) fn was_overloaded(&self, now: Tick) {
+        self.cells[0].0.was_overloaded(now);
     }
 
     /// A drain may have counted who is refused as one inside, so it leaves like one.
     #[cold]
     fn turn_back(&self, cell: usize) {
-        self.leave(cell);
+        if self.cells[cell].0.counts_refused() {
+            self.leave(cell);
+        }
     }
 
     /// Leaves, by the cell entered; whether the gate is closed and nobody is left in that cell.
@@ -288,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_limited_gate_takes_so_many_and_again_whom_one_makes_room_for() {
-        let gate = gate(1).limited_to(2);
+        let gate = Gate::limited(2, None, Duration::from_secs(10));
         assert_eq!(gate.limit(), Some(2));
         assert_eq!([gate.enter(0, 0), gate.enter(0, 0)], [Ok(()); 2]);
         assert!(!gate.has_room());

@@ -8,8 +8,8 @@ use super::explain::pack;
 use super::gate::Gate;
 use super::standing::{Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Concurrency, Detector, Detectors, Health, HealthTracker, Judging, LatencyCell, Report,
-    Rule, Tells, Usual, health, penalty,
+    Alarm, Detector, Detectors, Health, HealthTracker, Judging, LatencyCell, Report, Rule, Tells,
+    Usual, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -56,8 +56,6 @@ pub(crate) struct State {
     pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
-    /// Its limit, where that follows its latency.
-    concurrency: Option<Box<Concurrency>>,
     classes: Classes,
     /// An f32's bits: the score as of the last upkeep.
     score: AtomicU32,
@@ -89,11 +87,10 @@ impl State {
         let limits = &shared.limits;
         let gate = match limits.of_endpoint() {
             None => Gate::new(cells, shared.ejection.window),
-            Some(limit) => Gate::new(1, shared.ejection.window).limited_to(limit),
+            Some(limit) => Gate::limited(limit, limits.rule(), shared.ejection.window),
         };
         Self {
             id: MemberId::new(process::next_member()),
-            concurrency: limits.rule().map(|rule| Box::new(Concurrency::new(rule))),
             gate,
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
@@ -154,9 +151,8 @@ impl State {
 
     /// The latency of a success. On the board, if a policy reads it.
     pub(crate) fn observe(&self, now: Tick, latency: Duration, on_board: bool) {
-        if let Some(concurrency) = &self.concurrency {
-            let (inside, limit) = (self.gate.inside(), self.gate.limit_word());
-            concurrency.succeeded(now, latency, inside, limit);
+        if self.shared.limits.adaptive.is_some() {
+            self.gate.took(now, latency);
         }
         let usual = || self.shared.usual().latency();
         let seen = self.latency.observe(now, latency, usual);
@@ -238,9 +234,8 @@ impl State {
             sample.outcome,
             Outcome::Timeout | Outcome::Overloaded { .. }
         );
-        if let Some(concurrency) = self.concurrency.as_ref().filter(|_| says_so) {
-            let (inside, limit) = (self.gate.inside(), self.gate.limit_word());
-            concurrency.was_overloaded(sample.at, inside, limit);
+        if says_so && self.shared.limits.adaptive.is_some() {
+            self.gate.was_overloaded(sample.at);
         }
     }
 

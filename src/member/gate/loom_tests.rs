@@ -249,7 +249,7 @@ fn broken_variant_look_before_asking() {
 /// nobody.
 fn two_enter_a_limited_gate(enter: fn(&Gate) -> bool) {
     loom::model(move || {
-        let gate = Arc::new(gate(1).limited_to(2));
+        let gate = Arc::new(Gate::limited(2, None, Duration::from_secs(10)));
         gate.enter(0, 0).unwrap();
         let request = move |gate: &Gate| {
             let entered = enter(gate);
@@ -281,14 +281,14 @@ fn never_more_inside_than_the_limit() {
 #[test]
 #[should_panic = "more than the limit are inside"]
 fn broken_variant_look_for_room_then_count() {
-    two_enter_a_limited_gate(|gate| gate.has_room() && gate.cells[0].0.enter(0).is_ok());
+    two_enter_a_limited_gate(|gate| gate.has_room() && gate.cells[0].0.count_anyway());
 }
 
 /// A limited gate against a removal and its drain: as without a limit, no lease appears after the drain has resolved.
 #[test]
 fn no_lease_of_a_limited_gate_after_a_drain_resolved() {
     loom::model(|| {
-        let gate = Arc::new(gate(1).limited_to(1));
+        let gate = Arc::new(Gate::limited(1, None, Duration::from_secs(10)));
         let picker = {
             let gate = gate.clone();
             thread::spawn(move || gate.enter(0, 0).is_ok())
