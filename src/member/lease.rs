@@ -74,8 +74,8 @@ impl<E: Endpoint> Drop for Seat<E> {
         if was_last {
             state.may_be_drained();
         }
-        if let Some(requests) = &state.shared.requests {
-            requests.0.give_back();
+        if state.shared.requests.is_some() {
+            state.shared.give_back_slot();
         }
     }
 }

@@ -354,6 +354,14 @@ impl Shared {
         }
     }
 
+    /// A lease has left: its slot is free. Apart, so that those without a limit do not carry it.
+    #[cold]
+    pub(crate) fn give_back_slot(&self) {
+        self.requests
+            .iter()
+            .for_each(|requests| requests.0.give_back());
+    }
+
     /// A pick is refused for a limit.
     #[cold]
     pub(crate) fn saturated(&self) -> PickError {
