@@ -190,7 +190,28 @@ fn limited() -> Vec<Arm> {
         arm(Adaptive::new, "adaptive", 10, 1, each()),
         arm(Adaptive::new, "adaptive", 100, 1, each()),
         arm(LeastConnections::new, "least connections", 100, 1, each()),
+        refused(10),
+        refused(100),
+        refused(10_000),
     ]
+}
+
+/// A pick where all are at their limit.
+fn refused(count: u32) -> Arm {
+    let builder = Fleet::builder().endpoints(servers(count));
+    let builder = builder.policy(WeightedRoundRobin::new());
+    let fleet = builder
+        .limits(Limits::default().max_requests_per_endpoint(1))
+        .build()
+        .expect("the limits are in range");
+    let held: Vec<_> = std::iter::from_fn(|| fleet.pick_endpoint().ok()).collect();
+    let shared = Arc::new((fleet, held));
+    Arm::new(format!("refused, N = {count}"), 1, move |_| {
+        let shared = shared.clone();
+        move || {
+            std::hint::black_box(shared.0.pick_endpoint().is_err());
+        }
+    })
 }
 
 fn clock() -> Arm {

@@ -107,6 +107,11 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self
     }
 
+    /// Whether members may have limits.
+    pub(crate) const fn heeds_limits(&self) -> bool {
+        self.heeds_limits
+    }
+
     /// Whether slow start counts.
     pub(crate) const fn heeds_slow_start(&self) -> bool {
         self.draw.is_some()

@@ -100,6 +100,12 @@ impl<E: Endpoint> Snapshot<E> {
         cx: &mut PickContext<'_, E>,
         shared: &Shared,
     ) -> Result<usize, PickError> {
+        // Where all are at their limit there are many who ask: one look at all has to do.
+        if first.is_none() && cx.heeds_limits() && !cx.heeds_slow_start() {
+            if let Some(error) = cx.why_none() {
+                return Err(error);
+            }
+        }
         let mut choice = first;
         if cx.heeds_slow_start() && cx.draw_usable().is_none() {
             cx.lift_slow_start();

@@ -46,7 +46,8 @@ pub struct Limits {
     /// fleet.
     ///
     /// With it (or with [`adaptive`](Self::adaptive)) all threads count an endpoint's requests in one word, so that the
-    /// number is exact. A request then costs more where several threads send to few endpoints.
+    /// number is exact. A request then costs more where several threads send to few endpoints. A pick that is refused has
+    /// looked at all endpoints, some 20 ns for each; one that [`max_requests`](Self::max_requests) refuses at none.
     pub max_requests_per_endpoint: Option<u32>,
     /// Requests in flight of the whole fleet, from 1. Defaults to none. (Envoy: `max_requests`, of a cluster, 1024, and
     /// exceeded by as many threads as look at once.)
