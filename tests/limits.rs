@@ -184,9 +184,12 @@ fn those_at_their_limit_are_not_to_be_avoided() {
     let fleet = limited(3, limits().max_requests_per_endpoint(1));
     let mut leases = fill(&fleet);
     let ids: Vec<_> = leases.iter().map(Lease::id).collect();
-    let avoid = |ids| fleet.pick_endpoint_with(&PickOptions::new().avoid(ids));
-    // A later try may find the third.
-    assert_eq!(avoid(&ids[..2]).unwrap_err(), PickError::Saturated);
+    let avoid = |ids: &[_]| fleet.pick_endpoint_with(&PickOptions::new().avoid(ids));
+    for left in 0..3 {
+        let tried: Vec<_> = ids.iter().copied().filter(|id| *id != ids[left]).collect();
+        // A later try may find the one that is left, whichever it is.
+        assert_eq!(avoid(&tried).unwrap_err(), PickError::Saturated);
+    }
     assert_eq!(
         avoid(&ids).unwrap_err(),
         PickError::AllAvoided,
@@ -271,6 +274,30 @@ fn a_probe_takes_a_place_and_waits_for_one() {
     assert_eq!(fleet.lease(&0).unwrap_err(), PickError::Saturated);
     probe.record_with_latency(Outcome::Success, MILLI);
     assert_eq!(ejected(&fleet), []);
+}
+
+#[test]
+fn a_probe_takes_one_of_the_fleets_places_and_gives_it_back() {
+    let clock = ManualClock::new();
+    let limits = limits().max_requests(2);
+    let builder = setup(4, &clock).ejection(by_row().healthy_threshold(5));
+    let fleet = builder.limits(limits).build().unwrap();
+    fail(&fleet, 0, 5);
+    let ends: [fn(Lease<Server>); 4] = [
+        |probe| probe.record_with_latency(Outcome::Success, MILLI),
+        |probe| probe.record(Outcome::Failure),
+        drop,
+        |probe| probe.record(Outcome::Ignored),
+    ];
+    for end in ends {
+        clock.advance(100 * SECOND);
+        let probe = common::probe(&fleet);
+        let other = fleet.pick_endpoint().unwrap();
+        assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::Saturated);
+        end(probe);
+        drop((fleet.pick_endpoint().unwrap(), other));
+    }
+    assert_eq!(fill(&fleet).len(), 2);
 }
 
 #[test]

@@ -11,6 +11,10 @@ use crate::shared::Held;
 /// How often a pick that meets a member with as many requests as can be counted chooses again.
 const FULL_CHOICES: u32 = 8;
 
+/// How often one that is told at the gate that the member's last place went meanwhile. Each time another request took it;
+/// so often in a row that does not happen.
+const LOST_RACES: u32 = 1_000;
+
 impl<E: Endpoint> Fleet<E> {
     #[inline]
     pub(super) fn pick(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
@@ -52,7 +56,7 @@ impl<E: Endpoint> Fleet<E> {
         }
         let mut full = 0;
         // Repeats only when an update has been completed since the snapshot, or another request has taken the last place
-        // at a member. One that counts no further may be chosen for ever; that is left after some times.
+        // at a member; of those so many at most.
         loop {
             let snapshot = inner.current.load();
             let regard = snapshot.regard(shared, now.at)?;
@@ -69,7 +73,12 @@ impl<E: Endpoint> Fleet<E> {
                 Err(Refused::Stale) => {}
                 Err(Refused::Full) => {
                     full += 1;
-                    if full >= FULL_CHOICES && !shared.limits_endpoints {
+                    let most = if shared.limits_endpoints {
+                        LOST_RACES
+                    } else {
+                        FULL_CHOICES
+                    };
+                    if full >= most {
                         return Err(shared.saturated());
                     }
                 }

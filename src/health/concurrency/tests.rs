@@ -85,7 +85,7 @@ proptest! {
         samples in 0u64..=8192,
         mean in prop_oneof![Just(0.0f32), 1e-3f32..1e12],
         overloaded in prop_oneof![Just(0u32), 0u32..100, any::<u32>()],
-        most: u32,
+        most in prop_oneof![0u32..=1000, any::<u32>()],
         length: u64,
     ) {
         let length = Duration::from_nanos(length);
