@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, floor_b, interleaved, servers};
 use criterion::Criterion;
 use evenkeel::{
-    Adaptive, Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock,
-    Outcome, PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
+    Adaptive, Cluster, Fleet, LeastConnections, LeastResponseTime, Limits, LoadBalancer,
+    ManualClock, Outcome, PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
 };
 
 /// What a row must hold: a multiple of a floor or of another row, all by name.
@@ -158,7 +158,60 @@ fn rows() -> Vec<Row> {
         cycle(called, through, 1, 1, End::Given),
         Above(plain, 0.5),
     ));
+    rows.extend(limited().into_iter().map(|arm| row(arm, Compare)));
     rows
+}
+
+/// The same where limits are counted, and never reached.
+fn limited() -> Vec<Arm> {
+    fn arm<L>(policy: fn() -> L, called: &str, count: u32, threads: usize, limits: Limits) -> Arm
+    where
+        L: LoadBalancer<Server> + 'static,
+    {
+        let of = match limits.max_requests {
+            Some(_) => "the fleet",
+            None => "each endpoint",
+        };
+        let builder = Fleet::builder().endpoints(servers(count)).policy(policy());
+        let fleet = builder.limits(limits).build();
+        let fleet = Arc::new(fleet.expect("the limits are in range"));
+        let name = format!("{called}, N = {count}, {threads} threads, a limit of {of}");
+        cycle(name, fleet, threads, 1, End::Given).warm_up(warm_up(count))
+    }
+    let each = || Limits::default().max_requests_per_endpoint(1_000);
+    let all = || Limits::default().max_requests(1_000);
+    let (wrr, called) = (WeightedRoundRobin::new, "weighted round robin");
+    vec![
+        arm(wrr, called, 10, 1, each()),
+        arm(wrr, called, 10, 2, each()),
+        arm(wrr, called, 100, 2, each()),
+        arm(wrr, called, 10, 1, all()),
+        arm(wrr, called, 10, 2, all()),
+        arm(Adaptive::new, "adaptive", 10, 1, each()),
+        arm(Adaptive::new, "adaptive", 100, 1, each()),
+        arm(LeastConnections::new, "least connections", 100, 1, each()),
+        refused(10),
+        refused(100),
+        refused(10_000),
+    ]
+}
+
+/// A pick where all are at their limit.
+fn refused(count: u32) -> Arm {
+    let builder = Fleet::builder().endpoints(servers(count));
+    let builder = builder.policy(WeightedRoundRobin::new());
+    let fleet = builder
+        .limits(Limits::default().max_requests_per_endpoint(1))
+        .build()
+        .expect("the limits are in range");
+    let held: Vec<_> = std::iter::from_fn(|| fleet.pick_endpoint().ok()).collect();
+    let shared = Arc::new((fleet, held));
+    Arm::new(format!("refused, N = {count}"), 1, move |_| {
+        let shared = shared.clone();
+        move || {
+            std::hint::black_box(shared.0.pick_endpoint().is_err());
+        }
+    })
 }
 
 fn clock() -> Arm {

@@ -22,8 +22,13 @@ pub enum PickError {
     /// Every endpoint that could be picked is in [`PickOptions::avoid`](crate::PickOptions::avoid).
     #[error("every endpoint that could be picked is to be avoided")]
     AllAvoided,
-    /// The endpoints tried have as many requests in flight as can be counted, 16 million or more each.
-    #[error("every endpoint tried has as many requests in flight as can be counted")]
+    /// Every endpoint that could be picked has as many requests in flight as it may, or the fleet has
+    /// ([`Limits`](crate::Limits)). Also if some of them are to be avoided, and the others are at their limit: then a
+    /// later try may succeed, which it cannot after [`AllAvoided`](Self::AllAvoided). Without limits: the endpoints tried
+    /// have as many as can be counted, 16 million or more each.
+    #[error(
+        "every endpoint that could be picked, or the fleet, has as many requests in flight as it may"
+    )]
     Saturated,
     /// The policy chose none, though there were endpoints it might have chosen.
     #[error("the policy chose no endpoint")]

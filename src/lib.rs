@@ -12,6 +12,7 @@
 //!   caller drives checks them actively beside that.
 //! - A [`Caller`] does all of that for each request, and tries again elsewhere what failed, within a deadline and a
 //!   budget.
+//! - [`Limits`] bound what is in flight, at each endpoint and in all; a pick beyond them fails at once.
 //! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`].
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!
@@ -87,8 +88,8 @@ pub use fleet::{
     Stats, Upkeep,
 };
 pub use health::{
-    Alarm, Backoff, Detector, Ejection, Health, HealthCheckSettings, HealthTracker, Judging,
-    PanicAction, PanicRule, SlidingWindow, SlowStart, Usual,
+    AdaptiveLimit, Alarm, Backoff, Detector, Ejection, Health, HealthCheckSettings, HealthTracker,
+    Judging, Limits, PanicAction, PanicRule, SlidingWindow, SlowStart, Usual,
 };
 pub use member::{EjectionReason, Explanation, Figure, Lease, Member, MemberState, Outcomes};
 pub use options::{MemberId, PickOptions};

@@ -6,8 +6,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use evenkeel::{
-    Adaptive, Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock,
-    Outcome, PickOptions, PowerOfTwo, Random, RoundRobin, Target, Upkeep, WeightedRoundRobin,
+    Adaptive, AdaptiveLimit, Cluster, Fleet, LeastConnections, LeastResponseTime, Limits,
+    LoadBalancer, ManualClock, Outcome, PickOptions, PowerOfTwo, Random, RoundRobin, Target,
+    Upkeep, WeightedRoundRobin,
 };
 
 struct Counting;
@@ -113,6 +114,42 @@ fn no_policy_allocates_when_the_caller_does_upkeep() {
             fleet.stats().ejections > 0,
             "{name}: ejections and probes are part of it"
         );
+    }
+}
+
+/// Limits of all kinds, picks that are refused, and looks of the adaptive one.
+#[test]
+fn limits_allocate_nothing_either() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let clock = ManualClock::new();
+        let rule = AdaptiveLimit::default().min_concurrency(1);
+        let limits = Limits::default().max_requests(12).max_probes(1);
+        let fleet = Fleet::builder()
+            .endpoints((1..=10).map(|key| Target::new(key, ()).with_weight(key)))
+            .policy(policy)
+            .limits(limits.adaptive(rule.initial_concurrency(2)))
+            .upkeep(Upkeep::Caller)
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        drop(fleet.pick_endpoint());
+        let mut leases = Vec::with_capacity(16);
+        let step = Duration::from_millis(5);
+        let allocated = allocations_in(|| {
+            for _ in 0..2000 {
+                leases.extend((0..16).filter_map(|_| fleet.pick_endpoint().ok()));
+                clock.advance(step);
+                leases
+                    .drain(..)
+                    .for_each(|lease| lease.record(Outcome::Success));
+            }
+            requests(&fleet, &clock, step);
+        });
+        assert_eq!(allocated, 0, "{name}");
+        assert!(fleet.stats().saturated > 1000, "{name}");
+        let moved = |limit| limit != Some(2);
+        assert!(fleet.members().iter().any(|it| moved(it.limit())), "{name}");
     }
 }
 

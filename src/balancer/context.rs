@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::cumulative::Cumulative;
 use crate::endpoint::Endpoint;
+use crate::error::PickError;
 use crate::health::Usual;
 use crate::member::Member;
 use crate::options::PickOptions;
@@ -23,8 +24,10 @@ pub struct PickContext<'a, E: Endpoint> {
     shard: usize,
     random: Source<'a>,
     regard: Regard,
-    /// Nobody is refused and nobody is to be avoided.
+    /// Nobody is refused, nobody is to be avoided, and nobody has a limit.
     any_will_do: bool,
+    /// Whether members may have limits.
+    heeds_limits: bool,
     /// What slow start is decided by, the same for all of one pick; `None` where it does not count.
     draw: Option<u64>,
     shared: Option<&'a Shared>,
@@ -67,6 +70,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             random,
             regard: Regard::Heed,
             any_will_do: false,
+            heeds_limits: true,
             draw: Some(mix(!seed)),
             shared: None,
         }
@@ -88,7 +92,10 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             shard,
             random,
             regard,
-            any_will_do: regard == Regard::NoneRefused && options.avoid.is_empty(),
+            any_will_do: regard == Regard::NoneRefused
+                && options.avoid.is_empty()
+                && !shared.limits_endpoints,
+            heeds_limits: shared.limits_endpoints,
             draw: None,
             shared: Some(shared),
         }
@@ -98,6 +105,11 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
     pub(crate) fn with_slow_start(mut self) -> Self {
         self.draw = Some(self.random());
         self
+    }
+
+    /// Whether members may have limits.
+    pub(crate) const fn heeds_limits(&self) -> bool {
+        self.heeds_limits
     }
 
     /// Whether slow start counts.
@@ -117,7 +129,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.members
     }
 
-    /// Whether the member at this index may be picked: not ejected, not marked down, not to be avoided, and, in slow
+    /// Whether the member at this index may be picked: not ejected, not marked down, not to be avoided, not at its
+    /// [limit](crate::Limits), and, in slow
     /// start, with the probability of its share so far (the same answer throughout one pick).
     /// In panic, health does not count. `false` for an index out of range.
     #[inline]
@@ -127,8 +140,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             return index < self.members.len();
         }
         self.members.get(index).is_some_and(|member| {
-            let avoid = self.options.avoid;
-            (avoid.is_empty() || !avoid.contains(&member.id())) && self.is_eligible(index, member)
+            !self.avoids(member) && self.is_eligible(index, member) && self.has_room(member)
         })
     }
 
@@ -138,7 +150,18 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             return false;
         };
         let healthy = self.regard == Regard::Ignore || member.takes_requests();
-        healthy && !self.options.avoid.contains(&member.id())
+        healthy && !self.avoids(member) && self.has_room(member)
+    }
+
+    #[inline]
+    fn avoids(&self, member: &Member<E>) -> bool {
+        let avoid = self.options.avoid;
+        !avoid.is_empty() && avoid.contains(&member.id())
+    }
+
+    #[inline]
+    fn has_room(&self, member: &Member<E>) -> bool {
+        !self.heeds_limits || member.has_room()
     }
 
     /// Whether all members may be picked.
@@ -237,6 +260,9 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             .filter(|&index| self.may_pick(index))
             .map(|index| weight_of(&members[index]))
             .sum();
+        if total == 0 {
+            return None;
+        }
         let mut point = below(total, self.random());
         let mut last = None;
         for index in (0..members.len()).filter(|&index| self.may_pick(index)) {
@@ -251,10 +277,23 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         last
     }
 
-    /// Whether any member is eligible, be it to be avoided or not.
-    pub(crate) fn any_eligible(&self) -> bool {
-        let mut members = self.members.iter().enumerate();
-        members.any(|(index, member)| self.is_eligible(index, member))
+    /// Why nobody may be picked, if somebody is eligible by health: all of those are to be avoided, or those that are not
+    /// are at their limit. `None` also if somebody may be picked by now.
+    pub(crate) fn why_none(&self) -> Option<PickError> {
+        let mut why = None;
+        for (index, member) in self.members.iter().enumerate() {
+            if !self.is_eligible(index, member) {
+                continue;
+            }
+            if self.avoids(member) {
+                why = why.or(Some(PickError::AllAvoided));
+            } else if self.has_room(member) {
+                return None;
+            } else {
+                why = Some(PickError::Saturated);
+            }
+        }
+        why
     }
 
     pub(crate) const fn set_regard(&mut self, regard: Regard) {

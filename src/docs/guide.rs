@@ -125,6 +125,36 @@
 //! # Ok::<(), PickError>(())
 //! ```
 //!
+//! # Keep from sending too much
+//!
+//! [`FleetBuilder::limits`](crate::FleetBuilder::limits) bounds what is in flight: at each endpoint, and in all. An endpoint at its
+//! limit is passed over. When all are, picks fail at once with [`Saturated`](crate::PickError::Saturated): answer your own
+//! caller that there is too much to do, or wait and try again; nothing waits in here. By Little's law a limit is the rate
+//! that an endpoint can bear times the latency it has then: 200 a second at 50 ms are 10 at once.
+//!
+//! ```
+//! use evenkeel::{Cluster, Fleet, Limits, PickError, Target};
+//!
+//! let fleet = Fleet::builder()
+//!     .endpoints([Target::new("a", ()), Target::new("b", ())])
+//!     .limits(Limits::default().max_requests_per_endpoint(10).max_requests(15))
+//!     .build()?;
+//! let mut leases = Vec::new();
+//! let error = loop {
+//!     match fleet.pick_endpoint() {
+//!         Ok(lease) => leases.push(lease),
+//!         Err(error) => break error,
+//!     }
+//! };
+//! assert_eq!((leases.len(), error), (15, PickError::Saturated));
+//! assert!(fleet.members().iter().all(|member| member.in_flight() <= 10 && member.limit() == Some(10)));
+//! assert_eq!(fleet.stats().saturated, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Where nobody knows the number, [`AdaptiveLimit`](crate::AdaptiveLimit) looks for it:
+//! `Limits::default().adaptive(AdaptiveLimit::default().max_concurrency_limit(200))`.
+//!
 //! # Check endpoints actively
 //!
 //! [`Fleet::health_check`](crate::Fleet::health_check) makes a driver. It says whom to check when, you

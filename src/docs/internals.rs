@@ -36,6 +36,9 @@
 //! | standing | `member/standing.rs` | epoch 24, times 5, phase 3, at 32 ms | one compare-and-swap a change; whoever makes it settles the ledger |
 //! | ledger | `shared/ledger.rs` | panics 1, down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left; who has changed it settles the panic bit after |
 //! | events, five words a slot | `shared/events.rs` | turn, id, when, what, more | a slot's turn says whose it is; who finds it not theirs drops the event, or takes none |
+//! | limit, beside the cell | `member/cell.rs` | 32; adapted by who has claimed the look | read before an entry, whose compare-and-swap on the cell's word decides |
+//! | slots: of a fleet's requests, of probes | `shared/slots.rs` | a count | taken by compare-and-swap below the limit; given back by the lease, or by who ends the probe |
+//! | latencies of an adaptive limit, and words beside it | `health/concurrency.rs` | samples 20, sum 44 (64 ns) | added to by requests, taken by who has claimed the look by a swap of its start |
 //! | evidence | `member/explain.rs` | two f32 | stored by who ejects, read for display |
 //! | prober | `shared/prober.rs` | nanoseconds until which somebody checks out of band | plain stores by the driver; a hint, as the standing decides who gets a probe |
 //! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words behind it | taken by one, the others go on |
@@ -134,6 +137,24 @@
 //! searches, 64 members each, from behind the last it found; a search is repeated each interval while
 //! anybody is ejected, as an update may have moved a member out of its way.
 //!
+//! **Limits.** A sum over cells cannot be compared with a limit at one instant, so an endpoint that has a limit has one cell, and
+//! an entry is a compare-and-swap on its word: that counts, refuses and is refused by a removal in one. The same for a
+//! fleet's slot, which is taken before the pick and travels in a guard until the lease has it: to count after would be one too
+//! many for a moment, and to give back by the pick's result would lose it where a policy panics. Every lease of a limited fleet
+//! holds one, so no lease has to say so. A probe's slot goes with the standing and not with the lease: who ends the standing's
+//! probe gives it back, and a forgotten one leaves it to the next. A pick looks for room before it enters, and chooses again
+//! where the last place went meanwhile; each such round is somebody else's success. That none is left is said after a look
+//! at all, in one pass that also tells [`Saturated`](crate::PickError::Saturated), which passes, from
+//! [`AllAvoided`](crate::PickError::AllAvoided), which does not. There is no queue: what waits here is seen by nobody, and
+//! whoever waits longer than its caller is work for nothing. All limits are off by default: the right number is the endpoint's,
+//! and a wrong one fails requests. Without a limit a request asks three flags and writes nothing more; with one per endpoint
+//! threads share its line, `Adaptive` takes a quarter (of ten) to two thirds (of a hundred) longer, as each endpoint's own word is read, and a fleet's limit adds
+//! two writes (`cargo bench --bench cycle -- --summary`, its last rows).
+//!
+//! **An adaptive limit** measures no least latency by pinning the limit low, which fails requests to learn. It takes what is
+//! seen while at most half of the limit is in flight, and lets that rise slowly while more is. The look is claimed, so one
+//! interval shrinks a limit once; its words are of the last cell's padding and one allocation where it is used.
+//!
 //! **Active checks** are a driver's that the caller polls. Its book (who is due, who is being checked, what
 //! the results say so far) is under a mutex of its own that no request takes; it holds members by id and place in
 //! the snapshot of one edition, so it keeps no endpoint, and a tick that finds another edition makes the book
@@ -172,7 +193,7 @@
 //!
 //! An endpoint takes 574 to 632 bytes and 206 to 214 more for each further cell, the user's data apart
 //! (`cargo test --release --test memory -- --nocapture`; the test holds it to 384 + 256 a cell). A cell is 128: the
-//! word, the open bucket and ten buckets of the window, alone on its lines. A seat is 72: a handle's two counts, what
+//! word, its limit, the open bucket and ten buckets of the window, alone on its lines. A seat is 72: a handle's two counts, what
 //! a pick and a lease read (endpoint, state, generation, weight, cell), and 24 that keep another thread's counts off
 //! its line. The rest is there once: the state (standing, latency, suspicion, score, counts by class, who waits for a drain, what is shared)
 //! some 240, the endpoint's own count 16, its slot in the registry 72, its key twice with a hash 60, its place on
@@ -201,6 +222,8 @@
 //!   an ejection that requests caused before its time; an ejection by a check lasts and doubles like one by
 //!   requests, which holds back an endpoint that flaps; removed endpoints are gone, whatever their checks say; no
 //!   flags for degraded or excluded; 60 s between checks without traffic only on demand; jitter of one kind.
+//! - An adaptive limit departs from Envoy's: no time at the least limit in which to measure; timeouts and answers of too much
+//!   to do shrink it by their share; it does not rise while fewer than half of it are in flight.
 //! - Panic is left ten percentage points above where it is entered; the start, and Envoy, have one threshold.
 //! - Not here yet, as nothing would use it: signals of policies and the cells laid out by them, exploring
 //!   choices, policies within policies (a narrowed context).

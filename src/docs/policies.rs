@@ -31,7 +31,7 @@
 //!
 //! - Weight 0 takes nothing. Where endpoints are drawn or scheduled, ratios beyond 65 536 count as that. Weights up to [`u32::MAX`] on a million
 //!   endpoints do not overflow, and memory goes with the number of endpoints.
-//! - An ejected, marked down or avoided endpoint is passed over, and its requests go to the others *at
+//! - An ejected, marked down or avoided endpoint, or one at its [limit](crate::Limits), is passed over, and its requests go to the others *at
 //!   random by weight*, never to its neighbour alone: a table's choice that may not be picked is drawn
 //!   again up to 8 times, and then once among all that may.
 //! - At low load every endpoint with a weight gets its share, as far as the policy looks at load alone. A formula that compares (in-flight + 1) /

@@ -9,7 +9,7 @@ use super::{Fleet, Upkeep};
 use crate::balancer::{Adaptive, Cursor, LoadBalancer};
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
-use crate::health::{Ejection, HealthTracker, PanicRule, SlowStart};
+use crate::health::{Ejection, HealthTracker, Limits, PanicRule, SlowStart};
 use crate::shared::{MAX_MEMBERS, Setup, Shared, entropy, mix};
 use crate::sync::Arc;
 use crate::time::{Clock, MonotonicClock};
@@ -27,6 +27,7 @@ pub struct FleetBuilder<E: Endpoint> {
     ejection: Ejection,
     slow_start: SlowStart,
     panic: PanicRule,
+    limits: Limits,
     events: usize,
     patience: Option<Duration>,
     upkeep: Upkeep,
@@ -44,6 +45,7 @@ impl<E: Endpoint> FleetBuilder<E> {
             ejection: Ejection::default(),
             slow_start: SlowStart::default(),
             panic: PanicRule::default(),
+            limits: Limits::default(),
             events: 0,
             patience: None,
             upkeep: Upkeep::default(),
@@ -111,6 +113,12 @@ impl<E: Endpoint> FleetBuilder<E> {
         self
     }
 
+    /// How many requests may be under way, at an endpoint and in all. Defaults to [`Limits::default`]: no limit.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Keeps what happens (ejections, returns, panic, slow starts, drains) for
     /// [`Fleet::take_events`], at most so many at a time, rounded up to a power of two from 2 to 2^20. Each takes 40
     /// bytes from the start. Defaults to 0: nothing is kept.
@@ -175,6 +183,7 @@ impl<E: Endpoint> FleetBuilder<E> {
         self.ejection.check()?;
         self.slow_start.check()?;
         self.panic.check()?;
+        self.limits.check()?;
         if self.events > MOST_EVENTS {
             return Err(BuildError::setting(
                 "FleetBuilder::events",
@@ -204,6 +213,7 @@ impl<E: Endpoint> FleetBuilder<E> {
             slow_start: self.slow_start,
             patience: self.patience,
             panic: self.panic,
+            limits: self.limits,
             events: self.events,
         });
         // Another stream than the shards' own. Of 31 bits: a position is divided by a table's length, which

@@ -25,7 +25,7 @@ use crate::error::PickError;
 use crate::health::Detector;
 use crate::member::{Lease, Member, Refused};
 use crate::options::PickOptions;
-use crate::shared::{Events, Reading, Shared};
+use crate::shared::{Events, Held, Reading, Shared};
 use crate::sync::{Arc, Mutex, SnapshotCell};
 
 pub use builder::FleetBuilder;
@@ -147,7 +147,7 @@ impl<E: Endpoint> Fleet<E> {
     /// # Errors
     ///
     /// [`PickError::UnknownKey`]; [`PickError::Draining`] if it is draining (weight 0, ejections and marks
-    /// do not count here); [`PickError::Saturated`].
+    /// do not count here); [`PickError::Saturated`] if it, or the fleet, is at its [limit](crate::Limits).
     ///
     /// # Panics
     ///
@@ -164,14 +164,19 @@ impl<E: Endpoint> Fleet<E> {
             }
             let member = registry.slots[at].seat(shard).clone();
             drop(registry);
+            let slot = self.inner.shared.slot()?;
+            let kept = |lease| {
+                slot.into_iter().for_each(Held::keep);
+                Ok(lease)
+            };
             let board = self.inner.current.load().reads_board;
             if let Some(probe) = member.claim_probe(now) {
-                return Ok(probe);
+                return kept(probe);
             }
             match member.enter() {
-                Ok(epoch) => return Ok(member.lease(Reading::fresh(now), epoch, false, board)),
+                Ok(epoch) => return kept(member.lease(Reading::fresh(now), epoch, false, board)),
                 Err(Refused::Stale) => {}
-                Err(Refused::Full) => return Err(PickError::Saturated),
+                Err(Refused::Full) => return Err(self.inner.shared.saturated()),
             }
         }
     }
@@ -222,6 +227,10 @@ impl<E: Endpoint> Fleet<E> {
             in_flight: snapshot.members().map(Member::in_flight).sum(),
             ejections: counters.ejections.get(),
             ejections_overflow: counters.overflows.get(),
+            saturated: counters.saturated.get(),
+            max_requests: shared.limits.max_requests,
+            max_requests_per_endpoint: shared.limits.max_requests_per_endpoint,
+            probing: shared.ledger.probes.taken(),
             policy_faults: counters.policy_faults.get(),
             tracker_panics: counters.tracker_panics.get(),
             events_dropped: shared.events.as_ref().map_or(0, Events::dropped),
@@ -273,6 +282,15 @@ pub struct Stats {
     pub ejections: u64,
     /// Alarms that the cap kept from ejecting; one bad endpoint may raise many.
     pub ejections_overflow: u64,
+    /// Picks that failed with [`PickError::Saturated`].
+    pub saturated: u64,
+    /// How many requests may be in flight in all: [`Limits::max_requests`](crate::Limits::max_requests).
+    pub max_requests: Option<u32>,
+    /// How many may be at each member: [`Limits::max_requests_per_endpoint`](crate::Limits::max_requests_per_endpoint). With an
+    /// adaptive limit [`Member::limit`] tells what it is now.
+    pub max_requests_per_endpoint: Option<u32>,
+    /// Those that are probed now, by a request or by a check.
+    pub probing: u64,
     /// Times the policy chose an index out of range, or panicked over a removal.
     pub policy_faults: u64,
     /// Panics of a health tracker that were caught.

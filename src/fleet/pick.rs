@@ -6,13 +6,36 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::member::{Lease, Refused};
 use crate::options::PickOptions;
+use crate::shared::Held;
 
-/// How often a pick that meets a full member chooses again.
+/// How often a pick that meets a member with as many requests as can be counted chooses again.
 const FULL_CHOICES: u32 = 8;
+
+/// How often one that is told at the gate that the member's last place went meanwhile. Each time another request took it;
+/// so often in a row that does not happen.
+const LOST_RACES: u32 = 1_000;
 
 impl<E: Endpoint> Fleet<E> {
     #[inline]
     pub(super) fn pick(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
+        if self.inner.shared.requests.is_some() {
+            return self.pick_within_limit(options);
+        }
+        self.pick_any(options)
+    }
+
+    /// Where the fleet's requests are limited: a slot first. The lease gives it back when it ends; should there be none, or
+    /// a policy panic, it is given back here.
+    #[inline(never)]
+    fn pick_within_limit(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
+        let slot = self.inner.shared.slot()?;
+        let lease = self.pick_any(options)?;
+        slot.into_iter().for_each(Held::keep);
+        Ok(lease)
+    }
+
+    #[inline]
+    fn pick_any(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
         let inner = &*self.inner;
         let shared = &*inner.shared;
         let shard = shared.shard();
@@ -32,7 +55,8 @@ impl<E: Endpoint> Fleet<E> {
             }
         }
         let mut full = 0;
-        // Repeats only when an update has been completed since the snapshot, or for a full member.
+        // Repeats only when an update has been completed since the snapshot, or another request has taken the last place
+        // at a member; of those so many at most.
         loop {
             let snapshot = inner.current.load();
             let regard = snapshot.regard(shared, now.at)?;
@@ -49,8 +73,13 @@ impl<E: Endpoint> Fleet<E> {
                 Err(Refused::Stale) => {}
                 Err(Refused::Full) => {
                     full += 1;
-                    if full >= FULL_CHOICES {
-                        return Err(PickError::Saturated);
+                    let most = if shared.limits_endpoints {
+                        LOST_RACES
+                    } else {
+                        FULL_CHOICES
+                    };
+                    if full >= most {
+                        return Err(shared.saturated());
                     }
                 }
             }

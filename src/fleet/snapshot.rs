@@ -85,7 +85,9 @@ impl<E: Endpoint> Snapshot<E> {
     ) -> Result<usize, PickError> {
         match self.picker.pick(cx) {
             Some(choice) if cx.may_pick(choice.index()) => Ok(choice.index()),
-            other => self.choose_again(other, cx, shared),
+            other => self
+                .choose_again(other, cx, shared)
+                .inspect_err(|error| shared.refused(*error)),
         }
     }
 
@@ -98,6 +100,12 @@ impl<E: Endpoint> Snapshot<E> {
         cx: &mut PickContext<'_, E>,
         shared: &Shared,
     ) -> Result<usize, PickError> {
+        // Where all are at their limit there are many who ask: one look at all has to do.
+        if first.is_none() && cx.heeds_limits() && !cx.heeds_slow_start() {
+            if let Some(error) = cx.why_none() {
+                return Err(error);
+            }
+        }
         let mut choice = first;
         if cx.heeds_slow_start() && cx.draw_usable().is_none() {
             cx.lift_slow_start();
@@ -132,8 +140,8 @@ impl<E: Endpoint> Snapshot<E> {
             if let Some(index) = cx.draw_usable() {
                 return Ok(index);
             }
-            if !cx.options().avoid.is_empty() && cx.any_eligible() {
-                return Err(PickError::AllAvoided);
+            if let Some(error) = cx.why_none() {
+                return Err(error);
             }
         }
         match shared.ledger.rule() {
@@ -143,6 +151,8 @@ impl<E: Endpoint> Snapshot<E> {
         }
         // None eligible is less than any threshold, whatever the ledger said a moment ago.
         cx.set_regard(Regard::Ignore);
-        cx.draw_usable().ok_or(PickError::AllAvoided)
+        let saturated = PickError::Saturated;
+        cx.draw_usable()
+            .ok_or_else(|| cx.why_none().unwrap_or(saturated))
     }
 }

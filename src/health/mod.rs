@@ -2,9 +2,11 @@
 //! built-in [`SlidingWindow`]. What follows from a judgement ([`Ejection`]) is the fleet's to do.
 
 mod check;
+mod concurrency;
 mod detector;
 mod ejection;
 mod latency;
+mod limits;
 mod panic;
 mod rows;
 mod slow_start;
@@ -21,10 +23,12 @@ use crate::time::Tick;
 
 pub use check::HealthCheckSettings;
 pub(crate) use check::{Checked, Pace, Told};
+pub(crate) use concurrency::Concurrency;
 pub use detector::Detector;
 pub(crate) use detector::Detectors;
 pub use ejection::{Backoff, Ejection};
 pub(crate) use latency::LatencyCell;
+pub use limits::{AdaptiveLimit, Limits};
 pub use panic::{PanicAction, PanicRule};
 pub use slow_start::SlowStart;
 pub(crate) use suspicion::Evidence;

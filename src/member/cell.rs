@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use crate::health::{Counts, Open, Window};
-use crate::sync::{AtomicU64, Ordering};
+use crate::health::{AdaptiveLimit, Concurrency, Counts, Open, Window};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
 const INSIDE_BITS: u32 = 24;
@@ -49,33 +49,115 @@ pub(super) struct Left {
 #[repr(C)]
 pub(super) struct Cell {
     word: AtomicU64,
+    /// How many may be inside; where that is not limited, [`UNLIMITED`].
+    limit: AtomicU32,
+    is_limited: bool,
     pub(super) window: Window,
+    /// What the limit follows, if it does.
+    concurrency: Option<Box<Concurrency>>,
 }
+
+/// No more than this is ever inside.
+const UNLIMITED: u32 = u32::MAX;
 
 impl Cell {
     pub(super) fn new(window: Duration) -> Self {
         Self {
             word: AtomicU64::new(0),
+            limit: AtomicU32::new(UNLIMITED),
+            is_limited: false,
             window: Window::new(window),
+            concurrency: None,
         }
     }
 
+    /// The same where no more than this may be inside; by a rule, if it moves.
+    pub(super) fn limited_to(self, limit: u32, rule: Option<AdaptiveLimit>) -> Self {
+        Self {
+            limit: AtomicU32::new(limit),
+            is_limited: true,
+            concurrency: rule.map(|rule| Box::new(Concurrency::new(rule))),
+            ..self
+        }
+    }
+
+    /// A success took so long: a limit that moves may move.
+    pub(super) fn took(&self, now: Tick, latency: Duration) {
+        if let Some(concurrency) = &self.concurrency {
+            concurrency.succeeded(now, latency, self.inside(), &self.limit);
+        }
+    }
+
+    /// There was too much to do. The same.
+    pub(super) fn was_overloaded(&self, now: Tick) {
+        if let Some(concurrency) = &self.concurrency {
+            concurrency.was_overloaded(now, self.inside(), &self.limit);
+        }
+    }
+
+    /// How many may be inside, if that is limited.
+    pub(super) fn limit(&self) -> Option<u32> {
+        // ORDERING: Relaxed. A number complete in itself; where it is adaptive it moves, and the last one is as good.
+        self.is_limited.then(|| self.limit.load(Ordering::Relaxed))
+    }
+
     /// Enters, for data of `generation`. An update in progress may not have moved the word yet, so an
-    /// older one is fine; a newer one is not. Who is refused is inside until it leaves.
+    /// older one is fine; a newer one is not. Who is refused is inside until it leaves, unless there is a limit.
     #[inline]
     pub(super) fn enter(&self, generation: u64) -> Result<(), Refused> {
+        if self.is_limited {
+            return self.enter_below_limit(generation);
+        }
         // ORDERING: Acquire. Pairs with the Release of `close` and `renew`: who is refused sees, on
         // its next load, the snapshot that was published before.
         let word = self.word.fetch_add(1, Ordering::Acquire);
-        let ahead = generation_of(word).wrapping_sub(generation) & GENERATION_MASK;
-        let newer = ahead != 0 && ahead <= GENERATION_MASK / 2;
-        if word & CLOSED != 0 || newer {
-            Err(Refused::Stale)
-        } else if word & INSIDE_MASK >= FULL {
-            Err(Refused::Full)
-        } else {
-            Ok(())
+        refusal(word, generation, FULL)
+    }
+
+    /// Enters if fewer than the limit are inside. The word that counts decides, by a compare-and-swap: so there are never
+    /// more, not even for a moment. Apart, so that those without a limit do not carry it.
+    #[inline(never)]
+    fn enter_below_limit(&self, generation: u64) -> Result<(), Refused> {
+        // ORDERING: Relaxed. As in `limit`.
+        let limit = self.limit.load(Ordering::Relaxed).into();
+        // ORDERING: Acquire, here and below. As in `enter`: who is refused as stale finds the newer snapshot.
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            refusal(word, generation, limit)?;
+            // ORDERING: Acquire, both. As above.
+            match self.word.compare_exchange_weak(
+                word,
+                word + 1,
+                Ordering::Acquire,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(found) => word = found,
+            }
         }
+    }
+
+    /// Whether somebody may enter, as far as the limit goes.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        // ORDERING: Relaxed, both. A look, to choose by; who enters is decided there.
+        !self.is_limited
+            || self.word.load(Ordering::Relaxed) & INSIDE_MASK
+                < self.limit.load(Ordering::Relaxed).into()
+    }
+
+    /// Enters whatever the limit: what a broken variant does.
+    #[cfg(all(test, evenkeel_loom))]
+    pub(super) fn count_anyway(&self) -> bool {
+        // ORDERING: Acquire. As in `enter`; not what is broken.
+        self.word.fetch_add(1, Ordering::Acquire);
+        true
+    }
+
+    /// Whether one that is refused has been inside for a moment, and has to leave.
+    #[inline]
+    pub(super) const fn counts_refused(&self) -> bool {
+        !self.is_limited
     }
 
     /// Leaves.
@@ -195,6 +277,20 @@ const fn generation_of(word: u64) -> u64 {
     (word >> INSIDE_BITS) & GENERATION_MASK
 }
 
+/// Whether a word refuses who comes with data of `generation`, where `most` may be inside.
+#[inline]
+const fn refusal(word: u64, generation: u64, most: u64) -> Result<(), Refused> {
+    let ahead = generation_of(word).wrapping_sub(generation) & GENERATION_MASK;
+    let newer = ahead != 0 && ahead <= GENERATION_MASK / 2;
+    if word & CLOSED != 0 || newer {
+        Err(Refused::Stale)
+    } else if word & INSIDE_MASK >= most {
+        Err(Refused::Full)
+    } else {
+        Ok(())
+    }
+}
+
 #[inline]
 fn left(word: u64) -> Left {
     debug_assert!(word & INSIDE_MASK > 0, "who leaves has entered");
@@ -204,195 +300,7 @@ fn left(word: u64) -> Left {
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn cell() -> Cell {
-        Cell::new(Duration::from_secs(10))
-    }
-
-    fn at(nanos: u64) -> Tick {
-        Tick::from_nanos(nanos)
-    }
-
-    #[test]
-    fn a_generation_that_wraps_carries_nowhere() {
-        let cell = cell();
-        // ORDERING: Relaxed, here and below. One thread.
-        let last = GENERATION_MASK << INSIDE_BITS | (MANY - 1) << WELL_SHIFT;
-        cell.word.store(last, Ordering::Relaxed);
-        assert_eq!(cell.enter(GENERATION_MASK), Ok(()));
-        cell.renew();
-        assert_eq!(cell.inside(), 1);
-        assert!(!cell.is_closed());
-        assert_eq!(cell.enter(GENERATION_MASK), Err(Refused::Stale));
-        assert_eq!(cell.enter(0), Ok(()));
-        // ORDERING: Relaxed. One thread.
-        assert_eq!(cell.word.load(Ordering::Relaxed) >> WELL_SHIFT, MANY - 1);
-    }
-
-    #[test]
-    fn a_full_cell_refuses_instead_of_carrying() {
-        let cell = cell();
-        // ORDERING: Relaxed. One thread.
-        cell.word.store(FULL - 1, Ordering::Relaxed);
-        assert_eq!(cell.enter(0), Ok(()));
-        assert_eq!(cell.enter(0), Err(Refused::Full));
-        assert_eq!(
-            cell.leave(),
-            Left {
-                last_of_closed: false
-            }
-        );
-        assert_eq!(cell.inside(), FULL);
-    }
-
-    #[test]
-    fn many_successes_in_one_bucket_are_all_counted() {
-        let cell = cell();
-        for _ in 0..10 * MANY + 7 {
-            cell.enter(0).unwrap();
-            cell.leave_well(at(5 * SECOND));
-        }
-        assert_eq!(cell.counts(at(5 * SECOND)).total, 10 * MANY + 7);
-        assert_eq!(cell.inside(), 0);
-    }
-
-    proptest! {
-        /// Against a window that is told each at once, whatever the clock does, as of the latest time.
-        #[test]
-        fn counts_what_a_window_counts(
-            steps in prop::collection::vec((0i64..3_000, 0u8..10), 1..400),
-        ) {
-            let cell = cell();
-            let window = Window::new(Duration::from_secs(10));
-            let (mut now, mut latest) = (0i64, Tick::ZERO);
-            for (millis, what) in steps {
-                now = match what {
-                    // A clock that is a little behind, as another thread's may be.
-                    0 => (now - millis).max(0),
-                    1 => now + millis * 10,
-                    _ => now + millis,
-                };
-                let at = at(now as u64 * 1_000_000);
-                cell.enter(0).unwrap();
-                if what == 2 {
-                    cell.window.record(at, true);
-                    cell.leave();
-                } else {
-                    cell.leave_well(at);
-                }
-                window.record(at, what == 2);
-                latest = latest.max(at);
-                prop_assert_eq!(cell.counts(latest), window.counts(latest));
-                prop_assert_eq!(cell.inside(), 0);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_cleared_is_gone() {
-        let cell = cell();
-        for second in 0..3 {
-            cell.enter(0).unwrap();
-            cell.leave_well(at(second * SECOND));
-        }
-        cell.clear(at(3 * SECOND));
-        assert_eq!(cell.counts(at(3 * SECOND)), Counts::default());
-    }
-
-    #[test]
-    fn a_clock_ten_years_ahead_and_back_heals() {
-        let cell = cell();
-        let ten_years = 10 * 365 * 86_400;
-        for second in [ten_years, ten_years + 1, 3, 4, 5] {
-            cell.enter(0).unwrap();
-            cell.leave_well(at(second * SECOND));
-        }
-        assert_eq!(cell.counts(at(5 * SECOND)).total, 3);
-    }
-}
+mod tests;
 
 #[cfg(all(test, evenkeel_loom))]
-mod loom_tests {
-    use super::*;
-    use loom::thread;
-    use std::sync::Arc;
-
-    fn at(second: u64) -> Tick {
-        Tick::from_nanos(second * 1_000_000_000)
-    }
-
-    /// Two successes of the next second end at once, while one of the last is not in the window yet. All
-    /// three are counted once, in their own seconds.
-    fn two_leave_at_rollover(leave: fn(&Cell, Tick)) {
-        loom::model(move || {
-            let cell = Arc::new(Cell::new(Duration::from_secs(10)));
-            (0..3).for_each(|_| cell.enter(0).unwrap());
-            cell.leave_well(at(1));
-            let other = cell.clone();
-            let thread = thread::spawn(move || leave(&other, at(2)));
-            leave(&cell, at(2));
-            thread.join().unwrap();
-            assert_eq!(cell.counts(at(2)).total, 3, "a success was lost or doubled");
-            // Nine seconds later the first is out of the window.
-            let later = cell.counts(at(11)).total;
-            assert_eq!(later, 2, "a success was counted in another's second");
-            assert_eq!(cell.inside(), 0);
-        });
-    }
-
-    #[test]
-    fn rollover_counts_each_success_once() {
-        two_leave_at_rollover(|cell, at| {
-            cell.leave_well(at);
-        });
-    }
-
-    /// Broken: whoever finds another bucket open moves what there is, without a claim.
-    #[test]
-    #[should_panic = "a success was counted in another's second"]
-    fn broken_variant_move_without_a_claim() {
-        two_leave_at_rollover(|cell, at| {
-            if !cell.window.is_open_at(at) {
-                cell.settle(11, at);
-            }
-            // ORDERING: Release. As in `leave_well`; not what is broken.
-            cell.word.fetch_add(WELL - 1, Ordering::Release);
-        });
-    }
-
-    /// A reader beside a move sees each success at least once.
-    fn a_reader_beside_a_move(count: fn(&Cell) -> u64) {
-        loom::model(move || {
-            let cell = Arc::new(Cell::new(Duration::from_secs(10)));
-            (0..3).for_each(|_| cell.enter(0).unwrap());
-            cell.leave_well(at(1));
-            cell.leave_well(at(1));
-            let seen = cell.clone();
-            let reader = thread::spawn(move || count(&seen));
-            cell.leave_well(at(2));
-            let count = reader.join().unwrap();
-            assert!(count >= 2, "successes were out of sight");
-        });
-    }
-
-    #[test]
-    fn a_move_is_never_out_of_sight() {
-        a_reader_beside_a_move(|cell| cell.counts(at(2)).total);
-    }
-
-    /// Broken: the window first.
-    #[test]
-    #[should_panic = "successes were out of sight"]
-    fn broken_variant_window_first() {
-        a_reader_beside_a_move(|cell| {
-            let total = cell.window.counts(at(2)).total;
-            // ORDERING: Acquire. As in `counts`; not what is broken.
-            total + (cell.word.load(Ordering::Acquire) >> WELL_SHIFT)
-        });
-    }
-}
+mod loom_tests;

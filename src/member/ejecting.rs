@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::standing::{Finding, Phase, Verdict};
+use super::standing::{Finding, Phase, ProbedBy, Verdict};
 use super::state::{Former, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, times_left};
 use crate::outcome::Outcome;
@@ -168,9 +168,13 @@ impl State {
     /// Takes the probe for a check out of band, if it is due. It is given up after `patience`.
     pub(crate) fn claim_check(&self, now: Tick, patience: Duration) -> Option<u32> {
         let longest = self.shared.longest_ejection();
-        let epoch = self
-            .standing
-            .claim_probe(now, |_| patience.min(longest), longest)?;
+        let epoch = self.standing.claim_probe(
+            &self.shared.ledger,
+            ProbedBy::Check,
+            now,
+            |_| patience.min(longest),
+            longest,
+        )?;
         // Should the check be forgotten and its sender gone, a request is the next probe.
         let due = self.standing.get().probe_due_at(now);
         self.shared.probe_due.lower(due);
@@ -240,6 +244,10 @@ impl State {
         }
         if let Some(wanted) = wanted {
             self.set_wanted(wanted);
+        }
+        if shared.limits.max_probes.is_some() {
+            // Another may have been due, and have waited for this one's slot.
+            shared.probe_due.lower(now);
         }
         match finding {
             Finding::Good => {

@@ -24,7 +24,7 @@ pub struct Explanation {
     pub id: MemberId,
     /// Where it stands. What a [mark](crate::Mark) says is a state of its own.
     pub state: MemberState,
-    /// Whether a pick may choose it now, by its state and the panic rule (in slow start, by its share). An ejected one may still
+    /// Whether a pick may choose it now, by its state, the panic rule and its limit (in slow start, by its share). An ejected one may still
     /// get a request as a probe.
     pub is_eligible: bool,
     /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts.
@@ -64,6 +64,8 @@ pub struct Explanation {
     pub slow_start_share: Option<f64>,
     /// Requests in flight.
     pub in_flight: u64,
+    /// How many there may be ([`Limits`](crate::Limits)). At its limit it is not eligible, whatever its state.
+    pub limit: Option<u32>,
     /// Its weight.
     pub weight: Weight,
 }
@@ -141,6 +143,7 @@ impl<E: Endpoint> Member<E> {
             (_, true, PanicAction::IgnoreHealth) => true,
             _ => standing.takes_requests(),
         };
+        let (in_flight, limit) = (state.gate.inside(), state.gate.limit());
         let window = shared.slow_start.window;
         let warming = standing.warming_for(now).map(|so_far| so_far.min(window));
         let until = match warming {
@@ -159,7 +162,7 @@ impl<E: Endpoint> Member<E> {
         Explanation {
             id: state.id,
             state: stands,
-            is_eligible,
+            is_eligible: is_eligible && !is_full(in_flight, limit),
             panicking,
             panic_action,
             since: state.stood_for(standing, now),
@@ -184,10 +187,15 @@ impl<E: Endpoint> Member<E> {
             latency: state.latency.get(),
             usual_latency: usual.latency(),
             slow_start_share: warming.map(|so_far| shared.slow_start.share(so_far)),
-            in_flight: state.gate.inside(),
+            in_flight,
+            limit,
             weight: self.weight(),
         }
     }
+}
+
+fn is_full(in_flight: u64, limit: Option<u32>) -> bool {
+    limit.is_some_and(|limit| in_flight >= limit.into())
 }
 
 impl State {
@@ -310,7 +318,14 @@ impl fmt::Display for Explanation {
         if matches!(self.state, MemberState::Ready | MemberState::Warming) {
             self.show_health(f)?;
         }
-        write!(f, " {} in flight", self.in_flight)
+        write!(f, " {} in flight", self.in_flight)?;
+        match self.limit {
+            Some(limit) if is_full(self.in_flight, self.limit) => {
+                write!(f, ", at its limit of {limit}")
+            }
+            Some(limit) => write!(f, " of {limit}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -412,21 +427,4 @@ fn show(f: &mut fmt::Formatter<'_>, before: &str, time: Option<Duration>) -> fmt
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ordinals_are_those_of_english() {
-        let shown = [1, 2, 3, 4, 11, 12, 13, 21, 22, 31].map(|n| Ordinal(n).to_string());
-        let expected = "1st 2nd 3rd 4th 11th 12th 13th 21st 22nd 31st";
-        assert_eq!(shown.join(" "), expected);
-    }
-
-    #[test]
-    fn two_numbers_in_a_word_come_out_as_they_were_meant() {
-        let figure = unpack(pack(Some(0.35), Some(1e-9))).unwrap();
-        assert_eq!((figure.value, figure.threshold), (0.35, Some(1e-9)));
-        assert_eq!(unpack(pack(Some(7.0), None)).unwrap().threshold, None);
-        assert_eq!(unpack(pack(None, None)), None);
-    }
-}
+mod tests;

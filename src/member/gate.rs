@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::cell::{Cell, GENERATION_MASK, Left, Refused};
-use crate::health::Counts;
+use crate::health::{AdaptiveLimit, Counts};
 use crate::sync::{Mutex, Padded};
 use crate::time::Tick;
 
@@ -39,6 +39,14 @@ impl Gate {
         }
     }
 
+    /// A gate where no more than `limit` may be inside; by a rule, if that moves. It has one cell, so that one word counts.
+    pub(crate) fn limited(limit: u32, rule: Option<AdaptiveLimit>, window: Duration) -> Self {
+        Self {
+            cells: Box::new([Padded(Cell::new(window).limited_to(limit, rule))]),
+            waiting: Mutex::new(None),
+        }
+    }
+
     /// How many cells there are.
     pub(crate) fn cells(&self) -> usize {
         self.cells.len()
@@ -55,10 +63,33 @@ impl Gate {
         entered
     }
 
+    /// Whether another may enter, as far as its limit goes.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.cells[0].0.has_room()
+    }
+
+    /// How many may be inside, if that is limited.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        self.cells[0].0.limit()
+    }
+
+    /// A success took so long: a limit that moves may move. For a gate that has one.
+    pub(crate) fn took(&self, now: Tick, latency: Duration) {
+        self.cells[0].0.took(now, latency);
+    }
+
+    /// There was too much to do. The same.
+    pub(crate) fn was_overloaded(&self, now: Tick) {
+        self.cells[0].0.was_overloaded(now);
+    }
+
     /// A drain may have counted who is refused as one inside, so it leaves like one.
     #[cold]
     fn turn_back(&self, cell: usize) {
-        self.leave(cell);
+        if self.cells[cell].0.counts_refused() {
+            self.leave(cell);
+        }
     }
 
     /// Leaves, by the cell entered; whether the gate is closed and nobody is left in that cell.
@@ -242,6 +273,23 @@ mod tests {
         assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
         assert_eq!(gate.enter(0, 1), Ok(()));
         assert_eq!(gate.inside(), 2);
+    }
+
+    #[test]
+    fn a_limited_gate_takes_so_many_and_again_whom_one_makes_room_for() {
+        let gate = Gate::limited(2, None, Duration::from_secs(10));
+        assert_eq!(gate.limit(), Some(2));
+        assert_eq!([gate.enter(0, 0), gate.enter(0, 0)], [Ok(()); 2]);
+        assert!(!gate.has_room());
+        assert_eq!(gate.enter(0, 0), Err(Refused::Full));
+        assert_eq!(gate.inside(), 2, "who is refused has not been inside");
+        gate.leave(0);
+        assert!(gate.has_room());
+        gate.renew();
+        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
+        assert_eq!(gate.enter(0, 1), Ok(()));
+        gate.close();
+        assert_eq!(gate.enter(0, 1), Err(Refused::Stale), "closed comes first");
     }
 
     #[test]

@@ -74,6 +74,9 @@ impl<E: Endpoint> Drop for Seat<E> {
         if was_last {
             state.may_be_drained();
         }
+        if state.shared.requests.is_some() {
+            state.shared.give_back_slot();
+        }
     }
 }
 

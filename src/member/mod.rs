@@ -25,6 +25,7 @@ pub(crate) use explain::Ordinal;
 pub use explain::{EjectionReason, Explanation, Figure};
 pub(crate) use gate::Gate;
 pub use lease::Lease;
+use standing::ProbedBy;
 pub(crate) use standing::{Phase, Standing};
 pub(crate) use state::{Former, State, Tracker};
 
@@ -132,6 +133,12 @@ impl<E: Endpoint> Member<E> {
         self.0.state.gate.inside()
     }
 
+    /// How many requests may be in flight ([`Limits`](crate::Limits)): the limit as it is now, where it is adaptive. `None`
+    /// without a limit.
+    pub fn limit(&self) -> Option<u32> {
+        self.0.state.gate.limit()
+    }
+
     /// A moving estimate of latency, the average of square roots with a time constant of 2 s, of which one sample is a
     /// fiftieth at least and three tenths at most. While the endpoint is idle, it moves towards the fleet's median, with
     /// 10 s. `None` before the first success. Failures never lower it.
@@ -182,6 +189,12 @@ impl<E: Endpoint> Member<E> {
         self.0.state.standing.get().takes_requests()
     }
 
+    /// Whether it is below its limit, if it has one.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.state.gate.has_room()
+    }
+
     /// Whether its health and its slow start allow a pick that has drawn this number.
     pub(crate) fn admits(&self, now: Tick, draw: u64) -> bool {
         let standing = self.0.state.standing.get();
@@ -220,13 +233,17 @@ impl<E: Endpoint> Member<E> {
     pub(crate) fn claim_probe(&self, now: Tick) -> Option<Lease<E>> {
         let state = self.core();
         let shared = &*state.shared;
-        if shared.prober.is_here(now) {
+        if shared.prober.is_here(now) || !self.has_room() {
             return None;
         }
         let timeout = |times| probe_time(&shared.ejection, times);
-        let epoch = state
-            .standing
-            .claim_probe(now, timeout, shared.longest_ejection())?;
+        let epoch = state.standing.claim_probe(
+            &shared.ledger,
+            ProbedBy::Request,
+            now,
+            timeout,
+            shared.longest_ejection(),
+        )?;
         // Should the probe be forgotten, another is due then.
         shared
             .probe_due

@@ -155,6 +155,15 @@ pub(crate) enum Finding {
     Nothing(Duration),
 }
 
+/// Who takes a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProbedBy {
+    /// A request, of which there may be so many at once.
+    Request,
+    /// A check out of band, whose driver counts its own.
+    Check,
+}
+
 #[derive(Debug)]
 pub(crate) struct StandingCell(AtomicU64);
 
@@ -250,22 +259,38 @@ impl StandingCell {
         self.change(from, Standing { times, at, ..from });
     }
 
-    /// Takes the probe if it is due. The epoch returned goes with it. A probe that was given up counts as
-    /// an ejection in a row, and `timeout` tells the time for the n-th.
+    /// Takes the probe if it is due, and there may be one more under way: its slot first, then the change. The epoch
+    /// returned goes with it. A probe that was given up counts as an ejection in a row, and leaves its slot to this one;
+    /// `timeout` tells the time for the n-th.
     pub(crate) fn claim_probe(
         &self,
+        ledger: &Ledger,
+        by: ProbedBy,
         now: Tick,
         timeout: impl FnOnce(u32) -> Duration,
         longest: Duration,
     ) -> Option<u32> {
         let from = self.get();
-        let given_up = u32::from(from.phase == Phase::Probing);
-        let times = (from.times + given_up).min(MOST_TIMES);
+        if !from.probe_is_due(now, longest) {
+            return None;
+        }
+        let given_up = from.phase == Phase::Probing;
+        match by {
+            _ if given_up => {}
+            ProbedBy::Check => ledger.probes.take_anyway(),
+            ProbedBy::Request if ledger.probes.take() => {}
+            ProbedBy::Request => return None,
+        }
+        let times = (from.times + u32::from(given_up)).min(MOST_TIMES);
         let to = Standing {
             times,
             ..from.turn(Phase::Probing, stamp_after(now, timeout(times)))
         };
-        (from.probe_is_due(now, longest) && self.change(from, to)).then_some(to.epoch)
+        let claimed = self.change(from, to);
+        if !claimed && !given_up {
+            ledger.probes.give_back();
+        }
+        claimed.then_some(to.epoch)
     }
 
     /// Whether the probe of `epoch` is still the one that counts.
@@ -325,6 +350,9 @@ impl StandingCell {
             }
         };
         let changed = self.change(from, to);
+        if changed {
+            ledger.probes.give_back();
+        }
         if changed && finding == Finding::Good {
             ledger.release();
         }
@@ -340,6 +368,9 @@ impl StandingCell {
                 return from;
             }
             if self.change(from, from.turn(phase, stamp(now))) {
+                if from.phase == Phase::Probing {
+                    ledger.probes.give_back();
+                }
                 if from.is_ejected() {
                     ledger.release();
                 }

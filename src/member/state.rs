@@ -84,9 +84,14 @@ impl State {
         tracker: Tracker,
         phase: Phase,
     ) -> Self {
+        let limits = &shared.limits;
+        let gate = match limits.of_endpoint() {
+            None => Gate::new(cells, shared.ejection.window),
+            Some(limit) => Gate::limited(limit, limits.rule(), shared.ejection.window),
+        };
         Self {
             id: MemberId::new(process::next_member()),
-            gate: Gate::new(cells, shared.ejection.window),
+            gate,
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
             place,
@@ -149,6 +154,9 @@ impl State {
 
     /// The latency of a success. On the board, if a policy reads it.
     pub(crate) fn observe(&self, now: Tick, latency: Duration, on_board: bool) {
+        if self.shared.limits.adaptive.is_some() {
+            self.gate.took(now, latency);
+        }
         let usual = || self.shared.usual().latency();
         let seen = self.latency.observe(now, latency, usual);
         if seen.is_back {
@@ -181,6 +189,7 @@ impl State {
         let (now, shard) = (sample.at, self.shared.shard());
         let window = self.shared.ejection.window;
         self.classes.count(sample.outcome, now, window);
+        self.note_overload(sample);
         let rule = match &self.tracker {
             Tracker::Window(rule) => rule,
             Tracker::Custom(custom) => {
@@ -220,6 +229,17 @@ impl State {
                 }
                 (Detectors::NONE, false)
             }
+        }
+    }
+
+    /// An adaptive limit shrinks by what says that the endpoint has too much to do.
+    fn note_overload(&self, sample: &Sample) {
+        let says_so = matches!(
+            sample.outcome,
+            Outcome::Timeout | Outcome::Overloaded { .. }
+        );
+        if says_so && self.shared.limits.adaptive.is_some() {
+            self.gate.was_overloaded(sample.at);
         }
     }
 

@@ -7,6 +7,7 @@
 //! Who has changed the word, or the number of members beside it, [settles](Ledger::settle) it after. The bit is a
 //! memory only: a pick judges by the numbers and its own snapshot, and asks the bit between the two thresholds.
 
+use super::slots::Slots;
 use crate::health::PanicRule;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -54,6 +55,9 @@ pub(crate) struct Ledger {
     /// How many members may take requests, by their weight and unless they drain.
     count: AtomicU64,
     rule: PanicRule,
+    /// One is taken before a member turns from ejected to probed, and given back after it does not stand so any more: by
+    /// the one change that made it so, as with the slots above. So a probe that is forgotten gives its slot to the next.
+    pub(crate) probes: Slots,
 }
 
 impl Ledger {
@@ -62,6 +66,15 @@ impl Ledger {
             word: AtomicU64::new(0),
             count: AtomicU64::new(0),
             rule,
+            probes: Slots::new(u64::MAX),
+        }
+    }
+
+    /// The same with so many probes under way at most, if that is limited.
+    pub(crate) fn with_most_probes(self, most: Option<u32>) -> Self {
+        Self {
+            probes: Slots::new(most.map_or(u64::MAX, u64::from)),
+            ..self
         }
     }
 

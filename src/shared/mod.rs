@@ -7,12 +7,14 @@ mod events;
 mod ledger;
 mod prober;
 mod shard;
+mod slots;
 mod trend;
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::health::{Detector, Detectors, Ejection, PanicRule, SlowStart, Usual};
+use crate::error::PickError;
+use crate::health::{Detector, Detectors, Ejection, Limits, PanicRule, SlowStart, Usual};
 use crate::options::MemberId;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
@@ -25,6 +27,8 @@ pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
 pub(crate) use prober::Prober;
 pub(crate) use shard::Reading;
 use shard::Shard;
+pub(crate) use slots::Held;
+use slots::Slots;
 use trend::Trend;
 
 /// How many picks go by after a probe before another may be one, unless it ends well. A client with a
@@ -40,6 +44,7 @@ pub(crate) struct Setup {
     pub(crate) slow_start: SlowStart,
     pub(crate) patience: Option<Duration>,
     pub(crate) panic: PanicRule,
+    pub(crate) limits: Limits,
     /// How many events are kept; 0 for none.
     pub(crate) events: usize,
 }
@@ -65,6 +70,11 @@ pub(crate) struct Shared {
     interval: AtomicU64,
     pub(crate) ejection: Ejection,
     pub(crate) slow_start: SlowStart,
+    pub(crate) limits: Limits,
+    /// Whether endpoints have a limit each: what most picks ask.
+    pub(crate) limits_endpoints: bool,
+    /// A slot for each lease of the fleet, if they are limited: taken before one is picked, given back when it has left.
+    pub(crate) requests: Option<Box<Padded<Slots>>>,
     patience: Option<Duration>,
     /// What happened, if anybody wants to know.
     pub(crate) events: Option<Events>,
@@ -77,6 +87,8 @@ pub(crate) struct Counters {
     pub(crate) ejections: Counter,
     pub(crate) overflows: Counter,
     pub(crate) policy_faults: Counter,
+    /// Picks refused for limits.
+    pub(crate) saturated: Counter,
     pub(crate) tracker_panics: Counter,
     /// What each detector found, and what of that ejected.
     detections: [(Counter, Counter); Detector::ALL.len()],
@@ -136,7 +148,7 @@ impl Shared {
             reuses_time: setup.clock.may_be_reused(),
             clock: setup.clock,
             shards_own,
-            ledger: Ledger::new(setup.panic),
+            ledger: Ledger::new(setup.panic).with_most_probes(setup.limits.max_probes),
             upkeep_due: Due::new(now.after(interval), interval),
             probe_due: Due::new(now.after(longest), longest),
             prober: Prober::new(),
@@ -148,12 +160,19 @@ impl Shared {
             interval: AtomicU64::new(nanos(interval)),
             ejection,
             slow_start: setup.slow_start,
+            limits_endpoints: setup.limits.of_endpoint().is_some(),
+            requests: setup
+                .limits
+                .max_requests
+                .map(|most| Box::new(Padded(Slots::new(most.into())))),
+            limits: setup.limits,
             patience: setup.patience,
             events: (setup.events > 0).then(|| Events::new(setup.events)),
             counters: Counters {
                 ejections: Counter::new(),
                 overflows: Counter::new(),
                 policy_faults: Counter::new(),
+                saturated: Counter::new(),
                 tracker_panics: Counter::new(),
                 detections: std::array::from_fn(|_| (Counter::new(), Counter::new())),
             },
@@ -170,6 +189,7 @@ impl Shared {
             slow_start: SlowStart::off(),
             patience: None,
             panic: PanicRule::off(),
+            limits: Limits::default(),
             events: 0,
         })
     }
@@ -322,6 +342,38 @@ impl Shared {
     pub(crate) fn probe_succeeded(&self) {
         // ORDERING: Relaxed. As above.
         self.picks_since_probe.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// A slot for a lease, where those are limited.
+    pub(crate) fn slot(&self) -> Result<Option<Held<'_>>, PickError> {
+        let slot = self.requests.as_ref().map(|requests| requests.0.hold());
+        match slot {
+            Some(None) => Err(self.saturated()),
+            Some(slot) => Ok(slot),
+            None => Ok(None),
+        }
+    }
+
+    /// A lease has left: its slot is free. Apart, so that those without a limit do not carry it.
+    #[cold]
+    pub(crate) fn give_back_slot(&self) {
+        self.requests
+            .iter()
+            .for_each(|requests| requests.0.give_back());
+    }
+
+    /// A pick is refused for a limit.
+    #[cold]
+    pub(crate) fn saturated(&self) -> PickError {
+        self.counters.saturated.count();
+        PickError::Saturated
+    }
+
+    /// A pick is refused for this.
+    pub(crate) fn refused(&self, error: PickError) {
+        if error == PickError::Saturated {
+            self.counters.saturated.count();
+        }
     }
 
     /// How long a lease may be held before its drop counts as a timeout.

@@ -249,3 +249,61 @@ fn broken_variant_look_before_asking() {
         assert_eq!(told.iter().filter(|told| **told).count(), 1, "{told:?}");
     });
 }
+
+/// One of two places is taken. Two want to enter while its holder leaves: there are never three inside, and in the end
+/// nobody.
+fn two_enter_a_limited_gate(enter: fn(&Gate) -> bool) {
+    loom::model(move || {
+        let gate = Arc::new(Gate::limited(2, None, Duration::from_secs(10)));
+        gate.enter(0, 0).unwrap();
+        let request = move |gate: &Gate| {
+            let entered = enter(gate);
+            assert!(gate.inside() <= 2, "more than the limit are inside");
+            if entered {
+                gate.leave(0);
+            }
+            entered
+        };
+        let (one, other) = (gate.clone(), gate.clone());
+        let one = thread::spawn(move || request(&one));
+        let other = thread::spawn(move || request(&other));
+        gate.leave(0);
+        let entered = [one.join().unwrap(), other.join().unwrap()];
+        assert!(
+            entered.contains(&true),
+            "both were refused, and one place was free"
+        );
+        assert_eq!(gate.inside(), 0);
+    });
+}
+
+#[test]
+fn never_more_inside_than_the_limit() {
+    two_enter_a_limited_gate(|gate| gate.enter(0, 0).is_ok());
+}
+
+/// Broken: looks whether there is room, and counts itself after.
+#[test]
+#[should_panic = "more than the limit are inside"]
+fn broken_variant_look_for_room_then_count() {
+    two_enter_a_limited_gate(|gate| gate.has_room() && gate.cells[0].0.count_anyway());
+}
+
+/// A limited gate against a removal and its drain: as without a limit, no lease appears after the drain has resolved.
+#[test]
+fn no_lease_of_a_limited_gate_after_a_drain_resolved() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::limited(1, None, Duration::from_secs(10)));
+        let picker = {
+            let gate = gate.clone();
+            thread::spawn(move || gate.enter(0, 0).is_ok())
+        };
+        gate.close();
+        let resolved = gate.inside() == 0;
+        let leased = picker.join().unwrap();
+        assert!(
+            !(resolved && leased),
+            "a lease appeared after the drain had resolved"
+        );
+    });
+}

@@ -17,6 +17,11 @@ struct Setting {
     ledger: Ledger,
 }
 
+fn claim(setting: &Setting, now: Tick) -> Option<u32> {
+    let (cell, ledger) = (&setting.cell, &setting.ledger);
+    cell.claim_probe(ledger, ProbedBy::Request, now, |_| SECOND, DAY)
+}
+
 /// Ejected at 0 until 1, with a probe out since 1 that is given up at 2.
 fn probed() -> (Arc<Setting>, u32) {
     let setting = Setting {
@@ -27,7 +32,7 @@ fn probed() -> (Arc<Setting>, u32) {
     setting
         .cell
         .eject(&setting.ledger, 0, at(0), |times, _| times, |_| SECOND);
-    let epoch = setting.cell.claim_probe(at(1), |_| SECOND, DAY).unwrap();
+    let epoch = claim(&setting, at(1)).unwrap();
     (Arc::new(setting), epoch)
 }
 
@@ -53,7 +58,7 @@ fn expiry_against_late_result(conclude: Conclude) {
             let setting = setting.clone();
             thread::spawn(move || conclude(&setting, first))
         };
-        let second = setting.cell.claim_probe(at(3), |_| SECOND, DAY);
+        let second = claim(&setting, at(3));
         let counted = late.join().unwrap();
         assert!(
             counted != second.is_some(),
@@ -62,6 +67,12 @@ fn expiry_against_late_result(conclude: Conclude) {
         let ejected = usize::from(!counted);
         assert_eq!(setting.ledger.read().ejected, ejected);
         assert_eq!(setting.cell.get().takes_requests(), counted);
+        let probed = u64::from(second.is_some());
+        assert_eq!(
+            setting.ledger.probes.taken(),
+            probed,
+            "not one slot a probe"
+        );
     });
 }
 
@@ -95,9 +106,8 @@ fn one_probe_at_a_time() {
     loom::model(|| {
         let (setting, _) = probed();
         let other = setting.clone();
-        let thread =
-            thread::spawn(move || other.cell.claim_probe(at(3), |_| SECOND, DAY).is_some());
-        let mine = setting.cell.claim_probe(at(3), |_| SECOND, DAY).is_some();
+        let thread = thread::spawn(move || claim(&other, at(3)).is_some());
+        let mine = claim(&setting, at(3)).is_some();
         assert!(mine != thread.join().unwrap());
     });
 }
@@ -235,7 +245,7 @@ fn broken_variant_pardon_once() {
 
 /// A prober comes while a pick looks for somebody to probe. The pick may have looked before it came; still
 /// one of the two gets the probe. Once it has gone, a pick gets the next.
-fn pick_against_prober(claim: fn(&StandingCell, Tick) -> bool) {
+fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
     loom::model(move || {
         let (setting, _) = probed();
         let prober = Arc::new(crate::shared::Prober::new());
@@ -243,7 +253,7 @@ fn pick_against_prober(claim: fn(&StandingCell, Tick) -> bool) {
             let (setting, prober) = (setting.clone(), prober.clone());
             thread::spawn(move || {
                 prober.attend(at(3));
-                let sent = setting.cell.claim_probe(at(3), |_| SECOND, DAY);
+                let sent = claim(&setting, at(3));
                 if let Some(epoch) = sent {
                     let again = Finding::Nothing(SECOND);
                     setting
@@ -254,24 +264,25 @@ fn pick_against_prober(claim: fn(&StandingCell, Tick) -> bool) {
                 sent.is_some()
             })
         };
-        let mine = !prober.is_here(at(3)) && claim(&setting.cell, at(3));
+        let mine = !prober.is_here(at(3)) && pick(&setting, at(3));
         let theirs = driver.join().unwrap();
         assert!(mine != theirs, "not one probe");
         assert!(!prober.is_here(at(3)));
-        assert!(claim(&setting.cell, at(4)), "none after it has gone");
+        assert!(pick(&setting, at(4)), "none after it has gone");
     });
 }
 
 #[test]
 fn one_of_a_pick_and_a_prober_gets_the_probe() {
-    pick_against_prober(|cell, now| cell.claim_probe(now, |_| SECOND, DAY).is_some());
+    pick_against_prober(|setting, now| claim(setting, now).is_some());
 }
 
 /// Broken: nobody is there, it thinks, so it need not exchange.
 #[test]
 #[should_panic = "not one probe"]
 fn broken_variant_trust_the_hint() {
-    pick_against_prober(|cell, now| {
+    pick_against_prober(|setting, now| {
+        let cell = &setting.cell;
         let from = cell.get();
         let due = from.probe_is_due(now, DAY);
         if due {
@@ -280,5 +291,43 @@ fn broken_variant_trust_the_hint() {
                 .store(from.turn(Phase::Probing, 0).pack(), Ordering::Release);
         }
         due
+    });
+}
+
+/// A probe ends while its member is removed: its slot is given back by the one of both that ends it.
+fn end_against_removal(conclude: Conclude) {
+    loom::model(move || {
+        let (setting, epoch) = probed();
+        let end = {
+            let setting = setting.clone();
+            thread::spawn(move || conclude(&setting, epoch))
+        };
+        setting.cell.place(&setting.ledger, Phase::Off, at(2));
+        end.join().unwrap();
+        let taken = setting.ledger.probes.taken();
+        assert_eq!(taken, 0, "a slot was lost, or given back twice");
+        assert_eq!(setting.ledger.read().ejected, 0);
+    });
+}
+
+#[test]
+fn a_probes_slot_is_given_back_once() {
+    end_against_removal(good);
+}
+
+/// Broken: whoever ends a probe that it finds gives the slot back, though another may be at it.
+#[test]
+#[should_panic = "a slot was lost, or given back twice"]
+fn broken_variant_give_back_by_a_look() {
+    end_against_removal(|setting, epoch| {
+        if !setting.cell.awaits(epoch) {
+            return false;
+        }
+        let from = setting.cell.get();
+        if setting.cell.change(from, from.turn(Phase::In, 3000)) {
+            setting.ledger.release();
+        }
+        setting.ledger.probes.give_back();
+        true
     });
 }

@@ -28,6 +28,10 @@ fn eject(cell: &StandingCell, ledger: &Ledger, now: Tick) -> Verdict {
     cell.eject(ledger, cell.get().epoch, now, forgive, seconds)
 }
 
+fn claim(cell: &StandingCell, ledger: &Ledger, now: Tick) -> Option<u32> {
+    cell.claim_probe(ledger, ProbedBy::Request, now, |_| SECOND, DAY)
+}
+
 proptest! {
     #[test]
     fn a_word_keeps_its_fields(epoch in 0u32..1 << 24, times in 0u32..32, phase in 0u64..7, at: u32) {
@@ -51,13 +55,9 @@ fn ejection_probe_and_return() {
     assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Ejected);
     assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Moot);
     assert_eq!(ledger.read().ejected, 1);
-    assert_eq!(cell.claim_probe(at(999), |_| SECOND, DAY), None);
-    let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
-    assert_eq!(
-        cell.claim_probe(at(1000), |_| SECOND, DAY),
-        None,
-        "one probe at a time"
-    );
+    assert_eq!(claim(&cell, &ledger, at(999)), None);
+    let epoch = claim(&cell, &ledger, at(1000)).unwrap();
+    assert_eq!(claim(&cell, &ledger, at(1000)), None, "one probe at a time");
     assert!(cell.conclude(&ledger, epoch, Finding::Good, Phase::In, at(1100), seconds));
     assert!(cell.get().takes_requests());
     assert_eq!(ledger.read().ejected, 0);
@@ -67,7 +67,7 @@ fn ejection_probe_and_return() {
 fn a_bad_probe_doubles_and_keeps_the_slot() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
-    let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
+    let epoch = claim(&cell, &ledger, at(1000)).unwrap();
     assert!(cell.conclude(&ledger, epoch, Finding::Bad, Phase::In, at(1000), seconds));
     assert_eq!(ledger.read().ejected, 1);
     assert!(!cell.get().probe_is_due(at(2999), DAY) && cell.get().probe_is_due(at(3000), DAY));
@@ -77,9 +77,9 @@ fn a_bad_probe_doubles_and_keeps_the_slot() {
 fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
-    let lost = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
-    assert_eq!(cell.claim_probe(at(1999), |_| SECOND, DAY), None);
-    let second = cell.claim_probe(at(2000), |_| SECOND, DAY).unwrap();
+    let lost = claim(&cell, &ledger, at(1000)).unwrap();
+    assert_eq!(claim(&cell, &ledger, at(1999)), None);
+    let second = claim(&cell, &ledger, at(2000)).unwrap();
     assert!(!cell.conclude(&ledger, lost, Finding::Good, Phase::In, at(2001), seconds));
     assert!(cell.awaits(second));
     assert!(cell.conclude(
@@ -91,8 +91,7 @@ fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
         seconds
     ));
     assert!(
-        cell.claim_probe(at(3001), |_| SECOND, DAY).is_none()
-            && cell.claim_probe(at(3002), |_| SECOND, DAY).is_some(),
+        claim(&cell, &ledger, at(3001)).is_none() && claim(&cell, &ledger, at(3002)).is_some(),
         "the slot is free after the wait"
     );
 }
@@ -103,9 +102,7 @@ fn times_count_up_and_are_forgiven_after_a_while() {
     let round = |start: u64| {
         eject(&cell, &ledger, at(start));
         let times = cell.get().times;
-        let epoch = cell
-            .claim_probe(at(start + 50_000), |_| SECOND, DAY)
-            .unwrap();
+        let epoch = claim(&cell, &ledger, at(start + 50_000)).unwrap();
         cell.conclude(
             &ledger,
             epoch,
@@ -161,7 +158,7 @@ fn a_clock_ten_years_ahead_and_back_does_not_hold_it() {
 fn slow_start_begins_with_the_return_and_ends_without_a_change_of_epoch() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
-    let epoch = cell.claim_probe(at(1000), |_| SECOND, DAY).unwrap();
+    let epoch = claim(&cell, &ledger, at(1000)).unwrap();
     assert!(cell.conclude(
         &ledger,
         epoch,
@@ -187,4 +184,34 @@ fn slow_start_begins_with_the_return_and_ends_without_a_change_of_epoch() {
     assert_eq!(eject(&cell, &ledger, at(3000)), Verdict::Ejected);
     cell.warm(at(3000));
     assert!(cell.get().is_ejected(), "who is out does not warm");
+}
+
+#[test]
+fn a_probe_holds_a_slot_until_it_is_over_and_a_forgotten_one_leaves_it_to_the_next() {
+    let ledger = ledger(3).with_most_probes(Some(1));
+    let cells = [(); 3].map(|()| StandingCell::new(Phase::In));
+    let [one, other, third] = &cells;
+    for cell in &cells {
+        eject(cell, &ledger, at(0));
+    }
+    let first = claim(one, &ledger, at(1000)).unwrap();
+    assert_eq!(claim(other, &ledger, at(1000)), None, "no slot");
+    assert_eq!(ledger.probes.taken(), 1);
+    // Given up at 2000: the next has its slot.
+    let second = claim(one, &ledger, at(2000)).unwrap();
+    assert_eq!(ledger.probes.taken(), 1);
+    let end = |cell: &StandingCell, epoch, finding| {
+        cell.conclude(&ledger, epoch, finding, Phase::In, at(2000), seconds)
+    };
+    assert!(!end(one, first, Finding::Bad) && end(one, second, Finding::Bad));
+    let probe = claim(other, &ledger, at(2000)).unwrap();
+    // A check has its own cap, and counts.
+    let check = third.claim_probe(&ledger, ProbedBy::Check, at(2000), |_| SECOND, DAY);
+    assert!(check.is_some());
+    assert_eq!(ledger.probes.taken(), 2);
+    assert!(end(other, probe, Finding::Nothing(SECOND)));
+    assert_eq!(claim(other, &ledger, at(5000)), None, "the check's");
+    third.place(&ledger, Phase::Off, at(5000));
+    assert_eq!(ledger.probes.taken(), 0);
+    assert!(claim(other, &ledger, at(5000)).is_some());
 }

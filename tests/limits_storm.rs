@@ -1,0 +1,120 @@
+//! Limits under threads: not exceeded at any instant, no place lost, and every refusal counted.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use common::servers;
+use evenkeel::{Cluster, Ejection, Fleet, Limits, Outcome, PickError};
+
+fn limits() -> Limits {
+    Limits::default()
+}
+
+/// Threads that pick, hold and drop, some of them by panicking, while the set changes.
+fn storm(limits: Limits, per_endpoint: Option<u64>, in_all: Option<u64>) {
+    let rounds: u64 = std::env::var("STORM")
+        .ok()
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(20)
+        * 500;
+    let fleet = Fleet::builder().endpoints(servers(&[1; 4])).limits(limits);
+    let fleet = fleet
+        .ejection(Ejection::default().consecutive_failures(20))
+        .build()
+        .unwrap();
+    let held = AtomicU64::new(0);
+    let (done, refused) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4u64)
+            .map(|thread| {
+                let (fleet, held, refused) = (&fleet, &held, &refused);
+                scope.spawn(move || {
+                    let mut leases = Vec::new();
+                    for round in 0..rounds {
+                        match fleet.pick_endpoint() {
+                            Ok(lease) => {
+                                // Counted after it has been picked, and uncounted before it ends: never too many here.
+                                let before = held.fetch_add(1, Ordering::SeqCst);
+                                assert!(
+                                    in_all.is_none_or(|limit| before < limit),
+                                    "over the fleet's"
+                                );
+                                let inside = lease.member().in_flight();
+                                assert!(
+                                    per_endpoint.is_none_or(|limit| inside <= limit),
+                                    "{inside}"
+                                );
+                                leases.push(lease);
+                            }
+                            Err(error) => {
+                                assert_eq!(error, PickError::Saturated);
+                                refused.fetch_add(1, Ordering::SeqCst);
+                            }
+                        }
+                        let keep = (round ^ thread) % 4;
+                        while leases.len() as u64 > keep {
+                            held.fetch_sub(1, Ordering::SeqCst);
+                            let lease = leases.swap_remove(round as usize % leases.len());
+                            match round % 7 {
+                                0 => drop(lease),
+                                1 => lease.record(Outcome::Failure),
+                                _ => lease.record(Outcome::Success),
+                            }
+                        }
+                    }
+                    held.fetch_sub(leases.len() as u64, Ordering::SeqCst);
+                })
+            })
+            .collect();
+        let writer = scope.spawn(|| {
+            let mut weight = 1;
+            while !done.load(Ordering::SeqCst) {
+                weight = weight % 5 + 1;
+                fleet.update(servers(&[weight, 1, weight, 1])).unwrap();
+                for member in fleet.members() {
+                    let inside = member.in_flight();
+                    assert!(per_endpoint.is_none_or(|limit| inside <= limit), "{inside}");
+                }
+                std::thread::yield_now();
+            }
+        });
+        let workers = workers.into_iter().map(|worker| worker.join());
+        let failed = workers.filter(Result::is_err).count();
+        done.store(true, Ordering::SeqCst);
+        writer.join().unwrap();
+        assert_eq!(failed, 0);
+    });
+    assert_eq!(fleet.stats().in_flight, 0);
+    assert_eq!(fleet.stats().saturated, refused.load(Ordering::SeqCst));
+    // Nothing is lost: all places are there.
+    let all = per_endpoint
+        .map_or(u64::MAX, |limit| 4 * limit)
+        .min(in_all.unwrap_or(u64::MAX));
+    let keys = (0..4).cycle();
+    let mut leases = Vec::new();
+    for key in keys.take(4 * all as usize) {
+        leases.extend(fleet.lease(&key));
+    }
+    assert_eq!(leases.len() as u64, all);
+}
+
+#[test]
+fn an_endpoints_limit_is_exact_under_threads() {
+    storm(limits().max_requests_per_endpoint(2), Some(2), None);
+}
+
+#[test]
+fn a_fleets_limit_is_exact_under_threads() {
+    storm(limits().max_requests(5), None, Some(5));
+}
+
+#[test]
+fn both_limits_are_exact_under_threads() {
+    storm(
+        limits().max_requests(5).max_requests_per_endpoint(2),
+        Some(2),
+        Some(5),
+    );
+}
