@@ -59,6 +59,7 @@ mod cluster;
 pub mod docs;
 mod endpoint;
 mod error;
+mod failover;
 mod fleet;
 mod health;
 mod member;
@@ -82,6 +83,7 @@ pub use caller::{
 pub use cluster::{Cluster, ClusterExt};
 pub use endpoint::{Endpoint, Target, Weight};
 pub use error::{BuildError, CallError, PickError, UpdateError};
+pub use failover::Failover;
 pub use fleet::{
     Changes, Detections, Drain, Drained, Event, Fleet, FleetBuilder, HealthCheck, Mark, Probe,
     Stats, Upkeep,

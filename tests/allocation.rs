@@ -6,8 +6,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use evenkeel::{
-    Adaptive, Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock,
-    Outcome, PickOptions, PowerOfTwo, Random, RoundRobin, Target, Upkeep, WeightedRoundRobin,
+    Adaptive, Cluster, Failover, Fleet, LeastConnections, LeastResponseTime, LoadBalancer,
+    ManualClock, Outcome, PickOptions, PowerOfTwo, Random, RoundRobin, Target, Upkeep,
+    WeightedRoundRobin,
 };
 
 struct Counting;
@@ -71,7 +72,7 @@ fn fleet(policy: Policy, upkeep: Upkeep, clock: &ManualClock) -> Fleet<Server> {
 }
 
 /// Picks with all outcomes, an avoided member, and failures that eject, over virtual time.
-fn requests(fleet: &Fleet<Server>, clock: &ManualClock, step: Duration) {
+fn requests(fleet: &impl Cluster<Endpoint = Server>, clock: &ManualClock, step: Duration) {
     for round in 0..5000u32 {
         let first = fleet.pick_endpoint().unwrap();
         let tried = [first.id()];
@@ -114,6 +115,18 @@ fn no_policy_allocates_when_the_caller_does_upkeep() {
             "{name}: ejections and probes are part of it"
         );
     }
+}
+
+#[test]
+fn a_failover_allocates_nothing_either() {
+    let clock = ManualClock::new();
+    let zone = || fleet(Box::new(Adaptive::new()), Upkeep::Caller, &clock);
+    let (here, there) = (zone(), zone());
+    let cluster = Failover::new(here.clone(), there.clone());
+    drop(cluster.pick_endpoint());
+    let step = Duration::from_millis(5);
+    assert_eq!(allocations_in(|| requests(&cluster, &clock, step)), 0);
+    assert!(here.stats().ejections > 0 && there.stats().ejections > 0);
 }
 
 /// Ejections, returns, panic and slow starts are told of while there is room, and after.
