@@ -23,7 +23,7 @@ fn flow(
         let lease = cluster.pick_endpoint().unwrap();
         let (zone, number) = (zone_of(&lease), lease.endpoint().key());
         if !lease.is_probe() {
-            first[zone] = first[zone].or(Some(Duration::from_millis(passed)));
+            first[zone].get_or_insert_with(|| Duration::from_millis(passed));
         }
         errors += usize::from(!is_well(number));
         clock.advance(MILLI);

@@ -154,6 +154,11 @@
 //! What was granted is sent before the next await, so there is nothing to give back. That a retry would be refused is
 //! seen before the wait for it; who has waited is asked again, as others may have been first.
 //!
+//! **Going away** is an ejection at once, by a detector of its own, and not a state beside: so the cap, the panic rule, the
+//! probes that notice a restart, and the epochs that make the word of the other requests in flight old news are those
+//! there are. Out without a cap, as a mark down is, a rolling restart that runs ahead of discovery could empty a fleet. Who
+//! meets the cap costs more for a second instead. It is forgotten by a removal: what is inserted again is another process.
+//!
 //! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
 //! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing.
 //! A tracker is told of a readmission before the member is back, so nothing from before can eject it again.

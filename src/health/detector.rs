@@ -27,11 +27,14 @@ pub enum Detector {
     Tracker,
     /// An active check.
     ActiveCheck,
+    /// Its own word ([`Outcome::GoingAway`](crate::Outcome::GoingAway)).
+    GoingAway,
 }
 
 impl Detector {
     /// All, in the order in which one is named where several found the same.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::GoingAway,
         Self::ActiveCheck,
         Self::Tracker,
         Self::Cusum,
@@ -58,6 +61,7 @@ impl Detector {
             Self::Score => "score",
             Self::Tracker => "tracker",
             Self::ActiveCheck => "active check",
+            Self::GoingAway => "going away",
         }
     }
 
@@ -74,6 +78,7 @@ impl Detector {
             Self::Score => "for its score",
             Self::Tracker => "by its tracker",
             Self::ActiveCheck => "by active checks",
+            Self::GoingAway => "as it was going away",
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Outcomes {
     pub unreachable: u32,
     /// Times it said it was overloaded.
     pub overloaded: u32,
+    /// Times it said that it is going away.
+    pub going_away: u32,
     /// Results that say nothing.
     pub ignored: u32,
     /// Leases dropped before patience was over.
@@ -26,7 +28,7 @@ pub struct Outcomes {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Classes([AtomicU32; 6]);
+pub(super) struct Classes([AtomicU32; 7]);
 
 impl Classes {
     pub(super) fn count(&self, outcome: Outcome) {
@@ -38,6 +40,7 @@ impl Classes {
             Outcome::Overloaded { .. } => 3,
             Outcome::Ignored => 4,
             Outcome::Abandoned => 5,
+            Outcome::GoingAway => 6,
         };
         // ORDERING: Relaxed. A statistic.
         self.0[class].fetch_add(1, Ordering::Relaxed);
@@ -53,6 +56,7 @@ impl Classes {
             overloaded: count(3),
             ignored: count(4),
             abandoned: count(5),
+            going_away: count(6),
             ..Outcomes::default()
         }
     }

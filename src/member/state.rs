@@ -34,7 +34,7 @@ pub(crate) struct Former {
     /// Packed, as there is one in each slot.
     pub(super) standing: u64,
     pub(crate) ejected_at: u64,
-    pub(super) cause: Option<Detector>,
+    pub(crate) cause: Option<Detector>,
 }
 
 impl Former {
@@ -219,9 +219,14 @@ impl State {
         }
     }
 
+    /// Counts what was said of a request that goes on.
+    pub(super) fn count(&self, outcome: Outcome) {
+        self.classes.count(outcome);
+    }
+
     /// It has said that it has too much to do: others are preferred for as long as it asked, or a second, and at most
     /// for the longest ejection.
-    fn spare(&self, retry_after: Option<Duration>, now: Tick) {
+    pub(super) fn spare(&self, retry_after: Option<Duration>, now: Tick) {
         let wait = retry_after.unwrap_or(Duration::from_secs(1));
         let until = now.after(wait.min(self.shared.ejection.longest_ejection()));
         // ORDERING: Relaxed. As in `publish`.
