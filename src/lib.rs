@@ -86,7 +86,7 @@ pub use error::{BuildError, CallError, PickError, UpdateError};
 pub use failover::Failover;
 pub use fleet::{
     Changes, Detections, Drain, Drained, Event, Fleet, FleetBuilder, HealthCheck, Mark, Probe,
-    Stats, Upkeep,
+    Retire, Stats, Upkeep,
 };
 pub use health::{
     Alarm, Backoff, Detector, Ejection, Health, HealthCheckSettings, HealthTracker, Judging,

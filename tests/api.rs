@@ -19,8 +19,8 @@ use evenkeel::{
     FromFn, FromPicker, FromSleep, Health, HealthCheck, HealthCheckSettings, HealthTracker,
     Judging, Lease, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Mark, Member,
     MemberId, MemberState, MonotonicClock, Outcome, PickContext, PickError, PickOptions, Picker,
-    PowerOfTwo, Probe, Random, RoundRobin, Sample, SampleKind, SlidingWindow, SlowStart, Stats,
-    StopReason, Target, Tick, Transport, UpdateError, Upkeep, Usual, View, Weight,
+    PowerOfTwo, Probe, Random, Retire, RoundRobin, Sample, SampleKind, SlidingWindow, SlowStart,
+    Stats, StopReason, Target, Tick, Transport, UpdateError, Upkeep, Usual, View, Weight,
     WeightedRoundRobin, from_fn, from_picker,
 };
 
@@ -43,7 +43,8 @@ fn all_types_are_send_and_sync_and_can_be_moved_and_kept() {
         WeightedRoundRobin, Random, LeastConnections, PowerOfTwo, LeastResponseTime, FromPicker<u8>,
         FromFn<u8>, Boxed, HealthCheck<Server>, HealthCheckSettings, Probe<Server>, Adaptive, Backoff,
         SlowStart, Detector, Detections, Caller<Fleet<Server>, Boxed>, CallPlan, CallerStats, CallerError<()>,
-        StopReason, FromSleep<fn()>, Failover<Fleet<Server>, Fleet<Server>>);
+        StopReason, FromSleep<fn()>, Failover<Fleet<Server>, Fleet<Server>>,
+        Retire<Server>);
 }
 
 #[test]
@@ -56,7 +57,8 @@ fn all_types_can_be_shown() {
         WeightedRoundRobin, Random, LeastConnections, PowerOfTwo, LeastResponseTime, FromPicker<u8>,
         FromFn<u8>, Boxed, HealthCheck<Server>, HealthCheckSettings, Probe<Server>, Adaptive, Backoff,
         SlowStart, Detector, Detections, Caller<Fleet<Server>, Boxed>, CallPlan, CallerStats, CallerError<()>,
-        StopReason, FromSleep<fn()>, Failover<Fleet<Server>, Fleet<Server>>, dyn LoadBalancer<Server>, dyn HealthTracker, dyn Clock);
+        StopReason, FromSleep<fn()>, Failover<Fleet<Server>, Fleet<Server>>,
+        Retire<Server>, dyn LoadBalancer<Server>, dyn HealthTracker, dyn Clock);
 }
 
 #[test]

@@ -39,6 +39,7 @@
 //! | evidence | `member/explain.rs` | two f32 | stored by who ejects, read for display |
 //! | prober | `shared/prober.rs` | nanoseconds until which somebody checks out of band | plain stores by the driver; a hint, as the standing decides who gets a probe |
 //! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words behind it | taken by one, the others go on |
+//! | deadlines | `shared/deadlines.rs` | a list under a mutex of its own | listed, then `due` is lowered to it; upkeep claims `due`, then looks |
 //! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap forward before states are read; alarms store their reason, then fetch_min |
 //! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | add if of this time, else swap a new one in |
 //! | latency | `health/latency.rs` | stamp 32 ms, f32 root of nanoseconds | swap, at most four tries |
@@ -65,6 +66,10 @@
 //! again with a snapshot that it is bound to find (the close is a release, the entry an acquire). A count
 //! apart from the closed flag would let it slip between. Closing is for good; an endpoint that is inserted
 //! again has another gate, so there is no flag to clear and no ABA.
+//!
+//! **A drain's deadline** needs somebody who looks at the clock, and the crate starts no timer: it is upkeep's, and makes upkeep
+//! due. It is listed beside the registry and not in it, as the fleet may have removed the endpoint, and as an update that
+//! is stuck must not keep it waiting. A task that is polled after its deadline does not need to be woken.
 //!
 //! **A change of data** replaces the member's handle and moves the gate's generation, after publishing. An
 //! entry is refused if the gate is *newer* than the handle; an older gate is an update that has

@@ -31,7 +31,7 @@ use crate::sync::{Arc, Mutex, SnapshotCell};
 pub use builder::FleetBuilder;
 pub use change::Mark;
 pub use check::{HealthCheck, Probe};
-pub use drain::{Drain, Drained};
+pub use drain::{Drain, Drained, Retire};
 pub use events::Event;
 pub use upkeep::Upkeep;
 
