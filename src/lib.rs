@@ -12,6 +12,7 @@
 //!   caller drives checks them actively beside that.
 //! - A [`Caller`] does all of that for each request, and tries again elsewhere what failed, within a deadline and a
 //!   budget.
+//! - A [`Failover`] makes one cluster of two, by their health: for zones and regions.
 //! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`].
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!

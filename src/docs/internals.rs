@@ -23,7 +23,7 @@
 //! A module knows only those above it: words (`sync`, `time`, `error`, `endpoint`, `options`, `outcome`), `health`
 //! (samples and ticks, not endpoints), `shared` (the clock, due-times, the ledger), `member` (one endpoint's
 //! life), `balancer` (members, never the fleet), the seams `transport` and `cluster`, `caller` (a request's attempts
-//! over any cluster, never the fleet), `fleet`, and beside its users `sim`, the simulator, which nobody knows. Two
+//! over any cluster, never the fleet) and `failover` (a cluster over clusters), `fleet`, and beside its users `sim`, the simulator, which nobody knows. Two
 //! rules keep it so: a lease never calls the fleet, it writes to `shared` and the next pick reads it; and
 //! a policy never sees the fleet. Time is an argument below `fleet`, `lease` and `caller`.
 //!
@@ -158,6 +158,14 @@
 //! sum. It is added to first and taken from last, so it is never less than the buckets hold and cannot run below zero.
 //! What was granted is sent before the next await, so there is nothing to give back. That a retry would be refused is
 //! seen before the wait for it; who has waited is asked again, as others may have been first.
+//!
+//! **Failover** knows clusters by four questions: a pick, how much is eligible, a probe, and whether a member is theirs. How much is
+//! eligible is added up, not multiplied by the factor: then nested ones share as so many of Envoy's priorities do. The split
+//! is a golden-ratio sequence for each thread, as runs by chance would be bursts for the spare cluster and a plain counter
+//! would fall in with the rhythm of a caller's; one word shared by all threads would be the only line that they all write. What
+//! it tells its fleets travels in the pick's options: that a probe was asked for, so that nested ones do not count a
+//! request twice, and that panic is off as there is somewhere else to go. A pick of the preferred cluster is not the way to probe it:
+//! all out, it gets none. So each request asks both for a due probe, which is one load while nobody is refused.
 //!
 //! **Going away** is an ejection at once, by a detector of its own, and not a state beside: so the cap, the panic rule, the
 //! probes that notice a restart, and the epochs that make the word of the other requests in flight old news are those

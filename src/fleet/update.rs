@@ -261,7 +261,7 @@ impl<E: Endpoint> Fleet<E> {
     }
 
     /// As [`drain`](Self::drain), and resolves after `within` at the latest, by the fleet's clock, whatever is in flight
-    /// then: [`Drained`] says which. The endpoint stays as a drain leaves it: it takes no requests until it is removed or
+    /// then: [`Drained`](crate::Drained) says which. The endpoint stays as a drain leaves it: it takes no requests until it is removed or
     /// inserted again, and those that are left may finish.
     ///
     /// The crate starts no timer. The task is woken by whoever does upkeep after the deadline: a pick within a tenth of a
