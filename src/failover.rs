@@ -90,7 +90,7 @@ const OVERPROVISIONING: u32 = 140;
 ///
 /// # What it costs
 ///
-/// While the preferred cluster has enough, a pick reads two more words of each fleet. It takes no lock and does not allocate.
+/// While the preferred cluster has enough, a pick reads four more words of its fleets'. It takes no lock and does not allocate.
 ///
 /// Source: Envoy's priority levels, overprovisioning factor and aggregate cluster.
 pub struct Failover<A, B> {

@@ -139,8 +139,9 @@ fn with_checks_no_request_is_a_probe() {
 fn a_storm_over_both() {
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     let rounds = std::env::var("STORM").map_or(1, |rounds| rounds.parse().unwrap());
+    let clock = ManualClock::new();
     let fleet = |from: usize| {
-        let fleet = zone(from, 6, &ManualClock::new());
+        let fleet = zone(from, 6, &clock);
         fleet
             .ejection(of_a_zone().base_ejection_time(MILLI))
             .build()
@@ -172,6 +173,7 @@ fn a_storm_over_both() {
             let mark = [Mark::Down, Mark::Auto, Mark::Down, Mark::Up][round / 6 % 4];
             a.mark(&number, mark);
             b.mark(&(100 + (number + 3) % 6), mark);
+            clock.advance(MILLI);
             let load = cluster.preferred_load();
             assert!((0.0..=1.0).contains(&load));
         }
