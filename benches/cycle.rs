@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, floor_b, interleaved, servers};
 use criterion::Criterion;
 use evenkeel::{
-    Adaptive, Cluster, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock,
-    Outcome, PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
+    Adaptive, Cluster, Failover, Fleet, LeastConnections, LeastResponseTime, LoadBalancer,
+    ManualClock, Outcome, PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
 };
 
 /// What a row must hold: a multiple of a floor or of another row, all by name.
@@ -158,6 +158,10 @@ fn rows() -> Vec<Row> {
         cycle(called, through, 1, 1, End::Given),
         Above(plain, 0.5),
     ));
+    let zone = || fleet(10, WeightedRoundRobin::new());
+    let zones: Arc<dyn Cluster<Endpoint = Server>> = Arc::new(Failover::new(zone(), zone()));
+    let called = "weighted round robin under a Failover, N = 10".to_string();
+    rows.push(row(cycle(called, zones, 1, 1, End::Given), Compare));
     rows
 }
 
