@@ -6,8 +6,8 @@ mod common;
 use common::Server;
 use common::zones::{failover, mark_down, shares, two, zone, zone_of};
 use evenkeel::{
-    BuildError, Cluster, Endpoint, Failover, Fleet, ManualClock, PanicAction, PanicRule, PickError,
-    PickOptions, Target,
+    BuildError, Cluster, Endpoint, Failover, Fleet, Lease, ManualClock, PanicAction, PanicRule,
+    PickError, PickOptions, Target,
 };
 
 /// A golden sequence of n numbers has fewer below any mark than its share by at most 1 + log2(n) / 2, some 8 in ten
@@ -173,10 +173,35 @@ fn a_retry_goes_where_it_has_not_been() {
     let tried = [a.members()[0].id()];
     let lease = stay.pick_endpoint_with(&PickOptions::new().avoid(&tried));
     assert_eq!(zone_of(&lease.unwrap()), 0);
-    // Not to where nothing is eligible.
+    // Not to where nothing is eligible, though both together have not enough, and its panic rule would say yes.
     mark_down(&b, 100, 4);
+    mark_down(&a, 1, 2);
     let lease = failover(&a, &b).pick_endpoint_with(&PickOptions::new().avoid(&tried));
     assert_eq!(zone_of(&lease.unwrap()), 0);
+}
+
+/// Says that it is well, as a fleet may have been when it was asked.
+struct Hopeful(Fleet<Server>);
+
+impl Cluster for Hopeful {
+    type Endpoint = Server;
+
+    fn name(&self) -> &str {
+        "hopeful"
+    }
+
+    fn pick_endpoint_with(&self, options: &PickOptions<'_>) -> Result<Lease<Server>, PickError> {
+        self.0.pick_endpoint_with(options)
+    }
+}
+
+#[test]
+fn who_has_turned_bad_since_it_was_asked_does_not_ignore_health() {
+    let (a, b, _) = two(4);
+    mark_down(&a, 0, 4);
+    let cluster = Failover::new(Hopeful(a), b);
+    assert_eq!(cluster.preferred_load(), 1.0);
+    assert_eq!(shares(&cluster, 100), [0, 100]);
 }
 
 #[test]

@@ -66,14 +66,15 @@ fn it_is_out_by_its_own_word_and_says_so() {
 
 #[test]
 fn it_is_no_fault_of_anybodys() {
-    let fleet = setup(4, &ManualClock::new())
-        .ejection(exact())
-        .build()
-        .unwrap();
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     sequence(&fleet, 40);
+    let lease = fleet.lease(&1).unwrap();
+    // Late, it says nothing of how long an answer takes.
+    clock.advance(SECOND);
     let member = fleet.member(&1).unwrap();
     let before = (member.outcomes(), member.latency(), member.score());
-    goes(&fleet, 1);
+    lease.record(Outcome::GoingAway);
     let after = member.outcomes();
     assert_eq!(after.going_away, 1);
     assert_eq!(
