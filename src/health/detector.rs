@@ -83,13 +83,13 @@ impl Detector {
     }
 
     /// Its number, for a word: one more than its place in [`ALL`](Self::ALL).
-    pub(crate) fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u16 {
         let place = Self::ALL.iter().position(|&other| other == self);
-        place.map_or(0, |place| place as u32 + 1)
+        place.map_or(0, |place| place as u16 + 1)
     }
 
     /// The one of this number; `None` for 0.
-    pub(crate) fn numbered(number: u32) -> Option<Self> {
+    pub(crate) fn numbered(number: u16) -> Option<Self> {
         Self::ALL.get((number as usize).wrapping_sub(1)).copied()
     }
 

@@ -14,7 +14,7 @@ use crate::health::{
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
 use crate::shared::{Place, Shared};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, process};
+use crate::sync::{Arc, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
 /// How many times its cost an endpoint counts for that has said it has too much to do: so that it gets requests only
@@ -66,12 +66,12 @@ pub(crate) struct State {
     /// An f32's bits: how many good probes are wanted still, while it is out.
     pub(super) wanted: AtomicU32,
     /// What it was ejected for: one more than its place among all detectors; 0 for nothing yet.
-    pub(super) cause: AtomicU32,
+    pub(super) cause: AtomicU16,
     /// Two f32s' bits, the first on top: what the detector measured when it ejected it, and against what. NaN for
     /// what is not known.
     pub(super) evidence: AtomicU64,
     /// How many invitations in a row have not shown it to be like the others.
-    invited: AtomicU32,
+    invited: AtomicU16,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
 }
@@ -97,9 +97,9 @@ impl State {
             penalty: AtomicU32::new(1.0f32.to_bits()),
             spared_until: AtomicU32::new(0),
             wanted: AtomicU32::new(0),
-            cause: AtomicU32::new(0),
+            cause: AtomicU16::new(0),
             evidence: AtomicU64::new(pack(None, None)),
-            invited: AtomicU32::new(0),
+            invited: AtomicU16::new(0),
             ejected_at: AtomicU64::new(0),
         }
     }
@@ -273,7 +273,7 @@ impl State {
 
     /// Invites the next pick of a policy that compares costs.
     pub(crate) fn invite(&self) {
-        const MOST: u32 = 5;
+        const MOST: u16 = 5;
         // ORDERING: Relaxed, both. As in `may_be_invited`.
         let times = self.invited.load(Ordering::Relaxed);
         self.invited.store((times + 1).min(MOST), Ordering::Relaxed);
