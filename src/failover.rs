@@ -365,7 +365,7 @@ impl Split {
 }
 
 /// What a cluster of the user's says, held to 0 to 1; no number is 0.
-const fn share(availability: f64) -> f64 {
+fn share(availability: f64) -> f64 {
     availability.max(0.0).min(1.0)
 }
 
