@@ -13,7 +13,7 @@ ROWS = [
     {"member"},
     {"balancer"},
     {"transport", "cluster"},
-    {"caller"},
+    {"caller", "failover"},
     {"fleet"},
     {"sim"},
 ]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, floor_b, interleaved, servers};
 use criterion::Criterion;
 use evenkeel::{
-    Adaptive, Cluster, Fleet, LeastConnections, LeastResponseTime, Limits, LoadBalancer,
+    Adaptive, Cluster, Failover, Fleet, LeastConnections, LeastResponseTime, Limits, LoadBalancer,
     ManualClock, Outcome, PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
 };
 
@@ -159,6 +159,10 @@ fn rows() -> Vec<Row> {
         Above(plain, 0.5),
     ));
     rows.extend(limited().into_iter().map(|arm| row(arm, Compare)));
+    let zone = || fleet(10, WeightedRoundRobin::new());
+    let zones: Arc<dyn Cluster<Endpoint = Server>> = Arc::new(Failover::new(zone(), zone()));
+    let called = "weighted round robin under a Failover, N = 10".to_string();
+    rows.push(row(cycle(called, zones, 1, 1, End::Given), Compare));
     rows
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use crate::endpoint::Endpoint;
 use crate::error::{CallError, PickError};
 use crate::member::Lease;
-use crate::options::PickOptions;
+use crate::options::{MemberId, PickOptions};
 use crate::sync::Arc;
 use crate::transport::Transport;
 
@@ -69,6 +69,29 @@ pub trait Cluster: Send + Sync {
     fn pick_endpoint(&self) -> Result<Lease<Self::Endpoint>, PickError> {
         self.pick_endpoint_with(&PickOptions::new())
     }
+
+    /// The share of its capacity that is eligible, from 0 to 1. For a [`Fleet`](crate::Fleet): the share of its
+    /// endpoints with a weight, by count, that are neither ejected nor marked down; 0 if it has none. Asked by each pick
+    /// of a [`Failover`](crate::Failover), so it is to cost no more than a few loads. By default 1.
+    fn availability(&self) -> f64 {
+        1.0
+    }
+
+    /// A request for an ejected endpoint, if one is due to be probed and it is a request's turn to be the probe: for who
+    /// stands before several clusters and sends no other requests to this one, which would never come back. A
+    /// [`Fleet`](crate::Fleet) gives it to one call in eleven at most, unless probes end well; and it does its upkeep here
+    /// while anybody is refused. By default `None`.
+    fn pick_probe(&self) -> Option<Lease<Self::Endpoint>> {
+        None
+    }
+
+    /// Whether one of these members is of this cluster; of a cluster over clusters, of each that has anything eligible.
+    /// For who would rather send a retry elsewhere. For a [`Fleet`](crate::Fleet) it costs a look at each endpoint, and is
+    /// asked for retries only. By default `false`.
+    fn is_tried(&self, members: &[MemberId]) -> bool {
+        let _ = members;
+        false
+    }
 }
 
 macro_rules! forward {
@@ -85,6 +108,18 @@ macro_rules! forward {
                 options: &PickOptions<'_>,
             ) -> Result<Lease<Self::Endpoint>, PickError> {
                 (**self).pick_endpoint_with(options)
+            }
+
+            fn availability(&self) -> f64 {
+                (**self).availability()
+            }
+
+            fn pick_probe(&self) -> Option<Lease<Self::Endpoint>> {
+                (**self).pick_probe()
+            }
+
+            fn is_tried(&self, members: &[MemberId]) -> bool {
+                (**self).is_tried(members)
             }
         }
     )* };

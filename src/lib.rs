@@ -13,6 +13,7 @@
 //! - A [`Caller`] does all of that for each request, and tries again elsewhere what failed, within a deadline and a
 //!   budget.
 //! - [`Limits`] bound what is in flight, at each endpoint and in all; a pick beyond them fails at once.
+//! - A [`Failover`] makes one cluster of two, by their health: for zones and regions.
 //! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`].
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!
@@ -60,6 +61,7 @@ mod cluster;
 pub mod docs;
 mod endpoint;
 mod error;
+mod failover;
 mod fleet;
 mod health;
 mod member;
@@ -83,9 +85,10 @@ pub use caller::{
 pub use cluster::{Cluster, ClusterExt};
 pub use endpoint::{Endpoint, Target, Weight};
 pub use error::{BuildError, CallError, PickError, UpdateError};
+pub use failover::Failover;
 pub use fleet::{
     Changes, Detections, Drain, Drained, Event, Fleet, FleetBuilder, HealthCheck, Mark, Probe,
-    Stats, Upkeep,
+    Retire, Stats, Upkeep,
 };
 pub use health::{
     AdaptiveLimit, Alarm, Backoff, Detector, Ejection, Health, HealthCheckSettings, HealthTracker,

@@ -51,6 +51,10 @@ pub struct PickOptions<'a> {
     /// Members not to pick, typically those that this request was already sent to. Each costs a
     /// comparison per candidate, so it is meant for a handful. Defaults to none.
     pub avoid: &'a [MemberId],
+    /// Who asks has asked for a probe already.
+    pub(crate) without_probe: bool,
+    /// Who asks has somewhere else to go with it: that few are eligible is no reason to ignore health, nor to fail.
+    pub(crate) without_panic: bool,
 }
 
 impl<'a> PickOptions<'a> {
@@ -60,6 +64,8 @@ impl<'a> PickOptions<'a> {
         Self {
             affinity: None,
             avoid: &[],
+            without_probe: false,
+            without_panic: false,
         }
     }
 

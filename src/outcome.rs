@@ -27,6 +27,21 @@ pub enum Outcome {
         /// When the endpoint asked to be tried again.
         retry_after: Option<Duration>,
     },
+    /// The endpoint said that it is going away (HTTP/2 `GOAWAY`, a 503 with `Connection: close` before a shutdown, a gRPC
+    /// lame duck). It gets no new requests from the next pick on: it is ejected at once, by
+    /// [`Detector::GoingAway`](crate::Detector::GoingAway), if the
+    /// [cap](crate::Ejection::max_ejection_percent) has room. Not a fault: neither success nor failure is counted, for it
+    /// or for the fleet. What is in flight there may finish.
+    ///
+    /// It returns as any ejected one, by probes after its time, so a server that was started again at the same address
+    /// comes back; one that is removed and inserted again is in at once. With the cap reached, or no ejections allowed, it
+    /// goes on as [`Overloaded`](Self::Overloaded) does: [`Adaptive`](crate::Adaptive) prefers others for a second; and the
+    /// [panic rule](crate::PanicRule) may ignore it, as any ejection. As a probe's or a check's answer it keeps the endpoint
+    /// out.
+    ///
+    /// Where the answer is good, and says so beside it, say [`Lease::going_away`](crate::Lease::going_away) and then
+    /// record the success.
+    GoingAway,
     /// Says nothing about the endpoint: the caller's own limit, a bad request, a cancelled hedge.
     Ignored,
     /// The lease was dropped without a word. Neutral when short; a drop that outlasted the fleet's

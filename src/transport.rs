@@ -64,7 +64,8 @@ pub trait Transport<E: ?Sized, Req>: Send + Sync {
     }
 
     /// Whether a [`Caller`](crate::Caller) may send the request again, to another endpoint, after this result. By
-    /// default if [`classify`](Self::classify) makes a fault of it: the endpoint may have carried out the request all the
+    /// default if [`classify`](Self::classify) makes a fault of it, or if it is an error of an endpoint that is
+    /// [going away](Outcome::GoingAway): the endpoint may have carried out the request all the
     /// same, so say no where it must not be twice, but for what was never sent (a refused connection).
     ///
     /// ```
@@ -87,7 +88,10 @@ pub trait Transport<E: ?Sized, Req>: Send + Sync {
     /// # assert!(!Orders.is_retryable(&Err(std::io::ErrorKind::ConnectionReset.into())));
     /// ```
     fn is_retryable(&self, result: &Result<Self::Response, Self::Error>) -> bool {
-        self.classify(result).is_fault()
+        match self.classify(result) {
+            Outcome::GoingAway => result.is_err(),
+            outcome => outcome.is_fault(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use evenkeel::{
-    Adaptive, AdaptiveLimit, Cluster, Fleet, LeastConnections, LeastResponseTime, Limits,
+    Adaptive, AdaptiveLimit, Cluster, Failover, Fleet, LeastConnections, LeastResponseTime, Limits,
     LoadBalancer, ManualClock, Outcome, PickOptions, PowerOfTwo, Random, RoundRobin, Target,
     Upkeep, WeightedRoundRobin,
 };
@@ -72,7 +72,7 @@ fn fleet(policy: Policy, upkeep: Upkeep, clock: &ManualClock) -> Fleet<Server> {
 }
 
 /// Picks with all outcomes, an avoided member, and failures that eject, over virtual time.
-fn requests(fleet: &Fleet<Server>, clock: &ManualClock, step: Duration) {
+fn requests(fleet: &impl Cluster<Endpoint = Server>, clock: &ManualClock, step: Duration) {
     for round in 0..5000u32 {
         let first = fleet.pick_endpoint().unwrap();
         let tried = [first.id()];
@@ -151,6 +151,18 @@ fn limits_allocate_nothing_either() {
         let moved = |limit| limit != Some(2);
         assert!(fleet.members().iter().any(|it| moved(it.limit())), "{name}");
     }
+}
+
+#[test]
+fn a_failover_allocates_nothing_either() {
+    let clock = ManualClock::new();
+    let zone = || fleet(Box::new(Adaptive::new()), Upkeep::Caller, &clock);
+    let (here, there) = (zone(), zone());
+    let cluster = Failover::new(here.clone(), there.clone());
+    drop(cluster.pick_endpoint());
+    let step = Duration::from_millis(5);
+    assert_eq!(allocations_in(|| requests(&cluster, &clock, step)), 0);
+    assert!(here.stats().ejections > 0 && there.stats().ejections > 0);
 }
 
 /// Ejections, returns, panic and slow starts are told of while there is room, and after.

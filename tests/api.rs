@@ -15,13 +15,13 @@ use common::{SECOND, Server, servers, setup};
 use evenkeel::{
     Adaptive, Alarm, Backoff, BoxFuture, BoxTransport, BuildError, CallError, CallPlan, Caller,
     CallerError, CallerStats, Changes, Choice, Clock, Cluster, ClusterExt, Cursor, Detections,
-    Detector, Drain, Drained, DynTransport, Ejection, Endpoint, Fleet, FleetBuilder, FromFn,
-    FromPicker, FromSleep, Health, HealthCheck, HealthCheckSettings, HealthTracker, Judging, Lease,
-    LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Mark, Member, MemberId,
-    MemberState, MonotonicClock, Outcome, PickContext, PickError, PickOptions, Picker, PowerOfTwo,
-    Probe, Random, RoundRobin, Sample, SampleKind, SlidingWindow, SlowStart, Stats, StopReason,
-    Target, Tick, Transport, UpdateError, Upkeep, Usual, View, Weight, WeightedRoundRobin, from_fn,
-    from_picker,
+    Detector, Drain, Drained, DynTransport, Ejection, Endpoint, Failover, Fleet, FleetBuilder,
+    FromFn, FromPicker, FromSleep, Health, HealthCheck, HealthCheckSettings, HealthTracker,
+    Judging, Lease, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Mark, Member,
+    MemberId, MemberState, MonotonicClock, Outcome, PickContext, PickError, PickOptions, Picker,
+    PowerOfTwo, Probe, Random, Retire, RoundRobin, Sample, SampleKind, SlidingWindow, SlowStart,
+    Stats, StopReason, Target, Tick, Transport, UpdateError, Upkeep, Usual, View, Weight,
+    WeightedRoundRobin, from_fn, from_picker,
 };
 
 const fn shared<T: Send + Sync + Unpin + 'static>() {}
@@ -43,7 +43,8 @@ fn all_types_are_send_and_sync_and_can_be_moved_and_kept() {
         WeightedRoundRobin, Random, LeastConnections, PowerOfTwo, LeastResponseTime, FromPicker<u8>,
         FromFn<u8>, Boxed, HealthCheck<Server>, HealthCheckSettings, Probe<Server>, Adaptive, Backoff,
         SlowStart, Detector, Detections, Caller<Fleet<Server>, Boxed>, CallPlan, CallerStats, CallerError<()>,
-        StopReason, FromSleep<fn()>);
+        StopReason, FromSleep<fn()>, Failover<Fleet<Server>, Fleet<Server>>,
+        Retire<Server>);
 }
 
 #[test]
@@ -56,7 +57,8 @@ fn all_types_can_be_shown() {
         WeightedRoundRobin, Random, LeastConnections, PowerOfTwo, LeastResponseTime, FromPicker<u8>,
         FromFn<u8>, Boxed, HealthCheck<Server>, HealthCheckSettings, Probe<Server>, Adaptive, Backoff,
         SlowStart, Detector, Detections, Caller<Fleet<Server>, Boxed>, CallPlan, CallerStats, CallerError<()>,
-        StopReason, FromSleep<fn()>, dyn LoadBalancer<Server>, dyn HealthTracker, dyn Clock);
+        StopReason, FromSleep<fn()>, Failover<Fleet<Server>, Fleet<Server>>,
+        Retire<Server>, dyn LoadBalancer<Server>, dyn HealthTracker, dyn Clock);
 }
 
 #[test]

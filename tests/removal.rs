@@ -37,7 +37,7 @@ fn wait(drain: Drain) {
     loop {
         match drain.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Drained::Empty) => return,
-            Poll::Ready(_) => unreachable!("there is one way to be drained"),
+            Poll::Ready(_) => unreachable!("it has no deadline"),
             Poll::Pending => std::thread::yield_now(),
         }
     }

@@ -61,9 +61,10 @@
 //!
 //! # let fleet: Fleet<String> = ["a".to_string()].into_iter().collect();
 //! let lease = fleet.pick_endpoint()?;
-//! let status = 429; // your I/O
+//! let (status, says_connection_close) = (429, false); // your I/O
 //! let outcome = match status {
 //!     429 => Outcome::overloaded(Some(Duration::from_secs(1))),
+//!     503 if says_connection_close => Outcome::GoingAway, // it shuts down
 //!     500.. => Outcome::Failure,
 //!     _ => Outcome::Success,
 //! };
@@ -196,19 +197,49 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Fall over to another zone
+//!
+//! A fleet for each zone, and a [`Failover`](crate::Failover) over them: the preferred one takes all while seven in ten of it are
+//! eligible, and then less and less. It is a [`Cluster`](crate::Cluster), so a third zone goes around it, and a
+//! [`Caller`](crate::Caller) over it sends a retry to the zone that has not been tried. Tell the fleets that there is somewhere else
+//! to go: all may be ejected, and failures in a row count though everybody there fails. `examples/failover.rs` kills a zone.
+//!
+//! ```
+//! use evenkeel::{Cluster, Ejection, Failover, Fleet, Outcome, PickOptions};
+//!
+//! let zone = |name: &str, endpoints: [&str; 2]| {
+//!     let ejection = Ejection::default().max_ejection_percent(100).consecutive_failures(3);
+//!     let endpoints = endpoints.map(String::from);
+//!     Fleet::builder().name(name).endpoints(endpoints).ejection(ejection).build()
+//! };
+//! let near = Failover::new(zone("a", ["a1", "a2"])?, zone("b", ["b1", "b2"])?);
+//! let cluster = Failover::new(near, zone("far", ["f1", "f2"])?);
+//!
+//! let first = cluster.pick_endpoint()?;
+//! let tried = [first.id()];
+//! assert!(first.endpoint().starts_with('a'));
+//! first.record(Outcome::Unreachable);
+//! let second = cluster.pick_endpoint_with(&PickOptions::new().avoid(&tried))?;
+//! assert!(second.endpoint().starts_with('b'));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Take an endpoint out gracefully
 //!
-//! [`Fleet::drain`](crate::Fleet::drain) stops new requests at once and resolves when the last one has
-//! ended; then remove it. Weight 0 also stops new requests, by way of discovery, until the weight returns.
+//! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the
+//! time is over, and removes the endpoint. [`Fleet::drain`](crate::Fleet::drain) and
+//! [`drain_within`](crate::Fleet::drain_within) do without the removal. An endpoint that says by itself that it is
+//! going away is taken out by [`Outcome::GoingAway`](crate::Outcome::GoingAway). Weight 0 also stops new requests, by way of discovery, until the weight returns.
 //! A [`Mark`](crate::Mark) is for doubts about health: the panic rule may ignore it.
 //!
 //! ```
 //! use evenkeel::Fleet;
+//! use std::time::Duration;
 //!
 //! # async fn example(fleet: Fleet<String>) {
-//! if let Some(drain) = fleet.drain(&"10.0.0.1:80".to_string()) {
-//!     drain.await;
-//!     fleet.remove(&"10.0.0.1:80".to_string());
+//! if let Some(retire) = fleet.retire(&"10.0.0.1:80".to_string(), Duration::from_secs(30)) {
+//!     let drained = retire.await;
+//!     println!("{} requests were left", drained.in_flight());
 //! }
 //! # }
 //! ```

@@ -23,7 +23,7 @@
 //! A module knows only those above it: words (`sync`, `time`, `error`, `endpoint`, `options`, `outcome`), `health`
 //! (samples and ticks, not endpoints), `shared` (the clock, due-times, the ledger), `member` (one endpoint's
 //! life), `balancer` (members, never the fleet), the seams `transport` and `cluster`, `caller` (a request's attempts
-//! over any cluster, never the fleet), `fleet`, and beside its users `sim`, the simulator, which nobody knows. Two
+//! over any cluster, never the fleet) and `failover` (a cluster over clusters), `fleet`, and beside its users `sim`, the simulator, which nobody knows. Two
 //! rules keep it so: a lease never calls the fleet, it writes to `shared` and the next pick reads it; and
 //! a policy never sees the fleet. Time is an argument below `fleet`, `lease` and `caller`.
 //!
@@ -42,6 +42,7 @@
 //! | evidence | `member/explain.rs` | two f32 | stored by who ejects, read for display |
 //! | prober | `shared/prober.rs` | nanoseconds until which somebody checks out of band | plain stores by the driver; a hint, as the standing decides who gets a probe |
 //! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words behind it | taken by one, the others go on |
+//! | deadlines | `shared/deadlines.rs` | a list under a mutex of its own | listed, then `due` is lowered to it; upkeep claims `due`, then looks |
 //! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap forward before states are read; alarms store their reason, then fetch_min |
 //! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | add if of this time, else swap a new one in |
 //! | outcome class, six | `member/classes.rs` | epoch 24, before 20, present 20 | swap until it is in |
@@ -69,6 +70,10 @@
 //! again with a snapshot that it is bound to find (the close is a release, the entry an acquire). A count
 //! apart from the closed flag would let it slip between. Closing is for good; an endpoint that is inserted
 //! again has another gate, so there is no flag to clear and no ABA.
+//!
+//! **A drain's deadline** needs somebody who looks at the clock, and the crate starts no timer: it is upkeep's, and makes upkeep
+//! due. It is listed beside the registry and not in it, as the fleet may have removed the endpoint, and as an update that
+//! is stuck must not keep it waiting. A task that is polled after its deadline does not need to be woken.
 //!
 //! **A change of data** replaces the member's handle and moves the gate's generation, after publishing. An
 //! entry is refused if the gate is *newer* than the handle; an older gate is an update that has
@@ -175,6 +180,19 @@
 //! sum. It is added to first and taken from last, so it is never less than the buckets hold and cannot run below zero.
 //! What was granted is sent before the next await, so there is nothing to give back. That a retry would be refused is
 //! seen before the wait for it; who has waited is asked again, as others may have been first.
+//!
+//! **Failover** knows clusters by four questions: a pick, how much is eligible, a probe, and whether a member is theirs. How much is
+//! eligible is added up, not multiplied by the factor: then nested ones share as so many of Envoy's priorities do. The split
+//! is a golden-ratio sequence for each thread, as runs by chance would be bursts for the spare cluster and a plain counter
+//! would fall in with the rhythm of a caller's; one word shared by all threads would be the only line that they all write. What
+//! it tells its fleets travels in the pick's options: that a probe was asked for, so that nested ones do not count a
+//! request twice, and that panic is off as there is somewhere else to go. A pick of the preferred cluster is not the way to probe it:
+//! all out, it gets none. So each request asks both for a due probe, which is one load while nobody is refused.
+//!
+//! **Going away** is an ejection at once, by a detector of its own, and not a state beside: so the cap, the panic rule, the
+//! probes that notice a restart, and the epochs that make the word of the other requests in flight old news are those
+//! there are. Out without a cap, as a mark down is, a rolling restart that runs ahead of discovery could empty a fleet. Who
+//! meets the cap costs more for a second instead. It is forgotten by a removal: what is inserted again is another process.
 //!
 //! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
 //! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing.

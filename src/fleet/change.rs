@@ -4,6 +4,7 @@ use super::Changes;
 use super::keys::Hashed;
 use super::snapshot::Snapshot;
 use crate::endpoint::{Endpoint, Weight};
+use crate::health::Detector;
 use crate::member::{Former, Gate, Member, Phase};
 use crate::shared::{EventKind, Return, Shared};
 use crate::sync::Arc;
@@ -194,8 +195,12 @@ impl<E: Endpoint> Change<E> {
         if let Some(former) = former {
             member.0.core().standing.remember(former.standing());
         }
+        // One that went away of its own accord and was removed is not the one that is there now.
+        let stays_out = |former: &Former| {
+            former.standing().is_ejected() && former.cause != Some(Detector::GoingAway)
+        };
         let place = self.keep(Slot {
-            former: former.filter(|former| former.standing().is_ejected()),
+            former: former.filter(stays_out),
             ..Slot::new(member)
         });
         self.touch(place);

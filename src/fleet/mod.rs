@@ -24,14 +24,14 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::Detector;
 use crate::member::{Lease, Member, Refused};
-use crate::options::PickOptions;
+use crate::options::{MemberId, PickOptions};
 use crate::shared::{Events, Held, Reading, Shared};
 use crate::sync::{Arc, Mutex, SnapshotCell};
 
 pub use builder::FleetBuilder;
 pub use change::Mark;
 pub use check::{HealthCheck, Probe};
-pub use drain::{Drain, Drained};
+pub use drain::{Drain, Drained, Retire};
 pub use events::Event;
 pub use upkeep::Upkeep;
 
@@ -308,6 +308,33 @@ impl<E: Endpoint> Cluster for Fleet<E> {
 
     fn pick_endpoint_with(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
         self.pick(options)
+    }
+
+    fn availability(&self) -> f64 {
+        let ledger = &self.inner.shared.ledger;
+        let (count, refused) = (ledger.count(), ledger.read().refused());
+        if count == 0 {
+            return 0.0;
+        }
+        count.saturating_sub(refused) as f64 / count as f64
+    }
+
+    fn pick_probe(&self) -> Option<Lease<E>> {
+        let shared = &*self.inner.shared;
+        if shared.ledger.is_quiet() {
+            return None;
+        }
+        let now = shared.now();
+        // Picks may never come here, and what is usual decides how much a probe proves.
+        if self.inner.upkeep_by_picks && shared.upkeep_due.is_due(now) {
+            self.upkeep_slice(now);
+        }
+        self.probe(now, false)
+    }
+
+    fn is_tried(&self, members: &[MemberId]) -> bool {
+        let is_one = |member: &Member<E>| members.contains(&member.id());
+        self.inner.current.load().members().any(is_one)
     }
 }
 

@@ -48,8 +48,8 @@ impl<E: Endpoint> Fleet<E> {
                 self.upkeep_slice(now.at);
             }
             // A retry never becomes a probe: it has failed once already.
-            if !shared.ledger.is_quiet() && options.avoid.is_empty() {
-                if let Some(probe) = self.probe(now.at) {
+            if !shared.ledger.is_quiet() && options.avoid.is_empty() && !options.without_probe {
+                if let Some(probe) = self.probe(now.at, true) {
                     return Ok(probe);
                 }
             }
@@ -59,7 +59,7 @@ impl<E: Endpoint> Fleet<E> {
         // at a member; of those so many at most.
         loop {
             let snapshot = inner.current.load();
-            let regard = snapshot.regard(shared, now.at)?;
+            let regard = snapshot.regard(shared, options, now.at)?;
             let members = snapshot.routable();
             let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, regard);
             if regard != Regard::NoneRefused && shared.is_warming(now.at) {

@@ -83,8 +83,9 @@ impl ProbeSearch {
 
 impl<E: Endpoint> Fleet<E> {
     /// Makes this pick a probe, if one is due and enough others were none. Looks at a slice of the
-    /// members; a search goes through all of them, a slice a pick.
-    pub(super) fn probe(&self, now: Tick) -> Option<Lease<E>> {
+    /// members; a search goes through all of them, a slice a pick. Where nobody is eligible no pick has anything better to
+    /// do, if this fleet `is_all` it can go to.
+    pub(super) fn probe(&self, now: Tick, is_all: bool) -> Option<Lease<E>> {
         let shared = &*self.inner.shared;
         let search = &self.inner.probe_search;
         if shared.ledger.read().ejected == 0 {
@@ -92,7 +93,8 @@ impl<E: Endpoint> Fleet<E> {
         }
         // Who checks out of band probes too: then no request has to.
         let due = shared.probe_due.is_due(now) && !shared.prober.is_here(now);
-        if !(shared.may_probe() || self.nobody_is_eligible()) || !due || !search.take() {
+        let is_turn = shared.may_probe() || (is_all && self.nobody_is_eligible());
+        if !is_turn || !due || !search.take() {
             return None;
         }
         let found = self.look(now);

@@ -5,6 +5,7 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
 use crate::member::Member;
+use crate::options::PickOptions;
 use crate::shared::{Shared, Tally};
 use crate::time::Tick;
 
@@ -47,20 +48,30 @@ impl<E: Endpoint> Snapshot<E> {
 
     /// What health counts for, by the ledger; or that picks are to fail, as so few are eligible.
     #[inline]
-    pub(super) fn regard(&self, shared: &Shared, now: Tick) -> Result<Regard, PickError> {
+    pub(super) fn regard(
+        &self,
+        shared: &Shared,
+        options: &PickOptions<'_>,
+        now: Tick,
+    ) -> Result<Regard, PickError> {
         if shared.is_calm(now) {
             return Ok(Regard::NoneRefused);
         }
-        self.regard_of_refused(shared, now)
+        self.regard_of_refused(shared, options, now)
     }
 
     #[cold]
-    fn regard_of_refused(&self, shared: &Shared, now: Tick) -> Result<Regard, PickError> {
+    fn regard_of_refused(
+        &self,
+        shared: &Shared,
+        options: &PickOptions<'_>,
+        now: Tick,
+    ) -> Result<Regard, PickError> {
         let tally = shared.ledger.read();
         if tally.refused() == 0 && !shared.is_warming(now) {
             return Ok(Regard::NoneRefused);
         }
-        if !self.panics(tally, shared) {
+        if options.without_panic || !self.panics(tally, shared) {
             return Ok(Regard::Heed);
         }
         match shared.ledger.rule().action {
@@ -145,7 +156,9 @@ impl<E: Endpoint> Snapshot<E> {
             }
         }
         match shared.ledger.rule() {
-            rule if rule.threshold_percent == 0 => return Err(PickError::AllEjected),
+            rule if rule.threshold_percent == 0 || cx.options().without_panic => {
+                return Err(PickError::AllEjected);
+            }
             rule if rule.action == PanicAction::FailFast => return Err(PickError::TooFewEligible),
             _ => {}
         }

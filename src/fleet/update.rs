@@ -1,14 +1,17 @@
 //! Changes of the set. Each reads what it needs of the user's before locking, prepares the next set,
 //! and puts it in force at once, or not at all.
 
+use std::time::Duration;
+
 use super::change::{Change, Mark, Seats};
 use super::keys::{Hashed, KeyMap};
 use super::registry::seats_for;
-use super::{Changes, Drain, Fleet};
+use super::{Changes, Drain, Fleet, Retire};
 use crate::balancer::LoadBalancer;
 use crate::endpoint::{Endpoint, Weight};
 use crate::error::UpdateError;
 use crate::member::{Member, Phase, State, Tracker};
+use crate::options::MemberId;
 use crate::shared::{MAX_MEMBERS, Place};
 use crate::sync::Arc;
 
@@ -205,16 +208,27 @@ impl<E: Endpoint> Fleet<E> {
     ///
     /// If the key's `Clone`, `Hash` or `Eq` do. Nothing has changed then.
     pub fn remove(&self, key: &E::Key) -> bool {
+        self.remove_if(&self.hashed(key.clone()), |_| true)
+    }
+
+    /// The same, if it is the one that is meant.
+    pub(super) fn remove_if(
+        &self,
+        key: &Hashed<E::Key>,
+        is_meant: impl FnOnce(MemberId) -> bool,
+    ) -> bool {
         let inner = &*self.inner;
-        let key = self.hashed(key.clone());
         let now = inner.shared.now();
         let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
-        let Some((key, &at)) = registry.index.get_key_value(&key) else {
+        let Some((key, &at)) = registry.index.get_key_value(key) else {
             return false;
         };
+        if !is_meant(registry.slots[at].member.id()) {
+            return false;
+        }
         let key = key.clone();
         change.instead_of(at, 1);
         let slot = &registry.slots[at];
@@ -243,15 +257,70 @@ impl<E: Endpoint> Fleet<E> {
     ///
     /// As [`remove`](Self::remove).
     pub fn drain(&self, key: &E::Key) -> Option<Drain> {
-        let inner = &*self.inner;
+        self.drain_by(&self.hashed(key.clone()), None)
+    }
+
+    /// As [`drain`](Self::drain), and resolves after `within` at the latest, by the fleet's clock, whatever is in flight
+    /// then: [`Drained`](crate::Drained) says which. The endpoint stays as a drain leaves it: it takes no requests until it is removed or
+    /// inserted again, and those that are left may finish.
+    ///
+    /// The crate starts no timer. The task is woken by whoever does upkeep after the deadline: a pick within a tenth of a
+    /// second, or your [`maintain`](Self::maintain). A fleet without either does not wake it; polled again after
+    /// the deadline, it resolves all the same.
+    ///
+    /// # Panics
+    ///
+    /// As [`remove`](Self::remove).
+    ///
+    /// ```
+    /// use evenkeel::{Cluster, Drained, Fleet, ManualClock, Outcome};
+    /// use std::{pin::pin, task::{Context, Poll, Waker}, time::Duration};
+    ///
+    /// let clock = ManualClock::new();
+    /// let fleet = Fleet::builder().endpoints(["a".to_string()]).clock(clock.clone()).build()?;
+    /// let lease = fleet.pick_endpoint()?; // one that hangs
+    /// let mut drain = pin!(fleet.drain_within(&"a".to_string(), Duration::from_secs(30)).ok_or("it is there")?);
+    /// let mut cx = Context::from_waker(Waker::noop());
+    /// assert!(drain.as_mut().poll(&mut cx).is_pending());
+    /// clock.advance(Duration::from_secs(30));
+    /// let Poll::Ready(drained) = drain.as_mut().poll(&mut cx) else { panic!("its time is over") };
+    /// assert_eq!((drained.is_complete(), drained.in_flight()), (false, 1));
+    /// # drop(lease);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn drain_within(&self, key: &E::Key, within: Duration) -> Option<Drain> {
+        self.drain_by(&self.hashed(key.clone()), Some(within))
+    }
+
+    /// Drains the endpoint with this key and removes it: when its last request has ended, or after `within`, whichever is
+    /// first. `None` if there is none. The drain takes effect at once, the removal when the future is awaited: spawn it. It
+    /// is woken as by [`drain_within`](Self::drain_within).
+    ///
+    /// What was inserted again meanwhile under this key is another, and stays. Leases that are left stay valid.
+    ///
+    /// # Panics
+    ///
+    /// As [`remove`](Self::remove); the future too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the endpoint draining and does not remove it.
+    pub fn retire(&self, key: &E::Key, within: Duration) -> Option<Retire<E>> {
         let key = self.hashed(key.clone());
+        let drain = self.drain_by(&key, Some(within))?;
+        Some(Retire::new(drain, self.clone(), key))
+    }
+
+    fn drain_by(&self, key: &Hashed<E::Key>, within: Option<Duration>) -> Option<Drain> {
+        let inner = &*self.inner;
         let now = inner.shared.now();
         let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
-        let at = *registry.index.get(&key)?;
-        let drain = Drain::new(registry.slots[at].member.core().clone());
+        let at = *registry.index.get(key)?;
+        let core = registry.slots[at].member.core().clone();
+        let drain = Drain::new(core, within.map(|within| now.after(within)));
         if !registry.slots[at].draining {
             change.leave(&registry.slots[at]);
             change.instead_of(at, 1);

@@ -36,6 +36,7 @@ impl<E: Endpoint> Fleet<E> {
         let now = shared.now();
         // Before the states are read: an alarm that comes meanwhile is not lost.
         let _ = shared.upkeep_due.claim(now, now.after(shared.interval()));
+        shared.deadlines.wake(&shared.upkeep_due, now);
         // Dropped after unlocking.
         let _free;
         let mut registry = self.inner.registry.lock();
@@ -52,6 +53,8 @@ impl<E: Endpoint> Fleet<E> {
         if !shared.upkeep_due.claim(now, now.after(shared.interval())) {
             return;
         }
+        // Not held up by an update.
+        shared.deadlines.wake(&shared.upkeep_due, now);
         let _free;
         let Some(mut registry) = self.inner.registry.try_lock() else {
             return;

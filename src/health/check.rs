@@ -245,7 +245,7 @@ impl Told {
         match outcome {
             Outcome::Success => Self::Pass,
             Outcome::Timeout | Outcome::Unreachable => Self::Miss,
-            Outcome::Failure => Self::Fail,
+            Outcome::Failure | Outcome::GoingAway => Self::Fail,
             Outcome::Overloaded { .. } | Outcome::Ignored | Outcome::Abandoned => Self::Nothing,
         }
     }

@@ -27,11 +27,14 @@ pub enum Detector {
     Tracker,
     /// An active check.
     ActiveCheck,
+    /// Its own word ([`Outcome::GoingAway`](crate::Outcome::GoingAway)).
+    GoingAway,
 }
 
 impl Detector {
     /// All, in the order in which one is named where several found the same.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::GoingAway,
         Self::ActiveCheck,
         Self::Tracker,
         Self::Cusum,
@@ -58,6 +61,7 @@ impl Detector {
             Self::Score => "score",
             Self::Tracker => "tracker",
             Self::ActiveCheck => "active check",
+            Self::GoingAway => "going away",
         }
     }
 
@@ -74,17 +78,18 @@ impl Detector {
             Self::Score => "for its score",
             Self::Tracker => "by its tracker",
             Self::ActiveCheck => "by active checks",
+            Self::GoingAway => "as it was going away",
         }
     }
 
     /// Its number, for a word: one more than its place in [`ALL`](Self::ALL).
-    pub(crate) fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u8 {
         let place = Self::ALL.iter().position(|&other| other == self);
-        place.map_or(0, |place| place as u32 + 1)
+        place.map_or(0, |place| place as u8 + 1)
     }
 
     /// The one of this number; `None` for 0.
-    pub(crate) fn numbered(number: u32) -> Option<Self> {
+    pub(crate) fn numbered(number: u8) -> Option<Self> {
         Self::ALL.get((number as usize).wrapping_sub(1)).copied()
     }
 

@@ -27,6 +27,8 @@ pub struct Outcomes {
     pub unreachable: u32,
     /// Times it said it was overloaded.
     pub overloaded: u32,
+    /// Times it said that it is going away.
+    pub going_away: u32,
     /// Results that say nothing.
     pub ignored: u32,
     /// Leases dropped before patience was over.
@@ -94,7 +96,7 @@ impl Pair {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Classes([AtomicU64; 6]);
+pub(super) struct Classes([AtomicU64; 7]);
 
 impl Classes {
     pub(super) fn count(&self, outcome: Outcome, at: Tick, window: Duration) {
@@ -106,6 +108,7 @@ impl Classes {
             Outcome::Overloaded { .. } => 3,
             Outcome::Ignored => 4,
             Outcome::Abandoned => 5,
+            Outcome::GoingAway => 6,
         };
         let epoch = at.as_nanos() / nanos(window).max(1);
         let counted = |word| Some(Pair::read(word).at(epoch).with_one().word());
@@ -127,6 +130,7 @@ impl Classes {
             overloaded: count(3),
             ignored: count(4),
             abandoned: count(5),
+            going_away: count(6),
             ..Outcomes::default()
         }
     }

@@ -58,6 +58,15 @@ impl State {
         }
     }
 
+    /// It has said that it is going away. If it has been in since `epoch` it is out, as far as the cap allows; else others
+    /// are preferred for a while.
+    pub(super) fn goes_away(&self, epoch: u32, now: Tick) {
+        if self.standing.epoch() == epoch {
+            self.spare(None, now);
+            self.eject(epoch, Detectors::NONE.with(Detector::GoingAway), now);
+        }
+    }
+
     /// It has been ejected: it is to be probed when its time is up.
     fn is_out(&self, now: Tick) {
         let standing = self.standing.get();
@@ -126,6 +135,11 @@ impl State {
                     wait.clamp(settings.base_ejection_time, settings.longest_ejection()),
                 ),
                 None,
+            ),
+            // It has only begun to go: what was good before says nothing of what comes after.
+            Outcome::GoingAway => (
+                Finding::Nothing(settings.base_ejection_time),
+                Some(self.all(now)),
             ),
             _ => (Finding::Nothing(settings.base_ejection_time), None),
         };

@@ -133,6 +133,31 @@ impl<E: Endpoint> Lease<E> {
         self.seat.probe
     }
 
+    /// The endpoint has said that it is going away while this request goes on, or beside its good answer: as
+    /// [`Outcome::GoingAway`], but nothing is said of the request. Record how it ends when it has.
+    ///
+    /// ```
+    /// use evenkeel::{Cluster, Fleet, MemberState, Outcome};
+    ///
+    /// let fleet: Fleet<String> = ["a", "b"].map(String::from).into_iter().collect();
+    /// let lease = fleet.pick_endpoint()?;
+    /// let going = lease.endpoint().clone();
+    /// lease.going_away(); // GOAWAY on its connection
+    /// assert_eq!(lease.member().state(), MemberState::Ejected);
+    /// for _ in 0..100 {
+    ///     assert_ne!(*fleet.pick_endpoint()?.endpoint(), going);
+    /// }
+    /// lease.record(Outcome::Success);
+    /// # Ok::<(), evenkeel::PickError>(())
+    /// ```
+    pub fn going_away(&self) {
+        let state = self.seat.member.core();
+        let now = state.shared.now();
+        state.count(Outcome::GoingAway, now);
+        // Of an endpoint that has been out and back meanwhile it is old news.
+        state.goes_away(self.seat.epoch, now);
+    }
+
     /// The request has ended like this. Its latency is the time since the pick.
     ///
     /// # Panics
@@ -295,7 +320,7 @@ impl<E: Endpoint> Seat<E> {
         };
         match (outcome, latency) {
             (Outcome::Success, Some(latency)) => state.observe(now, latency, self.on_board),
-            (Outcome::Success | Outcome::Ignored, _) | (_, None) => {}
+            (Outcome::Success | Outcome::Ignored | Outcome::GoingAway, _) | (_, None) => {}
             (_, Some(latency)) => state.latency.raise(now, latency),
         }
         let kind = if self.probe {
@@ -316,6 +341,9 @@ impl<E: Endpoint> Seat<E> {
             SampleKind::Probe => {
                 state.conclude(self.epoch, outcome, now);
                 self.probe = false;
+            }
+            SampleKind::Request if outcome == Outcome::GoingAway => {
+                state.goes_away(self.epoch, now)
             }
             SampleKind::Request if !found.is_empty() => state.eject(self.epoch, found, now),
             SampleKind::Request | SampleKind::Late => {}

@@ -14,7 +14,7 @@ use crate::health::{
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
 use crate::shared::{Place, Shared};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, process};
+use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
 /// How many times its cost an endpoint counts for that has said it has too much to do: so that it gets requests only
@@ -34,7 +34,7 @@ pub(crate) struct Former {
     /// Packed, as there is one in each slot.
     pub(super) standing: u64,
     pub(crate) ejected_at: u64,
-    pub(super) cause: Option<Detector>,
+    pub(crate) cause: Option<Detector>,
 }
 
 impl Former {
@@ -57,8 +57,8 @@ pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
     classes: Classes,
-    /// An f32's bits: the score as of the last upkeep.
-    score: AtomicU32,
+    /// In 65535ths: the score as of the last upkeep.
+    score: AtomicU16,
     /// An f32's bits: how many times a request's cost its errors make it.
     penalty: AtomicU32,
     /// Until when others are preferred, in milliseconds (wrapping), as it has said that it has too much to do.
@@ -66,12 +66,12 @@ pub(crate) struct State {
     /// An f32's bits: how many good probes are wanted still, while it is out.
     pub(super) wanted: AtomicU32,
     /// What it was ejected for: one more than its place among all detectors; 0 for nothing yet.
-    pub(super) cause: AtomicU32,
+    pub(super) cause: AtomicU8,
     /// Two f32s' bits, the first on top: what the detector measured when it ejected it, and against what. NaN for
     /// what is not known.
     pub(super) evidence: AtomicU64,
     /// How many invitations in a row have not shown it to be like the others.
-    invited: AtomicU32,
+    invited: AtomicU8,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
 }
@@ -98,13 +98,13 @@ impl State {
             shared,
             tracker,
             classes: Classes::default(),
-            score: AtomicU32::new(1.0f32.to_bits()),
+            score: AtomicU16::new(u16::MAX),
             penalty: AtomicU32::new(1.0f32.to_bits()),
             spared_until: AtomicU32::new(0),
             wanted: AtomicU32::new(0),
-            cause: AtomicU32::new(0),
+            cause: AtomicU8::new(0),
             evidence: AtomicU64::new(pack(None, None)),
-            invited: AtomicU32::new(0),
+            invited: AtomicU8::new(0),
             ejected_at: AtomicU64::new(0),
         }
     }
@@ -187,8 +187,7 @@ impl State {
     /// to be counted as a success by leaving.
     pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Detectors, bool) {
         let (now, shard) = (sample.at, self.shared.shard());
-        let window = self.shared.ejection.window;
-        self.classes.count(sample.outcome, now, window);
+        self.count(sample.outcome, now);
         self.note_overload(sample);
         let rule = match &self.tracker {
             Tracker::Window(rule) => rule,
@@ -243,9 +242,15 @@ impl State {
         }
     }
 
+    /// Counts what was said of a request that goes on.
+    pub(super) fn count(&self, outcome: Outcome, now: Tick) {
+        let window = self.shared.ejection.window;
+        self.classes.count(outcome, now, window);
+    }
+
     /// It has said that it has too much to do: others are preferred for as long as it asked, or a second, and at most
     /// for the longest ejection.
-    fn spare(&self, retry_after: Option<Duration>, now: Tick) {
+    pub(super) fn spare(&self, retry_after: Option<Duration>, now: Tick) {
         let wait = retry_after.unwrap_or(Duration::from_secs(1));
         let until = now.after(wait.min(self.shared.ejection.longest_ejection()));
         // ORDERING: Relaxed. As in `publish`.
@@ -292,7 +297,7 @@ impl State {
 
     /// Invites the next pick of a policy that compares costs.
     pub(crate) fn invite(&self) {
-        const MOST: u32 = 5;
+        const MOST: u8 = 5;
         // ORDERING: Relaxed, both. As in `may_be_invited`.
         let times = self.invited.load(Ordering::Relaxed);
         self.invited.store((times + 1).min(MOST), Ordering::Relaxed);
@@ -375,8 +380,10 @@ impl State {
         };
         let health = Health::new(health.score, health.samples);
         // ORDERING: Relaxed. One number, for display and for policies to compare.
-        self.score
-            .store((health.score as f32).to_bits(), Ordering::Relaxed);
+        self.score.store(
+            (health.score * f64::from(u16::MAX)).round() as u16,
+            Ordering::Relaxed,
+        );
         self.set_penalty(now, usual);
         let report = Report {
             total: counts.total,
@@ -398,7 +405,7 @@ impl State {
 
     pub(crate) fn score(&self) -> f64 {
         // ORDERING: Relaxed. As in `examine`.
-        f32::from_bits(self.score.load(Ordering::Relaxed)).into()
+        f64::from(self.score.load(Ordering::Relaxed)) / f64::from(u16::MAX)
     }
 
     pub(crate) fn ejected_at(&self) -> u64 {

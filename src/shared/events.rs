@@ -198,7 +198,7 @@ fn pack(note: Note) -> [u64; 4] {
             times,
             until,
         } => {
-            let number = detector.map_or(0, |detector| detector.number());
+            let number = detector.map_or(0, |detector| detector.number().into());
             (0, number, times, until.as_nanos())
         }
         EventKind::Renewed { times, until } => (1, 0, times, until.as_nanos()),
@@ -221,7 +221,7 @@ fn read([id, at, head, more]: [u64; 4]) -> Note {
     let (eligible, routable) = ((more >> 32) as u32, more as u32);
     let kind = match head & 0xFF {
         0 => EventKind::Ejected {
-            detector: Detector::numbered(of),
+            detector: Detector::numbered(of as u8),
             times,
             until,
         },

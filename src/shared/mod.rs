@@ -2,6 +2,7 @@
 //! lease writes here and never calls the fleet; the next pick reads it.
 
 mod board;
+mod deadlines;
 mod due;
 mod events;
 mod ledger;
@@ -20,6 +21,7 @@ use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
 pub(crate) use board::{Board, Place, Readings, Spot};
+use deadlines::Deadlines;
 pub(crate) use due::Due;
 pub use events::{EventKind, Return};
 pub(crate) use events::{Events, Note};
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) upkeep_due: Due,
     pub(crate) probe_due: Due,
+    /// Who is to be woken by upkeep, and when.
+    pub(crate) deadlines: Deadlines,
     pub(crate) prober: Prober,
     /// How many picks, up to a bound, since a probe went out that has not ended well.
     pub(crate) picks_since_probe: AtomicU64,
@@ -151,6 +155,7 @@ impl Shared {
             ledger: Ledger::new(setup.panic).with_most_probes(setup.limits.max_probes),
             upkeep_due: Due::new(now.after(interval), interval),
             probe_due: Due::new(now.after(longest), longest),
+            deadlines: Deadlines::default(),
             prober: Prober::new(),
             // The first probe need not wait.
             picks_since_probe: AtomicU64::new(u64::MAX),

@@ -55,8 +55,8 @@ impl<E: Endpoint> Probe<E> {
     ///
     /// - [`Success`](Outcome::Success) passes.
     /// - [`Failure`](Outcome::Failure) is a bad answer, and decides at once, whatever the threshold: the
-    ///   endpoint itself says that it is not well. It is also what to say of an answer that asks to be
-    ///   taken out now, as before a shutdown.
+    ///   endpoint itself says that it is not well. So is [`GoingAway`](Outcome::GoingAway), for an answer that asks
+    ///   to be taken out now, as before a shutdown.
     /// - [`Timeout`](Outcome::Timeout) and [`Unreachable`](Outcome::Unreachable) are no answer, which may be
     ///   the network's fault: they count towards the threshold. If a bad answer should do no more than
     ///   that, as in Envoy a retriable status, say `Timeout` of it.

@@ -1,0 +1,269 @@
+//! Promise: an endpoint that says it is going away gets no new requests from the next pick on, within the cap; it is no
+//! fault, and who comes back is let in.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::calls::{Answer, Stage, lavish};
+use common::checks::{SUCCESS, each_second, with, zero};
+use common::{
+    MILLI, SECOND, bring_back, ejected, exact, number, one_out, policies, sequence, setup, state,
+};
+use evenkeel::{
+    Cluster, Detector, Ejection, EventKind, Fleet, ManualClock, Mark, MemberState, Outcome, Target,
+    Transport, from_fn,
+};
+
+fn goes(fleet: &Fleet<common::Server>, number: usize) {
+    fleet.lease(&number).unwrap().record(Outcome::GoingAway);
+}
+
+#[test]
+fn the_next_pick_never_yields_it_whatever_the_policy() {
+    for (name, policy) in policies() {
+        let clock = ManualClock::new();
+        let fleet = setup(4, &clock).policy(policy).ejection(exact());
+        let fleet = fleet.build().unwrap();
+        sequence(&fleet, 40);
+        let lease = fleet.pick_endpoint().unwrap();
+        let gone = number(&lease);
+        lease.record(Outcome::GoingAway);
+        assert!(!sequence(&fleet, 200).contains(&gone), "{name}");
+        clock.advance(MILLI * 1900);
+        assert!(!sequence(&fleet, 200).contains(&gone), "{name}");
+    }
+}
+
+#[test]
+fn it_is_out_by_its_own_word_and_says_so() {
+    let fleet = setup(4, &ManualClock::new()).events(64).ejection(exact());
+    let fleet = fleet.build().unwrap();
+    goes(&fleet, 1);
+    assert_eq!(ejected(&fleet), [1]);
+    let why = fleet.member(&1).unwrap().explain();
+    assert_eq!(why.ejection.unwrap().detector, Some(Detector::GoingAway));
+    assert_eq!(
+        why.to_string(),
+        "ejected as it was going away 0.0 s ago, probe in 2.0 s, 5 good probes wanted; 0 in flight"
+    );
+    let found = fleet.detections(Detector::GoingAway);
+    assert_eq!((found.detected, found.ejected), (1, 1));
+    let events = fleet.take_events();
+    assert!(matches!(
+        events[0].kind,
+        EventKind::Ejected {
+            detector: Some(Detector::GoingAway),
+            times: 1,
+            ..
+        }
+    ));
+    assert_eq!(
+        events[0].to_string(),
+        "1 ejected as it was going away for 2.0s"
+    );
+    assert_eq!(events.len(), 1);
+}
+
+#[test]
+fn it_is_no_fault_of_anybodys() {
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
+    sequence(&fleet, 40);
+    let lease = fleet.lease(&1).unwrap();
+    // Late, it says nothing of how long an answer takes.
+    clock.advance(SECOND);
+    let member = fleet.member(&1).unwrap();
+    let before = (member.outcomes(), member.latency(), member.score());
+    lease.record(Outcome::GoingAway);
+    let after = member.outcomes();
+    assert_eq!(after.going_away, 1);
+    assert_eq!(
+        (after.in_window, after.faults_in_window),
+        (before.0.in_window, 0)
+    );
+    assert_eq!((member.latency(), member.score()), (before.1, before.2));
+    fleet.maintain();
+    let usual = fleet.member(&2).unwrap().explain().usual_error_rate;
+    assert_eq!(usual, Some(0.0));
+}
+
+#[test]
+fn the_cap_holds_and_who_stays_in_is_spared() {
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
+    sequence(&fleet, 400);
+    for number in [0, 1, 2] {
+        goes(&fleet, number);
+        assert!(fleet.stats().ejected <= 2);
+    }
+    assert_eq!(
+        (ejected(&fleet), fleet.stats().ejections_overflow),
+        (vec![0, 1], 1)
+    );
+    let seen = sequence(&fleet, 100);
+    let to_last = seen.iter().filter(|&&number| number == 3).count();
+    assert!(to_last > 90, "{to_last}");
+    clock.advance(MILLI * 1500);
+    fleet.maintain();
+    let seen = sequence(&fleet, 400);
+    let to_last = seen.iter().filter(|&&number| number == 2).count();
+    assert!(to_last > 100, "{to_last}");
+    // Alone, or with ejections off, there is nowhere else to go.
+    for (count, ejection) in [(1, exact()), (4, Ejection::off())] {
+        let fleet = setup(count, &clock).ejection(ejection).build().unwrap();
+        goes(&fleet, 0);
+        assert_eq!(state(&fleet, 0), MemberState::Ready);
+        assert!(sequence(&fleet, 40).contains(&0));
+    }
+    let only = exact().detect_only(Detector::GoingAway);
+    let fleet = setup(4, &clock).ejection(only).build().unwrap();
+    goes(&fleet, 0);
+    assert_eq!(ejected(&fleet), []);
+    assert_eq!(fleet.detections(Detector::GoingAway).detected, 1);
+}
+
+#[test]
+fn who_was_started_again_comes_back_by_probes() {
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
+    goes(&fleet, 1);
+    clock.advance(SECOND * 2);
+    bring_back(&fleet);
+    assert!(matches!(state(&fleet, 1), MemberState::Warming));
+}
+
+#[test]
+fn who_is_inserted_again_after_a_removal_is_another() {
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
+    goes(&fleet, 1);
+    // New data does not end it: discovery lists all each time.
+    fleet.insert(Target::new(1, ())).unwrap();
+    assert_eq!(ejected(&fleet), [1]);
+    fleet.remove(&1);
+    fleet.insert(Target::new(1, ())).unwrap();
+    assert_eq!((ejected(&fleet), fleet.stats().ejected), (vec![], 0));
+    assert!(sequence(&fleet, 40).contains(&1));
+    // Faults are remembered.
+    common::fail(&fleet, 2, 5);
+    fleet.remove(&2);
+    fleet.insert(Target::new(2, ())).unwrap();
+    assert_eq!(ejected(&fleet), [2]);
+}
+
+#[test]
+fn what_is_in_flight_may_finish_and_old_news_is_none() {
+    let clock = ManualClock::new();
+    let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
+    let held: Vec<_> = (0..3).map(|_| fleet.lease(&1).unwrap()).collect();
+    let [first, second, third] = <[_; 3]>::try_from(held).unwrap();
+    first.going_away();
+    first.going_away();
+    assert_eq!((ejected(&fleet), fleet.stats().ejections), (vec![1], 1));
+    assert_eq!(fleet.detections(Detector::GoingAway).detected, 1);
+    first.record(Outcome::Success);
+    second.record(Outcome::GoingAway);
+    assert_eq!(fleet.stats().in_flight, 1);
+    clock.advance(SECOND * 2);
+    bring_back(&fleet);
+    // From before it was out.
+    third.record(Outcome::GoingAway);
+    assert_eq!((ejected(&fleet), fleet.stats().in_flight), (vec![], 0));
+    assert_eq!(fleet.stats().ejections, 1);
+}
+
+#[test]
+fn a_mark_up_outranks_it() {
+    let fleet = setup(4, &ManualClock::new())
+        .ejection(exact())
+        .build()
+        .unwrap();
+    fleet.mark(&1, Mark::Up);
+    goes(&fleet, 1);
+    assert_eq!(state(&fleet, 1), MemberState::Up);
+}
+
+#[test]
+fn a_probe_that_is_told_so_begins_anew() {
+    let (fleet, clock) = one_out();
+    clock.advance(SECOND * 2);
+    for _ in 0..4 {
+        let probe = common::probe(&fleet);
+        probe.record_with_latency(Outcome::Success, MILLI);
+    }
+    common::probe(&fleet).record(Outcome::GoingAway);
+    let why = fleet.member(&0).unwrap().explain();
+    assert_eq!((why.times, why.until), (1, Some(SECOND * 2)));
+    assert_eq!(why.ejection.unwrap().probes_wanted, Some(5));
+}
+
+#[test]
+fn a_check_that_is_told_so_takes_it_out_at_once() {
+    let mut setting = with(10, exact(), each_second());
+    setting.round(|_| SUCCESS);
+    setting.clock.advance(SECOND);
+    setting.round(zero(Outcome::GoingAway));
+    assert!(setting.is_out(0));
+}
+
+#[test]
+fn a_caller_sends_it_elsewhere() {
+    let stage = Stage::new(4, lavish(2), &[Answer::Ok(200)]);
+    let fleet = stage.fleet.clone();
+    assert_eq!(stage.call().unwrap(), 200);
+    struct Going;
+    impl Transport<common::Server, ()> for Going {
+        type Response = ();
+        type Error = ();
+        async fn send(&self, _: &common::Server, (): ()) -> Result<(), ()> {
+            Err(())
+        }
+        fn classify(&self, _: &Result<(), ()>) -> Outcome {
+            Outcome::GoingAway
+        }
+    }
+    assert!(Going.is_retryable(&Err(())));
+    // An answer is one, whatever it says beside.
+    assert!(!Going.is_retryable(&Ok(())));
+    let caller =
+        evenkeel::Caller::new(fleet.clone(), Going, lavish(2), stage.hand.clone()).unwrap();
+    let error = stage.run(caller.call(())).unwrap_err();
+    assert_eq!((error.attempts, ejected(&fleet).len()), (2, 2));
+    let plain = from_fn(|_: &common::Server, ()| async { Err::<(), ()>(()) });
+    assert!(Transport::<_, ()>::is_retryable(&plain, &Err(())));
+}
+
+/// Two threads say so of everybody, over and over: never more are out than may be, and the books are right at the end.
+#[test]
+fn all_at_once_the_cap_holds() {
+    let rounds: u32 = std::env::var("STORM").map_or(1, |rounds| rounds.parse().unwrap());
+    let fleet: Fleet<common::Server> = Fleet::builder()
+        .endpoints(common::servers(&[1; 6]))
+        .ejection(
+            Ejection::default()
+                .base_ejection_time(MILLI)
+                .healthy_threshold(1),
+        )
+        .build()
+        .unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for round in 0..5_000 * rounds {
+                    let lease = fleet.pick_endpoint().unwrap();
+                    if round % 3 == 0 {
+                        lease.going_away();
+                    }
+                    assert!(fleet.stats().ejected <= 3);
+                    lease.record(match round % 5 {
+                        0 => Outcome::GoingAway,
+                        _ => Outcome::Success,
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(fleet.stats().ejected, ejected(&fleet).len());
+    assert_eq!(fleet.stats().in_flight, 0);
+    assert!(fleet.detections(Detector::GoingAway).ejected > 0);
+}
