@@ -4,6 +4,7 @@ mod attempt;
 mod budget;
 mod error;
 mod plan;
+mod recent;
 mod stats;
 mod timer;
 
