@@ -24,7 +24,7 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::Detector;
 use crate::member::{Lease, Member, Refused};
-use crate::options::PickOptions;
+use crate::options::{MemberId, PickOptions};
 use crate::shared::{Events, Reading, Shared};
 use crate::sync::{Arc, Mutex, SnapshotCell};
 
@@ -290,6 +290,15 @@ impl<E: Endpoint> Cluster for Fleet<E> {
 
     fn pick_endpoint_with(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
         self.pick(options)
+    }
+
+    fn has_healthy(&self) -> bool {
+        self.inner.current.load().has_healthy(&self.inner.shared)
+    }
+
+    fn leaves_none(&self, avoid: &[MemberId]) -> bool {
+        let snapshot = self.inner.current.load();
+        snapshot.leaves_none(&self.inner.shared, avoid)
     }
 }
 
