@@ -77,7 +77,8 @@ pub use balancer::{
     PickContext, Picker, PowerOfTwo, Random, RoundRobin, View, WeightedRoundRobin, from_picker,
 };
 pub use caller::{
-    CallPlan, Caller, CallerError, CallerStats, FromSleep, StopReason, Timer, from_sleep,
+    CallOptions, CallPlan, Caller, CallerError, CallerStats, FromSleep, Hedge, HedgeDelay,
+    StopReason, Throttle, Timer, from_sleep,
 };
 pub use cluster::{Cluster, ClusterExt};
 pub use endpoint::{Endpoint, Target, Weight};

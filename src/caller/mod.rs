@@ -3,10 +3,17 @@
 mod attempt;
 mod budget;
 mod error;
+mod hedge;
+mod latencies;
+mod options;
 mod plan;
+mod race;
 mod recent;
+mod slots;
 mod stats;
+mod throttle;
 mod timer;
+mod trip;
 
 use std::fmt;
 use std::future::Future;
@@ -18,12 +25,18 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::transport::Transport;
 
 pub use error::{CallerError, StopReason};
+pub use hedge::{Hedge, HedgeDelay};
+pub use options::CallOptions;
 pub use plan::CallPlan;
 pub use stats::CallerStats;
+pub use throttle::Throttle;
 pub use timer::{FromSleep, Timer, from_sleep};
 
 use budget::Budget;
+use hedge::Hedging;
+use slots::Slots;
 use stats::Counters;
+use throttle::Throttling;
 use timer::DynTimer;
 
 /// Sends requests through a transport to a cluster, tries again elsewhere what failed, within a deadline, and
@@ -82,6 +95,9 @@ struct Inner<C, T> {
     plan: CallPlan,
     timer: Box<dyn DynTimer>,
     budget: Budget,
+    slots: Slots,
+    hedging: Option<Hedging>,
+    throttling: Option<Throttling>,
     counters: Counters,
     entropy: AtomicU64,
 }
@@ -104,6 +120,9 @@ impl<C: Cluster, T> Caller<C, T> {
             transport,
             timer: Box::new(timer),
             budget: Budget::new(plan.budget_percent, plan.budget_floor),
+            slots: Slots::new(plan.max_concurrent_retries),
+            hedging: plan.hedge.map(Hedging::new),
+            throttling: plan.throttle.map(Throttling::new),
             counters: Counters::new(),
             entropy: AtomicU64::new(plan.seed.unwrap_or_else(entropy)),
             plan,
@@ -164,7 +183,51 @@ impl<C: Cluster, T> Caller<C, T> {
         Req: Send,
         F: FnMut() -> Req + Send,
     {
-        self.inner.run(make)
+        self.inner.run(CallOptions::new(), make)
+    }
+
+    /// As [`call_with`](Self::call_with), for a call that asks for something: a session's endpoint, others than some, a
+    /// deadline of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call). If all endpoints were to be avoided from the start, that is
+    /// [`StopReason::Pick`] with [`PickError::AllAvoided`](crate::PickError::AllAvoided).
+    ///
+    /// # Panics
+    ///
+    /// As [`call_with`](Self::call_with).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// ```
+    /// # use evenkeel::{CallPlan, Fleet, from_fn, from_sleep};
+    /// use evenkeel::{CallOptions, Caller};
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let fleet: Fleet<String> = ["a", "b"].map(String::from).into_iter().collect();
+    /// # let send = from_fn(|_: &String, n: u32| async move { Ok::<_, std::io::Error>(n + 1) });
+    /// # let caller = Caller::new(fleet, send, CallPlan::default(), from_sleep(tokio::time::sleep))?;
+    /// let options = CallOptions::new().deadline(Duration::from_millis(200));
+    /// assert_eq!(caller.call_with_options(options, || 1).await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call_with_options<Req, F>(
+        &self,
+        options: CallOptions<'_>,
+        make: F,
+    ) -> impl Future<Output = Result<T::Response, CallerError<T::Error>>> + Send
+    where
+        T: Transport<C::Endpoint, Req, Response: Send, Error: Send>,
+        Req: Send,
+        F: FnMut() -> Req + Send,
+    {
+        self.inner.run(options, make)
     }
 }
 
@@ -174,7 +237,8 @@ impl<C, T> Caller<C, T> {
     pub fn stats(&self) -> CallerStats {
         let inner = &*self.inner;
         let budget_left = inner.budget.left(inner.timer.tick());
-        inner.counters.stats(budget_left)
+        let retries_in_flight = inner.slots.taken();
+        inner.counters.stats(budget_left, retries_in_flight)
     }
 
     /// The cluster that it picks from.
