@@ -131,13 +131,13 @@ mod loom_tests {
     fn count_while_halved(halve: fn(&Latencies)) {
         loom::model(move || {
             let latencies = Arc::new(Latencies::new(50, 100));
-            // ORDERING: Relaxed, here and below. The other thread is not there yet, or is joined.
+            // ORDERING: Relaxed. The other thread is not there yet.
             latencies.buckets[0].store(3, Ordering::Relaxed);
             let other = latencies.clone();
             let thread = thread::spawn(move || halve(&other));
             latencies.add(Duration::ZERO);
             thread.join().unwrap();
-            // 3 / 2 + 1, or 4 / 2.
+            // ORDERING: Relaxed. Joined. It is 3 / 2 + 1, or 4 / 2.
             let left = latencies.buckets[0].load(Ordering::Relaxed);
             assert_eq!(left, 2, "an attempt was lost");
         });

@@ -13,6 +13,8 @@ mod slots;
 mod stats;
 mod throttle;
 mod timer;
+#[cfg(feature = "tokio")]
+mod tokio_timer;
 mod trip;
 
 use std::fmt;
@@ -31,6 +33,9 @@ pub use plan::CallPlan;
 pub use stats::CallerStats;
 pub use throttle::Throttle;
 pub use timer::{FromSleep, Timer, from_sleep};
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use tokio_timer::TokioTimer;
 
 use budget::Budget;
 use hedge::Hedging;
@@ -54,7 +59,7 @@ use timer::DynTimer;
 /// where every request fails, the load grows by a fifth, and by 3 requests for each ten seconds begun; not
 /// by [`attempts`](CallPlan::attempts) times. The ten are whole seconds of the [`Timer`]: the present one and the nine before.
 ///
-/// A request counts when it is first sent, a retry when it is sent; waiting costs nothing, and nothing is
+/// A [`Hedge`] is a retry to the budget. A request counts when it is first sent, a retry when it is sent; waiting costs nothing, and nothing is
 /// given back. The budget is one of this caller and its clones: have one caller a service. No lock is taken for it. A
 /// clock that jumps ahead and returns may let one window's retries be forgotten.
 ///
@@ -132,7 +137,8 @@ impl<C: Cluster, T> Caller<C, T> {
         })
     }
 
-    /// Sends a clone of the request, to as many endpoints as it takes and the plan allows, one after the other.
+    /// Sends a clone of the request, to as many endpoints as it takes and the plan allows, one after the other, or
+    /// beside each other if it [hedges](CallPlan::hedge).
     ///
     /// # Errors
     ///
@@ -146,8 +152,8 @@ impl<C: Cluster, T> Caller<C, T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before its first poll does nothing. Dropping it while an attempt is under way drops the
-    /// transport's future, and that attempt counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned); dropping it in
+    /// Dropping the future before its first poll does nothing. Dropping it while attempts are under way drops the
+    /// transport's futures, and each of those attempts counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned); dropping it in
     /// a wait between two drops nothing else. The budget has been charged for what was sent, and for nothing else.
     pub fn call<Req>(
         &self,

@@ -20,7 +20,7 @@ struct Flights<'a, F> {
 }
 
 impl<F: Future> Flights<'_, F> {
-    const fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.first.is_none() && self.hedges.is_empty()
     }
 
