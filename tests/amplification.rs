@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use common::calls::{Hand, pending, poll};
 use common::{MILLI, SECOND, Server, setup};
-use evenkeel::{
-    CallPlan, Caller, Clock, Endpoint, Hedge, Outcome, PanicRule, Tick, Transport,
-};
+use evenkeel::{CallPlan, Caller, Clock, Endpoint, Hedge, Outcome, PanicRule, Tick, Transport};
 use proptest::prelude::*;
 
 /// All requests fail, or hang, or are refused, by their number.
@@ -31,8 +29,18 @@ impl Transport<Server, u64> for &Outage {
 
     async fn send(&self, server: &Server, request: u64) -> Result<(), Down> {
         *self.attempts.lock().unwrap() += 1;
-        let is_new = self.sent.lock().unwrap().entry(request).or_default().insert(server.key());
-        assert!(is_new, "request {request} was sent to {} twice", server.key());
+        let is_new = self
+            .sent
+            .lock()
+            .unwrap()
+            .entry(request)
+            .or_default()
+            .insert(server.key());
+        assert!(
+            is_new,
+            "request {request} was sent to {} twice",
+            server.key()
+        );
         match (request + server.key() as u64) % 4 {
             0 => std::future::pending().await,
             1 => pending(15).await,
@@ -47,7 +55,13 @@ impl Transport<Server, u64> for &Outage {
 }
 
 /// Keeps `together` calls under way for this long, each started `pause` after another ended. Requests, and attempts.
-fn outage(plan: CallPlan, servers: usize, together: usize, pause: Duration, length: Duration) -> (u64, u64) {
+fn outage(
+    plan: CallPlan,
+    servers: usize,
+    together: usize,
+    pause: Duration,
+    length: Duration,
+) -> (u64, u64) {
     let hand = Hand::default();
     let fleet = setup(servers, &hand.clock).panic_rule(PanicRule::off());
     let fleet = fleet.build().unwrap();
@@ -106,7 +120,10 @@ proptest! {
 #[test]
 fn the_budget_is_used_and_not_a_fraction_of_it() {
     let hedge = Hedge::after(5 * MILLI);
-    let plan = CallPlan::default().attempts(4).hedge(hedge).attempt_timeout(20 * MILLI);
+    let plan = CallPlan::default()
+        .attempts(4)
+        .hedge(hedge)
+        .attempt_timeout(20 * MILLI);
     let (requests, attempts) = outage(plan, 10, 8, 10 * MILLI, 30 * SECOND);
     let retries = attempts - requests;
     assert!(retries * 10 >= requests, "{retries} for {requests}");

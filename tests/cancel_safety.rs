@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use common::calls::{Answer, Hand, Stage, pending, poll};
+use common::calls::{Answer, Hand, Stage, Under, pending, poll};
 use common::checks::each_second;
 use common::{MILLI, SECOND, Server, by_row, fail, setup};
 use evenkeel::{
@@ -19,6 +19,9 @@ use evenkeel::{
 };
 
 type Run = Pin<Box<dyn Future<Output = ()>>>;
+type Call = fn(Under) -> Run;
+type OnFleet = fn(Fleet<Server>) -> Run;
+type OfChecks = fn(&Fleet<Server>, &Hand) -> Run;
 
 /// A future about to be polled, and what must hold after it was dropped.
 struct Case {
@@ -78,7 +81,7 @@ fn caller_is_right(stage: &Stage, at: &str) -> String {
     format!("{attempts} sent, {} let go of", stage.outcomes()[3])
 }
 
-fn calling(plan: CallPlan, answers: &[Answer], call: fn(common::calls::Under) -> Run) -> Case {
+fn calling(plan: CallPlan, answers: &[Answer], call: Call) -> Case {
     let stage = Stage::new(6, plan, answers);
     Case {
         hand: stage.hand.clone(),
@@ -95,7 +98,7 @@ fn calls_with_retries() {
         Answer::FailLate(2),
         Answer::FailLate(2),
     ];
-    let calls: [(&str, fn(common::calls::Under) -> Run); 3] = [
+    let calls: [(&str, Call); 3] = [
         ("call", |caller| {
             Box::pin(async move { drop(caller.call(0).await) })
         }),
@@ -216,7 +219,7 @@ fn can_be_probed(fleet: &Fleet<Server>, hand: &Hand, at: &str) {
 }
 
 /// What becomes of a request on this fleet, its answer after three polls.
-fn on_a_probe(make: fn(Fleet<Server>) -> Run) -> Case {
+fn on_a_probe(make: OnFleet) -> Case {
     let hand = Hand::default();
     let fleet = one_to_probe(&hand);
     let run = make(fleet.clone());
@@ -245,7 +248,7 @@ fn through() -> impl Transport<Server, u8, Response = (), Error = ()> {
 
 #[test]
 fn one_attempt_that_is_a_probe() {
-    let table: [(&str, fn(Fleet<Server>) -> Run); 4] = [
+    let table: [(&str, OnFleet); 4] = [
         ("ClusterExt::call", |fleet| {
             Box::pin(async move { fleet.call(&through(), 0).await.unwrap() })
         }),
@@ -320,7 +323,7 @@ fn a_drain() {
 
 /// Checks of two servers, one ejected, that take three polls, and a second between them: dropped before the first, in
 /// them, between them, in the next.
-fn checking(make: fn(&Fleet<Server>, &Hand) -> Run) -> Case {
+fn checking(make: OfChecks) -> Case {
     let hand = Hand::default();
     let fleet = one_to_probe(&hand);
     let run = make(&fleet, &hand);
@@ -344,7 +347,7 @@ fn sleeps(hand: &Hand) -> impl Fn(Duration) -> Run + use<> {
 
 #[test]
 fn health_checks() {
-    let table: [(&str, fn(&Fleet<Server>, &Hand) -> Run); 2] = [
+    let table: [(&str, OfChecks); 2] = [
         ("HealthCheck::run", |fleet, hand| {
             let checks = fleet.health_check(each_second()).unwrap();
             let check = |member: Member<Server>| async move { answers(member.endpoint()).await };
