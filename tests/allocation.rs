@@ -165,9 +165,10 @@ fn by_default_only_picks_that_do_upkeep_allocate() {
     }
 }
 
-/// A call that is answered at once allocates for its timers only: the deadline's, and the hedge's.
+/// A call that is answered at once allocates for its timers only, the deadline's and the hedge's; and once if its plan
+/// has hedges.
 #[test]
-fn a_call_allocates_for_its_timers_only() {
+fn a_call_allocates_for_its_timers_and_for_hedging_only() {
     let mut plain = CallPlan::default();
     plain.deadline = None;
     let limited = CallPlan::default();
@@ -175,12 +176,12 @@ fn a_call_allocates_for_its_timers_only() {
     let throttled = throttled.max_concurrent_retries(3);
     let unknown = plain.clone().hedge(Hedge::at_percentile(95));
     let hedged = plain.clone().hedge(Hedge::after(Duration::from_secs(1)));
-    for (name, plan, timers) in [
+    for (name, plan, expected) in [
         ("plain", plain, 0),
         ("limited", limited, 1),
         ("throttled", throttled, 0),
-        ("not hedged yet", unknown, 0),
-        ("hedged", hedged, 1),
+        ("not hedged yet", unknown, 1),
+        ("hedged", hedged, 2),
     ] {
         let clock = ManualClock::new();
         let fleet = fleet(Box::new(RoundRobin::new()), Upkeep::Caller, &clock);
@@ -198,6 +199,6 @@ fn a_call_allocates_for_its_timers_only() {
         };
         call();
         let allocated = allocations_in(|| (0..10).for_each(|_| call()));
-        assert_eq!(allocated, 10 * timers, "{name}");
+        assert_eq!(allocated, 10 * expected, "{name}");
     }
 }

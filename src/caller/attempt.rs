@@ -41,7 +41,7 @@ impl Limit {
 }
 
 /// The output of `future`, unless the time is over before.
-async fn within<F: Future>(
+pub(super) async fn within<F: Future>(
     timer: &dyn DynTimer,
     time: Option<Duration>,
     future: F,
@@ -62,13 +62,25 @@ async fn within<F: Future>(
 
 /// An attempt that has been counted and charged, and is to be sent.
 pub(super) struct Launch<'a, C: Cluster, Req> {
-    lease: Lease<C::Endpoint>,
-    request: Req,
+    pub(super) held: Held<'a, C>,
+    pub(super) request: Req,
+}
+
+/// What an attempt holds on to until its end.
+pub(super) struct Held<'a, C: Cluster> {
+    pub(super) lease: Lease<C::Endpoint>,
     limit: Limit,
     /// From 1 on.
     number: u32,
     /// A retry's.
     slot: Option<Slot<'a>>,
+}
+
+impl<C: Cluster> Held<'_, C> {
+    /// How long it may take.
+    pub(super) const fn time(&self) -> Option<Duration> {
+        self.limit.time
+    }
 }
 
 /// How an attempt ended.
@@ -90,6 +102,7 @@ pub(super) enum How<R, E> {
 
 impl<C: Cluster, T> Inner<C, T> {
     /// Picks an endpoint that was not tried, and counts and charges what is to be sent to it; or says why not.
+    #[inline]
     pub(super) fn launch<Req, R, E>(
         &self,
         trip: &mut Trip<'_, R, E>,
@@ -114,16 +127,18 @@ impl<C: Cluster, T> Inner<C, T> {
             }
         };
         trip.sent(lease.id());
-        Ok(Launch {
+        let number = trip.attempts;
+        let held = Held {
             lease,
-            request,
             limit,
-            number: trip.attempts,
+            number,
             slot,
-        })
+        };
+        Ok(Launch { held, request })
     }
 
     /// Counts what is about to be sent, if budget and limit have room for it.
+    #[inline]
     fn charge(&self, is_retry: bool, now: Tick) -> Result<Option<Slot<'_>>, StopReason> {
         if !is_retry {
             self.budget.deposit(now);
@@ -148,15 +163,29 @@ impl<C: Cluster, T> Inner<C, T> {
         T: Transport<C::Endpoint, Req>,
         Req: Send,
     {
-        let Launch {
+        let (held, request) = (launch.held, launch.request);
+        let sent = self.transport.send(held.lease.endpoint(), request);
+        let result = within(&*self.timer, held.time(), sent).await;
+        self.ended(held, result)
+    }
+
+    /// Records how it ended; `None`: it was cut off.
+    #[inline]
+    pub(super) fn ended<Req>(
+        &self,
+        held: Held<'_, C>,
+        result: Option<Result<T::Response, T::Error>>,
+    ) -> Ended<T::Response, T::Error>
+    where
+        T: Transport<C::Endpoint, Req>,
+    {
+        let Held {
             lease,
-            request,
             limit,
             number,
-            slot,
-        } = launch;
-        let sent = self.transport.send(lease.endpoint(), request);
-        let how = match within(&*self.timer, limit.time, sent).await {
+            slot: _slot,
+        } = held;
+        let how = match result {
             Some(result) => {
                 let outcome = self.transport.classify(&result);
                 lease.record(outcome);
@@ -179,10 +208,10 @@ impl<C: Cluster, T> Inner<C, T> {
                 How::CutOff { by_deadline }
             }
         };
-        drop(slot);
         Ended { number, how }
     }
 
+    #[inline]
     fn answered(&self, outcome: Outcome) {
         let Some(throttling) = &self.throttling else {
             return;

@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::time::Tick;
 use crate::transport::{BoxFuture, Transport};
 
-/// Attempts under way. The first is where the call is; only hedges are on the heap.
+/// Attempts under way. The first is a part of the race's own future.
 struct Flights<'a, F> {
     first: Option<Pin<&'a mut F>>,
     hedges: Vec<Pin<Box<F>>>,

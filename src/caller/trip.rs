@@ -1,6 +1,6 @@
 //! A call from its first attempt to its last: what it asks for, and what has come of it.
 
-use super::attempt::{Ended, How};
+use super::attempt::{Ended, How, within};
 use super::error::{CallerError, StopReason};
 use super::{CallOptions, Inner};
 use crate::cluster::Cluster;
@@ -38,7 +38,21 @@ pub(super) enum Verdict<R> {
     Final,
 }
 
+impl<R> Verdict<R> {
+    /// The answer, none if it was bad, or why the call ends, where no other attempt is under way.
+    #[inline]
+    fn alone(self) -> Result<Option<R>, StopReason> {
+        match self {
+            Self::Good(answer) => Ok(Some(answer)),
+            Self::Bad => Ok(None),
+            Self::Last(reason) => Err(reason),
+            Self::Final => Err(StopReason::NotRetryable),
+        }
+    }
+}
+
 impl<'a, R, E> Trip<'a, R, E> {
+    #[inline]
     pub(super) fn new(options: &CallOptions<'a>, ends: Option<Tick>) -> Self {
         Self {
             pick: options.pick,
@@ -53,12 +67,14 @@ impl<'a, R, E> Trip<'a, R, E> {
     }
 
     /// Who is to be avoided from here on.
+    #[inline]
     pub(super) fn avoid(&mut self) -> &[MemberId] {
         self.tried.extend(self.last_tried.take());
         &self.tried
     }
 
     /// What is wanted of the next pick.
+    #[inline]
     pub(super) fn pick(&mut self) -> PickOptions<'_> {
         let pick = self.pick;
         pick.avoid(self.avoid())
@@ -70,6 +86,7 @@ impl<'a, R, E> Trip<'a, R, E> {
     }
 
     /// Takes in how an attempt ended.
+    #[inline]
     pub(super) fn ended(&mut self, ended: Ended<R, E>, retry_timeouts: bool) -> Verdict<R> {
         (self.timed_out, self.answer) = (false, None);
         match ended.how {
@@ -102,6 +119,7 @@ impl<'a, R, E> Trip<'a, R, E> {
         Verdict::Bad
     }
 
+    #[inline]
     fn stops(self, reason: StopReason) -> Result<R, CallerError<E>> {
         self.answer.ok_or(CallerError {
             reason,
@@ -135,7 +153,18 @@ impl<C: Cluster, T> Inner<C, T> {
                 Ok(launch) => launch,
                 Err(reason) => break reason,
             };
-            match self.race(launch, &mut trip, now, &mut make).await {
+            // Without hedges it is sent from here, so that its future is no larger than it must be: to pass what an
+            // attempt holds through three futures costs as much as the pick.
+            let came = if self.hedging.is_some() {
+                Box::pin(self.race(launch, &mut trip, now, &mut make)).await
+            } else {
+                let (held, request) = (launch.held, launch.request);
+                let sent = self.transport.send(held.lease.endpoint(), request);
+                let result = within(&*self.timer, held.time(), sent).await;
+                let ended = self.ended(held, result);
+                trip.ended(ended, self.plan.retry_timeouts).alone()
+            };
+            match came {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => {}
                 Err(reason) => break reason,
@@ -153,6 +182,7 @@ impl<C: Cluster, T> Inner<C, T> {
         trip.stops(reason)
     }
 
+    #[inline]
     fn admits(&self, now: Tick) -> bool {
         let has_healthy = || self.cluster.has_healthy();
         self.throttling

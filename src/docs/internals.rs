@@ -156,8 +156,8 @@
 //! What was granted is sent before the next await, so there is nothing to give back. That a retry would be refused is
 //! seen before the wait for it; who has waited is asked again, as others may have been first.
 //!
-//! **Hedges** race where the call is: its first attempt stays in the call's own future, only hedges are on the heap, so
-//! a plan without them allocates nothing more. A loser is dropped like any future whose caller is gone, and patience judges it: one that
+//! **Hedges** race in a box of their own, one a call whose plan has hedges and one more for each that is sent. A call without them sends from its own
+//! future, which stays small (448 bytes for a request of one; through the race it was 648, and a call took 70 ns more). A loser is dropped like any future whose caller is gone, and patience judges it: one that
 //! always counted for nothing would let an endpoint hang unseen while hedges answer for it, and one that always counted as
 //! a fault would charge every endpoint with its slowest twentieth. The percentile is of first attempts,
 //! those that lose counted with the time they had: of answers alone, each tail that is cut off would make the next delay shorter

@@ -98,7 +98,7 @@ fn broken_variant_bucket_first() {
     deposit_late(|recent, now| {
         recent.count(now, Event::Request);
         // ORDERING: Relaxed. The variant is broken for another reason.
-        budget
+        recent
             .sum
             .0
             .fetch_add(one(Event::Request), Ordering::Relaxed);
@@ -134,7 +134,7 @@ fn the_sum_is_not_behind_a_bucket() {
 fn broken_variant_relaxed_bucket() {
     see(|recent, _| {
         // ORDERING: Relaxed, both. That is what is broken.
-        budget
+        recent
             .sum
             .0
             .fetch_add(one(Event::Request), Ordering::Relaxed);
