@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use common::calls::{Answer, Failed, Hand, Stage, lavish, pending};
+use common::calls::{Answer, Failed, Hand, Stage, lavish, pending, poll};
 use common::{MILLI, SECOND, Server, ejected, setup};
 use evenkeel::{
     CallPlan, Caller, CallerError, Clock, Endpoint, Fleet, Hedge, Outcome, RoundRobin, StopReason,
@@ -177,7 +179,7 @@ fn one_hangs(patience: Option<Duration>) -> (Vec<usize>, Fleet<Server>) {
     for _ in 0..100 {
         let mut call = Box::pin(caller.call(0));
         let answer: ByServer = loop {
-            if let std::task::Poll::Ready(answer) = common::calls::poll(call.as_mut()) {
+            if let Poll::Ready(answer) = poll(call.as_mut()) {
                 break answer;
             }
             hand.clock.advance(MILLI);
@@ -226,33 +228,34 @@ fn a_percentile_is_waited_for_once_it_is_known() {
     assert_eq!(elapsed(&stage) - before, 5 * MILLI);
 }
 
-/// Latencies are even between 1 and 100 ms, so the 90th percentile is 90 ms, or 101 as it is known: up to 10 % are
-/// hedged. Were those that lose forgotten, the tail would be cut off again and again: nearly all would be.
+/// Half take 20 ms or less, one in ten 100 or more, one in a hundred a second: a tail that a hedge mostly overtakes. The
+/// 90th percentile is known as 100 to 113 ms, so 8.9 to 10 % are hedged of 5000: 500 at most, with a standard deviation
+/// of 21 for the draws, and of 25 for four estimates that are exact to 0.9 points each; 5 of both together make 665. Were those
+/// that lose forgotten, the tail would be cut off again and again, and more and more hedged.
 #[test]
 fn the_tail_is_not_forgotten_because_it_is_hedged() {
     let hand = Hand::default();
     let fleet = setup(5, &hand.clock).policy(RoundRobin::new());
     let fleet = fleet.build().unwrap();
-    let turn = std::sync::atomic::AtomicU32::new(0);
+    let turn = AtomicU64::new(0);
     let transport = from_fn(|_: &Server, _: u8| {
-        // A full cycle of 1..=100 in an order without pattern: 37 is a generator step prime to 100.
-        let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let polls = turn.wrapping_mul(37) % 100 + 2;
+        // A draw from 0 to 99, by multiplicative hashing.
+        let turn = turn.fetch_add(1, Ordering::Relaxed);
+        let draw = (turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % 100;
         async move {
-            pending(polls).await;
-            Ok::<_, ()>(Outcome::Success)
+            pending(1 + 1000 / (100 - draw as u32)).await;
+            Ok::<_, ()>(200)
         }
     });
-    let plan = lavish(2)
-        .budget_percent(100)
-        .hedge(Hedge::at_percentile(90));
+    let plan = lavish(2).budget_percent(100);
+    let plan = plan.hedge(Hedge::at_percentile(90));
     let caller = Caller::new(fleet, transport, plan, hand.clone()).unwrap();
     for _ in 0..5_000 {
         let mut call = Box::pin(caller.call(0));
-        while common::calls::poll(call.as_mut()).is_pending() {
+        while poll(call.as_mut()).is_pending() {
             hand.clock.advance(MILLI);
         }
     }
     let hedges = caller.stats().hedges;
-    assert!((50..=550).contains(&hedges), "{hedges} of 5000");
+    assert!((300..=665).contains(&hedges), "{hedges} of 5000");
 }

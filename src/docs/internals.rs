@@ -161,7 +161,7 @@
 //! always counted for nothing would let an endpoint hang unseen while hedges answer for it, and one that always counted as
 //! a fault would charge every endpoint with its slowest twentieth. The percentile is of first attempts,
 //! those that lose counted with the time they had: of answers alone, each tail that is cut off would make the next delay shorter
-//! and more hedges (even latencies from 1 to 100 ms, hedged at the 90th percentile: see `tests/hedging.rs`). A histogram and not a
+//! and more hedges (`tests/hedging.rs` has a tail like that). A histogram and not a
 //! moving estimate, as an error that is known, an eighth, and no constant to tune. An `Err` that must not be
 //! retried ends the race; gRPC says so too. A hedge that is refused is not asked for again in that race.
 //!
