@@ -92,6 +92,22 @@ pub trait Cluster: Send + Sync {
         let _ = members;
         false
     }
+
+    /// Whether health still tells good endpoints from bad here. A [`Caller`](crate::Caller)'s
+    /// [`Throttle`](crate::Throttle) refuses nothing while it does. For a [`Fleet`](crate::Fleet): not while no endpoint is
+    /// eligible, in panic, while as many are ejected as may be (so that bad ones may be among those in), or while half of
+    /// the requests to those that do not stand out fail. Some loads. By default yes.
+    fn has_healthy(&self) -> bool {
+        true
+    }
+
+    /// Whether surely no endpoint is left beside these. A [`Caller`](crate::Caller) asks before it waits for a retry. Where `false` is
+    /// answered wrongly, the wait is in vain, and no more than that. For a [`Fleet`](crate::Fleet): some loads where more are eligible
+    /// than avoided, and a look at each member else. By default `false`.
+    fn leaves_none(&self, avoid: &[MemberId]) -> bool {
+        let _ = avoid;
+        false
+    }
 }
 
 macro_rules! forward {
@@ -120,6 +136,14 @@ macro_rules! forward {
 
             fn is_tried(&self, members: &[MemberId]) -> bool {
                 (**self).is_tried(members)
+            }
+
+            fn has_healthy(&self) -> bool {
+                (**self).has_healthy()
+            }
+
+            fn leaves_none(&self, avoid: &[MemberId]) -> bool {
+                (**self).leaves_none(avoid)
             }
         }
     )* };

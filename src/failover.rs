@@ -302,6 +302,14 @@ where
         (self.preferred.is_tried(members) || self.preferred.availability() <= 0.0)
             && (self.spare.is_tried(members) || self.spare.availability() <= 0.0)
     }
+
+    fn has_healthy(&self) -> bool {
+        self.preferred.has_healthy() || self.spare.has_healthy()
+    }
+
+    fn leaves_none(&self, avoid: &[MemberId]) -> bool {
+        self.preferred.leaves_none(avoid) && self.spare.leaves_none(avoid)
+    }
 }
 
 impl<A: Clone, B: Clone> Clone for Failover<A, B> {

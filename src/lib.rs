@@ -43,7 +43,7 @@
 //!
 //! - It balances what one process sends; processes share nothing. It discovers nothing: hand in the set
 //!   you know, and again when it changes.
-//! - Hedges, priorities and zones are not here yet.
+//! - Priorities and zones are not here yet.
 //! - Slowness alone ejects nobody unless asked to; policies that look at load or latency avoid a slow endpoint.
 //! - [`std::mem::forget`] of a lease leaves one request in flight for ever.
 //! - A fleet holds at most a million endpoints. 64-bit atomics are needed.
@@ -52,6 +52,8 @@
 //!
 //! - `sim`: a simulator that drives real fleets against modelled servers, to try a policy and settings before
 //!   they ship. No further dependencies. Off by default.
+//! - `tokio`: `TokioTimer`, tokio's time for a [`Caller`]. Depends on tokio with `time` only. Off by default; without
+//!   it, [`from_sleep`] takes any runtime's sleep.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -79,8 +81,12 @@ pub use balancer::{
     Adaptive, Choice, Cursor, FromPicker, LeastConnections, LeastResponseTime, LoadBalancer,
     PickContext, Picker, PowerOfTwo, Random, RoundRobin, View, WeightedRoundRobin, from_picker,
 };
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use caller::TokioTimer;
 pub use caller::{
-    CallPlan, Caller, CallerError, CallerStats, FromSleep, StopReason, Timer, from_sleep,
+    CallOptions, CallPlan, Caller, CallerError, CallerStats, FromSleep, Hedge, HedgeDelay,
+    StopReason, Throttle, Timer, from_sleep,
 };
 pub use cluster::{Cluster, ClusterExt};
 pub use endpoint::{Endpoint, Target, Weight};

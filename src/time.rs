@@ -157,6 +157,15 @@ impl Clock for MonotonicClock {
     }
 }
 
+#[cfg(feature = "tokio")]
+pub(crate) use tokio::time::Instant as TokioInstant;
+
+/// tokio's present moment: the operating system's, unless its time is paused.
+#[cfg(feature = "tokio")]
+pub(crate) fn tokio_now() -> TokioInstant {
+    TokioInstant::now()
+}
+
 /// A clock that stands still until told. Clones share it.
 ///
 /// ```

@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use evenkeel::{
-    Adaptive, AdaptiveLimit, Cluster, Failover, Fleet, LeastConnections, LeastResponseTime, Limits,
-    LoadBalancer, ManualClock, Outcome, PickOptions, PowerOfTwo, Random, RoundRobin, Target,
-    Upkeep, WeightedRoundRobin,
+    Adaptive, AdaptiveLimit, CallPlan, Caller, Cluster, Failover, Fleet, Hedge, LeastConnections,
+    LeastResponseTime, Limits, LoadBalancer, ManualClock, Outcome, PickOptions, PowerOfTwo, Random,
+    RoundRobin, Target, Throttle, Upkeep, WeightedRoundRobin, from_fn, from_sleep,
 };
 
 struct Counting;
@@ -210,5 +210,43 @@ fn by_default_only_picks_that_do_upkeep_allocate() {
         // 20 s, with upkeep ten times a second by one pick each, which keeps what it has allocated.
         assert!(allocating <= 20, "{name}: {allocating} picks allocated");
         assert!(fleet.stats().ejections > 0, "{name}");
+    }
+}
+
+/// A call that is answered at once allocates for its timers only, the deadline's and the hedge's; and once if its plan
+/// has hedges.
+#[test]
+fn a_call_allocates_for_its_timers_and_for_hedging_only() {
+    let mut plain = CallPlan::default();
+    plain.deadline = None;
+    let limited = CallPlan::default();
+    let throttled = plain.clone().throttle(Throttle::default());
+    let throttled = throttled.max_concurrent_retries(3);
+    let unknown = plain.clone().hedge(Hedge::at_percentile(95));
+    let hedged = plain.clone().hedge(Hedge::after(Duration::from_secs(1)));
+    for (name, plan, expected) in [
+        ("plain", plain, 0),
+        ("limited", limited, 1),
+        ("throttled", throttled, 0),
+        ("not hedged yet", unknown, 1),
+        ("hedged", hedged, 2),
+    ] {
+        let clock = ManualClock::new();
+        let fleet = fleet(Box::new(RoundRobin::new()), Upkeep::Caller, &clock);
+        let transport = from_fn(|_: &Server, n: u8| async move { Ok::<_, ()>(n + 1) });
+        // Of some size: a box of nothing allocates nothing.
+        let never = |time: Duration| async move {
+            std::future::pending::<()>().await;
+            assert!(time.is_zero(), "it is kept until then");
+        };
+        let caller = Caller::new(fleet, transport, plan, from_sleep(never)).unwrap();
+        let call = || {
+            let mut call = std::pin::pin!(caller.call(1));
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(call.as_mut().poll(&mut cx).is_ready());
+        };
+        call();
+        let allocated = allocations_in(|| (0..10).for_each(|_| call()));
+        assert_eq!(allocated, 10 * expected, "{name}");
     }
 }

@@ -267,3 +267,21 @@ fn a_setting_out_of_range_is_refused_by_its_name() {
         "{shown}"
     );
 }
+
+/// What a caller asks before it refuses a call, and before it waits for a retry.
+#[test]
+fn it_has_what_either_of_its_clusters_has() {
+    let (a, b, _) = two(10);
+    let cluster = failover(&a, &b);
+    mark_down(&a, 0, 10);
+    assert!(!a.has_healthy() && cluster.has_healthy());
+    let ids: Vec<_> = b.members().iter().map(|member| member.id()).collect();
+    assert!(!cluster.leaves_none(&ids[1..]));
+    mark_down(&b, 100, 10);
+    assert!(!cluster.has_healthy());
+    let (a, b, _) = two(1);
+    let cluster = failover(&a, &b);
+    let id = |fleet: &Fleet<Server>| fleet.members()[0].id();
+    assert!(!cluster.leaves_none(&[id(&a)]) && !cluster.leaves_none(&[id(&b)]));
+    assert!(cluster.leaves_none(&[id(&b), id(&a)]));
+}

@@ -1,45 +1,20 @@
-//! The attempts of one call.
+//! One attempt: what is asked for before it is sent, and what has come of it.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::error::{CallerError, StopReason};
+use super::slots::Slot;
 use super::timer::DynTimer;
-use super::{CallPlan, Inner};
+use super::trip::Trip;
+use super::{Inner, StopReason};
 use crate::cluster::Cluster;
 use crate::error::PickError;
-use crate::options::PickOptions;
+use crate::member::Lease;
 use crate::outcome::Outcome;
 use crate::time::Tick;
 use crate::transport::Transport;
-
-/// What has come of a call so far.
-struct Story<R, E> {
-    attempts: u32,
-    timed_out: bool,
-    /// What the last attempt brought, if it was an `Ok`.
-    answer: Option<R>,
-    last: Option<E>,
-}
-
-impl<R, E> Story<R, E> {
-    fn begins_attempt(&mut self) {
-        self.attempts += 1;
-        self.timed_out = false;
-        self.answer = None;
-    }
-
-    fn ends(self, reason: StopReason) -> Result<R, CallerError<E>> {
-        self.answer.ok_or(CallerError {
-            reason,
-            attempts: self.attempts,
-            timed_out: self.timed_out,
-            last: self.last,
-        })
-    }
-}
 
 /// How long an attempt may take.
 #[derive(Clone, Copy)]
@@ -51,8 +26,7 @@ struct Limit {
 
 impl Limit {
     /// `None` if there is no time left.
-    fn new(plan: &CallPlan, ends: Option<Tick>, now: Tick) -> Option<Self> {
-        let own = plan.attempt_timeout;
+    fn new(own: Option<Duration>, ends: Option<Tick>, now: Tick) -> Option<Self> {
         let Some(left) = ends.map(|ends| ends.since(now)) else {
             return Some(Self {
                 time: own,
@@ -67,7 +41,7 @@ impl Limit {
 }
 
 /// The output of `future`, unless the time is over before.
-async fn within<F: Future>(
+pub(super) async fn within<F: Future>(
     timer: &dyn DynTimer,
     time: Option<Duration>,
     future: F,
@@ -86,121 +60,164 @@ async fn within<F: Future>(
     .await
 }
 
+/// An attempt that has been counted and charged, and is to be sent.
+pub(super) struct Launch<'a, C: Cluster, Req> {
+    pub(super) held: Held<'a, C>,
+    pub(super) request: Req,
+}
+
+/// What an attempt holds on to until its end.
+pub(super) struct Held<'a, C: Cluster> {
+    pub(super) lease: Lease<C::Endpoint>,
+    limit: Limit,
+    /// From 1 on.
+    number: u32,
+    /// A retry's.
+    slot: Option<Slot<'a>>,
+}
+
+impl<C: Cluster> Held<'_, C> {
+    /// How long it may take.
+    pub(super) const fn time(&self) -> Option<Duration> {
+        self.limit.time
+    }
+}
+
+/// How an attempt ended.
+pub(super) struct Ended<R, E> {
+    /// From 1 on.
+    pub(super) number: u32,
+    pub(super) how: How<R, E>,
+}
+
+pub(super) enum How<R, E> {
+    Answered {
+        result: Result<R, E>,
+        is_retryable: bool,
+    },
+    CutOff {
+        by_deadline: bool,
+    },
+}
+
 impl<C: Cluster, T> Inner<C, T> {
-    pub(super) async fn run<Req, F>(
+    /// Picks an endpoint that was not tried, and counts and charges what is to be sent to it; or says why not.
+    #[inline]
+    pub(super) fn launch<Req, R, E>(
         &self,
-        mut make: F,
-    ) -> Result<T::Response, CallerError<T::Error>>
-    where
-        T: Transport<C::Endpoint, Req, Response: Send, Error: Send>,
-        Req: Send,
-        F: FnMut() -> Req + Send,
-    {
-        let (plan, timer) = (&self.plan, &*self.timer);
-        let mut now = timer.tick();
-        let ends = plan.deadline.map(|deadline| now.after(deadline));
-        let mut story = Story {
-            attempts: 0,
-            timed_out: false,
-            answer: None,
-            last: None,
+        trip: &mut Trip<'_, R, E>,
+        now: Tick,
+        make: &mut impl FnMut() -> Req,
+    ) -> Result<Launch<'_, C, Req>, StopReason> {
+        let limit = Limit::new(self.plan.attempt_timeout, trip.ends, now);
+        let limit = limit.ok_or(StopReason::Deadline)?;
+        let is_retry = trip.attempts > 0;
+        let lease = match self.cluster.pick_endpoint_with(&trip.pick()) {
+            Ok(lease) => lease,
+            Err(PickError::AllAvoided) if is_retry => return Err(StopReason::NoEndpointLeft),
+            Err(error) => return Err(StopReason::Pick(error)),
         };
-        let mut tried = Vec::new();
-        let reason = loop {
-            let Some(limit) = Limit::new(plan, ends, now) else {
-                break StopReason::Deadline;
-            };
-            let options = PickOptions::new().avoid(&tried);
-            let lease = match self.cluster.pick_endpoint_with(&options) {
-                Ok(lease) => lease,
-                Err(PickError::AllAvoided) if !tried.is_empty() => {
-                    break StopReason::NoEndpointLeft;
-                }
-                Err(error) => break StopReason::Pick(error),
-            };
-            let request = make();
-            // Charged between two awaits, right before it is sent: who is dropped before has paid nothing.
-            if !self.charge(story.attempts > 0, now) {
+        let request = make();
+        // Charged between two awaits, right before it is sent: who is dropped before has paid nothing.
+        let slot = match self.charge(is_retry, now) {
+            Ok(slot) => slot,
+            Err(reason) => {
                 lease.record(Outcome::Ignored);
-                break StopReason::BudgetExhausted;
+                return Err(reason);
             }
-            story.begins_attempt();
-            let sent = self.transport.send(lease.endpoint(), request);
-            let result = within(timer, limit.time, sent).await;
-            let id = lease.id();
-            let is_retryable = match result {
-                Some(result) => {
-                    lease.record(self.transport.classify(&result));
-                    let is_retryable = self.transport.is_retryable(&result);
-                    match result {
-                        Ok(answer) if !is_retryable => return Ok(answer),
-                        Ok(answer) => story.answer = Some(answer),
-                        Err(error) => story.last = Some(error),
-                    }
-                    is_retryable
-                }
-                None => {
-                    self.counters.timeouts.count();
-                    story.timed_out = true;
-                    // A later attempt had less than its time; then the fleet's patience decides.
-                    lease.record(if limit.by_deadline && story.attempts > 1 {
-                        Outcome::Abandoned
-                    } else {
-                        Outcome::Timeout
-                    });
-                    if limit.by_deadline {
-                        break StopReason::Deadline;
-                    }
-                    plan.retry_timeouts
-                }
-            };
-            let wait = match self.next(is_retryable, story.attempts, ends) {
-                Ok(wait) => wait,
-                Err(reason) => break reason,
-            };
-            tried.push(id);
-            if !wait.is_zero() {
-                timer.sleep_boxed(wait).await;
-            }
-            now = timer.tick();
         };
-        self.counters.stopped(reason);
-        story.ends(reason)
+        trip.sent(lease.id());
+        let number = trip.attempts;
+        let held = Held {
+            lease,
+            limit,
+            number,
+            slot,
+        };
+        Ok(Launch { held, request })
     }
 
-    /// Counts what is about to be sent; false if the budget has no room for it.
-    fn charge(&self, is_retry: bool, now: Tick) -> bool {
+    /// Counts what is about to be sent, if budget and limit have room for it.
+    #[inline]
+    fn charge(&self, is_retry: bool, now: Tick) -> Result<Option<Slot<'_>>, StopReason> {
         if !is_retry {
             self.budget.deposit(now);
             self.counters.requests.count();
-            return true;
+            return Ok(None);
         }
-        let granted = self.budget.withdraw(now);
-        if granted {
-            self.counters.retries.count();
+        // The slot first, as what the budget grants is not given back.
+        let slot = self.slots.take().ok_or(StopReason::TooManyRetries)?;
+        if !self.budget.withdraw(now) {
+            return Err(StopReason::BudgetExhausted);
         }
-        granted
+        self.counters.retries.count();
+        Ok(Some(slot))
     }
 
-    /// How long to wait before the next attempt, or why there is none. Nobody waits for what can be refused now.
-    fn next(
+    /// Sends it. Dropped before its end, it is abandoned: neutral, unless it outlasted the fleet's patience.
+    pub(super) async fn attempt<Req>(
         &self,
-        is_retryable: bool,
-        attempts: u32,
-        ends: Option<Tick>,
-    ) -> Result<Duration, StopReason> {
-        let now = self.timer.tick();
-        let wait = self.plan.backoff(attempts, self.random());
-        if !is_retryable {
-            Err(StopReason::NotRetryable)
-        } else if attempts >= self.plan.attempts {
-            Err(StopReason::AttemptsUsed)
-        } else if ends.is_some_and(|ends| ends.since(now) <= wait) {
-            Err(StopReason::Deadline)
-        } else if self.budget.left(now) == 0 {
-            Err(StopReason::BudgetExhausted)
-        } else {
-            Ok(wait)
+        launch: Launch<'_, C, Req>,
+    ) -> Ended<T::Response, T::Error>
+    where
+        T: Transport<C::Endpoint, Req>,
+        Req: Send,
+    {
+        let (held, request) = (launch.held, launch.request);
+        let sent = self.transport.send(held.lease.endpoint(), request);
+        let result = within(&*self.timer, held.time(), sent).await;
+        self.ended(held, result)
+    }
+
+    /// Records how it ended; `None`: it was cut off.
+    #[inline]
+    pub(super) fn ended<Req>(
+        &self,
+        held: Held<'_, C>,
+        result: Option<Result<T::Response, T::Error>>,
+    ) -> Ended<T::Response, T::Error>
+    where
+        T: Transport<C::Endpoint, Req>,
+    {
+        let Held {
+            lease,
+            limit,
+            number,
+            slot: _slot,
+        } = held;
+        let how = match result {
+            Some(result) => {
+                let outcome = self.transport.classify(&result);
+                lease.record(outcome);
+                self.answered(outcome);
+                let is_retryable = self.transport.is_retryable(&result);
+                How::Answered {
+                    result,
+                    is_retryable,
+                }
+            }
+            None => {
+                self.counters.timeouts.count();
+                // A later attempt had less than its time; then the fleet's patience decides.
+                lease.record(if limit.by_deadline && number > 1 {
+                    Outcome::Abandoned
+                } else {
+                    Outcome::Timeout
+                });
+                let by_deadline = limit.by_deadline;
+                How::CutOff { by_deadline }
+            }
+        };
+        Ended { number, how }
+    }
+
+    #[inline]
+    fn answered(&self, outcome: Outcome) {
+        let Some(throttling) = &self.throttling else {
+            return;
+        };
+        if !outcome.is_fault() && !matches!(outcome, Outcome::Overloaded { .. }) {
+            throttling.accepted(self.timer.tick());
         }
     }
 }

@@ -1,110 +1,13 @@
 //! The retry budget: how many retries there may be for the requests of the last ten seconds.
-//!
-//! A ring of ten one-second buckets holds what was counted when, and one word the sum of them, by which a
-//! retry is granted in one compare-and-swap: never one too many, and none refused that there is room for.
-//!
-//! From the top, a bucket is `epoch: 22 | retries: 20 | requests: 22`, the sum `retries: 32 | requests: 32`. Full fields
-//! of a bucket stop counting: such a request earns nothing, such a retry is refused. Ten full buckets fit the sum.
 
-use crate::sync::{AtomicU64, Ordering, Padded};
+use super::recent::{Counts, Event, Recent};
 use crate::time::Tick;
 
-const BUCKETS: u64 = if cfg!(evenkeel_loom) { 2 } else { 10 };
-const BUCKET_NANOS: u64 = 1_000_000_000;
-
-const REQUEST_BITS: u32 = 22;
-const RETRY_BITS: u32 = 20;
-const REQUEST_MASK: u64 = (1 << REQUEST_BITS) - 1;
-const RETRY_MASK: u64 = (1 << RETRY_BITS) - 1;
-const EPOCH_SHIFT: u32 = REQUEST_BITS + RETRY_BITS;
-const EPOCH_MASK: u64 = (1 << (64 - EPOCH_SHIFT)) - 1;
-const COUNTS_MASK: u64 = (1 << EPOCH_SHIFT) - 1;
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
-    Request,
-    Retry,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    requests: u64,
-    retries: u64,
-}
-
-impl Counts {
-    const fn of_bucket(word: u64) -> Self {
-        Self {
-            requests: word & REQUEST_MASK,
-            retries: word >> REQUEST_BITS & RETRY_MASK,
-        }
-    }
-
-    const fn of_sum(word: u64) -> Self {
-        Self {
-            requests: word & u32::MAX as u64,
-            retries: word >> 32,
-        }
-    }
-
-    const fn as_sum(self) -> u64 {
-        self.retries << 32 | self.requests
-    }
-}
-
-/// One request or retry in the sum.
-const fn one(event: Event) -> u64 {
-    match event {
-        Event::Request => 1,
-        Event::Retry => 1 << 32,
-    }
-}
-
-/// Which bucket of all time this moment is in.
-const fn number(now: Tick) -> u64 {
-    now.as_nanos() / BUCKET_NANOS
-}
-
-/// Whether what is in this bucket counts. One ahead of `number` by up to a window was counted by a thread that
-/// read the clock later; further ahead it is of a clock that jumped and came back, and heals.
-const fn is_in_window(word: u64, number: u64) -> bool {
-    let age = number.wrapping_sub(word >> EPOCH_SHIFT) & EPOCH_MASK;
-    age < BUCKETS || age >= EPOCH_MASK + 1 - BUCKETS
-}
-
-/// The bucket after one more event, and what it held before if that is of another time. `None` if it is full.
-const fn counted(word: u64, number: u64, event: Event) -> Option<(u64, Counts)> {
-    let (one, mask) = match event {
-        Event::Request => (1, REQUEST_MASK),
-        Event::Retry => (1 << REQUEST_BITS, RETRY_MASK << REQUEST_BITS),
-    };
-    if !is_in_window(word, number) {
-        let next = (number & EPOCH_MASK) << EPOCH_SHIFT | one;
-        return Some((next, Counts::of_bucket(word)));
-    }
-    if word & mask == mask {
-        return None;
-    }
-    let none = Counts {
-        requests: 0,
-        retries: 0,
-    };
-    Some((word + one, none))
-}
-
-/// The protocol: an event is added to the sum *before* it is added to its bucket, and taken from the sum by whoever
-/// takes it out of the bucket, *after*. So the sum is never less than what the buckets hold. An event
-/// whose thread is suspended in between counts until its bucket's next life ends: a retry too long, which is safe, and
-/// of requests as many as there are such threads.
-///
-/// A bucket that is untouched for 2^22 s (48 days), give or take a window, is taken for one of now.
 #[derive(Debug)]
 pub(super) struct Budget {
     percent: u64,
     floor: u64,
-    sum: Padded<AtomicU64>,
-    buckets: [AtomicU64; BUCKETS as usize],
+    recent: Recent,
 }
 
 impl Budget {
@@ -112,111 +15,36 @@ impl Budget {
         Self {
             percent: percent.into(),
             floor: floor.into(),
-            sum: Padded(AtomicU64::new(0)),
-            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            recent: Recent::new(),
         }
     }
 
-    /// A request is sent for the first time.
+    /// A request is sent for the first time. One that finds its second full, at four million, earns nothing.
     pub(super) fn deposit(&self, now: Tick) {
-        // ORDERING: Relaxed. It is ordered before its taking by `count`'s release.
-        self.sum.0.fetch_add(one(Event::Request), Ordering::Relaxed);
-        if !self.count(now, Event::Request) {
-            // ORDERING: Relaxed. This thread's own addition is undone.
-            self.sum.0.fetch_sub(one(Event::Request), Ordering::Relaxed);
-        }
+        self.recent.add(now, Event::Request);
     }
 
     /// A retry is to be sent: whether it may.
     pub(super) fn withdraw(&self, now: Tick) -> bool {
-        self.expire(now);
-        let grant = |sum: u64| (self.left_of(sum) > 0).then(|| sum + one(Event::Retry));
-        // ORDERING: Relaxed, both. One word decides, and its own order is enough; as in `deposit` else.
-        let granted = self
-            .sum
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grant);
-        if granted.is_err() {
-            return false;
-        }
-        let is_counted = self.count(now, Event::Retry);
-        if !is_counted {
-            // ORDERING: Relaxed. This thread's own addition is undone.
-            self.sum.0.fetch_sub(one(Event::Retry), Ordering::Relaxed);
-        }
-        is_counted
+        let may = |counts| self.left_of(counts) > 0;
+        self.recent.add_if(now, Event::Other, may)
     }
 
-    /// How many retries there may be now.
+    /// How many retries there may be now. A hint: `withdraw` decides.
     pub(super) fn left(&self, now: Tick) -> u64 {
-        self.expire(now);
-        // ORDERING: Relaxed. A hint: `withdraw` decides.
-        self.left_of(self.sum.0.load(Ordering::Relaxed))
+        self.left_of(self.recent.counts(now))
     }
 
-    const fn left_of(&self, sum: u64) -> u64 {
-        let Counts { requests, retries } = Counts::of_sum(sum);
-        let earned = requests * self.percent / 100;
+    const fn left_of(&self, counts: Counts) -> u64 {
+        let earned = counts.requests * self.percent / 100;
         let most = if earned > self.floor {
             earned
         } else {
             self.floor
         };
-        most.saturating_sub(retries)
-    }
-
-    /// Counts in the bucket of `now`; false if that is full.
-    fn count(&self, now: Tick, event: Event) -> bool {
-        let number = number(now);
-        let bucket = &self.buckets[(number % BUCKETS) as usize];
-        // ORDERING: Relaxed. The exchange below finds out whether it is still so.
-        let mut word = bucket.load(Ordering::Relaxed);
-        while let Some((next, old)) = counted(word, number, event) {
-            // ORDERING: AcqRel. The release puts this event's addition to the sum before whoever takes the
-            // event out; the acquire puts the additions of what is taken out here before `forget`.
-            // Relaxed on failure: it is tried again.
-            match bucket.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    self.forget(old);
-                    return true;
-                }
-                Err(other) => word = other,
-            }
-        }
-        false
-    }
-
-    /// Takes out what is older than the window.
-    fn expire(&self, now: Tick) {
-        let number = number(now);
-        for bucket in &self.buckets {
-            // ORDERING: Relaxed. As in `count`.
-            let mut word = bucket.load(Ordering::Relaxed);
-            while word & COUNTS_MASK != 0 && !is_in_window(word, number) {
-                let empty = word & !COUNTS_MASK;
-                // ORDERING: AcqRel and Relaxed. As in `count`.
-                match bucket.compare_exchange_weak(word, empty, Ordering::AcqRel, Ordering::Relaxed)
-                {
-                    Ok(_) => {
-                        self.forget(Counts::of_bucket(word));
-                        break;
-                    }
-                    Err(other) => word = other,
-                }
-            }
-        }
-    }
-
-    /// These have been taken out of their bucket.
-    fn forget(&self, old: Counts) {
-        if old != Counts::default() {
-            // ORDERING: Relaxed. After their addition, by the acquire of whoever took them out.
-            self.sum.0.fetch_sub(old.as_sum(), Ordering::Relaxed);
-        }
+        most.saturating_sub(counts.others)
     }
 }
 
-#[cfg(all(test, evenkeel_loom))]
-mod loom_tests;
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests;

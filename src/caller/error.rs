@@ -15,11 +15,11 @@ use crate::error::PickError;
 pub struct CallerError<E> {
     /// Why it was not tried again.
     pub reason: StopReason,
-    /// How often the request was sent.
+    /// How often the request was sent, hedges included.
     pub attempts: u32,
-    /// Whether the last attempt was cut off.
+    /// Whether the attempt that ended last was cut off.
     pub timed_out: bool,
-    /// The transport's error of the last attempt that ended with one.
+    /// The transport's error of the attempt that last ended with one.
     #[source]
     pub last: Option<E>,
 }
@@ -38,12 +38,19 @@ pub enum StopReason {
     /// [`CallPlan::deadline`](crate::CallPlan::deadline) has passed, or would before the next attempt.
     #[error("the deadline left no time")]
     Deadline,
-    /// Every endpoint that could be picked has been tried.
+    /// Every endpoint that could be picked has been tried. Nothing waits for one that was, whatever it asked for
+    /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)): who knows how long the caller has is the caller.
     #[error("no endpoint is left that was not tried")]
     NoEndpointLeft,
     /// There were too many retries in the last ten seconds.
     #[error("the retry budget is exhausted")]
     BudgetExhausted,
+    /// [`CallPlan::max_concurrent_retries`](crate::CallPlan::max_concurrent_retries) are under way.
+    #[error("too many retries are under way")]
+    TooManyRetries,
+    /// Given up before it was sent: see [`Throttle`](crate::Throttle).
+    #[error("given up unsent, as most requests fail and no healthy endpoint is left")]
+    Throttled,
     /// No endpoint could be picked.
     #[error("{0}")]
     Pick(PickError),

@@ -3,9 +3,19 @@
 mod attempt;
 mod budget;
 mod error;
+mod hedge;
+mod latencies;
+mod options;
 mod plan;
+mod race;
+mod recent;
+mod slots;
 mod stats;
+mod throttle;
 mod timer;
+#[cfg(feature = "tokio")]
+mod tokio_timer;
+mod trip;
 
 use std::fmt;
 use std::future::Future;
@@ -17,12 +27,21 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::transport::Transport;
 
 pub use error::{CallerError, StopReason};
+pub use hedge::{Hedge, HedgeDelay};
+pub use options::CallOptions;
 pub use plan::CallPlan;
 pub use stats::CallerStats;
+pub use throttle::Throttle;
 pub use timer::{FromSleep, Timer, from_sleep};
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use tokio_timer::TokioTimer;
 
 use budget::Budget;
+use hedge::Hedging;
+use slots::Slots;
 use stats::Counters;
+use throttle::Throttling;
 use timer::DynTimer;
 
 /// Sends requests through a transport to a cluster, tries again elsewhere what failed, within a deadline, and
@@ -40,7 +59,7 @@ use timer::DynTimer;
 /// where every request fails, the load grows by a fifth, and by 3 requests for each ten seconds begun; not
 /// by [`attempts`](CallPlan::attempts) times. The ten are whole seconds of the [`Timer`]: the present one and the nine before.
 ///
-/// A request counts when it is first sent, a retry when it is sent; waiting costs nothing, and nothing is
+/// A [`Hedge`] is a retry to the budget. A request counts when it is first sent, a retry when it is sent; waiting costs nothing, and nothing is
 /// given back. The budget is one of this caller and its clones: have one caller a service. No lock is taken for it. A
 /// clock that jumps ahead and returns may let one window's retries be forgotten.
 ///
@@ -81,6 +100,9 @@ struct Inner<C, T> {
     plan: CallPlan,
     timer: Box<dyn DynTimer>,
     budget: Budget,
+    slots: Slots,
+    hedging: Option<Hedging>,
+    throttling: Option<Throttling>,
     counters: Counters,
     entropy: AtomicU64,
 }
@@ -103,6 +125,9 @@ impl<C: Cluster, T> Caller<C, T> {
             transport,
             timer: Box::new(timer),
             budget: Budget::new(plan.budget_percent, plan.budget_floor),
+            slots: Slots::new(plan.max_concurrent_retries),
+            hedging: plan.hedge.map(Hedging::new),
+            throttling: plan.throttle.map(Throttling::new),
             counters: Counters::new(),
             entropy: AtomicU64::new(plan.seed.unwrap_or_else(entropy)),
             plan,
@@ -112,7 +137,8 @@ impl<C: Cluster, T> Caller<C, T> {
         })
     }
 
-    /// Sends a clone of the request, to as many endpoints as it takes and the plan allows, one after the other.
+    /// Sends a clone of the request, to as many endpoints as it takes and the plan allows, one after the other, or
+    /// beside each other if it [hedges](CallPlan::hedge).
     ///
     /// # Errors
     ///
@@ -126,8 +152,8 @@ impl<C: Cluster, T> Caller<C, T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before its first poll does nothing. Dropping it while an attempt is under way drops the
-    /// transport's future, and that attempt counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned); dropping it in
+    /// Dropping the future before its first poll does nothing. Dropping it while attempts are under way drops the
+    /// transport's futures, and each of those attempts counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned); dropping it in
     /// a wait between two drops nothing else. The budget has been charged for what was sent, and for nothing else.
     pub fn call<Req>(
         &self,
@@ -163,7 +189,51 @@ impl<C: Cluster, T> Caller<C, T> {
         Req: Send,
         F: FnMut() -> Req + Send,
     {
-        self.inner.run(make)
+        self.inner.run(CallOptions::new(), make)
+    }
+
+    /// As [`call_with`](Self::call_with), for a call that asks for something: a session's endpoint, others than some, a
+    /// deadline of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call). If all endpoints were to be avoided from the start, that is
+    /// [`StopReason::Pick`] with [`PickError::AllAvoided`](crate::PickError::AllAvoided).
+    ///
+    /// # Panics
+    ///
+    /// As [`call_with`](Self::call_with).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// ```
+    /// # use evenkeel::{CallPlan, Fleet, from_fn, from_sleep};
+    /// use evenkeel::{CallOptions, Caller};
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let fleet: Fleet<String> = ["a", "b"].map(String::from).into_iter().collect();
+    /// # let send = from_fn(|_: &String, n: u32| async move { Ok::<_, std::io::Error>(n + 1) });
+    /// # let caller = Caller::new(fleet, send, CallPlan::default(), from_sleep(tokio::time::sleep))?;
+    /// let options = CallOptions::new().deadline(Duration::from_millis(200));
+    /// assert_eq!(caller.call_with_options(options, || 1).await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call_with_options<Req, F>(
+        &self,
+        options: CallOptions<'_>,
+        make: F,
+    ) -> impl Future<Output = Result<T::Response, CallerError<T::Error>>> + Send
+    where
+        T: Transport<C::Endpoint, Req, Response: Send, Error: Send>,
+        Req: Send,
+        F: FnMut() -> Req + Send,
+    {
+        self.inner.run(options, make)
     }
 }
 
@@ -173,7 +243,8 @@ impl<C, T> Caller<C, T> {
     pub fn stats(&self) -> CallerStats {
         let inner = &*self.inner;
         let budget_left = inner.budget.left(inner.timer.tick());
-        inner.counters.stats(budget_left)
+        let retries_in_flight = inner.slots.taken();
+        inner.counters.stats(budget_left, retries_in_flight)
     }
 
     /// The cluster that it picks from.

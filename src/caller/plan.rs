@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::hedge::Hedge;
+use super::throttle::Throttle;
 use crate::error::BuildError;
 use crate::shared::below;
 use crate::time::nanos;
@@ -18,10 +20,10 @@ use crate::time::nanos;
 ///     .deadline(Duration::from_secs(1));
 /// assert_eq!(plan.budget_percent, 20);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CallPlan {
-    /// How often a request is sent at most, the first time included: 1 to 16. Defaults to 2, one retry, as Envoy's
+    /// How often a request is sent at most, the first time and hedges included: 1 to 16. Defaults to 2, one retry, as Envoy's
     /// `num_retries`: each goes to another endpoint, and two bad ones in a row are rare where bad ones are ejected.
     pub attempts: u32,
     /// How long each attempt may take: 1 ms to a day. One that takes longer is cut off, and counts as
@@ -50,6 +52,17 @@ pub struct CallPlan {
     /// else fails, so three cover an endpoint that dies. (Finagle's 10 a *second* would let each of a thousand clients
     /// that send now and then double its load in an outage.)
     pub budget_floor: u32,
+    /// How many retries, hedges included, may be under way at once: 0 to a million. Unset by default, unlike Envoy's
+    /// `max_retries` of 3: that counts for a whole cluster whatever its load, so a service of a thousand requests
+    /// a second retries hardly anything. The budget grows with the load and bounds what an outage costs;
+    /// this is for what retries hold on to while they are under way (memory, connections).
+    pub max_concurrent_retries: Option<u32>,
+    /// Whether and when a request is sent a second time before the first has answered. Unset by default, as it is
+    /// only for requests that may be carried out twice.
+    pub hedge: Option<Hedge>,
+    /// Whether requests are given up before they are sent, while the cluster has no healthy choice and most
+    /// are answered badly. Unset by default: it is for clients of servers that overload.
+    pub throttle: Option<Throttle>,
     /// Makes waits repeatable. Unset by default: then a seed of the operating system's.
     pub seed: Option<u64>,
 }
@@ -65,6 +78,9 @@ impl Default for CallPlan {
             backoff_max: Duration::from_millis(250),
             budget_percent: 20,
             budget_floor: 3,
+            max_concurrent_retries: None,
+            hedge: None,
+            throttle: None,
             seed: None,
         }
     }
@@ -94,6 +110,9 @@ impl CallPlan {
         backoff_max: Duration => backoff_max,
         budget_percent: u32 => budget_percent,
         budget_floor: u32 => budget_floor,
+        max_concurrent_retries: u32 => Some(max_concurrent_retries),
+        hedge: Hedge => Some(hedge),
+        throttle: Throttle => Some(throttle),
         seed: u64 => Some(seed),
     }
 
@@ -111,6 +130,12 @@ impl CallPlan {
                 self.budget_floor,
                 0..=1000,
                 "from 0 to 1000",
+            ),
+            (
+                "CallPlan::max_concurrent_retries",
+                self.max_concurrent_retries.unwrap_or(0),
+                0..=1_000_000,
+                "at most a million",
             ),
         ];
         for (field, count, range, expected) in counts {
@@ -135,7 +160,8 @@ impl CallPlan {
             let (field, max) = ("CallPlan::backoff_max", self.backoff_max);
             return Err(BuildError::setting(field, max, "backoff_base to a day"));
         }
-        Ok(())
+        self.hedge.as_ref().map_or(Ok(()), Hedge::check)?;
+        self.throttle.as_ref().map_or(Ok(()), Throttle::check)
     }
 
     /// The wait before this retry, from 1 on, for 64 random bits.
@@ -176,11 +202,19 @@ mod tests {
             ("backoff_max", plan().backoff_max(Duration::MAX)),
             ("budget_percent", plan().budget_percent(101)),
             ("budget_floor", plan().budget_floor(1001)),
+            (
+                "max_concurrent_retries",
+                plan().max_concurrent_retries(1_000_001),
+            ),
         ];
         for (name, plan) in bad {
             let error = plan.check().unwrap_err().to_string();
             assert!(error.starts_with(&format!("CallPlan::{name} ")), "{error}");
         }
         assert_eq!(plan().check(), Ok(()));
+        let hedge = Hedge::after(MILLI).max_hedges(0);
+        assert!(plan().hedge(hedge).check().is_err());
+        let throttle = Throttle::default().k(0.0);
+        assert!(plan().throttle(throttle).check().is_err());
     }
 }

@@ -9,8 +9,12 @@ use crate::shared::Counter;
 pub struct CallerStats {
     /// Calls that were sent at least once. Attempts are these and [`retries`](Self::retries).
     pub requests: u64,
-    /// Times that a request was sent again.
+    /// Times that a request was sent again, hedges included.
     pub retries: u64,
+    /// Those of them that were [hedges](crate::Hedge): sent while an earlier attempt was still under way.
+    pub hedges: u64,
+    /// Hedges whose answer was the call's.
+    pub hedges_won: u64,
     /// Attempts that were cut off, by [`attempt_timeout`](crate::CallPlan::attempt_timeout) or the deadline.
     pub timeouts: u64,
     /// Calls that ended for [`StopReason::BudgetExhausted`].
@@ -19,18 +23,28 @@ pub struct CallerStats {
     pub no_endpoint_left: u64,
     /// Calls that ended for [`StopReason::Deadline`].
     pub deadlines: u64,
+    /// Calls that ended for [`StopReason::TooManyRetries`].
+    pub too_many_retries: u64,
+    /// Calls that ended for [`StopReason::Throttled`].
+    pub throttled: u64,
     /// How many retries the budget has room for at present.
     pub budget_left: u64,
+    /// How many retries, hedges included, are under way at present.
+    pub retries_in_flight: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Counters {
     pub(super) requests: Counter,
     pub(super) retries: Counter,
+    pub(super) hedges: Counter,
+    pub(super) hedges_won: Counter,
     pub(super) timeouts: Counter,
     budget_exhausted: Counter,
     no_endpoint_left: Counter,
     deadlines: Counter,
+    too_many_retries: Counter,
+    throttled: Counter,
 }
 
 impl Counters {
@@ -38,10 +52,14 @@ impl Counters {
         Self {
             requests: Counter::new(),
             retries: Counter::new(),
+            hedges: Counter::new(),
+            hedges_won: Counter::new(),
             timeouts: Counter::new(),
             budget_exhausted: Counter::new(),
             no_endpoint_left: Counter::new(),
             deadlines: Counter::new(),
+            too_many_retries: Counter::new(),
+            throttled: Counter::new(),
         }
     }
 
@@ -50,19 +68,26 @@ impl Counters {
             StopReason::BudgetExhausted => self.budget_exhausted.count(),
             StopReason::NoEndpointLeft => self.no_endpoint_left.count(),
             StopReason::Deadline => self.deadlines.count(),
+            StopReason::TooManyRetries => self.too_many_retries.count(),
+            StopReason::Throttled => self.throttled.count(),
             StopReason::NotRetryable | StopReason::AttemptsUsed | StopReason::Pick(_) => {}
         }
     }
 
-    pub(super) fn stats(&self, budget_left: u64) -> CallerStats {
+    pub(super) fn stats(&self, budget_left: u64, retries_in_flight: u64) -> CallerStats {
         CallerStats {
             requests: self.requests.get(),
             retries: self.retries.get(),
+            hedges: self.hedges.get(),
+            hedges_won: self.hedges_won.get(),
             timeouts: self.timeouts.get(),
             budget_exhausted: self.budget_exhausted.get(),
             no_endpoint_left: self.no_endpoint_left.get(),
             deadlines: self.deadlines.get(),
+            too_many_retries: self.too_many_retries.get(),
+            throttled: self.throttled.get(),
             budget_left,
+            retries_in_flight,
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::transport::BoxFuture;
 
 /// A [`Caller`](crate::Caller)'s time: what it is, and how to wait. The crate has no timer of its own.
 ///
-/// Where the runtime's timer follows the operating system's clock, [`from_sleep`] makes one of its `sleep`.
+/// Where the runtime's timer follows the operating system's clock, [`from_sleep`] makes one of its `sleep`. For tokio, paused
+/// or not, there is `TokioTimer` behind the feature `tokio`.
 ///
 /// # Examples
 ///
@@ -32,7 +33,8 @@ use crate::transport::BoxFuture;
 /// # assert_eq!(Mine(ManualClock::new()).now(), Tick::ZERO);
 /// ```
 pub trait Timer: Send + Sync {
-    /// The present moment. Read before each attempt and after each that failed. Deadlines and the retry budget go by it.
+    /// The present moment. Read before each attempt and after each that failed, and, where it hedges by a percentile or
+    /// throttles, after each that was answered. Deadlines and the retry budget go by it.
     fn now(&self) -> Tick;
 
     /// Is ready when `duration` has gone by since the call. If that takes longer, deadlines are late by as much.

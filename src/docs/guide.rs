@@ -101,7 +101,72 @@
 //! # }
 //! ```
 //!
-//! By hand: avoid whom you have tried; the others get the request in proportion to their weights, and
+//! A call may ask for something of its own: a deadline (what is left of your caller's), whom to avoid
+//! ([`call_with_options`](crate::Caller::call_with_options)). With the feature `tokio`, `TokioTimer` is the timer, in paused
+//! time too.
+//!
+//! # Cut off the slowest answers
+//!
+//! A [`Hedge`](crate::Hedge) sends the request to another endpoint when the first takes long, and takes the answer that comes
+//! first. It is for requests that may be carried out twice. What it costs is within the retry budget.
+//!
+//! ```
+//! use evenkeel::{CallPlan, Caller, Fleet, Hedge, RoundRobin, from_fn, from_sleep};
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let fleet = Fleet::builder().endpoints(["stuck", "b"].map(String::from)).policy(RoundRobin::new()).build()?;
+//! # let send = from_fn(|address: &String, _: &'static str| {
+//! #     let stuck = address == "stuck";
+//! #     async move {
+//! #         if stuck { std::future::pending::<()>().await }
+//! #         Ok::<_, std::io::Error>(200)
+//! #     }
+//! # });
+//! // Or `Hedge::at_percentile(95)`: of what this caller has measured, from 100 attempts on.
+//! let plan = CallPlan::default().hedge(Hedge::after(Duration::from_millis(5)));
+//! let caller = Caller::new(fleet, send, plan, from_sleep(tokio::time::sleep))?;
+//! for _ in 0..2 {
+//!     assert_eq!(caller.call("/").await?, 200); // one of two is stuck
+//! }
+//! assert!(caller.stats().hedges_won > 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An attempt that loses is dropped: neutral, unless it outlasted the fleet's
+//! [`patience`](crate::FleetBuilder::patience). So where hedges are sent after a few milliseconds, set patience to some more than a
+//! hedge's delay and an answer take together; then an endpoint that hangs is ejected, not only overtaken each time.
+//!
+//! # Spare servers that are overloaded
+//!
+//! The retry budget is on by default. A [`Throttle`](crate::Throttle) goes further: while the fleet has no healthy choice and most
+//! requests fail, it gives them up unsent. [`CallPlan::max_concurrent_retries`](crate::CallPlan::max_concurrent_retries) bounds
+//! what retries hold on to.
+//!
+//! ```
+//! use evenkeel::{CallPlan, Caller, Fleet, StopReason, Throttle, from_fn, from_sleep};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let fleet: Fleet<String> = ["a".to_string()].into_iter().collect();
+//! # let send = from_fn(|_: &String, _: &'static str| async { Err::<u16, _>(std::io::Error::other("down")) });
+//! let plan = CallPlan::default().throttle(Throttle::default()).max_concurrent_retries(100);
+//! let caller = Caller::new(fleet, send, plan, from_sleep(tokio::time::sleep))?;
+//! let mut unsent = 0;
+//! for _ in 0..100 {
+//!     let error = caller.call("/").await.unwrap_err();
+//!     unsent += u32::from(error.reason == StopReason::Throttled); // answer 503, or from a cache
+//! }
+//! assert!(unsent > 50);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Try again by hand
+//!
+//! Avoid whom you have tried; the others get the request in proportion to their weights, and
 //! [`AllAvoided`](crate::PickError::AllAvoided) says when there is none left.
 //!
 //! ```

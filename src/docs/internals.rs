@@ -52,8 +52,10 @@
 //! | trend | `shared/trend.rs`, `shared/shard.rs` | the share that fails, suspects, judged, one a fleet; the last requests' failures, one a shard | statistics: upkeep counts anew, between that each event adds |
 //! | slow start's end | `shared/mod.rs` | nanoseconds | raised before a member is back, read by each pick |
 //! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |
-//! | retry bucket, ten a caller | `caller/budget.rs` | epoch 22, retries 20, requests 22 | compare-and-swap: add if of this time, else a new one in |
-//! | retry sum, one a caller | `caller/budget.rs` | retries 32, requests 32 | a retry is granted by its compare-and-swap; added to before the bucket, taken from after it |
+//! | retry bucket, ten a caller, and ten if it throttles | `caller/recent.rs` | epoch 22, retries or accepts 20, requests 22 | compare-and-swap: add if of this time, else a new one in |
+//! | retry sum, one beside each ten | `caller/recent.rs` | retries or accepts 32, requests 32 | a retry is granted by its compare-and-swap; added to before the bucket, taken from after it |
+//! | retries under way, one a caller | `caller/slots.rs` | a count | compare-and-swap below the limit; fetch_sub when dropped |
+//! | latencies, 225 if it hedges by a percentile | `caller/latencies.rs` | a count; beside them a turn, and the percentile in nanoseconds | fetch_add; whose turn it is works the percentile out, and halves each by a read-modify-write |
 //! | cursor, randomness | `balancer/mod.rs`, `shared/shard.rs` | a count, one a shard | fetch_add |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores; whoever clears the sign has the invitation |
@@ -193,6 +195,24 @@
 //! probes that notice a restart, and the epochs that make the word of the other requests in flight old news are those
 //! there are. Out without a cap, as a mark down is, a rolling restart that runs ahead of discovery could empty a fleet. Who
 //! meets the cap costs more for a second instead. It is forgotten by a removal: what is inserted again is another process.
+//! **Hedges** race in a box of their own, one a call whose plan has hedges and one more for each that is sent. A call without them sends from its own
+//! future, which stays small (448 bytes for a request of one; through the race it was 648, and a call took 70 ns more). A loser is dropped like any future whose caller is gone, and patience judges it: one that
+//! always counted for nothing would let an endpoint hang unseen while hedges answer for it, and one that always counted as
+//! a fault would charge every endpoint with its slowest twentieth. The percentile is of first attempts,
+//! those that lose counted with the time they had: of answers alone, each tail that is cut off would make the next delay shorter
+//! and more hedges (`tests/hedging.rs` has a tail like that). A histogram and not a
+//! moving estimate, as an error that is known, an eighth, and no constant to tune. An `Err` that must not be
+//! retried ends the race; gRPC says so too. A hedge that is refused is not asked for again in that race.
+//!
+//! **Throttling** asks the cluster first. Its own signs are not enough: a fleet whose every endpoint fails alike ejects
+//! nobody by the default detector, and the cap leaves half of it in by any; so
+//! [`has_healthy`](crate::Cluster::has_healthy) looks at the share of failures among those that do not stand out as well. It is
+//! asked only where the formula gives more than zero. At most 80 in a hundred are refused, as ejected
+//! endpoints come back by requests.
+//!
+//! **No wait for nothing**: before a back-off the caller asks whether any endpoint is left
+//! ([`leaves_none`](crate::Cluster::leaves_none)), time, slot and budget. A pick would answer too, but it
+//! moves cursors and takes a place. Whoever is overloaded is not waited for: its time is mostly longer than the caller's.
 //!
 //! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
 //! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing.

@@ -336,6 +336,15 @@ impl<E: Endpoint> Cluster for Fleet<E> {
         let is_one = |member: &Member<E>| members.contains(&member.id());
         self.inner.current.load().members().any(is_one)
     }
+
+    fn has_healthy(&self) -> bool {
+        self.inner.current.load().has_healthy(&self.inner.shared)
+    }
+
+    fn leaves_none(&self, avoid: &[MemberId]) -> bool {
+        let snapshot = self.inner.current.load();
+        snapshot.leaves_none(&self.inner.shared, avoid)
+    }
 }
 
 impl<E: Endpoint> Clone for Fleet<E> {

@@ -5,7 +5,7 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
 use crate::member::Member;
-use crate::options::PickOptions;
+use crate::options::{MemberId, PickOptions};
 use crate::shared::{Shared, Tally};
 use crate::time::Tick;
 
@@ -85,6 +85,28 @@ impl<E: Endpoint> Snapshot<E> {
     pub(super) fn panics(&self, tally: Tally, shared: &Shared) -> bool {
         let rule = shared.ledger.rule();
         rule.panics(self.count, tally.refused(), tally.panics)
+    }
+
+    /// Whether health still tells good from bad. An empty set has a reason of its own to fail for.
+    pub(super) fn has_healthy(&self, shared: &Shared) -> bool {
+        let tally = shared.ledger.read();
+        let is_judged = tally.refused() < self.count
+            && tally.ejected < tally.limit
+            && !self.panics(tally, shared)
+            && shared.usual_now(shared.shard(), false).error_rate() < 0.5;
+        is_judged || self.count == 0
+    }
+
+    /// Whether all that a pick could choose are among these.
+    pub(super) fn leaves_none(&self, shared: &Shared, avoid: &[MemberId]) -> bool {
+        let tally = shared.ledger.read();
+        if self.count.saturating_sub(tally.refused()) > avoid.len() {
+            return false;
+        }
+        let ignores_health = self.panics(tally, shared);
+        !self.routable().iter().any(|member| {
+            (ignores_health || member.takes_requests()) && !avoid.contains(&member.id())
+        })
     }
 
     /// The picker's choice, held to what it may choose.

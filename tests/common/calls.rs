@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use evenkeel::{
-    CallPlan, Caller, CallerError, Clock, Endpoint, Fleet, ManualClock, Outcome, Random, Tick,
-    Timer, Transport,
+    CallPlan, Caller, CallerError, Clock, Endpoint, Fleet, FleetBuilder, ManualClock, Outcome,
+    Random, Tick, Timer, Transport,
 };
 
 use super::{MILLI, Server, setup};
@@ -39,6 +39,10 @@ impl Timer for Hand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Ok(u16),
+    /// After so many polls.
+    OkLate(u16, u32),
+    /// An error that is not to be retried.
+    Reject,
     Fail,
     /// After so many polls, as `Fail`.
     FailLate(u32),
@@ -66,6 +70,9 @@ impl Script {
     }
 }
 
+/// An error that is not to be retried.
+pub(crate) const REJECTED: Failed = Failed(usize::MAX);
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failed(pub(crate) usize);
 
@@ -85,6 +92,11 @@ impl Transport<Server, u8> for Script {
         };
         match answer {
             Answer::Ok(status) => Ok(status),
+            Answer::OkLate(status, polls) => {
+                pending(polls).await;
+                Ok(status)
+            }
+            Answer::Reject => Err(REJECTED),
             Answer::Fail => Err(Failed(number)),
             Answer::FailLate(polls) => {
                 pending(polls).await;
@@ -97,18 +109,20 @@ impl Transport<Server, u8> for Script {
 
     fn classify(&self, result: &Result<u16, Failed>) -> Outcome {
         match result {
+            Ok(429) => Outcome::overloaded(None),
             Ok(500..) | Err(_) => Outcome::Failure,
             Ok(_) => Outcome::Success,
         }
     }
 
-    /// 500 is, 501 is not.
+    /// 429 and 500 are, 501 is not.
     fn is_retryable(&self, result: &Result<u16, Failed>) -> bool {
-        *result != Ok(501) && self.classify(result).is_fault()
+        let is_retryable = self.classify(result).is_fault() || *result == Ok(429);
+        is_retryable && *result != Ok(501) && *result != Err(REJECTED)
     }
 }
 
-async fn pending(mut polls: u32) {
+pub(crate) async fn pending(mut polls: u32) {
     poll_fn(|_| {
         polls = polls.saturating_sub(1);
         if polls == 0 {
@@ -120,7 +134,7 @@ async fn pending(mut polls: u32) {
     .await;
 }
 
-pub(crate) fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+pub(crate) fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -135,8 +149,17 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(servers: usize, plan: CallPlan, answers: &[Answer]) -> Self {
+        Self::of(servers, plan, answers, |fleet| fleet)
+    }
+
+    pub(crate) fn of(
+        servers: usize,
+        plan: CallPlan,
+        answers: &[Answer],
+        set: impl FnOnce(FleetBuilder<Server>) -> FleetBuilder<Server>,
+    ) -> Self {
         let hand = Hand::default();
-        let fleet = setup(servers, &hand.clock);
+        let fleet = set(setup(servers, &hand.clock));
         // One that would go back to who has failed.
         let fleet = fleet.policy(Random::new()).build().unwrap();
         let script = Script::new(answers);

@@ -41,22 +41,6 @@ fn what_is_granted_is_bounded_and_returns_after_the_window() {
 }
 
 #[test]
-fn a_full_bucket_earns_and_grants_no_more() {
-    let budget = Budget::new(100, 0);
-    // ORDERING: Relaxed. One thread.
-    budget.buckets[0].store(COUNTS_MASK, Ordering::Relaxed);
-    let full = Counts::of_bucket(COUNTS_MASK);
-    // ORDERING: Relaxed. One thread.
-    budget.sum.0.store(full.as_sum(), Ordering::Relaxed);
-    let left = budget.left(millis(0));
-    assert!(left > 0);
-    budget.deposit(millis(0));
-    assert!(!budget.withdraw(millis(0)));
-    assert_eq!(budget.left(millis(0)), left);
-    assert_eq!(budget.left(millis(10_000)), 0);
-}
-
-#[test]
 fn a_clock_that_jumps_ahead_and_returns_blocks_nothing_for_long() {
     let budget = Budget::new(0, 3);
     let far = Tick::from_nanos(u64::MAX);
@@ -110,27 +94,5 @@ proptest! {
         let windows = (now / 1000 - start / 1000) / 10 + 1;
         let most = sent * u64::from(percent) / 100 + windows * u64::from(floor);
         prop_assert!(naive.retries.len() as u64 <= most);
-    }
-
-    /// Whatever the clock does, the sum is what the buckets hold.
-    #[test]
-    fn the_sum_is_right_at_any_time(events in prop::collection::vec((any::<u64>(), any::<bool>(), 0u32..60), 1..80)) {
-        let budget = Budget::new(50, 2);
-        for (at, retry, shift) in events {
-            let now = Tick::from_nanos(at >> shift);
-            if retry {
-                budget.withdraw(now);
-            } else {
-                budget.deposit(now);
-            }
-            let mut held = Counts::default();
-            for bucket in &budget.buckets {
-                // ORDERING: Relaxed, both. One thread.
-                let counts = Counts::of_bucket(bucket.load(Ordering::Relaxed));
-                held.requests += counts.requests;
-                held.retries += counts.retries;
-            }
-            prop_assert_eq!(Counts::of_sum(budget.sum.0.load(Ordering::Relaxed)), held);
-        }
     }
 }

@@ -7,7 +7,7 @@ const fn second(second: u64) -> Tick {
     Tick::from_nanos(second * BUCKET_NANOS)
 }
 
-impl Budget {
+impl Recent {
     fn summed(&self) -> Counts {
         // ORDERING: Relaxed. The model's threads are joined, or what is seen earlier is what is looked into.
         Counts::of_sum(self.sum.0.load(Ordering::Relaxed))
@@ -19,78 +19,86 @@ impl Budget {
             // ORDERING: Relaxed. The model's threads are joined.
             let counts = Counts::of_bucket(bucket.load(Ordering::Relaxed));
             all.requests += counts.requests;
-            all.retries += counts.retries;
+            all.others += counts.others;
         }
         all
     }
 }
 
-/// One retry is allowed in a window, and one from long ago is in the way. Two are asked for at once, in neighbouring
+fn take(recent: &Recent, now: Tick) -> bool {
+    recent.add_if(now, Event::Other, |counts| counts.others < 1)
+}
+
+fn request(recent: &Recent, now: Tick) {
+    recent.add(now, Event::Request);
+}
+
+/// One is allowed in a window, and one from long ago is in the way. Two are asked for at once, in neighbouring
 /// buckets, one of which has to be made anew: one is granted.
-fn two_ask(withdraw: fn(&Budget, Tick) -> bool) {
+fn two_ask(ask: fn(&Recent, Tick) -> bool) {
     loom::model(move || {
-        let budget = Arc::new(Budget::new(0, 1));
-        assert!(budget.withdraw(second(0)));
-        let other = budget.clone();
-        let thread = thread::spawn(move || withdraw(&other, second(BUCKETS)));
-        let mine = withdraw(&budget, second(BUCKETS + 1));
+        let recent = Arc::new(Recent::new());
+        assert!(take(&recent, second(0)));
+        let other = recent.clone();
+        let thread = thread::spawn(move || ask(&other, second(BUCKETS)));
+        let mine = ask(&recent, second(BUCKETS + 1));
         let theirs = thread.join().unwrap();
         assert!(!(mine && theirs), "overspent");
         assert!(mine || theirs, "a token was lost");
-        assert_eq!(budget.summed(), budget.in_buckets());
+        assert_eq!(recent.summed(), recent.in_buckets());
     });
 }
 
 #[test]
 fn one_token_is_granted_once() {
-    two_ask(Budget::withdraw);
+    two_ask(take);
 }
 
 /// Broken: looks, then takes.
 #[test]
 #[should_panic = "overspent"]
 fn broken_variant_look_then_take() {
-    two_ask(|budget, now| {
-        let has = budget.left(now) > 0;
+    two_ask(|recent, now| {
+        let has = recent.counts(now).others < 1;
         if has {
             // ORDERING: Relaxed. The variant is broken for another reason.
-            budget.sum.0.fetch_add(one(Event::Retry), Ordering::Relaxed);
-            budget.count(now, Event::Retry);
+            recent.sum.0.fetch_add(one(Event::Other), Ordering::Relaxed);
+            recent.count(now, Event::Other);
         }
         has
     });
 }
 
 /// A request is counted by a thread that comes late, while another makes its bucket anew.
-fn deposit_late(deposit: fn(&Budget, Tick)) {
+fn deposit_late(add: fn(&Recent, Tick)) {
     loom::model(move || {
-        let budget = Arc::new(Budget::new(100, 0));
-        let other = budget.clone();
-        let thread = thread::spawn(move || deposit(&other, second(1)));
-        budget.left(second(1 + BUCKETS));
-        let seen = budget.summed();
+        let recent = Arc::new(Recent::new());
+        let other = recent.clone();
+        let thread = thread::spawn(move || add(&other, second(1)));
+        recent.expire(second(1 + BUCKETS));
+        let seen = recent.summed();
         assert!(
-            seen.requests <= 1 && seen.retries == 0,
+            seen.requests <= 1 && seen.others == 0,
             "the sum went below zero"
         );
         thread.join().unwrap();
-        assert_eq!(budget.summed(), budget.in_buckets());
+        assert_eq!(recent.summed(), recent.in_buckets());
     });
 }
 
 #[test]
 fn the_sum_does_not_go_below_zero() {
-    deposit_late(Budget::deposit);
+    deposit_late(request);
 }
 
 /// Broken: the bucket first.
 #[test]
 #[should_panic = "the sum went below zero"]
 fn broken_variant_bucket_first() {
-    deposit_late(|budget, now| {
-        budget.count(now, Event::Request);
+    deposit_late(|recent, now| {
+        recent.count(now, Event::Request);
         // ORDERING: Relaxed. The variant is broken for another reason.
-        budget
+        recent
             .sum
             .0
             .fetch_add(one(Event::Request), Ordering::Relaxed);
@@ -99,14 +107,14 @@ fn broken_variant_bucket_first() {
 
 /// Loom runs read-modify-writes of one word in one order, whatever they say; a load shows what they order. Who sees a
 /// request in its bucket sees it in the sum.
-fn see(deposit: fn(&Budget, Tick)) {
+fn see(add: fn(&Recent, Tick)) {
     loom::model(move || {
-        let budget = Arc::new(Budget::new(100, 0));
-        let other = budget.clone();
-        let thread = thread::spawn(move || deposit(&other, second(1)));
+        let recent = Arc::new(Recent::new());
+        let other = recent.clone();
+        let thread = thread::spawn(move || add(&other, second(1)));
         // ORDERING: Acquire. As the exchange that takes it out.
-        let bucket = budget.buckets[1].load(Ordering::Acquire);
-        let seen = budget.summed().requests;
+        let bucket = recent.buckets[1].load(Ordering::Acquire);
+        let seen = recent.summed().requests;
         assert!(
             seen >= Counts::of_bucket(bucket).requests,
             "the sum is behind"
@@ -117,19 +125,19 @@ fn see(deposit: fn(&Budget, Tick)) {
 
 #[test]
 fn the_sum_is_not_behind_a_bucket() {
-    see(Budget::deposit);
+    see(request);
 }
 
 /// Broken: nothing puts the addition to the sum first.
 #[test]
 #[should_panic = "the sum is behind"]
 fn broken_variant_relaxed_bucket() {
-    see(|budget, _| {
+    see(|recent, _| {
         // ORDERING: Relaxed, both. That is what is broken.
-        budget
+        recent
             .sum
             .0
             .fetch_add(one(Event::Request), Ordering::Relaxed);
-        budget.buckets[1].fetch_add(1, Ordering::Relaxed);
+        recent.buckets[1].fetch_add(1, Ordering::Relaxed);
     });
 }

@@ -1,0 +1,64 @@
+//! What one call asks for: [`CallOptions`].
+
+use std::time::Duration;
+
+use crate::options::{MemberId, PickOptions};
+
+/// What a caller wants of one call. By default nothing in particular. See
+/// [`Caller::call_with_options`](crate::Caller::call_with_options).
+///
+/// ```
+/// use evenkeel::CallOptions;
+/// use std::time::Duration;
+///
+/// let options = CallOptions::new().affinity(42).deadline(Duration::from_millis(200));
+/// assert_eq!(options.pick.affinity, Some(42));
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct CallOptions<'a> {
+    /// What is wanted of each attempt's pick. Those tried are avoided beside those named here.
+    pub pick: PickOptions<'a>,
+    /// How long this call may take in all. In place of [`CallPlan::deadline`](crate::CallPlan::deadline), shorter or longer; unset
+    /// by default. What is left of a deadline of the caller's own caller goes here. Zero: it fails at once.
+    pub deadline: Option<Duration>,
+}
+
+impl<'a> CallOptions<'a> {
+    /// Nothing in particular.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            pick: PickOptions::new(),
+            deadline: None,
+        }
+    }
+
+    /// Sets [`pick`](Self#structfield.pick).
+    #[must_use]
+    pub const fn pick(mut self, pick: PickOptions<'a>) -> Self {
+        self.pick = pick;
+        self
+    }
+
+    /// Sets [`PickOptions::affinity`].
+    #[must_use]
+    pub const fn affinity(mut self, hash: u64) -> Self {
+        self.pick = self.pick.affinity(hash);
+        self
+    }
+
+    /// Sets [`PickOptions::avoid`].
+    #[must_use]
+    pub const fn avoid(mut self, members: &'a [MemberId]) -> Self {
+        self.pick = self.pick.avoid(members);
+        self
+    }
+
+    /// Sets [`deadline`](Self#structfield.deadline).
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}

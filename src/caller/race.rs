@@ -1,0 +1,151 @@
+//! An attempt and its hedges, side by side.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use super::Inner;
+use super::attempt::{How, Launch};
+use super::error::StopReason;
+use super::hedge::Hedging;
+use super::trip::{Trip, Verdict};
+use crate::cluster::Cluster;
+use crate::time::Tick;
+use crate::transport::{BoxFuture, Transport};
+
+/// Attempts under way. The first is a part of the race's own future.
+struct Flights<'a, F> {
+    first: Option<Pin<&'a mut F>>,
+    hedges: Vec<Pin<Box<F>>>,
+}
+
+impl<F: Future> Flights<'_, F> {
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.hedges.is_empty()
+    }
+
+    /// The output of one that has ended, the earliest sent first.
+    fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        if let Some(first) = &mut self.first {
+            if let Poll::Ready(output) = first.as_mut().poll(cx) {
+                self.first = None;
+                return Poll::Ready(output);
+            }
+        }
+        for (at, hedge) in self.hedges.iter_mut().enumerate() {
+            if let Poll::Ready(output) = hedge.as_mut().poll(cx) {
+                self.hedges.remove(at);
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<C: Cluster, T> Inner<C, T> {
+    /// The answer of this attempt or of a hedge of it, none if all were bad, or why the call ends.
+    pub(super) async fn race<Req, F>(
+        &self,
+        launch: Launch<'_, C, Req>,
+        trip: &mut Trip<'_, T::Response, T::Error>,
+        begun: Tick,
+        make: &mut F,
+    ) -> Result<Option<T::Response>, StopReason>
+    where
+        T: Transport<C::Endpoint, Req, Response: Send, Error: Send>,
+        Req: Send,
+        F: FnMut() -> Req + Send,
+    {
+        let first_number = trip.attempts;
+        let first = pin!(self.attempt(launch));
+        let mut flights = Flights {
+            first: Some(first),
+            hedges: Vec::new(),
+        };
+        let mut due = self.hedge_due(trip, first_number);
+        let mut ends = None;
+        loop {
+            let ended = poll_fn(|cx| {
+                // Attempts before the timer: an answer that comes with it makes a hedge needless.
+                if let Poll::Ready(ended) = flights.poll_any(cx) {
+                    return Poll::Ready(Some(ended));
+                }
+                match &mut due {
+                    Some(rings) => rings.as_mut().poll(cx).map(|()| None),
+                    None => Poll::Pending,
+                }
+            })
+            .await;
+            let Some(ended) = ended else {
+                let hedge = self.launch_hedge(trip, make);
+                due = hedge
+                    .is_some()
+                    .then(|| self.hedge_due(trip, first_number))
+                    .flatten();
+                let attempt = hedge.map(|hedge| Box::pin(self.attempt(hedge)));
+                flights.hedges.extend(attempt);
+                continue;
+            };
+            let is_first = ended.number == first_number;
+            let was_cut_off = matches!(ended.how, How::CutOff { .. });
+            let verdict = trip.ended(ended, self.plan.retry_timeouts);
+            let is_good = matches!(verdict, Verdict::Good(_));
+            if is_first && (is_good || was_cut_off) || is_good && flights.first.is_some() {
+                self.measured(begun);
+            }
+            match verdict {
+                Verdict::Good(answer) => {
+                    if !is_first {
+                        self.counters.hedges_won.count();
+                    }
+                    return Ok(Some(answer));
+                }
+                Verdict::Final => return Err(StopReason::NotRetryable),
+                Verdict::Last(reason) => {
+                    ends = Some(reason);
+                    due = None;
+                }
+                Verdict::Bad => {}
+            }
+            if flights.is_empty() {
+                return ends.map_or(Ok(None), Err);
+            }
+        }
+    }
+
+    /// Rings when the next hedge is due, if there is to be one.
+    fn hedge_due<R, E>(
+        &self,
+        trip: &Trip<'_, R, E>,
+        first_number: u32,
+    ) -> Option<BoxFuture<'_, ()>> {
+        let hedging = self.hedging.as_ref()?;
+        let has_more = trip.attempts < self.plan.attempts
+            && trip.attempts - first_number < hedging.settings.max_hedges;
+        let delay = hedging.delay().filter(|_| has_more)?;
+        Some(self.timer.sleep_boxed(delay))
+    }
+
+    /// Another attempt beside those under way, unless budget, limit or endpoints are used up.
+    fn launch_hedge<Req, R, E>(
+        &self,
+        trip: &mut Trip<'_, R, E>,
+        make: &mut impl FnMut() -> Req,
+    ) -> Option<Launch<'_, C, Req>> {
+        let now = self.timer.tick();
+        if self.budget.left(now) == 0 || !self.slots.has_room() {
+            return None;
+        }
+        let hedge = self.launch(trip, now, make).ok()?;
+        self.counters.hedges.count();
+        Some(hedge)
+    }
+
+    /// A first attempt took so long, or was given up then.
+    fn measured(&self, begun: Tick) {
+        let latencies = self.hedging.as_ref().and_then(Hedging::latencies);
+        if let Some(latencies) = latencies {
+            latencies.add(self.timer.tick().since(begun));
+        }
+    }
+}

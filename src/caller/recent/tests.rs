@@ -1,0 +1,41 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn a_full_bucket_counts_no_more() {
+    let recent = Recent::new();
+    let full = Counts::of_bucket(COUNTS_MASK);
+    // ORDERING: Relaxed, both. One thread.
+    recent.buckets[0].store(COUNTS_MASK, Ordering::Relaxed);
+    recent.sum.0.store(full.as_sum(), Ordering::Relaxed);
+    recent.add(Tick::ZERO, Event::Request);
+    assert!(!recent.add_if(Tick::ZERO, Event::Other, |_| true));
+    assert_eq!(recent.counts(Tick::ZERO), full);
+    let later = Tick::from_nanos(BUCKETS * BUCKET_NANOS);
+    assert_eq!(recent.counts(later), Counts::default());
+}
+
+proptest! {
+    /// Whatever the clock does, the sum is what the buckets hold.
+    #[test]
+    fn the_sum_is_right_at_any_time(events in prop::collection::vec((any::<u64>(), any::<bool>(), 0u32..60), 1..80)) {
+        let recent = Recent::new();
+        for (at, other, shift) in events {
+            let now = Tick::from_nanos(at >> shift);
+            if other {
+                recent.add_if(now, Event::Other, |counts| counts.others < 2 + counts.requests / 2);
+            } else {
+                recent.add(now, Event::Request);
+            }
+            let mut held = Counts::default();
+            for bucket in &recent.buckets {
+                // ORDERING: Relaxed, both. One thread.
+                let counts = Counts::of_bucket(bucket.load(Ordering::Relaxed));
+                held.requests += counts.requests;
+                held.others += counts.others;
+            }
+            prop_assert_eq!(Counts::of_sum(recent.sum.0.load(Ordering::Relaxed)), held);
+        }
+    }
+}

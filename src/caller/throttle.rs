@@ -1,0 +1,199 @@
+//! Adaptive throttling: requests that are given up before they are sent, while most are answered badly.
+
+use super::recent::{Counts, Event, Recent};
+use crate::error::BuildError;
+use crate::time::Tick;
+
+/// When a [`Caller`](crate::Caller) gives requests up by itself: Google's adaptive throttling ("Handling Overload", in
+/// *Site Reliability Engineering*, 2016), where health is of no more help.
+///
+/// While the cluster [has no healthy choice](crate::Cluster::has_healthy), a call is refused with
+/// [`StopReason::Throttled`](crate::StopReason::Throttled) before it is sent, with the probability
+/// max(0, (requests - k * accepts) / (requests + 1)) of the last ten seconds: *requests* are calls, those refused included, and
+/// *accepts* attempts that were answered neither by a fault nor by
+/// [`Overloaded`](crate::Outcome::Overloaded). So servers that are overloaded get about k times the load they can
+/// answer, and not all that there is. While there is a healthy choice, nothing is refused: then it is
+/// for ejection to turn from the bad.
+///
+/// Ten seconds, not the book's two minutes: its client throttles by nothing else, and here it is the last resort, which
+/// should end soon after what caused it. A service that sends one request in ten seconds or less is refused half of them
+/// in an outage, at most.
+///
+/// ```
+/// use evenkeel::{CallPlan, Throttle};
+///
+/// let plan = CallPlan::default().throttle(Throttle::default().k(1.5));
+/// assert_eq!(plan.throttle.unwrap().max_rejection_percent, 80);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Throttle {
+    /// How many requests may be sent for each that is answered well: 1 to 100. Defaults to 2, the book's: servers
+    /// see twice what they answer, and show soon when they can answer more. Lower refuses earlier.
+    pub k: f64,
+    /// How many of a hundred requests are refused at most: 1 to 100. Defaults to 80, Envoy's `max_rejection_probability`
+    /// (of its admission control). An ejected endpoint comes back by requests that probe it, so some must go
+    /// on; at 100 a service of many requests would send one in ten seconds.
+    pub max_rejection_percent: u32,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self {
+            k: 2.0,
+            max_rejection_percent: 80,
+        }
+    }
+}
+
+impl Throttle {
+    /// Sets [`k`](Self#structfield.k).
+    #[must_use]
+    pub const fn k(mut self, k: f64) -> Self {
+        self.k = k;
+        self
+    }
+
+    /// Sets [`max_rejection_percent`](Self#structfield.max_rejection_percent).
+    #[must_use]
+    pub const fn max_rejection_percent(mut self, percent: u32) -> Self {
+        self.max_rejection_percent = percent;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), BuildError> {
+        if !(1.0..=100.0).contains(&self.k) {
+            let field = "Throttle::k";
+            return Err(BuildError::setting(field, self.k, "from 1 to 100"));
+        }
+        let percent = self.max_rejection_percent;
+        if !(1..=100).contains(&percent) {
+            let field = "Throttle::max_rejection_percent";
+            return Err(BuildError::setting(field, percent, "from 1 to 100"));
+        }
+        Ok(())
+    }
+
+    /// The probability with which a request is refused.
+    fn rejection(&self, counts: Counts) -> f64 {
+        let requests = counts.requests as f64;
+        let beyond = requests - self.k * counts.others as f64;
+        (beyond / (requests + 1.0)).clamp(0.0, f64::from(self.max_rejection_percent) / 100.0)
+    }
+}
+
+/// A throttle's counts. More than a million accepts a second are not counted, and four million requests.
+#[derive(Debug)]
+pub(super) struct Throttling {
+    settings: Throttle,
+    recent: Recent,
+}
+
+impl Throttling {
+    pub(super) fn new(settings: Throttle) -> Self {
+        Self {
+            settings,
+            recent: Recent::new(),
+        }
+    }
+
+    /// A request comes: whether it is to be sent, for 64 random bits.
+    pub(super) fn admits(
+        &self,
+        now: Tick,
+        has_healthy: impl FnOnce() -> bool,
+        random: impl FnOnce() -> u64,
+    ) -> bool {
+        // By what was before it, so that the first of all is sent.
+        let before = self.recent.counts(now);
+        self.recent.add(now, Event::Request);
+        let rejection = self.settings.rejection(before);
+        if rejection <= 0.0 || has_healthy() {
+            return true;
+        }
+        (random() >> 11) as f64 / (1_u64 << 53) as f64 >= rejection
+    }
+
+    /// An attempt was accepted.
+    pub(super) fn accepted(&self, now: Tick) {
+        self.recent.add(now, Event::Other);
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rejection(throttle: Throttle, requests: u64, others: u64) -> f64 {
+        throttle.rejection(Counts { requests, others })
+    }
+
+    #[test]
+    fn it_is_the_book_s_formula() {
+        let all = Throttle::default().max_rejection_percent(100);
+        for (requests, accepts, expected) in [
+            (0, 0, 0.0),
+            (0, 7, 0.0),
+            (1, 0, 0.5),
+            (100, 0, 100.0 / 101.0),
+            (100, 25, 50.0 / 101.0),
+            (100, 50, 0.0),
+            (100, 100, 0.0),
+        ] {
+            assert_eq!(rejection(all, requests, accepts), expected);
+        }
+        assert_eq!(rejection(all.k(1.0), 100, 50), 50.0 / 101.0);
+        assert_eq!(rejection(Throttle::default(), 1000, 0), 0.8);
+    }
+
+    #[test]
+    fn while_there_is_a_healthy_choice_nothing_is_refused() {
+        let throttling = Throttling::new(Throttle::default());
+        for _ in 0..1000 {
+            assert!(throttling.admits(Tick::ZERO, || true, || 0));
+        }
+        assert!(!throttling.admits(Tick::ZERO, || false, || 0));
+        assert!(throttling.admits(Tick::ZERO, || false, || u64::MAX));
+        // Ten seconds later it is forgotten.
+        let later = Tick::from_nanos(10_000_000_000);
+        assert!(throttling.admits(later, || false, || 0));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_their_names() {
+        let bad = [
+            ("k", Throttle::default().k(0.99)),
+            ("k", Throttle::default().k(f64::NAN)),
+            ("k", Throttle::default().k(f64::INFINITY)),
+            (
+                "max_rejection_percent",
+                Throttle::default().max_rejection_percent(0),
+            ),
+            (
+                "max_rejection_percent",
+                Throttle::default().max_rejection_percent(101),
+            ),
+        ];
+        for (name, throttle) in bad {
+            let error = throttle.check().expect_err("out of range").to_string();
+            assert!(error.starts_with(&format!("Throttle::{name} ")), "{error}");
+        }
+        assert_eq!(Throttle::default().check(), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn more_accepts_refuse_fewer_and_more_requests_more(
+            requests in 0u64..1 << 31, accepts in 0u64..1 << 31, k in 1.0f64..100.0, most in 1u32..=100,
+        ) {
+            let throttle = Throttle::default().k(k).max_rejection_percent(most);
+            let here = rejection(throttle, requests, accepts);
+            prop_assert!((0.0..=f64::from(most) / 100.0).contains(&here));
+            prop_assert!(rejection(throttle, requests, accepts + 1) <= here);
+            prop_assert!(rejection(throttle, requests + 1, accepts) >= here);
+            prop_assert!(rejection(throttle.k(k + 1.0), requests, accepts) <= here);
+            prop_assert!(requests as f64 > k * accepts as f64 || here == 0.0);
+        }
+    }
+}

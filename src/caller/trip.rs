@@ -1,0 +1,211 @@
+//! A call from its first attempt to its last: what it asks for, and what has come of it.
+
+use super::attempt::{Ended, How, within};
+use super::error::{CallerError, StopReason};
+use super::{CallOptions, Inner};
+use crate::cluster::Cluster;
+use crate::options::{MemberId, PickOptions};
+use crate::time::Tick;
+use crate::transport::Transport;
+
+use std::time::Duration;
+
+/// What a call has behind it.
+pub(super) struct Trip<'a, R, E> {
+    pick: PickOptions<'a>,
+    /// When its time is over.
+    pub(super) ends: Option<Tick>,
+    pub(super) attempts: u32,
+    /// To whom it was sent, the last time apart, and whom the caller told to avoid: so the first attempt, which is
+    /// mostly the only one, allocates nothing.
+    tried: Vec<MemberId>,
+    last_tried: Option<MemberId>,
+    timed_out: bool,
+    /// What the attempt that ended last brought, if it was an `Ok`.
+    answer: Option<R>,
+    last: Option<E>,
+}
+
+/// What an attempt that has ended means for its call.
+pub(super) enum Verdict<R> {
+    /// That is the answer.
+    Good(R),
+    /// It is bad, and may be tried again.
+    Bad,
+    /// It is bad, and must not be tried again; attempts under way may still bring a good one.
+    Last(StopReason),
+    /// It is bad, and others would say the same.
+    Final,
+}
+
+impl<R> Verdict<R> {
+    /// The answer, none if it was bad, or why the call ends, where no other attempt is under way.
+    #[inline]
+    fn alone(self) -> Result<Option<R>, StopReason> {
+        match self {
+            Self::Good(answer) => Ok(Some(answer)),
+            Self::Bad => Ok(None),
+            Self::Last(reason) => Err(reason),
+            Self::Final => Err(StopReason::NotRetryable),
+        }
+    }
+}
+
+impl<'a, R, E> Trip<'a, R, E> {
+    #[inline]
+    pub(super) fn new(options: &CallOptions<'a>, ends: Option<Tick>) -> Self {
+        Self {
+            pick: options.pick,
+            ends,
+            attempts: 0,
+            tried: options.pick.avoid.to_vec(),
+            last_tried: None,
+            timed_out: false,
+            answer: None,
+            last: None,
+        }
+    }
+
+    /// Who is to be avoided from here on.
+    #[inline]
+    pub(super) fn avoid(&mut self) -> &[MemberId] {
+        self.tried.extend(self.last_tried.take());
+        &self.tried
+    }
+
+    /// What is wanted of the next pick.
+    #[inline]
+    pub(super) fn pick(&mut self) -> PickOptions<'_> {
+        let pick = self.pick;
+        pick.avoid(self.avoid())
+    }
+
+    pub(super) fn sent(&mut self, to: MemberId) {
+        self.attempts += 1;
+        self.last_tried = Some(to);
+    }
+
+    /// Takes in how an attempt ended.
+    #[inline]
+    pub(super) fn ended(&mut self, ended: Ended<R, E>, retry_timeouts: bool) -> Verdict<R> {
+        (self.timed_out, self.answer) = (false, None);
+        match ended.how {
+            How::Answered {
+                result: Ok(answer),
+                is_retryable: false,
+            } => return Verdict::Good(answer),
+            How::Answered {
+                result: Ok(answer), ..
+            } => self.answer = Some(answer),
+            How::Answered {
+                result: Err(error),
+                is_retryable,
+            } => {
+                self.last = Some(error);
+                if !is_retryable {
+                    return Verdict::Final;
+                }
+            }
+            How::CutOff { by_deadline } => {
+                self.timed_out = true;
+                if by_deadline {
+                    return Verdict::Last(StopReason::Deadline);
+                }
+                if !retry_timeouts {
+                    return Verdict::Last(StopReason::NotRetryable);
+                }
+            }
+        }
+        Verdict::Bad
+    }
+
+    #[inline]
+    fn stops(self, reason: StopReason) -> Result<R, CallerError<E>> {
+        self.answer.ok_or(CallerError {
+            reason,
+            attempts: self.attempts,
+            timed_out: self.timed_out,
+            last: self.last,
+        })
+    }
+}
+
+impl<C: Cluster, T> Inner<C, T> {
+    pub(super) async fn run<Req, F>(
+        &self,
+        options: CallOptions<'_>,
+        mut make: F,
+    ) -> Result<T::Response, CallerError<T::Error>>
+    where
+        T: Transport<C::Endpoint, Req, Response: Send, Error: Send>,
+        Req: Send,
+        F: FnMut() -> Req + Send,
+    {
+        let mut now = self.timer.tick();
+        let deadline = options.deadline.or(self.plan.deadline);
+        let ends = deadline.map(|deadline| now.after(deadline));
+        let mut trip = Trip::new(&options, ends);
+        let reason = loop {
+            if trip.attempts == 0 && !self.admits(now) {
+                break StopReason::Throttled;
+            }
+            let launch = match self.launch(&mut trip, now, &mut make) {
+                Ok(launch) => launch,
+                Err(reason) => break reason,
+            };
+            // Without hedges it is sent from here, so that its future is no larger than it must be: to pass what an
+            // attempt holds through three futures costs as much as the pick.
+            let came = if self.hedging.is_some() {
+                Box::pin(self.race(launch, &mut trip, now, &mut make)).await
+            } else {
+                let (held, request) = (launch.held, launch.request);
+                let sent = self.transport.send(held.lease.endpoint(), request);
+                let result = within(&*self.timer, held.time(), sent).await;
+                let ended = self.ended(held, result);
+                trip.ended(ended, self.plan.retry_timeouts).alone()
+            };
+            match came {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
+                Err(reason) => break reason,
+            }
+            let wait = match self.next(&mut trip) {
+                Ok(wait) => wait,
+                Err(reason) => break reason,
+            };
+            if !wait.is_zero() {
+                self.timer.sleep_boxed(wait).await;
+            }
+            now = self.timer.tick();
+        };
+        self.counters.stopped(reason);
+        trip.stops(reason)
+    }
+
+    #[inline]
+    fn admits(&self, now: Tick) -> bool {
+        let has_healthy = || self.cluster.has_healthy();
+        self.throttling
+            .as_ref()
+            .is_none_or(|throttling| throttling.admits(now, has_healthy, || self.random()))
+    }
+
+    /// How long to wait before the next attempt, or why there is none. Nobody waits for what can be refused now.
+    fn next<R, E>(&self, trip: &mut Trip<'_, R, E>) -> Result<Duration, StopReason> {
+        let now = self.timer.tick();
+        let wait = self.plan.backoff(trip.attempts, self.random());
+        if trip.attempts >= self.plan.attempts {
+            Err(StopReason::AttemptsUsed)
+        } else if trip.ends.is_some_and(|ends| ends.since(now) <= wait) {
+            Err(StopReason::Deadline)
+        } else if self.cluster.leaves_none(trip.avoid()) {
+            Err(StopReason::NoEndpointLeft)
+        } else if !self.slots.has_room() {
+            Err(StopReason::TooManyRetries)
+        } else if self.budget.left(now) == 0 {
+            Err(StopReason::BudgetExhausted)
+        } else {
+            Ok(wait)
+        }
+    }
+}

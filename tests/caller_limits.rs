@@ -1,0 +1,237 @@
+//! Promise: retries under way, requests that would fail, and waits for nobody are bounded as the plan says, and a call
+//! may ask for something of its own.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use common::calls::{Answer, Failed, Hand, Stage, lavish, poll};
+use common::{MILLI, SECOND, Server, fail, setup};
+use evenkeel::{
+    CallOptions, CallPlan, Caller, Clock, Cluster, Ejection, Endpoint, Fleet, Mark, Outcome,
+    PanicRule, PickError, StopReason, Throttle, Tick, from_fn,
+};
+
+#[test]
+fn no_more_retries_are_under_way_than_the_limit_and_a_dropped_one_makes_room() {
+    let plan = lavish(3).backoff_base(Duration::ZERO);
+    let plan = plan.max_concurrent_retries(1);
+    let stage = Stage::new(5, plan, &[Answer::Fail, Answer::Hang, Answer::Fail]);
+    let mut hangs = Box::pin(stage.caller.call(0));
+    assert!(poll(hangs.as_mut()).is_pending());
+    assert_eq!(stage.caller.stats().retries_in_flight, 1);
+    let error = stage.call().unwrap_err();
+    assert_eq!(
+        (error.reason, error.attempts),
+        (StopReason::TooManyRetries, 1)
+    );
+    assert_eq!(stage.caller.stats().too_many_retries, 1);
+    // Neither charged nor sent.
+    assert_eq!(stage.caller.stats().budget_left, 999);
+    assert_eq!(stage.script.sent().len(), 3);
+    drop(hangs);
+    assert_eq!(stage.caller.stats().retries_in_flight, 0);
+    assert_eq!(stage.call().unwrap_err().reason, StopReason::AttemptsUsed);
+}
+
+#[test]
+fn who_waited_for_a_slot_that_another_took_sends_nothing() {
+    let stage = Stage::new(
+        5,
+        lavish(2).max_concurrent_retries(1),
+        &[Answer::Fail, Answer::Fail, Answer::Hang],
+    );
+    let (mut one, mut two) = (pin!(stage.caller.call(0)), pin!(stage.caller.call(0)));
+    assert!(poll(one.as_mut()).is_pending() && poll(two.as_mut()).is_pending());
+    stage.hand.clock.advance(25 * MILLI);
+    assert!(poll(one.as_mut()).is_pending());
+    let Poll::Ready(Err(error)) = poll(two.as_mut()) else {
+        panic!("there is one slot");
+    };
+    assert_eq!(error.reason, StopReason::TooManyRetries);
+    let stats = stage.caller.stats();
+    assert_eq!((stats.retries, stats.budget_left), (1, 999));
+    assert_eq!(stage.fleet.stats().in_flight, 1);
+}
+
+#[test]
+fn nobody_waits_for_a_retry_that_has_nowhere_to_go() {
+    let stage = Stage::new(2, lavish(5), &[Answer::Fail]);
+    assert_eq!(stage.call().unwrap_err().reason, StopReason::NoEndpointLeft);
+    // One wait, between the first and the second.
+    assert_eq!(stage.hand.waits.lock().unwrap().len(), 3);
+    // Beside the one that is out there is none either.
+    let stage = Stage::of(2, lavish(5), &[Answer::Fail], |fleet| {
+        fleet.panic_rule(PanicRule::off())
+    });
+    stage.fleet.mark(&1, Mark::Down);
+    assert_eq!(stage.call().unwrap_err().reason, StopReason::NoEndpointLeft);
+    assert_eq!(stage.hand.waits.lock().unwrap().len(), 1);
+}
+
+/// Waits are those of the deadline for each attempt, and those before retries.
+#[test]
+fn who_is_overloaded_is_not_waited_for() {
+    let plan = || lavish(3).attempt_timeout(SECOND);
+    let stage = Stage::new(3, plan(), &[Answer::Ok(429), Answer::Ok(200)]);
+    assert_eq!(stage.call().unwrap(), 200);
+    let waits = stage.hand.waits.lock().unwrap().clone();
+    assert_eq!(waits.len(), 3);
+    assert!(waits[1] < 25 * MILLI, "the ordinary wait: {waits:?}");
+    // With nobody else the answer is the caller's.
+    let stage = Stage::new(1, plan(), &[Answer::Ok(429)]);
+    assert_eq!(stage.call().unwrap(), 429);
+    assert_eq!(stage.script.sent().len(), 1);
+    assert_eq!(stage.caller.stats().no_endpoint_left, 1);
+}
+
+#[test]
+fn a_fleet_says_when_none_is_left_beside_some() {
+    let hand = Hand::default();
+    let fleet = setup(3, &hand.clock).build().unwrap();
+    let ids: Vec<_> = fleet.members().iter().map(|member| member.id()).collect();
+    assert!(!fleet.leaves_none(&[]) && !fleet.leaves_none(&ids[..2]));
+    assert!(fleet.leaves_none(&ids));
+    let number = |at: usize| fleet.members()[at].endpoint().key();
+    fleet.mark(&number(2), Mark::Down);
+    assert!(fleet.leaves_none(&ids[..2]) && !fleet.leaves_none(&ids[..1]));
+    // Of three, two down is panic: health does not count.
+    fleet.mark(&number(1), Mark::Down);
+    assert!(!fleet.leaves_none(&ids[..2]) && fleet.leaves_none(&ids));
+    assert!((&&Box::new(&fleet)).leaves_none(&ids));
+}
+
+#[test]
+fn a_fleet_says_whether_health_still_tells() {
+    let hand = Hand::default();
+    let setup = || {
+        let ejection = Ejection::default().jitter_percent(0);
+        setup(10, &hand.clock).ejection(ejection)
+    };
+    let fleet = setup().build().unwrap();
+    assert!(fleet.has_healthy() && (&&Box::new(&fleet)).has_healthy());
+    // Some are out: that is what ejection is for.
+    for number in 0..5 {
+        assert!(fleet.has_healthy(), "{number}");
+        for other in number..10 {
+            fleet.lease(&other).unwrap().record(Outcome::Success);
+        }
+        fail(&fleet, number, 5);
+    }
+    assert_eq!(fleet.stats().ejected, 5);
+    // As many as may be.
+    assert!(!fleet.has_healthy());
+
+    // All down, and panic.
+    let fleet = setup().build().unwrap();
+    for number in 0..10 {
+        fleet.mark(&number, Mark::Down);
+    }
+    assert!(!fleet.has_healthy());
+
+    // Where all fail alike, nobody is ejected.
+    let fleet = setup().build().unwrap();
+    for round in 0..40 {
+        fail(&fleet, round % 10, 1);
+        hand.clock.advance(50 * MILLI);
+        fleet.maintain();
+    }
+    assert!(!fleet.has_healthy(), "{fleet:?}");
+    assert!(Fleet::<Server>::from_iter([]).has_healthy());
+}
+
+/// A fleet whose servers all fail or all answer, and a caller that throttles.
+#[test]
+fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
+    let hand = Hand::default();
+    let fleet = setup(6, &hand.clock).build().unwrap();
+    let is_up = AtomicBool::new(true);
+    let transport = from_fn(|_: &Server, _: u8| {
+        let is_up = is_up.load(Ordering::Relaxed);
+        async move { if is_up { Ok(()) } else { Err(Failed(0)) } }
+    });
+    let plan = CallPlan::default().backoff_base(Duration::ZERO).seed(5);
+    let plan = plan.throttle(Throttle::default());
+    let caller = Caller::new(&fleet, transport, plan, hand.clone()).unwrap();
+    let call = || {
+        hand.clock.advance(5 * MILLI);
+        match poll(pin!(caller.call(0))) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => panic!("nothing waits here"),
+        }
+    };
+    for _ in 0..2_000 {
+        call().unwrap();
+    }
+    is_up.store(false, Ordering::Relaxed);
+    for _ in 0..2_000 {
+        let error = call().unwrap_err();
+        if error.reason == StopReason::Throttled {
+            assert_eq!((error.attempts, error.last), (0, None));
+        }
+    }
+    let before = caller.stats();
+    assert!(before.throttled > 0);
+    for _ in 0..2_000 {
+        call().unwrap_err();
+    }
+    let stats = caller.stats();
+    assert_eq!(stats.requests + stats.throttled, 6_000);
+    // Of 2000, 80 in a hundred: 1600, with a standard deviation of 18; 6 of them.
+    let throttled = stats.throttled - before.throttled;
+    assert!((1_490..=1_710).contains(&throttled), "{throttled}");
+    // What was not sent earned nothing: 400 requests in ten seconds make 80 retries.
+    let retries = stats.retries - before.retries;
+    assert!(retries <= 90 + 3, "{retries}");
+
+    is_up.store(true, Ordering::Relaxed);
+    let again = (0..2_000).filter(|_| call().is_err()).count();
+    assert!(again < 1_700, "{again}");
+    let late = (0..1_000).filter(|_| call().is_err()).count();
+    assert_eq!(late, 0);
+}
+
+#[test]
+fn a_call_has_options_of_its_own() {
+    let stage = Stage::new(3, lavish(1), &[Answer::Hang]);
+    let options = CallOptions::new().deadline(30 * MILLI);
+    let call = stage.caller.call_with_options(options, || 1);
+    assert_eq!(stage.run(call).unwrap_err().reason, StopReason::Deadline);
+    assert_eq!(stage.hand.clock.now(), Tick::ZERO.after(30 * MILLI));
+    // No time at all: nothing is sent.
+    let call = stage
+        .caller
+        .call_with_options(options.deadline(Duration::ZERO), || 1);
+    let error = stage.run(call).unwrap_err();
+    assert_eq!((error.reason, error.attempts), (StopReason::Deadline, 0));
+    assert_eq!(stage.script.sent().len(), 1);
+
+    // Whom it avoids is not tried, first or later.
+    let stage = Stage::new(4, lavish(9), &[Answer::Fail]);
+    let avoided = stage.fleet.member(&2).unwrap().id();
+    let ids = [avoided];
+    let call = stage
+        .caller
+        .call_with_options(CallOptions::new().avoid(&ids), || 1);
+    let error = stage.run(call).unwrap_err();
+    assert_eq!(
+        (error.reason, error.attempts),
+        (StopReason::NoEndpointLeft, 3)
+    );
+    assert!(!stage.script.sent().contains(&2));
+    let all: Vec<_> = stage.fleet.members().iter().map(|it| it.id()).collect();
+    let call = stage
+        .caller
+        .call_with_options(CallOptions::new().avoid(&all), || 1);
+    let error = stage.run(call).unwrap_err();
+    assert_eq!(error.reason, StopReason::Pick(PickError::AllAvoided));
+    let options = CallOptions::new().affinity(3).avoid(&all);
+    assert_eq!(
+        options.pick.affinity,
+        CallOptions::new().pick(options.pick).pick.affinity
+    );
+}
