@@ -219,6 +219,7 @@ impl StandingCell {
             ..from.turn(Phase::Ejected, until)
         };
         if self.change(from, to) {
+            ledger.flipped();
             return Verdict::Ejected;
         }
         ledger.release();
@@ -237,7 +238,9 @@ impl StandingCell {
             ..from.turn(Phase::Ejected, former.at)
         };
         let restored = self.change(from, to);
-        if !restored {
+        if restored {
+            ledger.flipped();
+        } else {
             ledger.release();
         }
         restored
@@ -327,6 +330,7 @@ impl StandingCell {
         let changed = self.change(from, to);
         if changed && finding == Finding::Good {
             ledger.release();
+            ledger.flipped();
         }
         changed
     }
@@ -349,6 +353,7 @@ impl StandingCell {
                 if phase == Phase::Down {
                     ledger.add_down();
                 }
+                ledger.flipped();
                 return from;
             }
         }

@@ -72,6 +72,8 @@ pub(crate) struct State {
     pub(super) evidence: AtomicU64,
     /// How many invitations in a row have not shown it to be like the others.
     invited: AtomicU32,
+    /// 1 while it is marked degraded, and in rotation.
+    degraded: AtomicU32,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
 }
@@ -100,6 +102,7 @@ impl State {
             cause: AtomicU32::new(0),
             evidence: AtomicU64::new(pack(None, None)),
             invited: AtomicU32::new(0),
+            degraded: AtomicU32::new(0),
             ejected_at: AtomicU64::new(0),
         }
     }
@@ -360,6 +363,21 @@ impl State {
             latency: self.latency.nanos().unwrap_or(0.0),
         };
         Some((health, report))
+    }
+
+    /// Whether it is degraded: a policy with tiers takes others first.
+    #[inline]
+    pub(crate) fn is_degraded(&self) -> bool {
+        // ORDERING: Relaxed. Whoever counts by it has read `Ledger::flips` before, which is raised after it.
+        self.degraded.load(Ordering::Relaxed) != 0
+    }
+
+    /// Only the writer calls it.
+    pub(crate) fn set_degraded(&self, is: bool) {
+        // ORDERING: Relaxed. As above; the ledger's word publishes it.
+        if self.degraded.swap(is.into(), Ordering::Relaxed) != u32::from(is) {
+            self.shared.ledger.count_degraded(is);
+        }
     }
 
     pub(crate) fn outcomes(&self) -> Outcomes {
