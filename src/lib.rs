@@ -41,7 +41,7 @@
 //!
 //! - It balances what one process sends; processes share nothing. It discovers nothing: hand in the set
 //!   you know, and again when it changes.
-//! - Hedges, priorities and zones are not here yet.
+//! - Hedges are not here yet.
 //! - Slowness alone ejects nobody unless asked to; policies that look at load or latency avoid a slow endpoint.
 //! - [`std::mem::forget`] of a lease leaves one request in flight for ever.
 //! - A fleet holds at most a million endpoints. 64-bit atomics are needed.
@@ -74,7 +74,8 @@ mod transport;
 
 pub use balancer::{
     Adaptive, Choice, Cursor, FromPicker, LeastConnections, LeastResponseTime, LoadBalancer,
-    PickContext, Picker, PowerOfTwo, Random, RoundRobin, View, WeightedRoundRobin, from_picker,
+    LocalityBasis, PickContext, Picker, PowerOfTwo, Random, RoundRobin, Tier, Tiers, View,
+    WeightedRoundRobin, from_picker,
 };
 pub use caller::{
     CallPlan, Caller, CallerError, CallerStats, FromSleep, StopReason, Timer, from_sleep,

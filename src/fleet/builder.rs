@@ -175,6 +175,7 @@ impl<E: Endpoint> FleetBuilder<E> {
         self.ejection.check()?;
         self.slow_start.check()?;
         self.panic.check()?;
+        self.policy.check()?;
         if self.events > MOST_EVENTS {
             return Err(BuildError::setting(
                 "FleetBuilder::events",

@@ -26,6 +26,8 @@ pub(super) struct Snapshot<E: Endpoint> {
     pub(super) picker: Box<dyn Picker<E>>,
     /// Whether the picker reads the board, so that leases are to be on it.
     pub(super) reads_board: bool,
+    /// Whether the picker judges panic itself.
+    pub(super) judges_panic: bool,
 }
 
 impl<E: Endpoint> Snapshot<E> {
@@ -60,13 +62,21 @@ impl<E: Endpoint> Snapshot<E> {
         if tally.refused() == 0 && !shared.is_warming(now) {
             return Ok(Regard::NoneRefused);
         }
-        if !self.panics(tally, shared) {
+        if self.judges_panic || !self.panics(tally, shared) {
             return Ok(Regard::Heed);
         }
         match shared.ledger.rule().action {
             PanicAction::IgnoreHealth => Ok(Regard::Ignore),
             PanicAction::FailFast => Err(PickError::TooFewEligible),
         }
+    }
+
+    /// Whether it is panic, for display: of any tier, if the policy has tiers.
+    pub(super) fn shows_panic(&self, tally: Tally, shared: &Shared) -> bool {
+        if self.judges_panic {
+            return self.picker.tiers().iter().any(|tier| tier.panicking);
+        }
+        self.panics(tally, shared)
     }
 
     /// Whether it is panic. By the members here, so that it takes no more than the ledger's word; between the two
@@ -104,6 +114,9 @@ impl<E: Endpoint> Snapshot<E> {
             choice = self.picker.pick(cx);
         }
         for _ in 0..LOOKS {
+            if let (None, Some(why)) = (choice, cx.failure()) {
+                return Err(why);
+            }
             match choice {
                 Some(choice) if cx.may_pick(choice.index()) => return Ok(choice.index()),
                 Some(choice) => {
