@@ -501,3 +501,39 @@ fn one_endpoint_and_none() {
         .unwrap();
     assert!(taken(&fleet, 1000)[&2] > 900);
 }
+
+/// A spare priority that has been used once is idle for ever after. It must not take the invitations by which a policy finds
+/// out that an endpoint which it avoided has healed.
+#[test]
+fn idle_spares_do_not_keep_an_avoided_endpoint_from_being_tried() {
+    let clock = ManualClock::new();
+    let fleet = Fleet::builder()
+        .endpoints(levels(&[4, 4]))
+        .policy(Tiers::new(Adaptive::new()))
+        .clock(clock.clone())
+        .seed(3)
+        .build()
+        .unwrap();
+    let run = |seconds: u32, slow: bool| {
+        let mut to_first = 0;
+        for _ in 0..seconds * 500 {
+            let lease = fleet.pick_endpoint().unwrap();
+            let is_first = number(&lease) == 0;
+            to_first += usize::from(is_first);
+            let latency = if is_first && slow { 5 * SECOND } else { MILLI };
+            lease.record_with_latency(Outcome::Success, latency);
+            clock.advance(2 * MILLI);
+        }
+        to_first as f64 / f64::from(seconds * 500)
+    };
+    mark(&fleet, 0..4, Mark::Down);
+    run(4, false);
+    mark(&fleet, 0..4, Mark::Auto);
+    // It is invited at 1, 2, 4, 8, 16 and 31 s. From 36 s on the spares have been idle for longer than anybody waits.
+    run(44, true);
+    assert!(run(1, true) < 0.01, "it is avoided");
+    // The next is due at 63 s. By then the estimate has not drifted back by itself.
+    run(20, false);
+    let healed = run(2, false);
+    assert!((0.2..0.3).contains(&healed), "{healed}");
+}

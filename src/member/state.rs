@@ -156,12 +156,12 @@ impl State {
             self.invited.store(0, Ordering::Relaxed);
         }
         if on_board {
-            self.publish(seen.estimate);
+            self.publish(seen.estimate, Place::set_cost);
         }
     }
 
     /// Shows policies what a request costs here. While the endpoint is new, no more than what is usual: it is to be tried.
-    fn publish(&self, latency: f32) {
+    fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
         let latency = match usual_nanos(&self.shared.usual()) {
             _ if !self.latency.is_new() => latency,
             Some(usual) => latency.min(usual),
@@ -172,7 +172,7 @@ impl State {
         let penalty = f32::from_bits(self.penalty.load(Ordering::Relaxed));
         self.place
             .iter()
-            .for_each(|place| place.set_cost(latency * penalty));
+            .for_each(|place| set(place, latency * penalty));
     }
 
     /// Hands a sample of a request by this cell to the tracker; who found something, and whether the request is
@@ -256,13 +256,17 @@ impl State {
         // ORDERING: Relaxed. As in `publish`.
         self.penalty.store(penalty.to_bits(), Ordering::Relaxed);
         if let Some(latency) = self.latency.nanos().or_else(|| usual_nanos(usual)) {
-            self.publish(latency);
+            self.publish(latency, Place::adjust_cost);
         }
     }
 
     /// For how long it has been idle, in milliseconds, if it may be invited to show how it is now: after a second, and
-    /// twice as long each time that did not show it to be like the others.
+    /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
+    /// where no pick looks, and others are to be tried.
     pub(crate) fn may_be_invited(&self, now: Tick) -> Option<u32> {
+        if self.place.as_ref().is_some_and(Place::is_invited) {
+            return None;
+        }
         // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
         let wait = 1_000 << self.invited.load(Ordering::Relaxed);
         let idle = self.latency.idle_millis(now);
