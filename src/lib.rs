@@ -12,7 +12,8 @@
 //!   caller drives checks them actively beside that.
 //! - A [`Caller`] does all of that for each request, and tries again elsewhere what failed, within a deadline and a
 //!   budget.
-//! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`].
+//! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`]. [`Tiers`] puts priorities and zones
+//!   over any of them.
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!
 //! The crate starts nothing: no thread, task, timer or socket. It is told the time by a [`Clock`] and
