@@ -3,6 +3,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod checks;
+pub(crate) mod tiers;
 
 use std::time::Duration;
 

@@ -118,7 +118,7 @@ impl<E: Endpoint> Tiered<E> {
     ) -> Option<usize> {
         let pickers = &self.priorities[part.priority];
         let priority = &self.layout.priorities[part.priority];
-        let all = || (&pickers.all, priority.members.clone());
+        let all = || (&*pickers.all, priority.members.clone());
         if part.panics {
             return self.pick_in_panic(all(), cx);
         }
@@ -129,14 +129,14 @@ impl<E: Endpoint> Tiered<E> {
         };
         let zoned = zone.and_then(|zone| {
             let group = &self.layout.groups[priority.groups.start + zone];
-            Some((pickers.zones.get(zone)?, group.members.clone()))
+            Some((&**pickers.zones.get(zone)?, group.members.clone()))
         });
         self.pick_within(zoned.unwrap_or_else(all), wants, cx.regard(), cx)
     }
 
     fn pick_within(
         &self,
-        (picker, range): (&Box<dyn Picker<E>>, Range<usize>),
+        (picker, range): (&dyn Picker<E>, Range<usize>),
         wants: Wants,
         regard: Regard,
         cx: &mut PickContext<'_, E>,
@@ -158,7 +158,7 @@ impl<E: Endpoint> Tiered<E> {
     #[cold]
     fn pick_in_panic(
         &self,
-        all: (&Box<dyn Picker<E>>, Range<usize>),
+        all: (&dyn Picker<E>, Range<usize>),
         cx: &mut PickContext<'_, E>,
     ) -> Option<usize> {
         let action = self.shared.as_ref()?.ledger.rule().action;
@@ -189,7 +189,7 @@ impl<E: Endpoint> Tiered<E> {
                 cx.set_failure(None);
                 return chosen;
             }
-            failure = failure.or(cx.failure());
+            failure = failure.or_else(|| cx.failure());
         }
         cx.set_failure(failure);
         None

@@ -8,7 +8,10 @@ fn zones(mine: char, callers: &str, upstream: &str) -> (Vec<char>, Vec<Zone>, u6
     let parse = |text: &str| -> Vec<(char, u64)> {
         let part = |part: &str| {
             let (name, count) = part.split_at(1);
-            (name.chars().next().unwrap(), count.parse().unwrap())
+            (
+                name.chars().next().expect("a letter"),
+                count.parse().expect("a number"),
+            )
         };
         text.split_whitespace().map(part).collect()
     };
