@@ -119,6 +119,10 @@ impl<E: Endpoint> Snapshot<E> {
             }
             match choice {
                 Some(choice) if cx.may_pick(choice.index()) => return Ok(choice.index()),
+                // One that has tiers knows best where else to go: it was overtaken by a change.
+                Some(one) if self.judges_panic && one.index() < self.count => {
+                    choice = self.picker.pick(cx);
+                }
                 Some(choice) => {
                     if choice.index() >= self.count {
                         shared.counters.policy_faults.count();
@@ -129,7 +133,10 @@ impl<E: Endpoint> Snapshot<E> {
                 None => return self.any(cx, shared),
             }
         }
-        Err(PickError::Declined)
+        match choice {
+            Some(_) if self.judges_panic => self.any(cx, shared),
+            _ => Err(PickError::Declined),
+        }
     }
 
     /// Any that may be picked, by weight, or the reason why there is none.

@@ -14,7 +14,7 @@ use crate::health::{
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
 use crate::shared::{Place, Shared};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, process};
+use crate::sync::{Arc, AtomicU8, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
 /// How many times its cost an endpoint counts for that has said it has too much to do: so that it gets requests only
@@ -71,9 +71,9 @@ pub(crate) struct State {
     /// what is not known.
     pub(super) evidence: AtomicU64,
     /// How many invitations in a row have not shown it to be like the others.
-    invited: AtomicU32,
+    invited: AtomicU8,
     /// 1 while it is marked degraded, and in rotation.
-    degraded: AtomicU32,
+    degraded: AtomicU8,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
 }
@@ -101,8 +101,8 @@ impl State {
             wanted: AtomicU32::new(0),
             cause: AtomicU32::new(0),
             evidence: AtomicU64::new(pack(None, None)),
-            invited: AtomicU32::new(0),
-            degraded: AtomicU32::new(0),
+            invited: AtomicU8::new(0),
+            degraded: AtomicU8::new(0),
             ejected_at: AtomicU64::new(0),
         }
     }
@@ -275,7 +275,7 @@ impl State {
 
     /// Invites the next pick of a policy that compares costs.
     pub(crate) fn invite(&self) {
-        const MOST: u32 = 5;
+        const MOST: u8 = 5;
         // ORDERING: Relaxed, both. As in `may_be_invited`.
         let times = self.invited.load(Ordering::Relaxed);
         self.invited.store((times + 1).min(MOST), Ordering::Relaxed);
@@ -379,7 +379,7 @@ impl State {
     /// Only the writer calls it.
     pub(crate) fn set_degraded(&self, is: bool) {
         // ORDERING: Relaxed. As above; the ledger's word publishes it.
-        if self.degraded.swap(is.into(), Ordering::Relaxed) != u32::from(is) {
+        if self.degraded.swap(is.into(), Ordering::Relaxed) != u8::from(is) {
             self.shared.ledger.count_degraded(is);
         }
     }

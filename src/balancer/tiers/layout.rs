@@ -82,16 +82,18 @@ pub(super) struct Scratch {
 impl Layout {
     pub(super) fn new<E: Endpoint>(settings: &Settings, members: &[Member<E>]) -> Self {
         let counts_zones = !matches!(settings.zones, ZoneRule::Off);
-        let of = |member: &'_ Member<E>| {
-            let endpoint = member.endpoint();
-            let zone: Box<str> = if counts_zones {
-                endpoint.locality().into()
+        let zone_of = |endpoint| {
+            if counts_zones {
+                E::locality(endpoint)
             } else {
-                Box::default()
-            };
-            (endpoint.priority(), zone)
+                ""
+            }
         };
-        let mut sorted: Vec<_> = members.iter().map(of).zip(0u32..).collect();
+        let endpoints = members.iter().map(Member::endpoint);
+        let mut sorted: Vec<_> = endpoints
+            .map(|endpoint| (endpoint.priority(), zone_of(endpoint)))
+            .zip(0u32..)
+            .collect();
         sorted.sort_unstable();
         let mut layout = Self {
             places: sorted.iter().map(|(_, place)| *place).collect(),
@@ -116,7 +118,7 @@ impl Layout {
                     groups,
                 });
             }
-            if is_new || groups.last().is_none_or(|last| last.zone != zone) {
+            if is_new || groups.last().is_none_or(|last| *last.zone != *zone) {
                 groups.push(settings.group(zone, at));
             }
             if let (Some(priority), Some(group)) = (priorities.last_mut(), groups.last_mut()) {
@@ -221,19 +223,19 @@ impl Settings {
         }
     }
 
-    fn group(&self, zone: Box<str>, at: usize) -> Group {
+    fn group(&self, zone: &str, at: usize) -> Group {
         let mut fixed = Zone::default();
         match &self.zones {
             ZoneRule::Off => {}
-            ZoneRule::Prefer(mine) => fixed.is_mine = *mine == zone,
-            ZoneRule::Weights(weights) => fixed.weight = weights.get(&zone).copied().unwrap_or(0),
+            ZoneRule::Prefer(mine) => fixed.is_mine = **mine == *zone,
+            ZoneRule::Weights(weights) => fixed.weight = weights.get(zone).copied().unwrap_or(0),
             ZoneRule::Callers(mine, callers) => {
-                fixed.is_mine = *mine == zone;
-                fixed.callers = callers.get(&zone).copied().unwrap_or(0).into();
+                fixed.is_mine = **mine == *zone;
+                fixed.callers = callers.get(zone).copied().unwrap_or(0).into();
             }
         }
         Group {
-            zone,
+            zone: zone.into(),
             members: at..at,
             weight: 0,
             fixed,

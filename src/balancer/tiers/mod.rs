@@ -18,8 +18,8 @@ use picker::Tiered;
 /// Divides the load among priorities and zones, and lets another policy choose within each.
 ///
 /// Endpoints say where they belong by [`Endpoint::priority`] and [`Endpoint::locality`]. Each priority is taken for
-/// the share of its endpoints that is eligible, times an overprovisioning factor of 1.4: one of ten endpoints of which
-/// eight are well carries all of the load, with five it carries 70 %. The first priority gets what it carries, the next what is left,
+/// the share of its endpoints that is eligible, times an overprovisioning factor of 1.4: one with eight of ten eligible carries all
+/// of the load, one with five of ten 70 % of it. The first priority gets what it carries, the next what is left,
 /// and so on. Endpoints [marked degraded](crate::Mark::Degraded) get what the healthy ones of *all* priorities cannot carry. Within a
 /// priority zones do not count, unless [`prefer_zone`](Self::prefer_zone), [`zone_aware`](Self::zone_aware) or
 /// [`locality_weights`](Self::locality_weights) says how; the last of them counts.

@@ -51,7 +51,7 @@ impl Level {
 /// Each priority is taken for what it could carry, at most 100. Healthy ones first, in order; what is left over goes to the
 /// degraded; rounding goes to the first that is available. A priority panics by its own share, and only where all together
 /// cannot carry the load. Where all panic, each gets as much as it has hosts. Where nobody is available and there is no
-/// panic rule, the first gets all, and fails.
+/// panic rule, the first gets all, and fails; or the first that has anybody, where Envoy takes none that carries less than a percent.
 pub(super) fn divide(
     health: &[Level],
     hosts: &[Level],
@@ -64,18 +64,27 @@ pub(super) fn divide(
         load.degraded = level.carries(level.degraded, overprovisioning);
     }
     let total = split(loads);
-    if total == 0 && rule.threshold_percent == 0 {
-        for (at, load) in loads.iter_mut().enumerate() {
-            load.healthy = if at == 0 { 100 } else { 0 };
-            load.panics = false;
-        }
-        return;
-    }
     for (load, level) in loads.iter_mut().zip(hosts) {
         load.panics = total < 100 && level.panics(rule, load.panics);
     }
     if loads.iter().all(|load| load.panics) {
         by_hosts(hosts, loads);
+    } else if total == 0 {
+        to_the_first(hosts, loads);
+    }
+}
+
+/// Nobody carries a whole percent: the first who has anybody gets all.
+fn to_the_first(hosts: &[Level], loads: &mut [Load]) {
+    let healthy = hosts.iter().position(|level| level.healthy > 0);
+    let degraded = hosts.iter().position(|level| level.degraded > 0);
+    match (healthy, degraded) {
+        (None, Some(at)) => loads[at].degraded = 100,
+        (at, _) => {
+            if let Some(load) = loads.get_mut(at.unwrap_or(0)) {
+                load.healthy = 100;
+            }
+        }
     }
 }
 

@@ -198,6 +198,17 @@ const CASES: &[Case] = &[
         threshold: 0,
         ..case("33", &[(1, 0, 0, 0)], &[100], &[0], &[F])
     },
+    // Less than a percent: Envoy gives the first all there too, who has nobody.
+    Case {
+        threshold: 0,
+        ..case(
+            "none",
+            &[(4, 0, 0, 0), (200, 1, 0, 0)],
+            &[0, 100],
+            &[0, 0],
+            &[F, F],
+        )
+    },
     // 6 hosts, 2 healthy: all are picked; 4 healthy: only those.
     case("31a", &[(6, 2, 0, 0)], &[100], &[0], &[T]),
     case("31b", &[(6, 4, 0, 0)], &[100], &[0], &[F]),
