@@ -126,9 +126,10 @@ fn a_retry_goes_on_to_the_next_priority() {
 
 #[test]
 fn slow_start_holds_within_a_tier() {
+    // The second priority first, so that nobody has the same place within the tier and in the fleet.
     let clock = ManualClock::new();
     let fleet = Fleet::builder()
-        .endpoints(levels(&[4, 4]))
+        .endpoints(levels(&[4, 4]).into_iter().rev())
         .policy(Tiers::new(RoundRobin::new()))
         .ejection(by_row())
         .slow_start(SlowStart::default().window(10 * SECOND))
@@ -229,4 +230,15 @@ fn idle_spares_do_not_keep_an_avoided_endpoint_from_being_tried() {
     run(20, false);
     let healed = run(2, false);
     assert!((0.2..0.3).contains(&healed), "{healed}");
+}
+
+/// Leases are on the board that it reads, also where it reads only a part of it.
+#[test]
+fn adaptive_sees_what_is_in_flight_within_its_tier() {
+    let fleet = fleet(&[4, 4], Adaptive::new());
+    sequence(&fleet, 100);
+    let _busy: Vec<_> = (0..20).map(|_| fleet.lease(&0).unwrap()).collect();
+    let held: Vec<_> = (0..12).map(|_| fleet.pick_endpoint().unwrap()).collect();
+    let counts = (1..4).map(|n| held.iter().filter(|lease| number(lease) == n).count());
+    assert_eq!(counts.collect::<Vec<_>>(), [4, 4, 4]);
 }
