@@ -14,12 +14,35 @@ use std::sync::{Arc, Mutex, RwLock};
 use common::{Arm, Server, fleet, servers};
 use criterion::{Criterion, criterion_group, criterion_main};
 use evenkeel::{
-    Endpoint, LeastConnections, LeastResponseTime, LoadBalancer, PickContext, PickOptions, Picker,
-    PowerOfTwo, Random, RoundRobin, Tick, View, WeightedRoundRobin,
+    Endpoint, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, Member, PickContext,
+    PickOptions, Picker, PowerOfTwo, Random, RoundRobin, Target, Tick, Tiers, View,
+    WeightedRoundRobin,
 };
 
 fn policy(name: &str, count: u32, policy: impl LoadBalancer<Server>) -> Arm {
-    let members = Arc::new(fleet(count, RoundRobin::new()).members());
+    let members = fleet(count, RoundRobin::new()).members();
+    among(name, count, members, policy)
+}
+
+/// Two priorities of three zones each, over the same policy as another arm.
+fn tiers(count: u32) -> Arm {
+    let zone = |key: u32| ["a", "b", "c"][key as usize % 3];
+    let servers = (0..count).map(|key| {
+        let server = Target::new(key, ()).with_weight(key % 10 + 1);
+        server.with_priority(key % 2).with_locality(zone(key))
+    });
+    let fleet: Fleet<Server> = servers.collect();
+    let policy = Tiers::new(PowerOfTwo::new()).prefer_zone("a");
+    among("tiers of power of two", count, fleet.members(), policy)
+}
+
+fn among(
+    name: &str,
+    count: u32,
+    members: Vec<Member<Server>>,
+    policy: impl LoadBalancer<Server>,
+) -> Arm {
+    let members = Arc::new(members);
     let picker: Arc<dyn Picker<Server>> = policy.picker(&View::new(&members)).into();
     Arm::new(format!("{name}, N = {count}"), 1, move |_| {
         let (members, picker, options) = (members.clone(), picker.clone(), PickOptions::new());
@@ -89,6 +112,7 @@ fn pick(criterion: &mut Criterion) {
         ));
         arms.push(policy("random", count, Random::new()));
         arms.push(policy("power of two", count, PowerOfTwo::new()));
+        arms.push(tiers(count));
         arms.push(policy(
             "least response time",
             count,

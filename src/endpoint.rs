@@ -52,6 +52,22 @@ pub trait Endpoint: Send + Sync + 'static {
     fn weight(&self) -> Weight {
         Weight::ONE
     }
+
+    /// Which tier it belongs to, for a policy that has tiers ([`Tiers`](crate::Tiers)): 0 is used first, and the next
+    /// ones as far as those before cannot carry the load. Numbers may be left out. Other policies do not ask.
+    /// Defaults to 0, Envoy's `priority`.
+    ///
+    /// Asked for by the policy while it prepares for a change of the set, under the update mutex: it must not
+    /// change the fleet. A panic refuses the change.
+    fn priority(&self) -> u32 {
+        0
+    }
+
+    /// The name of the zone that it stands in, for a policy that knows zones ([`Tiers`](crate::Tiers)). Asked for
+    /// as [`priority`](Self::priority) is. Defaults to `""`, which is a zone like any other.
+    fn locality(&self) -> &str {
+        ""
+    }
 }
 
 impl Endpoint for SocketAddr {
@@ -84,6 +100,12 @@ macro_rules! forward {
             }
             fn weight(&self) -> Weight {
                 (**self).weight()
+            }
+            fn priority(&self) -> u32 {
+                (**self).priority()
+            }
+            fn locality(&self) -> &str {
+                (**self).locality()
             }
         }
     )* };
@@ -130,13 +152,13 @@ impl From<u32> for Weight {
     }
 }
 
-/// An endpoint made of a key, some data and a weight, when a type of your own is not worth it.
+/// An endpoint made of a key, some data, a weight, a priority and a zone, when a type of your own is not worth it.
 ///
 /// ```
 /// use evenkeel::{Endpoint, Target};
 ///
-/// let target = Target::new("eu-1", "http://10.0.0.1").with_weight(3);
-/// assert_eq!(target.key(), "eu-1");
+/// let target = Target::new("eu-1", "http://10.0.0.1").with_weight(3).with_priority(1).with_locality("eu");
+/// assert_eq!((target.key(), target.priority(), target.locality()), ("eu-1", 1, "eu"));
 /// assert_eq!(*target.data(), "http://10.0.0.1");
 /// ```
 #[derive(Clone, Debug)]
@@ -144,16 +166,20 @@ pub struct Target<K, T> {
     key: K,
     data: T,
     weight: Weight,
+    priority: u32,
+    locality: Option<Arc<str>>,
 }
 
 impl<K, T> Target<K, T> {
-    /// A target of weight 1.
+    /// A target of weight 1 and priority 0, in the zone `""`.
     #[must_use]
     pub const fn new(key: K, data: T) -> Self {
         Self {
             key,
             data,
             weight: Weight::ONE,
+            priority: 0,
+            locality: None,
         }
     }
 
@@ -161,6 +187,20 @@ impl<K, T> Target<K, T> {
     #[must_use]
     pub fn with_weight(mut self, weight: impl Into<Weight>) -> Self {
         self.weight = weight.into();
+        self
+    }
+
+    /// The same with another [priority](Endpoint::priority).
+    #[must_use]
+    pub const fn with_priority(mut self, priority: u32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The same in a [zone](Endpoint::locality). An `Arc<str>` is shared by all that stand there.
+    #[must_use]
+    pub fn with_locality(mut self, zone: impl Into<Arc<str>>) -> Self {
+        self.locality = Some(zone.into());
         self
     }
 
@@ -181,5 +221,11 @@ where
     }
     fn weight(&self) -> Weight {
         self.weight
+    }
+    fn priority(&self) -> u32 {
+        self.priority
+    }
+    fn locality(&self) -> &str {
+        self.locality.as_deref().unwrap_or_default()
     }
 }

@@ -100,9 +100,19 @@ pub enum UpdateError {
         /// Which code: `"policy"`, or `"health tracker"` for what makes one.
         what: &'static str,
     },
+    /// A setting of the policy is out of its range.
+    #[error(transparent)]
+    Setting(Box<BuildError>),
 }
 
 impl UpdateError {
+    pub(crate) fn of_setting(error: BuildError) -> Self {
+        match error {
+            BuildError::Update(error) => error,
+            setting @ BuildError::Setting { .. } => Self::Setting(Box::new(setting)),
+        }
+    }
+
     pub(crate) fn duplicate(key: &impl fmt::Debug) -> Self {
         Self::DuplicateKey { key: shown(key) }
     }

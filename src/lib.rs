@@ -14,7 +14,8 @@
 //!   budget.
 //! - [`Limits`] bound what is in flight, at each endpoint and in all; a pick beyond them fails at once.
 //! - A [`Failover`] makes one cluster of two, by their health: for zones and regions.
-//! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`].
+//! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`]. [`Tiers`] puts priorities and zones
+//!   over any of them.
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!
 //! The crate starts nothing: no thread, task, timer or socket. It is told the time by a [`Clock`] and
@@ -43,7 +44,6 @@
 //!
 //! - It balances what one process sends; processes share nothing. It discovers nothing: hand in the set
 //!   you know, and again when it changes.
-//! - Priorities and zones are not here yet.
 //! - Slowness alone ejects nobody unless asked to; policies that look at load or latency avoid a slow endpoint.
 //! - [`std::mem::forget`] of a lease leaves one request in flight for ever.
 //! - A fleet holds at most a million endpoints. 64-bit atomics are needed.
@@ -79,7 +79,8 @@ mod transport;
 
 pub use balancer::{
     Adaptive, Choice, Cursor, FromPicker, LeastConnections, LeastResponseTime, LoadBalancer,
-    PickContext, Picker, PowerOfTwo, Random, RoundRobin, View, WeightedRoundRobin, from_picker,
+    LocalityBasis, PickContext, Picker, PowerOfTwo, Random, RoundRobin, Tier, Tiers, View,
+    WeightedRoundRobin, from_picker,
 };
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use evenkeel::{
     Adaptive, AdaptiveLimit, CallPlan, Caller, Cluster, Failover, Fleet, Hedge, LeastConnections,
     LeastResponseTime, Limits, LoadBalancer, ManualClock, Outcome, PickOptions, PowerOfTwo, Random,
-    RoundRobin, Target, Throttle, Upkeep, WeightedRoundRobin, from_fn, from_sleep,
+    RoundRobin, Target, Throttle, Tiers, Upkeep, WeightedRoundRobin, from_fn, from_sleep,
 };
 
 struct Counting;
@@ -58,12 +58,21 @@ fn policies() -> Vec<Policy> {
         Box::new(PowerOfTwo::new()),
         Box::new(LeastResponseTime::new()),
         Box::new(Adaptive::new()),
+        Box::new(Tiers::new(PowerOfTwo::new()).prefer_zone("b")),
+        Box::new(Tiers::new(Adaptive::new()).locality_weights([("a", 1), ("b", 2)])),
     ]
+}
+
+/// Of another weight each, in two priorities and three zones.
+fn server(key: u32) -> Server {
+    let zone = ["a", "b", "c"][key as usize % 3];
+    let server = Target::new(key, ()).with_weight(key);
+    server.with_priority(key % 2).with_locality(zone)
 }
 
 fn fleet(policy: Policy, upkeep: Upkeep, clock: &ManualClock) -> Fleet<Server> {
     Fleet::builder()
-        .endpoints((1..=10).map(|key| Target::new(key, ()).with_weight(key)))
+        .endpoints((1..=10).map(server))
         .policy(policy)
         .upkeep(upkeep)
         .clock(clock.clone())

@@ -31,6 +31,52 @@ pub struct PickContext<'a, E: Endpoint> {
     /// What slow start is decided by, the same for all of one pick; `None` where it does not count.
     draw: Option<u64>,
     shared: Option<&'a Shared>,
+    part: Part<'a>,
+    /// Why the policy lets this pick fail.
+    failure: Option<PickError>,
+}
+
+/// Which part of the members a policy within a policy chooses from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    /// Where each member of the part stands among those of the fleet; `None` for all of them.
+    pub(super) places: Option<&'a [u32]>,
+    pub(super) wants: Wants,
+}
+
+/// Which of a part's members are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// All that are eligible.
+    Any,
+    /// Those that are not degraded.
+    Healthy,
+    /// Those that are.
+    Degraded,
+}
+
+impl Part<'_> {
+    const ALL: Self = Self {
+        places: None,
+        wants: Wants::Any,
+    };
+
+    /// The place in the fleet of the member at this index.
+    #[inline]
+    fn place(&self, index: usize) -> usize {
+        self.places.map_or(index, |places| {
+            places.get(index).map_or(index, |&at| at as usize)
+        })
+    }
+
+    #[inline]
+    fn wants<E: Endpoint>(&self, member: &Member<E>) -> bool {
+        match self.wants {
+            Wants::Any => true,
+            Wants::Healthy => !member.core().is_degraded(),
+            Wants::Degraded => member.core().is_degraded(),
+        }
+    }
 }
 
 /// What health counts for in one pick.
@@ -44,6 +90,7 @@ pub(crate) enum Regard {
     Ignore,
 }
 
+#[derive(Clone, Copy)]
 enum Source<'a> {
     /// Not asked yet: a pick that needs no randomness does not pay for it.
     Shard(&'a Shared),
@@ -73,6 +120,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             heeds_limits: true,
             draw: Some(mix(!seed)),
             shared: None,
+            part: Part::ALL,
+            failure: None,
         }
     }
 
@@ -98,7 +147,64 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             heeds_limits: shared.limits_endpoints,
             draw: None,
             shared: Some(shared),
+            part: Part::ALL,
+            failure: None,
         }
+    }
+
+    /// The same pick among a part of the members, for a policy within a policy. Whatever is random goes on
+    /// where the part has left it, and what slow start lets through is the same inside and outside.
+    pub(super) fn narrow<R>(
+        &mut self,
+        members: &[Member<E>],
+        places: &[u32],
+        wants: Wants,
+        regard: Regard,
+        pick: impl FnOnce(&mut PickContext<'_, E>) -> R,
+    ) -> R {
+        let all = wants == Wants::Any;
+        let mut part = PickContext {
+            members,
+            options: self.options,
+            now: self.now,
+            shard: self.shard,
+            random: self.random,
+            regard,
+            any_will_do: all
+                && regard == Regard::NoneRefused
+                && self.options.avoid.is_empty()
+                && !self.heeds_limits,
+            heeds_limits: self.heeds_limits,
+            draw: self.draw,
+            shared: self.shared,
+            part: Part {
+                places: Some(places),
+                wants,
+            },
+            failure: None,
+        };
+        let result = pick(&mut part);
+        let (random, failure) = (part.random, part.failure);
+        if let Source::Own(counter) = random {
+            self.random = Source::Own(counter);
+        }
+        self.failure = failure;
+        result
+    }
+
+    /// What health counts for.
+    pub(super) const fn regard(&self) -> Regard {
+        self.regard
+    }
+
+    /// Lets the pick fail for this reason, if the policy then chooses nobody.
+    pub(super) const fn set_failure(&mut self, why: Option<PickError>) {
+        self.failure = why;
+    }
+
+    /// Why the policy wants the pick to fail.
+    pub(crate) const fn failure(&self) -> Option<PickError> {
+        self.failure
     }
 
     /// The same, where somebody is in slow start.
@@ -140,7 +246,10 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             return index < self.members.len();
         }
         self.members.get(index).is_some_and(|member| {
-            !self.avoids(member) && self.is_eligible(index, member) && self.has_room(member)
+            !self.avoids(member)
+                && self.is_eligible(index, member)
+                && self.has_room(member)
+                && self.part.wants(member)
         })
     }
 
@@ -150,7 +259,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             return false;
         };
         let healthy = self.regard == Regard::Ignore || member.takes_requests();
-        healthy && !self.avoids(member) && self.has_room(member)
+        healthy && !self.avoids(member) && self.has_room(member) && self.part.wants(member)
     }
 
     #[inline]
@@ -175,7 +284,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             _ if self.regard == Regard::Ignore => true,
             // Of its own for each, by its place: a number of the process's would make a seed's decisions depend on
             // what else there is.
-            Some(draw) => member.admits(self.now, mix(draw ^ index as u64)),
+            Some(draw) => member.admits(self.now, mix(draw ^ self.part.place(index) as u64)),
             None => self.regard == Regard::NoneRefused || member.takes_requests(),
         }
     }

@@ -5,14 +5,17 @@ mod context;
 mod cumulative;
 mod least_connections;
 mod least_response_time;
+mod nested;
 mod power_of_two;
 mod random;
 mod round_robin;
 mod schedule;
+mod tiers;
 
 use std::fmt;
 
 use crate::endpoint::Endpoint;
+use crate::error::BuildError;
 use crate::member::Member;
 use crate::shared::Readings;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded};
@@ -25,6 +28,9 @@ pub use least_response_time::LeastResponseTime;
 pub use power_of_two::PowerOfTwo;
 pub use random::Random;
 pub use round_robin::{RoundRobin, WeightedRoundRobin};
+pub use tiers::{LocalityBasis, Tier, Tiers};
+
+use nested::Nested;
 
 /// A policy: builds the frozen [`Picker`] that each snapshot of a fleet carries.
 ///
@@ -70,19 +76,31 @@ pub trait LoadBalancer<E: Endpoint>: fmt::Debug + Send + Sync {
     /// under the update mutex, so it must not change the fleet it is for, nor ask it for a
     /// [`lease`](crate::Fleet::lease) by key. If it panics, the change is refused and the old set stays.
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>>;
-}
 
-impl<E: Endpoint, L: LoadBalancer<E> + ?Sized> LoadBalancer<E> for Box<L> {
-    fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
-        (**self).picker(view)
+    /// Whether its settings are in range. Asked once, when a fleet is built or given the policy. By default they are.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Setting`] for the first that is not.
+    fn check(&self) -> Result<(), BuildError> {
+        Ok(())
     }
 }
 
-impl<E: Endpoint, L: LoadBalancer<E> + ?Sized> LoadBalancer<E> for Arc<L> {
-    fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
-        (**self).picker(view)
-    }
+macro_rules! forward {
+    ($($pointer:ty),*) => { $(
+        impl<E: Endpoint, L: LoadBalancer<E> + ?Sized> LoadBalancer<E> for $pointer {
+            fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+                (**self).picker(view)
+            }
+            fn check(&self) -> Result<(), BuildError> {
+                (**self).check()
+            }
+        }
+    )* };
 }
+
+forward!(Box<L>, Arc<L>);
 
 /// One snapshot's decision table. On the request path: no locks, no allocation.
 ///
@@ -119,6 +137,12 @@ pub trait Picker<E: Endpoint>: Send + Sync {
     /// counts the former in [`Stats::policy_faults`](crate::Stats::policy_faults)). A panic goes to
     /// the caller of the pick, and leaves nothing behind.
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice>;
+
+    /// How it divides the load among tiers now, for [`Fleet::tiers`](crate::Fleet::tiers): for display, off the
+    /// request path. Empty by default: it has none.
+    fn tiers(&self) -> Vec<Tier> {
+        Vec::new()
+    }
 }
 
 /// What a picker chose.
@@ -150,6 +174,8 @@ pub struct View<'a, E: Endpoint> {
     of_fleet: bool,
     /// 1 once the policy has asked for the board.
     reads_board: AtomicU64,
+    /// 1 once the policy has said that it judges panic itself.
+    judges_panic: AtomicU64,
 }
 
 impl<'a, E: Endpoint> View<'a, E> {
@@ -163,6 +189,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             cursor: Cursor::new(shards, |_| 0),
             of_fleet: false,
             reads_board: AtomicU64::new(0),
+            judges_panic: AtomicU64::new(0),
         }
     }
 
@@ -172,7 +199,42 @@ impl<'a, E: Endpoint> View<'a, E> {
             cursor,
             of_fleet: true,
             reads_board: AtomicU64::new(0),
+            judges_panic: AtomicU64::new(0),
         }
+    }
+
+    /// What the policy prepares for a part of the members, with a position of that part's own. What it asks of the
+    /// view is asked of the fleet.
+    pub(crate) fn part(
+        &self,
+        inner: &dyn LoadBalancer<E>,
+        members: &[Member<E>],
+        cursor: Cursor,
+    ) -> Box<dyn Picker<E>> {
+        let view = View {
+            members,
+            cursor,
+            of_fleet: self.of_fleet,
+            reads_board: AtomicU64::new(0),
+            judges_panic: AtomicU64::new(0),
+        };
+        let picker = inner.picker(&view);
+        if view.reads_board() {
+            // ORDERING: Relaxed. As in `board`.
+            self.reads_board.store(1, Ordering::Relaxed);
+        }
+        picker
+    }
+
+    /// The policy decides itself when health counts for nothing, so the fleet's rule is not to.
+    pub(crate) fn judge_panic(&self) {
+        // ORDERING: Relaxed. As in `board`.
+        self.judges_panic.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn judges_panic(&self) -> bool {
+        // ORDERING: Relaxed. As in `board`.
+        self.judges_panic.load(Ordering::Relaxed) != 0
     }
 
     /// The members' requests in flight side by side, for a policy that compares many. As long as its picker
@@ -216,22 +278,32 @@ impl<'a, E: Endpoint> View<'a, E> {
 /// Threads of different shards do not share a position, so a sequence is exact for each thread, and
 /// within one round a thread in total. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Cursor(Arc<[Padded<AtomicU64>]>);
+pub struct Cursor {
+    positions: Arc<[Padded<AtomicU64>]>,
+    /// Those of parts of the set.
+    nested: Arc<Nested>,
+}
 
 impl Cursor {
     /// A cursor for `shards` shards, a power of two, each starting where `start` says.
     pub(crate) fn new(shards: usize, start: impl Fn(usize) -> u64) -> Self {
         let shards = shards.next_power_of_two();
-        Self(
-            (0..shards)
+        Self {
+            nested: Arc::new(Nested::new(start(0))),
+            positions: (0..shards)
                 .map(|shard| Padded(AtomicU64::new(start(shard))))
                 .collect(),
-        )
+        }
+    }
+
+    /// What is kept for the parts of the set.
+    pub(crate) fn nested(&self) -> &Nested {
+        &self.nested
     }
 
     /// How many shards there are, a power of two.
     pub(crate) fn shards(&self) -> usize {
-        self.0.len()
+        self.positions.len()
     }
 
     /// Takes the next position for the caller's shard ([`PickContext::shard`]). It counts up by one and
@@ -239,7 +311,7 @@ impl Cursor {
     #[inline]
     pub fn next(&self, shard: usize) -> u64 {
         // ORDERING: Relaxed. Each caller gets another position; nothing is ordered by it.
-        self.0[shard & (self.0.len() - 1)]
+        self.positions[shard & (self.positions.len() - 1)]
             .0
             .fetch_add(1, Ordering::Relaxed)
     }

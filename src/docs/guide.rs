@@ -289,6 +289,41 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Send to my zone first, and to spares last
+//!
+//! Endpoints tell their zone and their priority, and [`Tiers`](crate::Tiers) wraps the policy that chooses within. A zone keeps
+//! what it can carry; what it cannot goes to the other zones, and to the next priority as far as all of them cannot.
+//!
+//! ```
+//! use evenkeel::{Adaptive, Cluster, Endpoint, Fleet, Mark, Target, Tiers};
+//!
+//! let in_zone = |first: u32, zone: &'static str| (first..first + 4).map(move |n| Target::new(n, ()).with_locality(zone));
+//! let spares = in_zone(8, "c").map(|spare| spare.with_priority(1));
+//! let fleet = Fleet::builder()
+//!     .endpoints(in_zone(0, "a").chain(in_zone(4, "b")).chain(spares))
+//!     .policy(Tiers::new(Adaptive::new()).prefer_zone("a"))
+//!     .build()?;
+//! assert_eq!(fleet.pick_endpoint()?.endpoint().locality(), "a");
+//!
+//! // Half of a is down: it keeps 70 %. Six of eight still carry all, so the spares get nothing.
+//! for down in [0, 1] {
+//!     fleet.mark(&down, Mark::Down);
+//! }
+//! let load = |fleet: &Fleet<_>| -> Vec<f64> { fleet.tiers().iter().map(|tier| tier.load_percent).collect() };
+//! assert_eq!(load(&fleet), [70.0, 30.0, 0.0]);
+//!
+//! // All of a, and one of b: three of eight carry 52 %.
+//! for down in 2..=4 {
+//!     fleet.mark(&down, Mark::Down);
+//! }
+//! assert_eq!(load(&fleet), [0.0, 52.0, 48.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! If you know how many callers stand in each zone, [`zone_aware`](crate::Tiers::zone_aware) keeps all endpoints evenly loaded;
+//! [`locality_weights`](crate::Tiers::locality_weights) divides by weights of yours. [`Mark::Degraded`](crate::Mark::Degraded) makes of an endpoint a spare
+//! whatever its priority.
+//!
 //! # Take an endpoint out gracefully
 //!
 //! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the

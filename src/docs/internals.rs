@@ -35,6 +35,12 @@
 //! | open bucket | `health/window.rs` | nanoseconds, 0 while successes are moved | claimed by a swap to 0, by who moves the cell's successes into the window |
 //! | standing | `member/standing.rs` | epoch 24, times 5, phase 3, at 32 ms | one compare-and-swap a change; whoever makes it settles the ledger |
 //! | ledger | `shared/ledger.rs` | panics 1, down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left; who has changed it settles the panic bit after |
+//! | flips | `shared/ledger.rs` | flips 43 (wrapping), degraded 21 | raised after each change of somebody's eligibility; who counts reads it before |
+//! | judged by policy | `shared/ledger.rs` | 0 or 1 | a plain store by the writer, who settles panic then |
+//! | count of tiers | `balancer/tiers/counted.rs` | the version of flips that loads are of | stored after the loads, by whoever has claimed the count |
+//! | loads of tiers | `balancer/tiers/plan.rs` | a part, a percentage, where a zone ends | plain stores by who has claimed the count; each complete in itself |
+//! | panic of a tier | `balancer/nested.rs` | 0 or 1 | a swap by who has counted: a memory between the two thresholds |
+//! | degraded | `member/state.rs` | 0 or 1 | stored by the writer, before it raises flips |
 //! | events, five words a slot | `shared/events.rs` | turn, id, when, what, more | a slot's turn says whose it is; who finds it not theirs drops the event, or takes none |
 //! | limit, beside the cell | `member/cell.rs` | 32; adapted by who has claimed the look | read before an entry, whose compare-and-swap on the cell's word decides |
 //! | slots: of a fleet's requests, of probes | `shared/slots.rs` | a count | taken by compare-and-swap below the limit; given back by the lease, or by who ends the probe |
@@ -58,7 +64,7 @@
 //! | latencies, 225 if it hedges by a percentile | `caller/latencies.rs` | a count; beside them a turn, and the percentile in nanoseconds | fetch_add; whose turn it is works the percentile out, and halves each by a read-modify-write |
 //! | cursor, randomness | `balancer/mod.rs`, `shared/shard.rs` | a count, one a shard | fetch_add |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
-//! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores; whoever clears the sign has the invitation |
+//! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores, upkeep's keep the sign; whoever clears the sign has the invitation |
 //! | last reading of the clock | `shared/shard.rs` | nanoseconds, and how many picks may take it | plain stores: a race takes a reading more or less |
 //!
 //! Fields that wrap are topmost and carry nowhere; fields that count stop short of their end by as many
@@ -102,7 +108,8 @@
 //!
 //! **Invitations.** A policy that picks the least cost never learns that an endpoint it avoids has healed. Upkeep looks for the one that has been idle
 //! for the longest, a second at least, and marks it on the board; one pick takes it. They are saved up from one request in fifty, and an endpoint
-//! that was no better waits twice as long. So what it costs is bounded, and nobody waits for chance.
+//! that was no better waits twice as long. So what it costs is bounded, and nobody waits for chance. An invitation stands until somebody
+//! comes, and who has one gets no other: the spares of a priority that has no load are idle for ever, and would have them all.
 //!
 //! **A success** costs one write: the fetch_add that leaves also counts it in the cell's topmost field. Those
 //! belong to the window's open bucket. The first success of another bucket claims the window, moves what there
@@ -122,6 +129,23 @@
 //! no difference elsewhere. Whoever has changed what is counted settles the bit in the same word after, and
 //! looks at the number of members again after that, as the writer stores it before settling too: the later of
 //! two knows what the earlier did. Who turns it tells so, so each turn is told once.
+//!
+//! **Tiers.** Which priority a pick goes to depends on how many are eligible in each, and eligibility changes without a rebuild. To keep a
+//! count for each priority at each change, a member would have to know its tier, which updates move; so there is one word that each change
+//! raises, and the pick that finds it raised counts anew: 256 members at most, and the next one goes on. It claims the count by a
+//! `try_lock` and never waits; others go by the loads in force, which are words each complete in itself, so a pick that meets a
+//! division half written goes by shares between the two. Those loads are only shares: whether a member may be picked is looked at as ever, so an
+//! ejection is seen at once and a late count can only make a pick go elsewhere. The version is read before the first
+//! member is looked at, so a change that comes meanwhile makes the count stale, and none is lost.
+//!
+//! A leaf is a slice: the policy keeps handles of its own, sorted by priority and zone, and their places in the fleet's slice, which stays in
+//! the user's order; a fleet without tiers has none of it. The context is narrowed to that slice with what the pick has drawn for slow start, and
+//! that is mixed with a member's place in the *fleet*: what a leaf lets through, the fleet's own look lets through. A priority of
+//! several zones has a picker of all beside those of its zones, for where zones do not count and for panic. Positions of leaves, and the
+//! memory of their panic, belong to the fleet's cursor, so updates and changes of policy keep them.
+//!
+//! **Degraded** is a flag beside the standing, not a phase of it: a degraded endpoint is judged, ejected and brought back like any other, and a leaf
+//! looks at the flag when a pick is for one kind.
 //!
 //! **Events** are told where they happen: by a request that ends, a pick that does upkeep, an update. So they go into
 //! a ring of words that takes no lock; one that finds it full is dropped and counted, as to make room is to wait
@@ -264,4 +288,8 @@
 //!   to do shrink it by their share; it does not rise while fewer than half of it are in flight.
 //! - Panic is left ten percentage points above where it is entered; the start, and Envoy, have one threshold.
 //! - Not here yet, as nothing would use it: signals of policies and the cells laid out by them, exploring
-//!   choices, policies within policies (a narrowed context).
+//!   choices, a narrowed context for policies of users.
+//! - Members are not sorted by priority and zone in the snapshot: only `Tiers` needs it, and has its own slice.
+//! - Tiers depart from Envoy's: zones count in each priority; a priority's panic has the fleet's gap; an empty zone counts as a zone; where nobody
+//!   has room by rounding alone, the rest goes to the other zones alike, and not to one of all; who is excluded is not known (who
+//!   drains or has no weight is not in the set), nor whether the callers' zones are well. A choice is made by the fleet's generator.

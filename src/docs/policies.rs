@@ -9,6 +9,7 @@
 //! | [`WeightedRoundRobin`](crate::WeightedRoundRobin) | weights | the same for any number and any weights |
 //! | [`RoundRobin`](crate::RoundRobin) | nothing | the same for any number |
 //! | [`Random`](crate::Random) | weights | the same for any number |
+//! | [`Tiers`](crate::Tiers) over any of them | who is eligible in each priority and zone | some tens of nanoseconds beside the inner one's |
 //!
 //! # How to choose
 //!
@@ -26,6 +27,9 @@
 //!
 //! *A thousand clients with a request now and then:* no client knows much about load. Policies that look at in-flight come close to
 //! `Random`; latencies tell a little more.
+//!
+//! *Endpoints further off, or spare ones:* `Tiers` over the policy that you would use otherwise; see
+//! [the guide](super::guide#send-to-my-zone-first-and-to-spares-last).
 //!
 //! # What they have in common
 //!

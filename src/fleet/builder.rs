@@ -184,6 +184,7 @@ impl<E: Endpoint> FleetBuilder<E> {
         self.slow_start.check()?;
         self.panic.check()?;
         self.limits.check()?;
+        self.policy.check()?;
         if self.events > MOST_EVENTS {
             return Err(BuildError::setting(
                 "FleetBuilder::events",

@@ -21,6 +21,10 @@ pub enum Mark {
     /// [panic rule](crate::PanicRule) ignores marks too. To take an endpoint out
     /// whatever happens to the others, drain it or remove it.
     Down,
+    /// It can take requests but had better not: with [`Tiers`](crate::Tiers) it gets some when the healthy ones of all
+    /// priorities cannot carry the load. Its health is judged as for [`Auto`](Self::Auto), and other policies
+    /// treat it so.
+    Degraded,
     /// Its health decides. The default.
     #[default]
     Auto,
@@ -94,14 +98,15 @@ impl<E: Endpoint> Slot<E> {
     /// Where it should stand, by its place in rotation and by its mark.
     pub(super) fn settle(&self, shared: &Shared, now: Tick) {
         let core = self.member.core();
+        self.settle_degraded();
         let standing = core.standing.get();
         let judged = standing.is_in() || standing.is_ejected();
         let phase = match self.mark {
             _ if !self.is_routable() => Phase::Off,
             Mark::Up => Phase::Up,
             Mark::Down => Phase::Down,
-            Mark::Auto if judged => return,
-            Mark::Auto => Phase::In,
+            Mark::Auto | Mark::Degraded if judged => return,
+            Mark::Auto | Mark::Degraded => Phase::In,
         };
         if standing.is_ejected() && phase != Phase::Off {
             core.readmit(now);
@@ -110,6 +115,17 @@ impl<E: Endpoint> Slot<E> {
         if from.is_ejected() && phase != Phase::Off {
             core.tell(now, EventKind::Returned { by: Return::Mark });
         }
+    }
+
+    /// The part of [`settle`](Self::settle) that has nothing to do with its health.
+    pub(super) fn settle_degraded(&self) {
+        let is = self.mark == Mark::Degraded && self.is_routable();
+        self.member.core().set_degraded(is);
+    }
+
+    /// Whether its mark leaves it to its health.
+    const fn is_judged(&self) -> bool {
+        matches!(self.mark, Mark::Auto | Mark::Degraded)
     }
 }
 
@@ -217,7 +233,7 @@ impl<E: Endpoint> Change<E> {
         if !slot.is_routable() {
             let ejected = Some(core.former()).filter(|now| now.standing().is_ejected());
             slot.former = ejected.or(slot.former);
-        } else if let Some(former) = slot.former.take().filter(|_| slot.mark == Mark::Auto) {
+        } else if let Some(former) = slot.former.take().filter(|_| slot.is_judged()) {
             core.hold_out();
             self.ejected_before.push((place, former));
             return;

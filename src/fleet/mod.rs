@@ -18,7 +18,7 @@ mod upkeep;
 use std::fmt;
 use std::hash::RandomState;
 
-use crate::balancer::{LoadBalancer, Random, View};
+use crate::balancer::{LoadBalancer, Random, Tier, View};
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
@@ -106,6 +106,7 @@ impl<E: Endpoint> Fleet<E> {
             rest: Box::default(),
             picker: Random::new().picker(&View::new(&[])),
             reads_board: false,
+            judges_panic: false,
         };
         let inner = Inner {
             name,
@@ -201,6 +202,14 @@ impl<E: Endpoint> Fleet<E> {
         self.inner.current.load().members().cloned().collect()
     }
 
+    /// How the policy divides the load among priorities and zones now, by what is eligible now: one entry for each zone of
+    /// each priority. Empty for a policy that has no tiers, which is all but [`Tiers`](crate::Tiers). O(endpoints),
+    /// and allocates: for display.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<Tier> {
+        self.inner.current.load().picker.tiers()
+    }
+
     /// How often this detector found an endpoint bad since the fleet was built, and how often that ejected it: not if it is
     /// [set to detect only](crate::Ejection::detect_only), another was named first, or the cap was reached.
     #[must_use]
@@ -223,7 +232,7 @@ impl<E: Endpoint> Fleet<E> {
             ejected: tally.ejected,
             ejection_limit: tally.limit,
             marked_down: tally.down,
-            panicking: snapshot.panics(tally, shared),
+            panicking: snapshot.shows_panic(tally, shared),
             in_flight: snapshot.members().map(Member::in_flight).sum(),
             ejections: counters.ejections.get(),
             ejections_overflow: counters.overflows.get(),
@@ -274,7 +283,8 @@ pub struct Stats {
     pub ejection_limit: usize,
     /// Those marked down.
     pub marked_down: usize,
-    /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts: health is ignored, or picks fail.
+    /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts: health is ignored, or picks fail. With
+    /// [`Tiers`](crate::Tiers), whether it acts in any priority; [`Fleet::tiers`] tells in which.
     pub panicking: bool,
     /// Requests in flight at all members. Those at removed ones are not counted.
     pub in_flight: u64,

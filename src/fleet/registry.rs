@@ -97,7 +97,7 @@ impl<E: Endpoint> Registry<E> {
         let (seats, count, other_seats) = seats(change.next(&self.slots));
         let view = View::with_cursor(&seats[..count], self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
-        let reads_board = view.reads_board();
+        let (reads_board, judges_panic) = (view.reads_board(), view.judges_panic());
         Ok(Snapshot {
             seats,
             count,
@@ -106,6 +106,7 @@ impl<E: Endpoint> Registry<E> {
             rest: rest(change.next(&self.slots)),
             picker,
             reads_board,
+            judges_panic,
         })
     }
 
@@ -126,6 +127,7 @@ impl<E: Endpoint> Registry<E> {
                 picker,
                 // Until the policy is back, which may read it.
                 reads_board: true,
+                judges_panic: false,
             }
         })
     }
@@ -181,7 +183,7 @@ impl<E: Endpoint> Registry<E> {
         }
         shared.set_interval(slots.len());
         self.edition = snapshot.edition;
-        let count = snapshot.count;
+        let (count, judges_panic) = (snapshot.count, snapshot.judges_panic);
         let old = current.swap(Arc::new(snapshot));
         leaving
             .iter()
@@ -189,9 +191,11 @@ impl<E: Endpoint> Registry<E> {
         renewed.iter().for_each(|member| member.core().gate.renew());
         changing().for_each(|slot| slot.settle(shared, now));
         shared.ledger.set_limit(limit);
+        shared.ledger.set_judged_by_policy(judges_panic);
         shared.ledger.set_count(count);
         // Held out of rotation until here, where the new limit counts.
         for &(at, former) in ejected_before.iter() {
+            slots[at].settle_degraded();
             slots[at].member.core().resume(former, now);
         }
         shared.settle_panic(now);

@@ -27,6 +27,8 @@ pub(super) struct Snapshot<E: Endpoint> {
     pub(super) picker: Box<dyn Picker<E>>,
     /// Whether the picker reads the board, so that leases are to be on it.
     pub(super) reads_board: bool,
+    /// Whether the picker judges panic itself.
+    pub(super) judges_panic: bool,
 }
 
 impl<E: Endpoint> Snapshot<E> {
@@ -71,13 +73,21 @@ impl<E: Endpoint> Snapshot<E> {
         if tally.refused() == 0 && !shared.is_warming(now) {
             return Ok(Regard::NoneRefused);
         }
-        if options.without_panic || !self.panics(tally, shared) {
+        if self.judges_panic || options.without_panic || !self.panics(tally, shared) {
             return Ok(Regard::Heed);
         }
         match shared.ledger.rule().action {
             PanicAction::IgnoreHealth => Ok(Regard::Ignore),
             PanicAction::FailFast => Err(PickError::TooFewEligible),
         }
+    }
+
+    /// Whether it is panic, for display: of any tier, if the policy has tiers.
+    pub(super) fn shows_panic(&self, tally: Tally, shared: &Shared) -> bool {
+        if self.judges_panic {
+            return self.picker.tiers().iter().any(|tier| tier.panicking);
+        }
+        self.panics(tally, shared)
     }
 
     /// Whether it is panic. By the members here, so that it takes no more than the ledger's word; between the two
@@ -92,7 +102,7 @@ impl<E: Endpoint> Snapshot<E> {
         let tally = shared.ledger.read();
         let is_judged = tally.refused() < self.count
             && tally.ejected < tally.limit
-            && !self.panics(tally, shared)
+            && (self.judges_panic || !self.panics(tally, shared))
             && shared.usual_now(shared.shard(), false).error_rate() < 0.5;
         is_judged || self.count == 0
     }
@@ -103,7 +113,7 @@ impl<E: Endpoint> Snapshot<E> {
         if self.count.saturating_sub(tally.refused()) > avoid.len() {
             return false;
         }
-        let ignores_health = self.panics(tally, shared);
+        let ignores_health = !self.judges_panic && self.panics(tally, shared);
         !self.routable().iter().any(|member| {
             (ignores_health || member.takes_requests()) && !avoid.contains(&member.id())
         })
@@ -145,8 +155,15 @@ impl<E: Endpoint> Snapshot<E> {
             choice = self.picker.pick(cx);
         }
         for _ in 0..LOOKS {
+            if let (None, Some(why)) = (choice, cx.failure()) {
+                return Err(why);
+            }
             match choice {
                 Some(choice) if cx.may_pick(choice.index()) => return Ok(choice.index()),
+                // One that has tiers knows best where else to go: it was overtaken by a change.
+                Some(one) if self.judges_panic && one.index() < self.count => {
+                    choice = self.picker.pick(cx);
+                }
                 Some(choice) => {
                     if choice.index() >= self.count {
                         shared.counters.policy_faults.count();
@@ -157,7 +174,10 @@ impl<E: Endpoint> Snapshot<E> {
                 None => return self.any(cx, shared),
             }
         }
-        Err(PickError::Declined)
+        match choice {
+            Some(_) if self.judges_panic => self.any(cx, shared),
+            _ => Err(PickError::Declined),
+        }
     }
 
     /// Any that may be picked, by weight, or the reason why there is none.

@@ -363,8 +363,10 @@ impl<E: Endpoint> Fleet<E> {
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Panicked`] if the policy panics while it prepares its picker. The old one stays.
+    /// [`UpdateError::Panicked`] if the policy panics while it prepares its picker; [`UpdateError::Setting`] if a
+    /// setting of its is out of range. The old one stays.
     pub fn set_policy(&self, policy: impl LoadBalancer<E> + 'static) -> Result<(), UpdateError> {
+        policy.check().map_err(UpdateError::of_setting)?;
         let inner = &*self.inner;
         let mut policy: Arc<dyn LoadBalancer<E>> = Arc::new(policy);
         let now = inner.shared.now();

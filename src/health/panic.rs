@@ -10,6 +10,8 @@ use crate::error::BuildError;
 /// [`hysteresis_percent`](Self::hysteresis_percent) are again. [`Stats::panicking`](crate::Stats::panicking) tells
 /// whether it is on, and [events](crate::FleetBuilder::events) when it began and ended.
 ///
+/// [`Tiers`](crate::Tiers) applies the same rule to each priority by itself, and only while all together cannot carry the load.
+///
 /// ```
 /// use evenkeel::{Cluster, Fleet, Mark, PanicAction, PanicRule, PickError};
 ///

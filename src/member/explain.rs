@@ -297,8 +297,8 @@ impl fmt::Display for Explanation {
                 write!(f, ", at {share:.0} % of its share")?;
                 show(f, ", all of it in ", self.until)?;
             }
-            MemberState::Ready => {
-                write!(f, "ready")?;
+            MemberState::Ready | MemberState::Degraded => {
+                write!(f, "{}", self.state)?;
                 show(f, " for ", self.since)?;
             }
             MemberState::Up | MemberState::Down => {
@@ -315,7 +315,10 @@ impl fmt::Display for Explanation {
             })?;
         }
         f.write_str(";")?;
-        if matches!(self.state, MemberState::Ready | MemberState::Warming) {
+        if matches!(
+            self.state,
+            MemberState::Ready | MemberState::Degraded | MemberState::Warming
+        ) {
             self.show_health(f)?;
         }
         write!(f, " {} in flight", self.in_flight)?;

@@ -63,6 +63,9 @@ pub enum MemberState {
     Down,
     /// Marked up: takes requests, whatever its health.
     Up,
+    /// [Marked degraded](crate::Mark::Degraded), and else ready: with [`Tiers`](crate::Tiers) it takes requests where
+    /// the others cannot carry them, with other policies it takes them like any other.
+    Degraded,
     /// Of weight 0: takes no requests.
     Idle,
     /// Drained or removed: takes no requests; those in flight may finish.
@@ -78,6 +81,7 @@ impl fmt::Display for MemberState {
             Self::Probing => "probing",
             Self::Down => "down",
             Self::Up => "up",
+            Self::Degraded => "degraded",
             Self::Idle => "idle",
             Self::Draining => "draining",
         })
@@ -166,6 +170,7 @@ impl<E: Endpoint> Member<E> {
     fn state_of(&self, standing: Standing) -> MemberState {
         match standing.phase {
             _ if self.0.state.gate.is_closed() => MemberState::Draining,
+            Phase::In if self.0.state.is_degraded() => MemberState::Degraded,
             Phase::In => MemberState::Ready,
             Phase::Warming => MemberState::Warming,
             Phase::Ejected => MemberState::Ejected,

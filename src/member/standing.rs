@@ -228,6 +228,7 @@ impl StandingCell {
             ..from.turn(Phase::Ejected, until)
         };
         if self.change(from, to) {
+            ledger.flipped();
             return Verdict::Ejected;
         }
         ledger.release();
@@ -246,7 +247,9 @@ impl StandingCell {
             ..from.turn(Phase::Ejected, former.at)
         };
         let restored = self.change(from, to);
-        if !restored {
+        if restored {
+            ledger.flipped();
+        } else {
             ledger.release();
         }
         restored
@@ -355,6 +358,7 @@ impl StandingCell {
         }
         if changed && finding == Finding::Good {
             ledger.release();
+            ledger.flipped();
         }
         changed
     }
@@ -380,6 +384,7 @@ impl StandingCell {
                 if phase == Phase::Down {
                     ledger.add_down();
                 }
+                ledger.flipped();
                 return from;
             }
         }

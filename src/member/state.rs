@@ -43,6 +43,9 @@ impl Former {
     }
 }
 
+/// The bit of `State::invited` that says that the endpoint is degraded.
+const DEGRADED: u8 = 1 << 7;
+
 /// What doubt makes of an endpoint's cost, while checks clear it: few are in need of it before they have.
 const DOUBT: f32 = 10.0;
 
@@ -70,7 +73,8 @@ pub(crate) struct State {
     /// Two f32s' bits, the first on top: what the detector measured when it ejected it, and against what. NaN for
     /// what is not known.
     pub(super) evidence: AtomicU64,
-    /// How many invitations in a row have not shown it to be like the others.
+    /// How many invitations in a row have not shown it to be like the others; and on top whether it is marked degraded, and
+    /// in rotation.
     invited: AtomicU8,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
@@ -161,15 +165,15 @@ impl State {
         let seen = self.latency.observe(now, latency, usual);
         if seen.is_back {
             // ORDERING: Relaxed. As in `may_be_invited`.
-            self.invited.store(0, Ordering::Relaxed);
+            self.invited.fetch_and(DEGRADED, Ordering::Relaxed);
         }
         if on_board {
-            self.publish(seen.estimate);
+            self.publish(seen.estimate, Place::set_cost);
         }
     }
 
     /// Shows policies what a request costs here. While the endpoint is new, no more than what is usual: it is to be tried.
-    fn publish(&self, latency: f32) {
+    fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
         let latency = match usual_nanos(&self.shared.usual()) {
             _ if !self.latency.is_new() => latency,
             Some(usual) => latency.min(usual),
@@ -180,7 +184,7 @@ impl State {
         let penalty = f32::from_bits(self.penalty.load(Ordering::Relaxed));
         self.place
             .iter()
-            .for_each(|place| place.set_cost(latency * penalty));
+            .for_each(|place| set(place, latency * penalty));
     }
 
     /// Hands a sample of a request by this cell to the tracker; who found something, and whether the request is
@@ -282,15 +286,20 @@ impl State {
         // ORDERING: Relaxed. As in `publish`.
         self.penalty.store(penalty.to_bits(), Ordering::Relaxed);
         if let Some(latency) = self.latency.nanos().or_else(|| usual_nanos(usual)) {
-            self.publish(latency);
+            self.publish(latency, Place::adjust_cost);
         }
     }
 
     /// For how long it has been idle, in milliseconds, if it may be invited to show how it is now: after a second, and
-    /// twice as long each time that did not show it to be like the others.
+    /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
+    /// where no pick looks, and others are to be tried.
     pub(crate) fn may_be_invited(&self, now: Tick) -> Option<u32> {
+        if self.place.as_ref().is_some_and(Place::is_invited) {
+            return None;
+        }
         // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
-        let wait = 1_000 << self.invited.load(Ordering::Relaxed);
+        let times = self.invited.load(Ordering::Relaxed) & !DEGRADED;
+        let wait = 1_000 << times;
         let idle = self.latency.idle_millis(now);
         (self.latency.nanos().is_some() && idle >= wait).then_some(idle)
     }
@@ -298,9 +307,11 @@ impl State {
     /// Invites the next pick of a policy that compares costs.
     pub(crate) fn invite(&self) {
         const MOST: u8 = 5;
+        let more = |now: u8| (now & !DEGRADED < MOST).then_some(now + 1);
         // ORDERING: Relaxed, both. As in `may_be_invited`.
-        let times = self.invited.load(Ordering::Relaxed);
-        self.invited.store((times + 1).min(MOST), Ordering::Relaxed);
+        let _ = self
+            .invited
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         self.place.iter().for_each(Place::invite);
     }
 
@@ -391,6 +402,26 @@ impl State {
             latency: self.latency.nanos().unwrap_or(0.0),
         };
         Some((health, report))
+    }
+
+    /// Whether it is degraded: a policy with tiers takes others first.
+    #[inline]
+    pub(crate) fn is_degraded(&self) -> bool {
+        // ORDERING: Relaxed. Whoever counts by it has read `Ledger::flips` before, which is raised after it.
+        self.invited.load(Ordering::Relaxed) & DEGRADED != 0
+    }
+
+    /// Only the writer calls it.
+    pub(crate) fn set_degraded(&self, is: bool) {
+        // ORDERING: Relaxed, both. As above; the ledger's word publishes it.
+        let before = if is {
+            self.invited.fetch_or(DEGRADED, Ordering::Relaxed)
+        } else {
+            self.invited.fetch_and(!DEGRADED, Ordering::Relaxed)
+        };
+        if (before & DEGRADED != 0) != is {
+            self.shared.ledger.count_degraded(is);
+        }
     }
 
     pub(crate) fn outcomes(&self) -> Outcomes {

@@ -171,7 +171,22 @@ impl Place {
         self.page.costs[self.at].store(cost.to_bits(), Ordering::Relaxed);
     }
 
-    /// Invites the next pick, until the cost is set anew.
+    /// The same, where nothing has been seen of it since: an invitation stands. One that is accepted meanwhile may be given
+    /// again, once.
+    pub(crate) fn adjust_cost(&self, cost: f32) {
+        let cell = &self.page.costs[self.at];
+        // ORDERING: Relaxed, both. As in `add`.
+        let invitation = cell.load(Ordering::Relaxed) & INVITATION;
+        cell.store(cost.to_bits() | invitation, Ordering::Relaxed);
+    }
+
+    /// Whether there is an invitation that nobody has accepted.
+    pub(crate) fn is_invited(&self) -> bool {
+        // ORDERING: Relaxed. As in `add`.
+        self.page.costs[self.at].load(Ordering::Relaxed) & INVITATION != 0
+    }
+
+    /// Invites the next pick, until the endpoint has answered.
     pub(crate) fn invite(&self) {
         // ORDERING: Relaxed. As in `add`.
         self.page.costs[self.at].fetch_or(INVITATION, Ordering::Relaxed);

@@ -43,7 +43,8 @@ pub enum EventKind {
     SlowStartBegun,
     /// It has its full share. Noticed at upkeep; not told of one that is ejected before.
     SlowStartOver,
-    /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. Of the fleet, not of an endpoint.
+    /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. Of the fleet, not of an endpoint; with
+    /// [`Tiers`](crate::Tiers) it acts in some priority where it acted in none, and is over when it acts in none again.
     #[non_exhaustive]
     PanicBegun {
         /// How many were eligible.

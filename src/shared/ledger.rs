@@ -54,10 +54,32 @@ pub(crate) struct Ledger {
     word: AtomicU64,
     /// How many members may take requests, by their weight and unless they drain.
     count: AtomicU64,
+    /// From the top: `flips: 43 (wrapping) | degraded: 21`. How often anybody's eligibility has changed, and how many
+    /// are degraded.
+    flips: AtomicU64,
+    /// 1 while the policy in force judges panic itself.
+    judged_by_policy: AtomicU64,
     rule: PanicRule,
     /// One is taken before a member turns from ejected to probed, and given back after it does not stand so any more: by
     /// the one change that made it so, as with the slots above. So a probe that is forgotten gives its slot to the next.
     pub(crate) probes: Slots,
+}
+
+/// What a policy that counts who is eligible looks at: whether it has to count anew, and whether some are degraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flips(u64);
+
+impl Flips {
+    /// The version of what is eligible: equal only where nothing has changed between.
+    #[inline]
+    pub(crate) const fn version(self) -> u64 {
+        self.0 >> BITS
+    }
+
+    #[inline]
+    pub(crate) const fn some_degraded(self) -> bool {
+        self.0 & MASK != 0
+    }
 }
 
 impl Ledger {
@@ -65,6 +87,8 @@ impl Ledger {
         Self {
             word: AtomicU64::new(0),
             count: AtomicU64::new(0),
+            flips: AtomicU64::new(0),
+            judged_by_policy: AtomicU64::new(0),
             rule,
             probes: Slots::new(u64::MAX),
         }
@@ -76,6 +100,39 @@ impl Ledger {
             probes: Slots::new(most.map_or(u64::MAX, u64::from)),
             ..self
         }
+    }
+
+    /// Somebody's eligibility has changed. Called *after* the change.
+    pub(crate) fn flipped(&self) {
+        // ORDERING: Release. Pairs with `flips`: who sees the new version sees the change.
+        self.flips.fetch_add(1 << BITS, Ordering::Release);
+    }
+
+    /// Somebody has become degraded, or is not any more: a change like another.
+    pub(crate) fn count_degraded(&self, is: bool) {
+        // Minus one borrows from the flips, which have been raised by two for it.
+        let step = if is { (1 << BITS) + 1 } else { (2 << BITS) - 1 };
+        // ORDERING: Release. As in `flipped`.
+        self.flips.fetch_add(step, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn flips(&self) -> Flips {
+        // ORDERING: Acquire. Pairs with `flipped`.
+        Flips(self.flips.load(Ordering::Acquire))
+    }
+
+    /// Whether the policy in force judges panic itself, so that the rule over the whole fleet does not act. Only the
+    /// writer sets it, and settles then.
+    pub(crate) fn set_judged_by_policy(&self, is: bool) {
+        // ORDERING: Release. As for the count, told in `settle`.
+        self.judged_by_policy.store(is.into(), Ordering::Release);
+    }
+
+    fn is_panic(&self, count: usize, tally: Tally) -> bool {
+        // ORDERING: Acquire. Pairs with `set_judged_by_policy`.
+        self.judged_by_policy.load(Ordering::Acquire) == 0
+            && self.rule.panics(count, tally.refused(), tally.panics)
     }
 
     /// The panic rule.
@@ -134,8 +191,7 @@ impl Ledger {
     /// Whether it is panic, by the numbers that are here.
     pub(crate) fn panics(&self) -> bool {
         let tally = self.read();
-        self.rule
-            .panics(self.count(), tally.refused(), tally.panics)
+        self.is_panic(self.count(), tally)
     }
 
     /// Notes whether it is panic, after a change, and tells `turned` if that is new. (A slot that is reserved and given
@@ -146,7 +202,7 @@ impl Ledger {
             let count = self.count();
             let settled = |word| {
                 let tally = Tally::read(word);
-                let panics = self.rule.panics(count, tally.refused(), tally.panics);
+                let panics = self.is_panic(count, tally);
                 (word & !PANICS) | if panics { PANICS } else { 0 }
             };
             // ORDERING: AcqRel and Acquire, also where nothing changes. Of two who settle, the later in this word's

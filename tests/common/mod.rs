@@ -3,6 +3,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod checks;
+pub(crate) mod tiers;
 pub(crate) mod zones;
 
 use std::time::Duration;

@@ -1,0 +1,309 @@
+//! The request path of [`Tiers`](super::Tiers).
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::Tier;
+use super::counted::{Counted, Members};
+use super::layout::{Layout, Scratch};
+use super::plan::{Part, Plan};
+use crate::balancer::context::Wants;
+use crate::balancer::nested::Memory;
+use crate::balancer::{Choice, LoadBalancer, PickContext, Picker, Regard, View};
+use crate::endpoint::Endpoint;
+use crate::error::PickError;
+use crate::health::PanicAction;
+use crate::member::Member;
+use crate::shared::{EventKind, Shared};
+use crate::sync::Arc;
+use crate::time::Tick;
+
+pub(super) struct Tiered<E: Endpoint> {
+    /// Sorted by priority and zone, so that each part is a slice.
+    members: Box<[Member<E>]>,
+    layout: Layout,
+    priorities: Box<[Pickers<E>]>,
+    plan: Plan,
+    counted: Counted<Scratch>,
+    /// Whether any priority panics, as was last told.
+    any_panics: Arc<Memory>,
+    /// `None` without members.
+    shared: Option<Arc<Shared>>,
+}
+
+/// The inner policy's pickers of one priority.
+struct Pickers<E: Endpoint> {
+    all: Box<dyn Picker<E>>,
+    /// None where there is one zone.
+    zones: Box<[Box<dyn Picker<E>>]>,
+    /// Whether it panics.
+    panics: Arc<Memory>,
+}
+
+impl<E: Endpoint> Tiered<E> {
+    pub(super) fn new(inner: &impl LoadBalancer<E>, layout: Layout, view: &View<'_, E>) -> Self {
+        let outer = view.members();
+        let places = layout.places.iter();
+        let members: Box<[_]> = places.map(|&place| outer[place as usize].clone()).collect();
+        let fleets = view.cursor();
+        let (nested, shards) = (fleets.nested(), fleets.shards());
+        let mut live = BTreeSet::new();
+        let mut part = |key: (u32, Option<Box<str>>), members: &[Member<E>]| {
+            live.insert(key.clone());
+            let kept = nested.part(shards, key);
+            (view.part(inner, members, kept.cursor), kept.panics)
+        };
+        let priorities = layout.priorities.iter().map(|priority| {
+            let (all, panics) = part((priority.number, None), &members[priority.members.clone()]);
+            let zones = layout.groups[priority.groups.clone()].iter();
+            let zones = zones.filter(|_| priority.groups.len() > 1).map(|group| {
+                let key = (priority.number, Some(group.zone.clone()));
+                part(key, &members[group.members.clone()]).0
+            });
+            let zones = zones.collect();
+            Pickers { all, zones, panics }
+        });
+        let priorities = priorities.collect();
+        nested.keep_only(&live);
+        let shared = members.first().map(|member| member.core().shared.clone());
+        let tiered = Self {
+            plan: Plan::new(&layout),
+            counted: Counted::new(layout.scratch()),
+            any_panics: nested.any_panics.clone(),
+            members,
+            layout,
+            priorities,
+            shared,
+        };
+        if let Some(shared) = &tiered.shared {
+            // For those who are not the first to pick; the first counts anew, as members are settled only now.
+            let mut scratch = tiered.divided(shared);
+            tiered.plan.publish(&tiered.layout, &mut scratch);
+        }
+        tiered
+    }
+
+    /// The load divided by who is eligible now.
+    fn divided(&self, shared: &Shared) -> Scratch {
+        let mut scratch = self.layout.scratch();
+        (0..self.members.len()).for_each(|at| self.count(at, &mut scratch));
+        self.divide(shared, &mut scratch);
+        scratch
+    }
+
+    fn count(&self, at: usize, scratch: &mut Scratch) {
+        let member = &self.members[at];
+        if member.takes_requests() {
+            let weight = u64::from(member.weight().get());
+            let is_degraded = member.core().is_degraded();
+            scratch.counts[self.layout.group_of[at] as usize].add(weight, is_degraded);
+        }
+    }
+
+    fn divide(&self, shared: &Shared, scratch: &mut Scratch) {
+        for (load, pickers) in scratch.loads.iter_mut().zip(&self.priorities) {
+            load.panics = pickers.panics.get();
+        }
+        self.layout.divide(scratch, shared.ledger.rule());
+    }
+
+    /// Picks from this part of the load; an index into the fleet's members.
+    #[inline]
+    fn pick_from(
+        &self,
+        part: Part,
+        zone: Option<usize>,
+        some_degraded: bool,
+        cx: &mut PickContext<'_, E>,
+    ) -> Option<usize> {
+        let pickers = &self.priorities[part.priority];
+        let priority = &self.layout.priorities[part.priority];
+        let all = || (&*pickers.all, priority.members.clone());
+        if part.panics && !cx.options().without_panic {
+            return self.pick_in_panic(all(), cx);
+        }
+        let wants = match (part.is_degraded, some_degraded) {
+            (true, _) => Wants::Degraded,
+            (false, true) => Wants::Healthy,
+            (false, false) => Wants::Any,
+        };
+        let zoned = zone.and_then(|zone| {
+            let group = &self.layout.groups[priority.groups.start + zone];
+            Some((&**pickers.zones.get(zone)?, group.members.clone()))
+        });
+        self.pick_within(zoned.unwrap_or_else(all), wants, cx.regard(), cx)
+    }
+
+    fn pick_within(
+        &self,
+        (picker, range): (&dyn Picker<E>, Range<usize>),
+        wants: Wants,
+        regard: Regard,
+        cx: &mut PickContext<'_, E>,
+    ) -> Option<usize> {
+        let (members, places) = (&self.members[range.clone()], &self.layout.places[range]);
+        let chosen = cx.narrow(members, places, wants, regard, |part| {
+            let index = picker.pick(part)?.index();
+            if part.may_pick(index) {
+                return Some(index);
+            }
+            if let (true, Some(shared)) = (index >= members.len(), &self.shared) {
+                shared.counters.policy_faults.count();
+            }
+            part.draw_usable()
+        });
+        chosen.map(|index| places[index] as usize)
+    }
+
+    #[cold]
+    fn pick_in_panic(
+        &self,
+        all: (&dyn Picker<E>, Range<usize>),
+        cx: &mut PickContext<'_, E>,
+    ) -> Option<usize> {
+        let action = self.shared.as_ref()?.ledger.rule().action;
+        if action == PanicAction::FailFast {
+            cx.set_failure(Some(PickError::TooFewEligible));
+            return None;
+        }
+        let chosen = self.pick_within(all, Wants::Any, Regard::Ignore, cx);
+        if chosen.is_some() {
+            // The fleet looks whether the choice may be picked.
+            cx.set_regard(Regard::Ignore);
+        }
+        chosen
+    }
+
+    /// Nobody was left there: the rest of its priority, then the other parts in their order.
+    #[cold]
+    fn pick_elsewhere(
+        &self,
+        first: Part,
+        some_degraded: bool,
+        cx: &mut PickContext<'_, E>,
+    ) -> Option<usize> {
+        let mut failure = None;
+        for part in std::iter::once(first).chain(self.plan.in_order()) {
+            let chosen = self.pick_from(part, None, some_degraded, cx);
+            if chosen.is_some() {
+                cx.set_failure(None);
+                return chosen;
+            }
+            failure = failure.or_else(|| cx.failure());
+        }
+        cx.set_failure(failure);
+        None
+    }
+}
+
+impl<E: Endpoint> Picker<E> for Tiered<E> {
+    fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
+        let ledger = &self.shared.as_ref()?.ledger;
+        cx.set_failure(None);
+        let flips = ledger.flips();
+        if self.counted.is_stale(flips.version()) {
+            let counting = Counting {
+                of: self,
+                now: cx.now(),
+            };
+            self.counted.go_on(ledger, &counting);
+        }
+        let part = self.plan.drawn(cx.random());
+        let zones = self.priorities[part.priority].zones.len();
+        let zone = if zones > 0 && !part.panics {
+            self.plan.zone(part, cx.random())
+        } else {
+            None
+        };
+        let some_degraded = flips.some_degraded();
+        let chosen = self.pick_from(part, zone, some_degraded, cx);
+        // A part that panics and fails its picks is not to flood the others with them.
+        if chosen.is_none() && cx.failure().is_none() {
+            return self.pick_elsewhere(part, some_degraded, cx).map(Choice::at);
+        }
+        chosen.map(Choice::at)
+    }
+
+    fn tiers(&self) -> Vec<Tier> {
+        let Some(shared) = &self.shared else {
+            return Vec::new();
+        };
+        let mut scratch = self.divided(shared);
+        let mut tiers = Vec::with_capacity(self.layout.groups.len());
+        for (at, priority) in self.layout.priorities.iter().enumerate() {
+            let load = scratch.loads[at];
+            let groups = &self.layout.groups[priority.groups.clone()];
+            let counts: Vec<_> = scratch.counts[priority.groups.clone()].into();
+            let mut percent = vec![0.0; groups.len()];
+            for (is_degraded, load_of) in [(false, load.healthy), (true, load.degraded)] {
+                let zoned = self.layout.divide_zones(&mut scratch, at, is_degraded);
+                let shares: Vec<u64> = match zoned {
+                    Some(shares) if !load.panics => shares.into(),
+                    _ if load.panics => groups.iter().map(|it| it.members.len() as u64).collect(),
+                    _ if is_degraded => counts.iter().map(|count| count.degraded).collect(),
+                    _ => counts.iter().map(|count| count.healthy).collect(),
+                };
+                let all: f64 = shares.iter().map(|&share| share as f64).sum();
+                for (percent, share) in percent.iter_mut().zip(shares) {
+                    *percent += f64::from(load_of) * share as f64 / all.max(1.0);
+                }
+            }
+            for ((group, count), load_percent) in groups.iter().zip(counts).zip(percent) {
+                tiers.push(Tier {
+                    priority: priority.number,
+                    locality: group.zone.as_ref().into(),
+                    hosts: group.members.len(),
+                    healthy: count.healthy as usize,
+                    degraded: count.degraded as usize,
+                    load_percent,
+                    panicking: load.panics,
+                });
+            }
+        }
+        tiers
+    }
+}
+
+/// A count of one picker's members at this time.
+struct Counting<'a, E: Endpoint> {
+    of: &'a Tiered<E>,
+    now: Tick,
+}
+
+impl<E: Endpoint> Members<Scratch> for Counting<'_, E> {
+    fn len(&self) -> usize {
+        self.of.members.len()
+    }
+
+    fn begin(&self, scratch: &mut Scratch) {
+        scratch.counts.fill(Default::default());
+    }
+
+    fn count(&self, at: usize, scratch: &mut Scratch) {
+        self.of.count(at, scratch);
+    }
+
+    fn publish(&self, scratch: &mut Scratch) {
+        let Some(shared) = &self.of.shared else {
+            return;
+        };
+        self.of.divide(shared, scratch);
+        self.of.plan.publish(&self.of.layout, scratch);
+        let mut panics = false;
+        for (load, pickers) in scratch.loads.iter().zip(&self.of.priorities) {
+            pickers.panics.set(load.panics);
+            panics |= load.panics;
+        }
+        if self.of.any_panics.set(panics) != panics {
+            let eligible = scratch.counts.iter();
+            let eligible = eligible.map(|it| it.healthy + it.degraded).sum::<u64>() as u32;
+            let routable = self.len() as u32;
+            let kind = if panics {
+                EventKind::PanicBegun { eligible, routable }
+            } else {
+                EventKind::PanicOver { eligible, routable }
+            };
+            shared.tell(self.now, None, kind);
+        }
+    }
+}

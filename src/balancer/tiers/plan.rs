@@ -1,0 +1,159 @@
+//! The loads in force, as picks read them: words that are each complete in themselves.
+
+use super::layout::{Layout, Scratch};
+use super::priority::parts;
+use crate::shared::below;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// The load is divided in whole percent, as in Envoy.
+const PARTS: usize = 100;
+
+/// A part of the load: whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Which priority, in order.
+    pub(super) priority: usize,
+    pub(super) is_degraded: bool,
+    /// Health counts for nothing there.
+    pub(super) panics: bool,
+}
+
+impl Part {
+    const fn pack(self) -> u32 {
+        (self.priority as u32) << 2 | (self.panics as u32) << 1 | self.is_degraded as u32
+    }
+
+    const fn read(word: u32) -> Self {
+        Self {
+            priority: (word >> 2) as usize,
+            is_degraded: word & 1 != 0,
+            panics: word & 2 != 0,
+        }
+    }
+}
+
+/// Loads by priority and by zone. Whoever reads while they are written gets some of before and some of after: such a pick goes
+/// by shares between the two. Nobody is picked for it that may not be, as each choice is looked at.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Whose each percent is.
+    table: Box<[AtomicU32]>,
+    priorities: Box<[Published]>,
+}
+
+#[derive(Debug)]
+struct Published {
+    panics: AtomicU32,
+    /// In percent, of the healthy and of the degraded.
+    loads: [AtomicU32; 2],
+    /// Where each zone's share ends, for the healthy and for the degraded; all 0 where zones do not count.
+    zones: [Box<[AtomicU64]>; 2],
+}
+
+// ORDERING: all of this file Relaxed. Each word is complete in itself; that the words of a count are seen by who sees that
+// it is complete is `Counted`'s to say.
+impl Plan {
+    pub(super) fn new(layout: &Layout) -> Self {
+        let ends = |zones: usize| (0..zones).map(|_| AtomicU64::new(0)).collect();
+        let published = |zones: usize| Published {
+            panics: AtomicU32::new(0),
+            loads: [AtomicU32::new(0), AtomicU32::new(0)],
+            zones: [ends(zones), ends(zones)],
+        };
+        let priorities = layout.priorities.iter();
+        Self {
+            table: (0..PARTS).map(|_| AtomicU32::new(0)).collect(),
+            priorities: priorities.map(|it| published(it.groups.len())).collect(),
+        }
+    }
+
+    /// Puts in force what has been counted and divided.
+    pub(super) fn publish(&self, layout: &Layout, scratch: &mut Scratch) {
+        let mut cells = self.table.iter();
+        for (priority, is_degraded, percent) in parts(&scratch.loads) {
+            let panics = scratch.loads[priority].panics;
+            let word = Part {
+                priority,
+                is_degraded,
+                panics,
+            }
+            .pack();
+            let published = &self.priorities[priority];
+            // ORDERING: Relaxed, all three. As above.
+            published.loads[usize::from(is_degraded)].store(percent, Ordering::Relaxed);
+            published.panics.store(panics.into(), Ordering::Relaxed);
+            for cell in cells.by_ref().take(percent as usize) {
+                cell.store(word, Ordering::Relaxed);
+            }
+        }
+        for (priority, published) in self.priorities.iter().enumerate() {
+            for (is_degraded, ends) in [false, true].into_iter().zip(&published.zones) {
+                let shares = layout.divide_zones(scratch, priority, is_degraded);
+                let mut end = 0u64;
+                for (at, cell) in ends.iter().enumerate() {
+                    end += shares.map_or(0, |shares| shares[at]);
+                    // ORDERING: Relaxed. As above.
+                    cell.store(end, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Whose a random number is.
+    #[inline]
+    pub(super) fn drawn(&self, random: u64) -> Part {
+        let at = below(PARTS as u64, random) as usize;
+        // ORDERING: Relaxed. As above.
+        Part::read(self.table[at].load(Ordering::Relaxed))
+    }
+
+    /// The zone, in the order of the priority's, whose a random number is; `None` where zones do not count.
+    #[inline]
+    pub(super) fn zone(&self, part: Part, random: u64) -> Option<usize> {
+        let ends = &self.priorities[part.priority].zones[usize::from(part.is_degraded)];
+        // ORDERING: Relaxed. As above.
+        let total = ends.last()?.load(Ordering::Relaxed);
+        if total == 0 {
+            return None;
+        }
+        let point = below(total, random);
+        // ORDERING: Relaxed. As above.
+        let zone = ends.partition_point(|end| end.load(Ordering::Relaxed) <= point);
+        // Beyond the last, if they have just been lowered.
+        (zone < ends.len()).then_some(zone)
+    }
+
+    /// All parts, in the order in which a pick that found nobody asks them: who has a load, then who has none, each
+    /// the healthy first and by priority.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = Part> {
+        [true, false].into_iter().flat_map(move |loaded| {
+            [false, true].into_iter().flat_map(move |is_degraded| {
+                let priorities = self.priorities.iter().enumerate();
+                priorities.filter_map(move |(priority, published)| {
+                    // ORDERING: Relaxed, both. As above.
+                    let load = published.loads[usize::from(is_degraded)].load(Ordering::Relaxed);
+                    let panics = published.panics.load(Ordering::Relaxed) != 0;
+                    ((load > 0) == loaded).then_some(Part {
+                        priority,
+                        is_degraded,
+                        panics,
+                    })
+                })
+            })
+        })
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_part_comes_out_as_it_went_in(priority in 0usize..1_000_000, is_degraded: bool, panics: bool) {
+            let part = Part { priority, is_degraded, panics };
+            prop_assert_eq!(Part::read(part.pack()), part);
+        }
+    }
+}

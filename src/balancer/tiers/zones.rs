@@ -1,0 +1,141 @@
+//! How the load of one priority is divided among its zones. Pure.
+
+/// How many parts a share has, as in Envoy.
+const WHOLE: u64 = 10_000;
+
+/// One zone of one priority, in numbers; and in weights, if it is to go by those.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Zone {
+    /// Whether it is the caller's own.
+    pub(super) is_mine: bool,
+    /// How many callers stand there.
+    pub(super) callers: u64,
+    /// What the user says it is worth.
+    pub(super) weight: u32,
+    pub(super) hosts: u64,
+    /// Those that take what is to be divided: the healthy, or the degraded.
+    pub(super) eligible: u64,
+    /// The same by count, where the others are weights.
+    pub(super) eligible_count: u64,
+    /// As in [`Level`](super::priority::Level).
+    pub(super) excluded: u64,
+}
+
+/// By what the load is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Mine as far as it carries, the others by who is eligible.
+    Prefer { overprovisioning: u32 },
+    /// Envoy's zone-aware routing: each zone gets as much from all callers together as it has of the endpoints.
+    Callers(Callers),
+    /// Each zone by its weight and by how much of itself is eligible.
+    Weights { overprovisioning: u32 },
+}
+
+/// The callers, as far as no zone's entry has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Callers {
+    /// In all zones, those without an endpoint too.
+    pub(super) total: u64,
+    /// In how many zones there are any.
+    pub(super) zones: usize,
+    /// With fewer eligible endpoints than this in all zones, zones do not count.
+    pub(super) min_cluster_size: u64,
+    /// With so many in my zone, it gets all.
+    pub(super) force_local: Option<u64>,
+}
+
+/// Divides among `zones`: each gets a share in proportion to what is put into `shares`. `false` if zones do not count,
+/// and one is drawn from all together; the shares are then 0.
+pub(super) fn divide(rule: Rule, zones: &[Zone], shares: &mut [u64]) -> bool {
+    shares.fill(0);
+    match rule {
+        Rule::Prefer { overprovisioning } => prefer(overprovisioning, zones, shares),
+        Rule::Callers(callers) => by_callers(callers, zones, shares),
+        Rule::Weights { overprovisioning } => {
+            for (share, zone) in shares.iter_mut().zip(zones) {
+                let part = carried(zone, overprovisioning, 1_000_000);
+                *share = u64::from(zone.weight).saturating_mul(part);
+            }
+        }
+    }
+    // They are laid end to end.
+    let total = shares.iter().map(|&share| u128::from(share)).sum::<u128>();
+    if total > u128::from(u64::MAX) {
+        shares.iter_mut().for_each(|share| *share >>= 20);
+    }
+    total > 0
+}
+
+/// How much of its share a zone can carry, in parts of `whole`.
+fn carried(zone: &Zone, overprovisioning: u32, whole: u64) -> u64 {
+    let hosts = zone.hosts.saturating_sub(zone.excluded);
+    let able = u128::from(zone.eligible) * u128::from(overprovisioning) * u128::from(whole / 100);
+    let able = able.checked_div(hosts.into()).unwrap_or(0);
+    able.min(whole.into()) as u64
+}
+
+fn part_of(part: u64, whole: u64) -> u64 {
+    let scaled = u128::from(part) * u128::from(WHOLE);
+    scaled.checked_div(whole.into()).unwrap_or(0) as u64
+}
+
+fn prefer(overprovisioning: u32, zones: &[Zone], shares: &mut [u64]) {
+    let mine = zones.iter().find(|zone| zone.is_mine);
+    let mine = mine.map_or(0, |zone| carried(zone, overprovisioning, WHOLE));
+    let other = |zone: &Zone| if zone.is_mine { 0 } else { zone.eligible };
+    local_and_rest(mine, zones, other, shares);
+}
+
+/// So much of all to mine, and the rest to the others in proportion to this.
+fn local_and_rest(mine: u64, zones: &[Zone], rest_of: impl Fn(&Zone) -> u64, shares: &mut [u64]) {
+    let rest: u64 = zones.iter().map(&rest_of).fold(0, u64::saturating_add);
+    for (share, zone) in shares.iter_mut().zip(zones) {
+        *share = match (zone.is_mine, rest) {
+            (true, 0) => u64::from(mine > 0),
+            (true, _) => mine.saturating_mul(rest),
+            (false, _) => rest_of(zone).saturating_mul(WHOLE - mine),
+        };
+    }
+}
+
+fn by_callers(callers: Callers, zones: &[Zone], shares: &mut [u64]) {
+    let eligible: u64 = zones.iter().map(|zone| zone.eligible).sum();
+    let count: u64 = zones.iter().map(|zone| zone.eligible_count).sum();
+    // Envoy leaves out a zone without a healthy host from some of its lists and not from others; here it counts.
+    let mine = zones.iter().find(|zone| zone.is_mine);
+    if zones.len() < 2 || callers.zones < 2 || eligible == 0 || count < callers.min_cluster_size {
+        return;
+    }
+    let has = |zone: &Zone| part_of(zone.eligible, eligible);
+    let asks = |zone: &Zone| part_of(zone.callers, callers.total);
+    let forced = |zone: &Zone| {
+        callers
+            .force_local
+            .is_some_and(|least| zone.eligible_count >= least)
+    };
+    let local = mine.map_or(0, |zone| {
+        let enough = has(zone) > 0 && (has(zone) >= asks(zone) || forced(zone));
+        if enough {
+            WHOLE
+        } else {
+            part_of(has(zone), asks(zone)).min(WHOLE)
+        }
+    });
+    let room = |zone: &Zone| {
+        if zone.is_mine {
+            0
+        } else {
+            has(zone).saturating_sub(asks(zone))
+        }
+    };
+    if local < WHOLE && zones.iter().map(room).sum::<u64>() == 0 {
+        // By rounding alone: nobody has room, and what is left over goes to all alike.
+        let even = |zone: &Zone| u64::from(!zone.is_mine && zone.eligible > 0);
+        return local_and_rest(local, zones, even, shares);
+    }
+    local_and_rest(local, zones, room, shares);
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests;

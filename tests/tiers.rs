@@ -1,0 +1,237 @@
+//! Promise: load spills to the next priority by what the first can carry, degraded endpoints get what the healthy cannot, and panic is
+//! judged for each priority by itself. Numbers in names are those of reference/envoy.md, section 3.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::tiers::{PICKS, builder, fleet, levels, mark, near, share, taken};
+use common::{Server, by_row, fail, number, sequence, state};
+use evenkeel::{
+    Cluster, EventKind, Fleet, ManualClock, Mark, MemberState, Outcome, PanicAction, PanicRule,
+    PickError, PickOptions, PowerOfTwo, RoundRobin, Target, Tiers,
+};
+
+#[test]
+fn the_first_priority_dead_and_the_second_well_is_no_panic() {
+    let fleet = fleet(&[10, 5], RoundRobin::new());
+    mark(&fleet, 0..10, Mark::Down);
+    assert_eq!(share(&taken(&fleet, 1000), |n| n >= 10), 1.0);
+    assert!(!fleet.stats().panicking);
+    // The same by one policy for all is.
+    fleet.set_policy(RoundRobin::new()).unwrap();
+    assert!(fleet.stats().panicking);
+    assert!(share(&taken(&fleet, 1000), |n| n < 10) > 0.5);
+    fleet.set_policy(Tiers::new(RoundRobin::new())).unwrap();
+    assert!(!fleet.stats().panicking);
+    assert_eq!(share(&taken(&fleet, 1000), |n| n >= 10), 1.0);
+}
+
+/// The first priority 5 % healthy, the second 65 %.
+fn five_and_sixty_five(rule: PanicRule) -> Fleet<Server> {
+    let builder = builder(levels(&[100, 100])).policy(Tiers::new(RoundRobin::new()));
+    let fleet = builder.panic_rule(rule).build().unwrap();
+    mark(&fleet, 5..100, Mark::Down);
+    mark(&fleet, 165..200, Mark::Down);
+    fleet
+}
+
+#[test]
+fn five_and_sixty_five_percent_one_priority_panics_and_the_other_does_not() {
+    let fleet = five_and_sixty_five(PanicRule::envoy());
+    let seen = taken(&fleet, PICKS);
+    assert!(near(share(&seen, |n| n < 100), 0.08, PICKS), "{seen:?}");
+    // 95 of 100 of the picks there.
+    assert!(near(share(&seen, |n| (5..100).contains(&n)), 0.076, PICKS));
+    assert_eq!(share(&seen, |n| n >= 165), 0.0);
+    let tiers = fleet.tiers();
+    let shown: Vec<_> = tiers
+        .iter()
+        .map(|tier| {
+            (
+                tier.priority,
+                tier.hosts,
+                tier.healthy,
+                tier.load_percent,
+                tier.panicking,
+            )
+        })
+        .collect();
+    assert_eq!(shown, [(0, 100, 5, 8.0, true), (1, 100, 65, 92.0, false)]);
+    assert!(fleet.stats().panicking);
+}
+
+#[test]
+fn failing_fast_fails_what_was_for_the_panicking_priority() {
+    let fleet = five_and_sixty_five(PanicRule::envoy().action(PanicAction::FailFast));
+    let mut failed = 0;
+    for _ in 0..PICKS {
+        match fleet.pick_endpoint() {
+            Ok(lease) => {
+                assert!((100..165).contains(&number(&lease)));
+                lease.record(Outcome::Success);
+            }
+            Err(error) => {
+                assert_eq!(error, PickError::TooFewEligible);
+                failed += 1;
+            }
+        }
+    }
+    assert!(near(failed as f64 / PICKS as f64, 0.08, PICKS), "{failed}");
+    mark(&fleet, 100..165, Mark::Down);
+    assert_eq!(
+        fleet.pick_endpoint().unwrap_err(),
+        PickError::TooFewEligible
+    );
+    mark(&fleet, 0..100, Mark::Up);
+    assert!(fleet.pick_endpoint().is_ok());
+}
+
+#[test]
+fn cases_5_and_16_all_panic_and_each_gets_as_much_as_it_has() {
+    let alike = fleet(&[4, 4], RoundRobin::new());
+    mark(&alike, [0, 1, 2, 4, 5, 6], Mark::Down);
+    let seen = taken(&alike, PICKS);
+    assert!(near(share(&seen, |n| n < 4), 0.5, PICKS), "{seen:?}");
+    assert_eq!(seen.len(), 8, "all of them, whatever their health");
+
+    let dead = fleet(&[5, 3, 2], RoundRobin::new());
+    mark(&dead, 0..10, Mark::Down);
+    let seen = taken(&dead, PICKS);
+    for (level, share_of) in [(0..5, 0.5), (5..8, 0.3), (8..10, 0.2)] {
+        assert!(
+            near(share(&seen, |n| level.contains(&n)), share_of, PICKS),
+            "{seen:?}"
+        );
+    }
+}
+
+#[test]
+fn case_31_below_the_threshold_all_six_and_above_only_the_healthy() {
+    let fleet = fleet(&[6], RoundRobin::new());
+    mark(&fleet, 2..6, Mark::Down);
+    assert_eq!(
+        taken(&fleet, 60),
+        (0..6).map(|number| (number, 10)).collect()
+    );
+    mark(&fleet, 2..4, Mark::Up);
+    assert_eq!(taken(&fleet, 60).into_keys().max(), Some(3));
+}
+
+#[test]
+fn without_a_panic_rule_nobody_eligible_is_an_error() {
+    let builder = builder(levels(&[2, 2])).policy(Tiers::new(RoundRobin::new()));
+    let fleet = builder.panic_rule(PanicRule::off()).build().unwrap();
+    mark(&fleet, 0..4, Mark::Down);
+    assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::AllEjected);
+    mark(&fleet, [3], Mark::Auto);
+    assert_eq!(share(&taken(&fleet, 100), |n| n == 3), 1.0);
+}
+
+#[test]
+fn a_priority_that_panicked_goes_on_to_the_end_of_the_gap_also_through_an_update() {
+    let builder = builder(levels(&[20])).policy(Tiers::new(RoundRobin::new()));
+    let fleet = builder.events(64).build().unwrap();
+    let panics = |fleet: &Fleet<Server>| {
+        sequence(fleet, 1);
+        fleet.stats().panicking
+    };
+    mark(&fleet, 0..10, Mark::Down);
+    assert!(!panics(&fleet), "at the threshold");
+    mark(&fleet, [10], Mark::Down);
+    assert!(panics(&fleet));
+    mark(&fleet, [10], Mark::Auto);
+    assert!(panics(&fleet));
+    fleet.insert(Target::new(0, ())).unwrap();
+    assert!(panics(&fleet));
+    mark(&fleet, [8, 9], Mark::Auto);
+    assert!(!panics(&fleet), "at 60 %");
+    let kinds: Vec<_> = fleet
+        .take_events()
+        .into_iter()
+        .map(|event| event.kind)
+        .collect();
+    let of_panic = |kind: &&EventKind| {
+        matches!(
+            kind,
+            EventKind::PanicBegun { .. } | EventKind::PanicOver { .. }
+        )
+    };
+    let told: Vec<_> = kinds.iter().filter(of_panic).collect();
+    assert_eq!(told.len(), 2, "{kinds:?}");
+    assert!(matches!(
+        told[0],
+        EventKind::PanicBegun {
+            eligible: 9,
+            routable: 20,
+            ..
+        }
+    ));
+    assert!(matches!(
+        told[1],
+        EventKind::PanicOver {
+            eligible: 12,
+            routable: 20,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn cases_28_and_30_the_degraded_get_what_the_healthy_cannot_carry() {
+    let of_hundred = fleet(&[100], RoundRobin::new());
+    mark(&of_hundred, 71..100, Mark::Degraded);
+    let seen = taken(&of_hundred, PICKS);
+    assert!(near(share(&seen, |n| n >= 71), 0.01, PICKS), "{seen:?}");
+
+    let of_three = fleet(&[3], PowerOfTwo::new());
+    mark(&of_three, [1, 2], Mark::Degraded);
+    assert_eq!(state(&of_three, 1), MemberState::Degraded);
+    let seen = taken(&of_three, PICKS);
+    assert!(near(share(&seen, |n| n == 0), 0.46, PICKS), "{seen:?}");
+    mark(&of_three, [1, 2], Mark::Auto);
+    assert_eq!(state(&of_three, 1), MemberState::Ready);
+    assert!(near(
+        share(&taken(&of_three, PICKS), |n| n == 0),
+        1.0 / 3.0,
+        PICKS
+    ));
+}
+
+#[test]
+fn the_healthy_of_all_priorities_come_before_the_degraded() {
+    let fleet = fleet(&[2, 2], RoundRobin::new());
+    mark(&fleet, [0, 1], Mark::Degraded);
+    assert_eq!(share(&taken(&fleet, 1000), |n| n >= 2), 1.0);
+    mark(&fleet, [2], Mark::Down);
+    let seen = taken(&fleet, PICKS);
+    assert!(near(share(&seen, |n| n == 3), 0.7, PICKS), "{seen:?}");
+    // A retry that has been to the one healthy goes to a degraded one.
+    let healthy = fleet.lease(&3).unwrap();
+    let tried = [healthy.id()];
+    for _ in 0..100 {
+        let lease = fleet
+            .pick_endpoint_with(&PickOptions::new().avoid(&tried))
+            .unwrap();
+        assert!(number(&lease) < 2);
+    }
+}
+
+#[test]
+fn a_degraded_endpoint_is_judged_and_counts_as_any_for_other_policies() {
+    let clock = ManualClock::new();
+    let builder = common::setup(4, &clock).ejection(by_row());
+    let fleet = builder.policy(RoundRobin::new()).build().unwrap();
+    mark(&fleet, [0], Mark::Degraded);
+    assert_eq!(
+        taken(&fleet, 400),
+        (0..4).map(|number| (number, 100)).collect()
+    );
+    fail(&fleet, 0, 5);
+    assert_eq!(state(&fleet, 0), MemberState::Ejected);
+    // Weight 0 and back: it is as it was.
+    fleet.insert(Target::new(0, ()).with_weight(0)).unwrap();
+    fleet.insert(Target::new(0, ())).unwrap();
+    assert_eq!(state(&fleet, 0), MemberState::Ejected);
+    mark(&fleet, [0], Mark::Auto);
+    assert_eq!(state(&fleet, 0), MemberState::Ejected);
+}

@@ -1,0 +1,244 @@
+//! Promise: whatever policy chooses within a priority, it works as it does alone: its positions, health, slow start, avoidance, updates.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::tiers::{PICKS, builder, fleet, levels, mark, near, policies, share, taken};
+use common::{MILLI, SECOND, Server, by_row, fail, number, sequence, state};
+use evenkeel::{
+    Adaptive, Cluster, Fleet, ManualClock, Mark, MemberState, Outcome, PickError, PickOptions,
+    PowerOfTwo, RoundRobin, SlowStart, Target, Tiers, Weight, WeightedRoundRobin,
+};
+
+#[test]
+fn case_1_half_of_the_first_priority_carries_seventy_percent_by_any_policy() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let fleet = fleet(&[10, 10], policy);
+        assert_eq!(share(&taken(&fleet, 1000), |n| n < 10), 1.0, "{name}");
+        mark(&fleet, 0..5, Mark::Down);
+        let taken_by = taken(&fleet, PICKS);
+        assert!(
+            near(share(&taken_by, |n| n < 10), 0.7, PICKS),
+            "{name}: {taken_by:?}"
+        );
+        assert_eq!(share(&taken_by, |n| n < 5), 0.0, "{name}: marked down");
+        mark(&fleet, 0..5, Mark::Auto);
+        assert_eq!(share(&taken(&fleet, 1000), |n| n < 10), 1.0, "{name}");
+    }
+}
+
+#[test]
+fn a_round_robin_is_exact_within_its_tier() {
+    let fleet = fleet(&[10, 10], RoundRobin::new());
+    mark(&fleet, 0..5, Mark::Down);
+    let taken = taken(&fleet, PICKS);
+    let second: Vec<_> = (10..20).map(|number| taken[&number]).collect();
+    let (least, most) = (second.iter().min().unwrap(), second.iter().max().unwrap());
+    assert!(most - least <= 1, "{second:?}");
+}
+
+#[test]
+fn positions_survive_updates() {
+    let servers = || levels(&[3, 2]);
+    let fleet = builder(servers())
+        .policy(Tiers::new(RoundRobin::new()))
+        .build()
+        .unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        seen.extend(sequence(&fleet, 2));
+        fleet.update(servers()).unwrap();
+    }
+    for turn in seen.windows(3) {
+        assert!((0..3).all(|number| turn.contains(&number)), "{seen:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_decisions() {
+    let run = || {
+        let fleet = fleet(&[6, 6], PowerOfTwo::new());
+        mark(&fleet, [0, 1, 2, 7], Mark::Down);
+        sequence(&fleet, 500)
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn ejections_move_load_and_returns_bring_it_back() {
+    let clock = ManualClock::new();
+    let ejection = by_row().max_ejection_percent(100);
+    let fleet = Fleet::builder()
+        .endpoints(levels(&[4, 4]))
+        .policy(Tiers::new(RoundRobin::new()))
+        .ejection(ejection)
+        .slow_start(SlowStart::off())
+        .clock(clock.clone())
+        .seed(3)
+        .build()
+        .unwrap();
+    let spilt = |fleet: &Fleet<Server>| fleet.tiers()[1].load_percent;
+    assert_eq!(spilt(&fleet), 0.0);
+    for (failed, expected) in [(0, 0.0), (1, 30.0), (2, 65.0), (3, 100.0)] {
+        fail(&fleet, failed, 5);
+        assert_eq!(spilt(&fleet), expected, "{failed} and those before");
+        // The very next pick goes by it, and meets none of the ejected.
+        let seen = taken(&fleet, PICKS);
+        assert!(
+            near(share(&seen, |n| n >= 4), expected / 100.0, PICKS),
+            "{seen:?}"
+        );
+        assert_eq!(share(&seen, |n| n <= failed), 0.0);
+    }
+    // By 2 s: probes, one after the other, until all are back.
+    clock.advance(3 * SECOND);
+    for _ in 0..100 {
+        fleet
+            .pick_endpoint()
+            .unwrap()
+            .record_with_latency(Outcome::Success, MILLI);
+    }
+    assert_eq!(spilt(&fleet), 0.0);
+    assert_eq!(share(&taken(&fleet, 1000), |n| n < 4), 1.0);
+}
+
+#[test]
+fn a_retry_goes_on_to_the_next_priority() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let fleet = fleet(&[1, 2, 1], policy);
+        let mut tried = Vec::new();
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let lease = fleet
+                .pick_endpoint_with(&PickOptions::new().avoid(&tried))
+                .unwrap();
+            tried.push(lease.id());
+            seen.push(number(&lease));
+        }
+        seen[1..3].sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3], "{name}");
+        let none = fleet.pick_endpoint_with(&PickOptions::new().avoid(&tried));
+        assert_eq!(none.unwrap_err(), PickError::AllAvoided, "{name}");
+    }
+}
+
+#[test]
+fn slow_start_holds_within_a_tier() {
+    // The second priority first, so that nobody has the same place within the tier and in the fleet.
+    let clock = ManualClock::new();
+    let fleet = Fleet::builder()
+        .endpoints(levels(&[4, 4]).into_iter().rev())
+        .policy(Tiers::new(RoundRobin::new()))
+        .ejection(by_row())
+        .slow_start(SlowStart::default().window(10 * SECOND))
+        .clock(clock.clone())
+        .seed(3)
+        .build()
+        .unwrap();
+    fail(&fleet, 0, 5);
+    clock.advance(3 * SECOND);
+    common::probe(&fleet).record_with_latency(Outcome::Success, MILLI);
+    assert_eq!(state(&fleet, 0), MemberState::Warming);
+    // It counts as healthy, and takes a tenth of its turns at first, half of them in the middle.
+    assert_eq!(fleet.tiers()[0].load_percent, 100.0);
+    for (seconds, share_of) in [(0, 0.1), (5, 0.5), (5, 1.0)] {
+        clock.advance(seconds * SECOND);
+        let seen = taken(&fleet, PICKS);
+        let its = share(&seen, |n| n == 0);
+        assert!(near(its, share_of / 4.0, PICKS), "{its} for {share_of} / 4");
+        assert_eq!(share(&seen, |n| n >= 4), 0.0);
+    }
+}
+
+#[test]
+fn an_update_that_moves_an_endpoint_to_another_priority_keeps_its_state() {
+    let fleet = fleet(&[2, 2], RoundRobin::new());
+    let lease = fleet.lease(&0).unwrap();
+    fail(&fleet, 1, 5);
+    let before = fleet.member(&0).unwrap();
+    fleet
+        .update([
+            Target::new(0, ()).with_priority(5),
+            Target::new(1, ()).with_priority(5),
+            Target::new(2, ()).with_priority(1),
+            Target::new(3, ()).with_priority(1),
+        ])
+        .unwrap();
+    let after = fleet.member(&0).unwrap();
+    assert_eq!((after.id(), after.in_flight()), (before.id(), 1));
+    assert_eq!(state(&fleet, 1), MemberState::Ejected);
+    assert_eq!(share(&taken(&fleet, 100), |n| n >= 2), 1.0);
+    mark(&fleet, [2, 3], Mark::Down);
+    assert_eq!(share(&taken(&fleet, 100), |n| n == 0), 1.0);
+    lease.record(Outcome::Success);
+    assert_eq!(fleet.stats().in_flight, 0);
+}
+
+#[test]
+fn one_endpoint_and_none() {
+    let fleet = fleet(&[1], Adaptive::new());
+    assert_eq!(sequence(&fleet, 3), [0, 0, 0]);
+    mark(&fleet, [0], Mark::Down);
+    assert_eq!(sequence(&fleet, 3), [0, 0, 0], "total panic");
+    assert!(fleet.remove(&0));
+    assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::Empty);
+    assert!(fleet.tiers().is_empty());
+    let weights = [0, 1, u32::MAX].map(Weight::new);
+    let servers = (0..)
+        .zip(weights)
+        .map(|(n, weight)| Target::new(n, ()).with_weight(weight));
+    fleet.update(servers).unwrap();
+    fleet
+        .set_policy(Tiers::new(WeightedRoundRobin::new()).weighted_priority_health(true))
+        .unwrap();
+    assert!(taken(&fleet, 1000)[&2] > 900);
+}
+
+/// A spare priority that has been used once is idle for ever after. It must not take the invitations by which a policy finds
+/// out that an endpoint which it avoided has healed.
+#[test]
+fn idle_spares_do_not_keep_an_avoided_endpoint_from_being_tried() {
+    let clock = ManualClock::new();
+    let fleet = Fleet::builder()
+        .endpoints(levels(&[4, 4]))
+        .policy(Tiers::new(Adaptive::new()))
+        .clock(clock.clone())
+        .seed(3)
+        .build()
+        .unwrap();
+    let run = |seconds: u32, slow: bool| {
+        let mut to_first = 0;
+        for _ in 0..seconds * 500 {
+            let lease = fleet.pick_endpoint().unwrap();
+            let is_first = number(&lease) == 0;
+            to_first += usize::from(is_first);
+            let latency = if is_first && slow { 5 * SECOND } else { MILLI };
+            lease.record_with_latency(Outcome::Success, latency);
+            clock.advance(2 * MILLI);
+        }
+        to_first as f64 / f64::from(seconds * 500)
+    };
+    mark(&fleet, 0..4, Mark::Down);
+    run(4, false);
+    mark(&fleet, 0..4, Mark::Auto);
+    // It is invited at 1, 2, 4, 8, 16 and 31 s. From 36 s on the spares have been idle for longer than anybody waits.
+    run(44, true);
+    assert!(run(1, true) < 0.01, "it is avoided");
+    // The next is due at 63 s. By then the estimate has not drifted back by itself.
+    run(20, false);
+    let healed = run(2, false);
+    assert!((0.2..0.3).contains(&healed), "{healed}");
+}
+
+/// Leases are on the board that it reads, also where it reads only a part of it.
+#[test]
+fn adaptive_sees_what_is_in_flight_within_its_tier() {
+    let fleet = fleet(&[4, 4], Adaptive::new());
+    sequence(&fleet, 100);
+    let _busy: Vec<_> = (0..20).map(|_| fleet.lease(&0).unwrap()).collect();
+    let held: Vec<_> = (0..12).map(|_| fleet.pick_endpoint().unwrap()).collect();
+    let counts = (1..4).map(|n| held.iter().filter(|lease| number(lease) == n).count());
+    assert_eq!(counts.collect::<Vec<_>>(), [4, 4, 4]);
+}
