@@ -374,7 +374,11 @@ impl Split {
 
 /// What a cluster of the user's says, held to 0 to 1; no number is 0.
 fn share(availability: f64) -> f64 {
-    availability.max(0.0).min(1.0)
+    if availability.is_nan() {
+        0.0
+    } else {
+        availability.clamp(0.0, 1.0)
+    }
 }
 
 /// Of two reasons the one that was closer to an endpoint, the first if both were as close.
