@@ -5,6 +5,7 @@ mod classes;
 mod ejecting;
 mod explain;
 mod gate;
+mod inviting;
 mod lease;
 mod standing;
 mod state;

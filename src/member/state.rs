@@ -43,8 +43,8 @@ impl Former {
     }
 }
 
-/// The bit of `State::invited` that says that the endpoint is degraded.
-const DEGRADED: u8 = 1 << 7;
+/// The best score, as it is kept: so that hundredths are what they are.
+const WHOLE: u16 = 50_000;
 
 /// What doubt makes of an endpoint's cost, while checks clear it: few are in need of it before they have.
 const DOUBT: f32 = 10.0;
@@ -60,7 +60,7 @@ pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
     classes: Classes,
-    /// In 65535ths: the score as of the last upkeep.
+    /// In parts of [`WHOLE`]: the score as of the last upkeep.
     score: AtomicU16,
     /// An f32's bits: how many times a request's cost its errors make it.
     penalty: AtomicU32,
@@ -75,7 +75,7 @@ pub(crate) struct State {
     pub(super) evidence: AtomicU64,
     /// How many invitations in a row have not shown it to be like the others; and on top whether it is marked degraded, and
     /// in rotation.
-    invited: AtomicU8,
+    pub(super) invited: AtomicU8,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
 }
@@ -102,7 +102,7 @@ impl State {
             shared,
             tracker,
             classes: Classes::default(),
-            score: AtomicU16::new(u16::MAX),
+            score: AtomicU16::new(WHOLE),
             penalty: AtomicU32::new(1.0f32.to_bits()),
             spared_until: AtomicU32::new(0),
             wanted: AtomicU32::new(0),
@@ -164,8 +164,7 @@ impl State {
         let usual = || self.shared.usual().latency();
         let seen = self.latency.observe(now, latency, usual);
         if seen.is_back {
-            // ORDERING: Relaxed. As in `may_be_invited`.
-            self.invited.fetch_and(DEGRADED, Ordering::Relaxed);
+            self.is_back();
         }
         if on_board {
             self.publish(seen.estimate, Place::set_cost);
@@ -290,31 +289,6 @@ impl State {
         }
     }
 
-    /// For how long it has been idle, in milliseconds, if it may be invited to show how it is now: after a second, and
-    /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
-    /// where no pick looks, and others are to be tried.
-    pub(crate) fn may_be_invited(&self, now: Tick) -> Option<u32> {
-        if self.place.as_ref().is_some_and(Place::is_invited) {
-            return None;
-        }
-        // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
-        let times = self.invited.load(Ordering::Relaxed) & !DEGRADED;
-        let wait = 1_000 << times;
-        let idle = self.latency.idle_millis(now);
-        (self.latency.nanos().is_some() && idle >= wait).then_some(idle)
-    }
-
-    /// Invites the next pick of a policy that compares costs.
-    pub(crate) fn invite(&self) {
-        const MOST: u8 = 5;
-        let more = |now: u8| (now & !DEGRADED < MOST).then_some(now + 1);
-        // ORDERING: Relaxed, both. As in `may_be_invited`.
-        let _ = self
-            .invited
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        self.place.iter().for_each(Place::invite);
-    }
-
     /// A check of a member that is in ended like this: for the sequential test it counts like a request.
     pub(crate) fn checked(&self, outcome: Outcome, now: Tick) {
         let Tracker::Window(rule) = &self.tracker else {
@@ -392,7 +366,7 @@ impl State {
         let health = Health::new(health.score, health.samples);
         // ORDERING: Relaxed. One number, for display and for policies to compare.
         self.score.store(
-            (health.score * f64::from(u16::MAX)).round() as u16,
+            (health.score * f64::from(WHOLE)).round() as u16,
             Ordering::Relaxed,
         );
         self.set_penalty(now, usual);
@@ -402,26 +376,6 @@ impl State {
             latency: self.latency.nanos().unwrap_or(0.0),
         };
         Some((health, report))
-    }
-
-    /// Whether it is degraded: a policy with tiers takes others first.
-    #[inline]
-    pub(crate) fn is_degraded(&self) -> bool {
-        // ORDERING: Relaxed. Whoever counts by it has read `Ledger::flips` before, which is raised after it.
-        self.invited.load(Ordering::Relaxed) & DEGRADED != 0
-    }
-
-    /// Only the writer calls it.
-    pub(crate) fn set_degraded(&self, is: bool) {
-        // ORDERING: Relaxed, both. As above; the ledger's word publishes it.
-        let before = if is {
-            self.invited.fetch_or(DEGRADED, Ordering::Relaxed)
-        } else {
-            self.invited.fetch_and(!DEGRADED, Ordering::Relaxed)
-        };
-        if (before & DEGRADED != 0) != is {
-            self.shared.ledger.count_degraded(is);
-        }
     }
 
     pub(crate) fn outcomes(&self) -> Outcomes {
@@ -436,7 +390,7 @@ impl State {
 
     pub(crate) fn score(&self) -> f64 {
         // ORDERING: Relaxed. As in `examine`.
-        f64::from(self.score.load(Ordering::Relaxed)) / f64::from(u16::MAX)
+        f64::from(self.score.load(Ordering::Relaxed)) / f64::from(WHOLE)
     }
 
     pub(crate) fn ejected_at(&self) -> u64 {

@@ -1,0 +1,63 @@
+//! Members that policies do not look at by themselves: invitations to those that are avoided, and which are degraded. Both
+//! are in one byte.
+
+use super::state::State;
+use crate::shared::Place;
+use crate::sync::Ordering;
+use crate::time::Tick;
+
+/// The bit of `State::invited` that says that the endpoint is degraded.
+const DEGRADED: u8 = 1 << 7;
+
+impl State {
+    /// For how long it has been idle, in milliseconds, if it may be invited to show how it is now: after a second, and
+    /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
+    /// where no pick looks, and others are to be tried.
+    pub(crate) fn may_be_invited(&self, now: Tick) -> Option<u32> {
+        if self.place.as_ref().is_some_and(Place::is_invited) {
+            return None;
+        }
+        // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
+        let times = self.invited.load(Ordering::Relaxed) & !DEGRADED;
+        let wait = 1_000 << times;
+        let idle = self.latency.idle_millis(now);
+        (self.latency.nanos().is_some() && idle >= wait).then_some(idle)
+    }
+
+    /// Invites the next pick of a policy that compares costs.
+    pub(crate) fn invite(&self) {
+        const MOST: u8 = 5;
+        let more = |now: u8| (now & !DEGRADED < MOST).then_some(now + 1);
+        // ORDERING: Relaxed, both. As in `may_be_invited`.
+        let _ = self
+            .invited
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        self.place.iter().for_each(Place::invite);
+    }
+
+    /// It has shown that it is like the others.
+    pub(super) fn is_back(&self) {
+        // ORDERING: Relaxed. As in `may_be_invited`.
+        self.invited.fetch_and(DEGRADED, Ordering::Relaxed);
+    }
+
+    /// Whether it is degraded: a policy with tiers takes others first.
+    #[inline]
+    pub(crate) fn is_degraded(&self) -> bool {
+        // ORDERING: Relaxed. Whoever counts by it has read `Ledger::flips` before, which is raised after it.
+        self.invited.load(Ordering::Relaxed) & DEGRADED != 0
+    }
+
+    /// Only the writer calls it.
+    pub(crate) fn set_degraded(&self, is: bool) {
+        // ORDERING: Relaxed, both. As above; the ledger's word publishes it.
+        let before = if is {
+            self.invited.fetch_or(DEGRADED, Ordering::Relaxed)
+        } else {
+            self.invited.fetch_and(!DEGRADED, Ordering::Relaxed)
+        };
+        if (before & DEGRADED != 0) != is {
+            self.shared.ledger.count_degraded(is);
+        }
+    }
+}
