@@ -31,7 +31,8 @@ pub struct PickContext<'a, E: Endpoint> {
     /// What slow start is decided by, the same for all of one pick; `None` where it does not count.
     draw: Option<u64>,
     shared: Option<&'a Shared>,
-    part: Part<'a>,
+    /// Of all members, if it is not all.
+    part: Option<&'a Part<'a>>,
     /// Why the policy lets this pick fail.
     failure: Option<PickError>,
 }
@@ -39,9 +40,9 @@ pub struct PickContext<'a, E: Endpoint> {
 /// Which part of the members a policy within a policy chooses from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part<'a> {
-    /// Where each member of the part stands among those of the fleet; `None` for all of them.
-    pub(super) places: Option<&'a [u32]>,
-    pub(super) wants: Wants,
+    /// Where each member of the part stands among those of the fleet.
+    places: &'a [u32],
+    wants: Wants,
 }
 
 /// Which of a part's members are wanted.
@@ -56,20 +57,11 @@ pub(crate) enum Wants {
 }
 
 impl Part<'_> {
-    const ALL: Self = Self {
-        places: None,
-        wants: Wants::Any,
-    };
-
     /// The place in the fleet of the member at this index.
-    #[inline]
     fn place(&self, index: usize) -> usize {
-        self.places.map_or(index, |places| {
-            places.get(index).map_or(index, |&at| at as usize)
-        })
+        self.places.get(index).map_or(index, |&at| at as usize)
     }
 
-    #[inline]
     fn wants<E: Endpoint>(&self, member: &Member<E>) -> bool {
         match self.wants {
             Wants::Any => true,
@@ -117,10 +109,12 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             random,
             regard: Regard::Heed,
             any_will_do: false,
-            heeds_limits: true,
+            heeds_limits: members
+                .first()
+                .is_some_and(|first| first.core().shared.limits_endpoints),
             draw: Some(mix(!seed)),
             shared: None,
-            part: Part::ALL,
+            part: None,
             failure: None,
         }
     }
@@ -147,7 +141,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             heeds_limits: shared.limits_endpoints,
             draw: None,
             shared: Some(shared),
-            part: Part::ALL,
+            part: None,
             failure: None,
         }
     }
@@ -177,10 +171,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             heeds_limits: self.heeds_limits,
             draw: self.draw,
             shared: self.shared,
-            part: Part {
-                places: Some(places),
-                wants,
-            },
+            part: Some(&Part { places, wants }),
             failure: None,
         };
         let result = pick(&mut part);
@@ -249,7 +240,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             !self.avoids(member)
                 && self.is_eligible(index, member)
                 && self.has_room(member)
-                && self.part.wants(member)
+                && self.wants(member)
         })
     }
 
@@ -259,13 +250,18 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             return false;
         };
         let healthy = self.regard == Regard::Ignore || member.takes_requests();
-        healthy && !self.avoids(member) && self.has_room(member) && self.part.wants(member)
+        healthy && !self.avoids(member) && self.has_room(member) && self.wants(member)
     }
 
     #[inline]
     fn avoids(&self, member: &Member<E>) -> bool {
         let avoid = self.options.avoid;
         !avoid.is_empty() && avoid.contains(&member.id())
+    }
+
+    #[inline]
+    fn wants(&self, member: &Member<E>) -> bool {
+        self.part.is_none_or(|part| part.wants(member))
     }
 
     #[inline]
@@ -284,7 +280,10 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             _ if self.regard == Regard::Ignore => true,
             // Of its own for each, by its place: a number of the process's would make a seed's decisions depend on
             // what else there is.
-            Some(draw) => member.admits(self.now, mix(draw ^ self.part.place(index) as u64)),
+            Some(draw) => {
+                let place = self.part.map_or(index, |part| part.place(index));
+                member.admits(self.now, mix(draw ^ place as u64))
+            }
             None => self.regard == Regard::NoneRefused || member.takes_requests(),
         }
     }
