@@ -3,11 +3,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::tiers::{PICKS, builder, fleet, levels, mark, near, policies, share, taken};
 use common::{MILLI, SECOND, Server, by_row, fail, number, sequence, state};
 use evenkeel::{
-    Adaptive, Cluster, Fleet, ManualClock, Mark, MemberState, Outcome, PickError, PickOptions,
-    PowerOfTwo, RoundRobin, SlowStart, Target, Tiers, Weight, WeightedRoundRobin,
+    Adaptive, Cluster, Endpoint, Failover, Fleet, Lease, Limits, ManualClock, Mark, MemberState,
+    Outcome, PickError, PickOptions, PowerOfTwo, RoundRobin, SlowStart, Target, Tiers, Weight,
+    WeightedRoundRobin,
 };
 
 #[test]
@@ -241,4 +244,53 @@ fn adaptive_sees_what_is_in_flight_within_its_tier() {
     let held: Vec<_> = (0..12).map(|_| fleet.pick_endpoint().unwrap()).collect();
     let counts = (1..4).map(|n| held.iter().filter(|lease| number(lease) == n).count());
     assert_eq!(counts.collect::<Vec<_>>(), [4, 4, 4]);
+}
+
+/// Over their limits, endpoints are passed over: the next priority takes what the first cannot, by any policy.
+#[test]
+fn limits_hold_within_a_tier_and_pass_on_what_is_over() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let fleet = builder(levels(&[3, 2]))
+            .policy(Tiers::new(policy))
+            .limits(Limits::default().max_requests_per_endpoint(2))
+            .build()
+            .unwrap();
+        let mut held: Vec<_> = (0..10).map(|_| fleet.pick_endpoint().unwrap()).collect();
+        let priority = |lease: &Lease<Server>| lease.endpoint().priority();
+        let priorities: Vec<_> = held.iter().map(priority).collect();
+        assert_eq!(priorities, [0, 0, 0, 0, 0, 0, 1, 1, 1, 1], "{name}");
+        for member in fleet.members() {
+            assert_eq!(member.in_flight(), 2, "{name}");
+        }
+        let full = fleet.pick_endpoint().unwrap_err();
+        assert_eq!(full, PickError::Saturated, "{name}");
+        let avoid = [held[0].id()];
+        let full = fleet.pick_endpoint_with(&PickOptions::new().avoid(&avoid));
+        assert_eq!(full.unwrap_err(), PickError::Saturated, "{name}");
+        drop(held.swap_remove(0));
+        assert_eq!(priority(&fleet.pick_endpoint().unwrap()), 0, "{name}");
+    }
+}
+
+/// Of ten servers in two priorities two are left. By itself their tiers panic; beside a zone that is whole they do not.
+#[test]
+fn under_a_failover_a_tiers_panic_is_suspended() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let here = fleet(&[5, 5], policy);
+        mark(&here, (0..4).chain(5..9), Mark::Down);
+        let to_down = |taken: &BTreeMap<usize, usize>| share(taken, |n| n < 10 && n % 5 != 4);
+        assert!(to_down(&taken(&here, 1000)) > 0.5, "{name}");
+        let there = builder((10..20).map(|n| Target::new(n, ())).collect()).build();
+        let cluster = Failover::new(here, there.unwrap()).seed(1);
+        let mut taken = BTreeMap::new();
+        for _ in 0..1000 {
+            let lease = cluster.pick_endpoint().unwrap();
+            *taken.entry(lease.endpoint().key()).or_default() += 1;
+        }
+        assert_eq!(to_down(&taken), 0.0, "{name}");
+        // A fifth, 1.4 times.
+        assert!((share(&taken, |n| n < 10) - 0.28).abs() < 0.02, "{name}");
+    }
 }
