@@ -14,6 +14,10 @@ use crate::transport::Transport;
 /// [`Fleet`](crate::Fleet) is the in-process one. Write your service against this trait, and a test can
 /// bring its own.
 ///
+/// If you wrap a cluster, to log or to count, forward **all** methods. The provided ones answer for a cluster that knows
+/// nothing of health: under a [`Failover`](crate::Failover) a wrapper without them counts as wholly well and is never probed,
+/// and a [`Throttle`](crate::Throttle) never acts.
+///
 /// # Examples
 ///
 /// ```
@@ -50,8 +54,9 @@ pub trait Cluster: Send + Sync {
     /// The reason why there is none, at once; nothing waits. For a [`Fleet`](crate::Fleet):
     /// [`Empty`](PickError::Empty), [`AllDraining`](PickError::AllDraining),
     /// [`AllEjected`](PickError::AllEjected) only with the panic rule off,
+    /// [`TooFewEligible`](PickError::TooFewEligible) only with [`PanicAction::FailFast`](crate::PanicAction::FailFast),
     /// [`AllAvoided`](PickError::AllAvoided), [`Saturated`](PickError::Saturated), and
-    /// [`Declined`](PickError::Declined) only with a policy of yours.
+    /// [`Declined`](PickError::Declined) only with a policy of yours. A [`Failover`](crate::Failover) has those of its clusters.
     ///
     /// # Panics
     ///

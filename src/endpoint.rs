@@ -9,7 +9,8 @@ use crate::sync::Arc;
 
 /// Something a request can be sent to. Bring your own type; it carries your data (a pool, a zone).
 ///
-/// A fleet reads [`key`](Self::key) and [`weight`](Self::weight) once, when the endpoint is handed in.
+/// A fleet reads [`key`](Self::key) and [`weight`](Self::weight) once, when the endpoint is handed in; [`Tiers`](crate::Tiers) read
+/// [`priority`](Self::priority) and [`locality`](Self::locality) with each change of the set.
 /// To change a weight or the data, hand in an endpoint with the same key: its in-flight count, latency,
 /// health and ejection stay.
 ///
@@ -33,11 +34,14 @@ use crate::sync::Arc;
 ///     fn weight(&self) -> Weight {
 ///         Weight::new(self.cores)
 ///     }
+///     fn locality(&self) -> &str {
+///         &self.zone
+///     }
 /// }
 ///
 /// let backend = Backend { address: ([10, 0, 0, 1], 80).into(), cores: 4, zone: "eu-1".into() };
 /// assert_eq!(backend.weight(), Weight::new(4));
-/// # assert_eq!(backend.zone, "eu-1");
+/// assert_eq!(backend.locality(), "eu-1");
 /// ```
 pub trait Endpoint: Send + Sync + 'static {
     /// Identity across membership updates. Never derive it from the weight: a changed weight would then

@@ -20,7 +20,7 @@ const OVERPROVISIONING: u32 = 140;
 ///
 /// As Envoy shares them among priorities. The preferred cluster's part is its
 /// [`availability`](Cluster::availability) times the [overprovisioning factor](Self::overprovisioning_factor), 1.4, at
-/// most all: of ten endpoints three may be out before the first request goes elsewhere. The rest goes to the spare
+/// most all: of ten endpoints two may be out before the first request goes elsewhere. The rest goes to the spare
 /// one. If both together have less than all (such as two in ten and three in ten), they share in proportion; with nothing
 /// eligible in either, the preferred one is asked first. `Failover` is available by what both have, at most 1, so
 /// `Failover::new(Failover::new(a, b), c)` shares as Envoy does among three; nested to the right, the spare ones are
@@ -37,7 +37,7 @@ const OVERPROVISIONING: u32 = 140;
 /// closer to having one: avoided before saturated, then declined, too few eligible, all ejected, all draining, empty;
 /// the preferred one's if both say as much.
 ///
-/// A retry (a pick that [avoids](PickOptions::avoid) somebody) goes to the cluster that has not been tried yet, if
+/// A retry (a pick that [avoids](PickOptions::avoid) somebody, for whatever reason) goes to the cluster that has not been tried yet, if
 /// anything of it is eligible: when a zone dies whole, the second try would meet the same. See
 /// [`retries_elsewhere`](Self::retries_elsewhere).
 ///

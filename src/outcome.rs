@@ -40,9 +40,10 @@ pub enum Outcome {
     /// out.
     ///
     /// Where the answer is good, and says so beside it, say [`Lease::going_away`](crate::Lease::going_away) and then
-    /// record the success.
+    /// record the success. Through a [`Transport`](crate::Transport), which does not see the lease, classify it as this; the success is
+    /// then not counted.
     GoingAway,
-    /// Says nothing about the endpoint: the caller's own limit, a bad request, a cancelled hedge.
+    /// Says nothing about the endpoint: the caller's own limit, a bad request.
     Ignored,
     /// The lease was dropped without a word. Neutral when short; a drop that outlasted the fleet's
     /// patience is taken for a [`Timeout`](Self::Timeout) (see

@@ -12,8 +12,8 @@ use std::time::Duration;
 use common::calls::{Answer, Failed, Hand, Stage, lavish, poll};
 use common::{MILLI, SECOND, Server, fail, setup};
 use evenkeel::{
-    CallOptions, CallPlan, Caller, Clock, Cluster, Ejection, Endpoint, Fleet, Mark, Outcome,
-    PanicRule, PickError, StopReason, Throttle, Tick, from_fn,
+    CallOptions, CallPlan, Caller, CallerError, Clock, Cluster, Ejection, Endpoint, Fleet, Hedge,
+    Mark, Outcome, PanicRule, PickError, StopReason, Throttle, Tick, from_fn,
 };
 
 #[test]
@@ -234,4 +234,42 @@ fn a_call_has_options_of_its_own() {
         options.pick.affinity,
         CallOptions::new().pick(options.pick).pick.affinity
     );
+}
+
+/// A request that must not be carried out twice shares the caller with those that may.
+#[test]
+fn a_call_may_have_fewer_or_more_attempts_than_the_plan() {
+    for hedge in [None, Some(Hedge::after(5 * MILLI))] {
+        let mut plan = lavish(3);
+        plan.hedge = hedge;
+        let stage = Stage::new(9, plan, &[Answer::Fail]);
+        for (most, sent) in [(1, 1), (0, 1), (2, 2), (5, 5)] {
+            let options = CallOptions::new().attempts(most);
+            let call = stage.caller.call_with_options(options, || 1);
+            assert_eq!(stage.run(call).unwrap_err().attempts, sent, "{most}");
+        }
+        let stats = stage.caller.stats();
+        assert_eq!(stats.attempts_used, 4);
+    }
+    // One that hangs is neither retried nor hedged.
+    let mut plan = lavish(3).deadline(SECOND);
+    plan.hedge = Some(Hedge::after(5 * MILLI));
+    let stage = Stage::new(9, plan, &[Answer::Hang]);
+    let once = CallOptions::new().attempts(1);
+    let call = stage.caller.call_with_options(once, || 1);
+    assert_eq!(stage.run(call).unwrap_err().attempts, 1);
+    assert_eq!(stage.caller.stats().hedges, 0);
+}
+
+#[test]
+fn each_reason_is_counted_and_a_double_can_say_it() {
+    let empty = Stage::new(0, lavish(2), &[Answer::Fail]);
+    let reason = empty.call().unwrap_err().reason;
+    assert_eq!(reason, StopReason::Pick(PickError::Empty));
+    assert_eq!(empty.caller.stats().pick_failures, 1);
+    let error = CallerError::<Failed>::new(reason);
+    assert_eq!((error.attempts, error.last), (0, None));
+    let stage = Stage::new(3, lavish(2), &[Answer::Fail]);
+    assert_eq!(stage.call().unwrap_err().reason, StopReason::AttemptsUsed);
+    assert_eq!(stage.caller.stats().attempts_used, 1);
 }

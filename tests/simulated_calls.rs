@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use evenkeel::sim::{self, Fault, Policy, Report, Scenario, policies, scenarios};
-use evenkeel::{CallPlan, Ejection, Fleet, PanicRule, RoundRobin};
+use evenkeel::{CallPlan, Ejection, Fleet, Hedge, PanicRule, RoundRobin, Throttle};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -141,4 +141,26 @@ fn the_same_seed_is_the_same_run() {
     let zone = scenario("S12").cut_to(12 * SECOND);
     let report = run(&zone, &retried());
     assert_eq!(report, run(&zone, &retried()));
+}
+
+/// What a caller asks its cluster reaches the fleets: with nothing healthy left, requests are given up unsent.
+#[test]
+fn a_throttle_sends_less_into_an_outage() {
+    // From then on the ten seconds that it goes by are of the outage for the most part: of n requests it gives up
+    // (n - 2 accepts) / n, four in five at most.
+    let outage = scenario("S18").window(28 * SECOND, 35 * SECOND);
+    let throttled = CallPlan::default().throttle(Throttle::default());
+    let throttled =
+        Policy::fleet("throttled", "the defaults", Fleet::builder).with_calls(throttled);
+    let with = run(&outage, &throttled).window.attempts;
+    let without = run(&outage, &retried()).window.attempts;
+    assert!(without > 1.0 && with < 0.5, "{with} {without}");
+}
+
+#[test]
+fn hedges_are_refused_and_not_miscounted() {
+    let hedged = blind(CallPlan::default().hedge(Hedge::after(15 * MILLI)));
+    let error = sim::run(&scenario("S1a"), &hedged, 1).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("CallPlan::hedge"), "{text}");
 }

@@ -294,3 +294,23 @@ fn under_a_failover_a_tiers_panic_is_suspended() {
         assert!((share(&taken, |n| n < 10) - 0.28).abs() < 0.02, "{name}");
     }
 }
+
+/// What has the same hash keeps to a priority as long as its load allows, and hashes are shared as requests are.
+#[test]
+fn an_affinity_keeps_to_its_priority() {
+    let fleet = fleet(&[10, 10], RoundRobin::new());
+    let side = |hash: u64| {
+        let options = PickOptions::new().affinity(hash);
+        let lease = fleet.pick_endpoint_with(&options).unwrap();
+        lease.endpoint().priority()
+    };
+    mark(&fleet, 0..5, Mark::Down);
+    let sides: Vec<_> = (0..2000).map(side).collect();
+    let first = sides.iter().filter(|side| **side == 0).count();
+    assert!(near(first as f64 / 2000.0, 0.7, 2000), "{first}");
+    assert!((0..2000).all(|hash| side(hash) == sides[hash as usize]));
+    // Another goes: those that stay are among those who were there.
+    mark(&fleet, 5..6, Mark::Down);
+    let came = (0..2000).filter(|&hash| side(hash) == 0 && sides[hash as usize] == 1);
+    assert_eq!(came.count(), 0);
+}

@@ -24,6 +24,19 @@ pub struct CallerError<E> {
     pub last: Option<E>,
 }
 
+impl<E> CallerError<E> {
+    /// A call that failed for this reason before it was sent, for a test's double of a caller: the fields can be set.
+    #[must_use]
+    pub const fn new(reason: StopReason) -> Self {
+        Self {
+            reason,
+            attempts: 0,
+            timed_out: false,
+            last: None,
+        }
+    }
+}
+
 /// Why a call was not tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -51,7 +64,8 @@ pub enum StopReason {
     /// Given up before it was sent: see [`Throttle`](crate::Throttle).
     #[error("given up unsent, as most requests fail and no healthy endpoint is left")]
     Throttled,
-    /// No endpoint could be picked.
+    /// No endpoint could be picked. Nothing waits for one: not for a [limit](crate::Limits) that is reached, nor for an ejection
+    /// to end.
     #[error("{0}")]
     Pick(PickError),
 }

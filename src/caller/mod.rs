@@ -50,7 +50,8 @@ use timer::DynTimer;
 /// Each attempt has a lease of its own and is charged to its own endpoint. A retry goes to an endpoint that this
 /// request was not sent to before, or is not made. Which results are tried again, the transport says
 /// ([`Transport::is_retryable`]; faults, unless it says otherwise): **a request that must not be carried out twice needs
-/// a transport that says no**, and [`CallPlan::retry_timeouts`] off, or one attempt.
+/// a transport that says no**, and [`CallPlan::retry_timeouts`] off, or one attempt ([`CallOptions::attempts`]). An endpoint that never answers is left for another
+/// only if the plan says after how long ([`CallPlan::attempt_timeout`], or a [`Hedge`]).
 ///
 /// # The budget
 ///
@@ -192,8 +193,8 @@ impl<C: Cluster, T> Caller<C, T> {
         self.inner.run(CallOptions::new(), make)
     }
 
-    /// As [`call_with`](Self::call_with), for a call that asks for something: a session's endpoint, others than some, a
-    /// deadline of its own.
+    /// As [`call_with`](Self::call_with), for a call that asks for something: an affinity, others than some, a
+    /// deadline or a number of attempts of its own.
     ///
     /// # Errors
     ///

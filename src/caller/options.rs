@@ -22,6 +22,10 @@ pub struct CallOptions<'a> {
     /// How long this call may take in all. In place of [`CallPlan::deadline`](crate::CallPlan::deadline), shorter or longer; unset
     /// by default. What is left of a deadline of the caller's own caller goes here. Zero: it fails at once.
     pub deadline: Option<Duration>,
+    /// How often this request is sent at most. In place of [`CallPlan::attempts`](crate::CallPlan::attempts), from 1 to 16 (what
+    /// is beyond counts as that); unset by default. 1 for a request that must not be carried out twice: it is neither retried
+    /// nor hedged, and shares the caller, and so its budget and statistics, with those that may.
+    pub attempts: Option<u32>,
 }
 
 impl<'a> CallOptions<'a> {
@@ -31,6 +35,7 @@ impl<'a> CallOptions<'a> {
         Self {
             pick: PickOptions::new(),
             deadline: None,
+            attempts: None,
         }
     }
 
@@ -52,6 +57,13 @@ impl<'a> CallOptions<'a> {
     #[must_use]
     pub const fn avoid(mut self, members: &'a [MemberId]) -> Self {
         self.pick = self.pick.avoid(members);
+        self
+    }
+
+    /// Sets [`attempts`](Self#structfield.attempts).
+    #[must_use]
+    pub const fn attempts(mut self, most: u32) -> Self {
+        self.attempts = Some(most);
         self
     }
 

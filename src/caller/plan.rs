@@ -28,7 +28,8 @@ pub struct CallPlan {
     pub attempts: u32,
     /// How long each attempt may take: 1 ms to a day. One that takes longer is cut off, and counts as
     /// [`Outcome::Timeout`](crate::Outcome::Timeout). Unset by default, as Envoy's `per_try_timeout`: what is long,
-    /// the service knows.
+    /// the service knows. **Set it, or a [`hedge`](Self::hedge):** without, an endpoint that accepts a request and never
+    /// answers uses up the whole deadline, and there is no retry.
     pub attempt_timeout: Option<Duration>,
     /// How long a call may take in all, waits included: 1 ms to a day. Defaults to 15 s, Envoy's route
     /// timeout. A first attempt that is cut off by it counts as [`Outcome::Timeout`](crate::Outcome::Timeout). A later one
@@ -63,7 +64,7 @@ pub struct CallPlan {
     /// Whether requests are given up before they are sent, while the cluster has no healthy choice and most
     /// are answered badly. Unset by default: it is for clients of servers that overload.
     pub throttle: Option<Throttle>,
-    /// Makes waits repeatable. Unset by default: then a seed of the operating system's.
+    /// Makes repeatable what is drawn: waits, and what a [`Throttle`](crate::Throttle) refuses. Unset by default: then a seed of the operating system's.
     pub seed: Option<u64>,
 }
 
@@ -97,6 +98,9 @@ macro_rules! setters {
     )* };
 }
 
+/// The most attempts of one call.
+pub(super) const MOST_ATTEMPTS: u32 = 16;
+
 const MILLI: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -118,7 +122,12 @@ impl CallPlan {
 
     pub(super) fn check(&self) -> Result<(), BuildError> {
         let counts = [
-            ("CallPlan::attempts", self.attempts, 1..=16, "from 1 to 16"),
+            (
+                "CallPlan::attempts",
+                self.attempts,
+                1..=MOST_ATTEMPTS,
+                "from 1 to 16",
+            ),
             (
                 "CallPlan::budget_percent",
                 self.budget_percent,

@@ -120,7 +120,7 @@ impl<C: Cluster, T> Inner<C, T> {
         first_number: u32,
     ) -> Option<BoxFuture<'_, ()>> {
         let hedging = self.hedging.as_ref()?;
-        let has_more = trip.attempts < self.plan.attempts
+        let has_more = trip.attempts < trip.most_attempts
             && trip.attempts - first_number < hedging.settings.max_hedges;
         let delay = hedging.delay().filter(|_| has_more)?;
         Some(self.timer.sleep_boxed(delay))

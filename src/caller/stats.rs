@@ -17,6 +17,12 @@ pub struct CallerStats {
     pub hedges_won: u64,
     /// Attempts that were cut off, by [`attempt_timeout`](crate::CallPlan::attempt_timeout) or the deadline.
     pub timeouts: u64,
+    /// Calls that ended for [`StopReason::NotRetryable`].
+    pub not_retryable: u64,
+    /// Calls that ended for [`StopReason::AttemptsUsed`].
+    pub attempts_used: u64,
+    /// Calls that ended for [`StopReason::Pick`], unsent or between two attempts.
+    pub pick_failures: u64,
     /// Calls that ended for [`StopReason::BudgetExhausted`].
     pub budget_exhausted: u64,
     /// Calls that ended for [`StopReason::NoEndpointLeft`].
@@ -40,6 +46,9 @@ pub(super) struct Counters {
     pub(super) hedges: Counter,
     pub(super) hedges_won: Counter,
     pub(super) timeouts: Counter,
+    not_retryable: Counter,
+    attempts_used: Counter,
+    pick_failures: Counter,
     budget_exhausted: Counter,
     no_endpoint_left: Counter,
     deadlines: Counter,
@@ -55,6 +64,9 @@ impl Counters {
             hedges: Counter::new(),
             hedges_won: Counter::new(),
             timeouts: Counter::new(),
+            not_retryable: Counter::new(),
+            attempts_used: Counter::new(),
+            pick_failures: Counter::new(),
             budget_exhausted: Counter::new(),
             no_endpoint_left: Counter::new(),
             deadlines: Counter::new(),
@@ -70,7 +82,9 @@ impl Counters {
             StopReason::Deadline => self.deadlines.count(),
             StopReason::TooManyRetries => self.too_many_retries.count(),
             StopReason::Throttled => self.throttled.count(),
-            StopReason::NotRetryable | StopReason::AttemptsUsed | StopReason::Pick(_) => {}
+            StopReason::NotRetryable => self.not_retryable.count(),
+            StopReason::AttemptsUsed => self.attempts_used.count(),
+            StopReason::Pick(_) => self.pick_failures.count(),
         }
     }
 
@@ -81,6 +95,9 @@ impl Counters {
             hedges: self.hedges.get(),
             hedges_won: self.hedges_won.get(),
             timeouts: self.timeouts.get(),
+            not_retryable: self.not_retryable.get(),
+            attempts_used: self.attempts_used.get(),
+            pick_failures: self.pick_failures.get(),
             budget_exhausted: self.budget_exhausted.get(),
             no_endpoint_left: self.no_endpoint_left.get(),
             deadlines: self.deadlines.get(),

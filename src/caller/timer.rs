@@ -78,10 +78,11 @@ pub struct FromSleep<F> {
 /// # fn check<T: evenkeel::Timer>(_: &T) {}
 /// # check(&timer);
 /// ```
+#[must_use]
 pub fn from_sleep<F, Fut>(sleep: F) -> FromSleep<F>
 where
     F: Fn(Duration) -> Fut + Send + Sync,
-    Fut: Future<Output = ()> + Send,
+    Fut: Future + Send,
 {
     FromSleep {
         sleep,
@@ -92,14 +93,18 @@ where
 impl<F, Fut> Timer for FromSleep<F>
 where
     F: Fn(Duration) -> Fut + Send + Sync,
-    Fut: Future<Output = ()> + Send,
+    Fut: Future + Send,
 {
     fn now(&self) -> Tick {
         self.clock.now()
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
-        (self.sleep)(duration)
+        let slept = (self.sleep)(duration);
+        async move {
+            // What it resolves to, an instant in some runtimes, says nothing.
+            let _ = slept.await;
+        }
     }
 }
 

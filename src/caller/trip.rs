@@ -2,6 +2,7 @@
 
 use super::attempt::{Ended, How, within};
 use super::error::{CallerError, StopReason};
+use super::plan::MOST_ATTEMPTS;
 use super::{CallOptions, Inner};
 use crate::cluster::Cluster;
 use crate::options::{MemberId, PickOptions};
@@ -15,6 +16,8 @@ pub(super) struct Trip<'a, R, E> {
     pick: PickOptions<'a>,
     /// When its time is over.
     pub(super) ends: Option<Tick>,
+    /// How many attempts there may be.
+    pub(super) most_attempts: u32,
     pub(super) attempts: u32,
     /// To whom it was sent, the last time apart, and whom the caller told to avoid: so the first attempt, which is
     /// mostly the only one, allocates nothing.
@@ -53,10 +56,11 @@ impl<R> Verdict<R> {
 
 impl<'a, R, E> Trip<'a, R, E> {
     #[inline]
-    pub(super) fn new(options: &CallOptions<'a>, ends: Option<Tick>) -> Self {
+    pub(super) fn new(options: &CallOptions<'a>, ends: Option<Tick>, most_attempts: u32) -> Self {
         Self {
             pick: options.pick,
             ends,
+            most_attempts,
             attempts: 0,
             tried: options.pick.avoid.to_vec(),
             last_tried: None,
@@ -144,7 +148,10 @@ impl<C: Cluster, T> Inner<C, T> {
         let mut now = self.timer.tick();
         let deadline = options.deadline.or(self.plan.deadline);
         let ends = deadline.map(|deadline| now.after(deadline));
-        let mut trip = Trip::new(&options, ends);
+        let most = options
+            .attempts
+            .map_or(self.plan.attempts, |most| most.clamp(1, MOST_ATTEMPTS));
+        let mut trip = Trip::new(&options, ends, most);
         let reason = loop {
             if trip.attempts == 0 && !self.admits(now) {
                 break StopReason::Throttled;
@@ -155,7 +162,7 @@ impl<C: Cluster, T> Inner<C, T> {
             };
             // Without hedges it is sent from here, so that its future is no larger than it must be: to pass what an
             // attempt holds through three futures costs as much as the pick.
-            let came = if self.hedging.is_some() {
+            let came = if self.hedging.is_some() && most > 1 {
                 Box::pin(self.race(launch, &mut trip, now, &mut make)).await
             } else {
                 let (held, request) = (launch.held, launch.request);
@@ -194,7 +201,7 @@ impl<C: Cluster, T> Inner<C, T> {
     fn next<R, E>(&self, trip: &mut Trip<'_, R, E>) -> Result<Duration, StopReason> {
         let now = self.timer.tick();
         let wait = self.plan.backoff(trip.attempts, self.random());
-        if trip.attempts >= self.plan.attempts {
+        if trip.attempts >= trip.most_attempts {
             Err(StopReason::AttemptsUsed)
         } else if trip.ends.is_some_and(|ends| ends.since(now) <= wait) {
             Err(StopReason::Deadline)

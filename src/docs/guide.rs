@@ -2,7 +2,7 @@
 //!
 //! # Carry your own data
 //!
-//! An endpoint is a type of yours: a connection pool, a zone, a limit, whatever a request needs.
+//! An endpoint is a type of yours: a connection pool, a zone, whatever a request needs.
 //!
 //! ```
 //! use evenkeel::{Cluster, Endpoint, Fleet, Weight};
@@ -264,7 +264,7 @@
 //!
 //! # Fall over to another zone
 //!
-//! A fleet for each zone, and a [`Failover`](crate::Failover) over them: the preferred one takes all while seven in ten of it are
+//! A fleet for each zone, and a [`Failover`](crate::Failover) over them: the preferred one takes all while 72 % of it (five in seven) are
 //! eligible, and then less and less. It is a [`Cluster`](crate::Cluster), so a third zone goes around it, and a
 //! [`Caller`](crate::Caller) over it sends a retry to the zone that has not been tried. Tell the fleets that there is somewhere else
 //! to go: all may be ejected, and failures in a row count though everybody there fails. `examples/failover.rs` kills a zone.
@@ -328,7 +328,8 @@
 //!
 //! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the
 //! time is over, and removes the endpoint. [`Fleet::drain`](crate::Fleet::drain) and
-//! [`drain_within`](crate::Fleet::drain_within) do without the removal. An endpoint that says by itself that it is
+//! [`drain_within`](crate::Fleet::drain_within) do without the removal. A discovery that still lists what was retired inserts it
+//! anew with its next `update`: take it off the list first, or drain it and let the discovery remove it. An endpoint that says by itself that it is
 //! going away is taken out by [`Outcome::GoingAway`](crate::Outcome::GoingAway). Weight 0 also stops new requests, by way of discovery, until the weight returns.
 //! A [`Mark`](crate::Mark) is for doubts about health: the panic rule may ignore it.
 //!

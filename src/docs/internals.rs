@@ -40,7 +40,7 @@
 //! | count of tiers | `balancer/tiers/counted.rs` | the version of flips that loads are of | stored after the loads, by whoever has claimed the count |
 //! | loads of tiers | `balancer/tiers/plan.rs` | a part, a percentage, where a zone ends | plain stores by who has claimed the count; each complete in itself |
 //! | panic of a tier | `balancer/nested.rs` | 0 or 1 | a swap by who has counted: a memory between the two thresholds |
-//! | degraded | `member/state.rs` | 0 or 1 | stored by the writer, before it raises flips |
+//! | invited, degraded | `member/inviting.rs` | degraded 1, invitations 7 | each changed by one instruction that leaves the other; degraded by the writer, before it raises flips |
 //! | events, five words a slot | `shared/events.rs` | turn, id, when, what, more | a slot's turn says whose it is; who finds it not theirs drops the event, or takes none |
 //! | limit, beside the cell | `member/cell.rs` | 32; adapted by who has claimed the look | read before an entry, whose compare-and-swap on the cell's word decides |
 //! | slots: of a fleet's requests, of probes | `shared/slots.rs` | a count | taken by compare-and-swap below the limit; given back by the lease, or by who ends the probe |
@@ -51,7 +51,7 @@
 //! | deadlines | `shared/deadlines.rs` | a list under a mutex of its own | listed, then `due` is lowered to it; upkeep claims `due`, then looks |
 //! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap forward before states are read; alarms store their reason, then fetch_min |
 //! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | add if of this time, else swap a new one in |
-//! | outcome class, six | `member/classes.rs` | epoch 24, before 20, present 20 | swap until it is in |
+//! | outcome class, seven | `member/classes.rs` | epoch 24, before 20, present 20 | swap until it is in |
 //! | latency | `health/latency.rs` | stamp 32 ms, f32 root of nanoseconds | swap, at most four tries |
 //! | suspicion | `health/suspicion.rs` | stamp 32 ms, f32 evidence | swap until it is in: each piece of evidence adds up |
 //! | rows | `health/tracker.rs` | local origin 21, gateway 21, any 21 | swap by a fault, a plain 0 by a success |
@@ -207,7 +207,8 @@
 //! What was granted is sent before the next await, so there is nothing to give back. That a retry would be refused is
 //! seen before the wait for it; who has waited is asked again, as others may have been first.
 //!
-//! **Failover** knows clusters by four questions: a pick, how much is eligible, a probe, and whether a member is theirs. How much is
+//! **Failover** knows clusters by six questions: a pick, how much is eligible, a probe, whether a member is theirs, and for a caller whether they
+//! have a healthy choice and any other left. How much is
 //! eligible is added up, not multiplied by the factor: then nested ones share as so many of Envoy's priorities do. The split
 //! is a golden-ratio sequence for each thread, as runs by chance would be bursts for the spare cluster and a plain counter
 //! would fall in with the rhythm of a caller's; one word shared by all threads would be the only line that they all write. What
@@ -219,6 +220,7 @@
 //! probes that notice a restart, and the epochs that make the word of the other requests in flight old news are those
 //! there are. Out without a cap, as a mark down is, a rolling restart that runs ahead of discovery could empty a fleet. Who
 //! meets the cap costs more for a second instead. It is forgotten by a removal: what is inserted again is another process.
+//!
 //! **Hedges** race in a box of their own, one a call whose plan has hedges and one more for each that is sent. A call without them sends from its own
 //! future, which stays small (448 bytes for a request of one; through the race it was 648, and a call took 70 ns more). A loser is dropped like any future whose caller is gone, and patience judges it: one that
 //! always counted for nothing would let an endpoint hang unseen while hedges answer for it, and one that always counted as

@@ -138,8 +138,9 @@ impl<E: Endpoint> FleetBuilder<E> {
     /// From how long on a lease that is dropped without a word counts as a timeout; shorter ones say
     /// nothing. [`Duration::MAX`] is never. Defaults to three times the fleet's usual latency, at least
     /// 50 ms, and 1 s while none is known: async timeouts drop futures, and an endpoint that hangs would
-    /// look spotless if a drop said nothing. If you drop leases for reasons of your own (the loser of a
-    /// hedge, a client that has gone), record [`Ignored`](crate::Outcome::Ignored) instead.
+    /// look spotless if a drop said nothing. If you drop leases for reasons of your own (a client that has
+    /// gone), record [`Ignored`](crate::Outcome::Ignored) instead. A [`Caller`](crate::Caller)'s hedges are left to patience on purpose: see
+    /// [`Hedge`](crate::Hedge).
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
         self

@@ -332,11 +332,11 @@ impl<E: Endpoint> Fleet<E> {
         Some(drain)
     }
 
-    /// Says that an endpoint is up or down, whatever its health, or leaves it to its health again;
+    /// Says that an endpoint is up, down or degraded, or leaves it to its health again;
     /// `false` if there is none with this key. Seen by the next pick. It holds until another mark, also
     /// through updates of the endpoint's data.
     ///
-    /// While it is marked, outcomes are still recorded, and cannot eject it. A mark down gives way to the
+    /// While it is marked up or down, outcomes are still recorded, and cannot eject it; one marked degraded is judged as any. A mark down gives way to the
     /// panic rule; see [`Mark::Down`].
     ///
     /// # Panics

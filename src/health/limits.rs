@@ -11,7 +11,8 @@ const MOST: u32 = (1 << 24) - 1 - (1 << 16);
 /// that might be picked are at theirs, or the fleet is, a pick fails with
 /// [`PickError::Saturated`](crate::PickError::Saturated) at once. Nothing waits: there is no queue here that could grow.
 ///
-/// A limit is exact: it is not exceeded at any instant, and a lease gives its place back however it ends. The
+/// A limit is exact: no request is let in beyond it, at any instant, and a lease gives its place back however it ends. (An
+/// [adaptive](Self::adaptive) one that falls below what is in flight lets that finish, and lets nothing in until it has.) The
 /// [panic rule](crate::PanicRule) ignores health, never a limit; probes count, and so does
 /// [`Fleet::lease`](crate::Fleet::lease). Checks out of band do not: they are not leases.
 ///

@@ -27,7 +27,8 @@ pub struct Explanation {
     /// Whether a pick may choose it now, by its state, the panic rule and its limit (in slow start, by its share). An ejected one may still
     /// get a request as a probe.
     pub is_eligible: bool,
-    /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts.
+    /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts. Under [`Tiers`](crate::Tiers), which applies it to
+    /// each priority, never: see [`Fleet::tiers`](crate::Fleet::tiers).
     pub panicking: bool,
     /// In panic, what picks do; then the state does not decide.
     pub panic_action: PanicAction,

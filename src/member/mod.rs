@@ -138,7 +138,8 @@ impl<E: Endpoint> Member<E> {
         self.0.state.gate.inside()
     }
 
-    /// How many requests may be in flight ([`Limits`](crate::Limits)): the limit as it is now, where it is adaptive. `None`
+    /// How many requests may be in flight ([`Limits`](crate::Limits)): the limit as it is now, where it is adaptive; then
+    /// more may be in flight, from before it fell. `None`
     /// without a limit.
     pub fn limit(&self) -> Option<u32> {
         self.0.state.gate.limit()

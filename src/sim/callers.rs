@@ -18,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::error::{BuildError, PickError};
 use crate::fleet::Fleet;
 use crate::member::{Lease, Member};
-use crate::options::PickOptions;
+use crate::options::{MemberId, PickOptions};
 use crate::outcome::Outcome;
 use crate::sync::{Arc, Mutex};
 use crate::time::{Clock, ManualClock, Tick};
@@ -58,6 +58,26 @@ impl Cluster for Watched {
         let lease = self.fleet.pick_endpoint_with(options)?;
         self.mail.lock().picked = Some(lease.member().clone());
         Ok(lease)
+    }
+
+    fn availability(&self) -> f64 {
+        self.fleet.availability()
+    }
+
+    fn pick_probe(&self) -> Option<Lease<Server>> {
+        self.fleet.pick_probe()
+    }
+
+    fn is_tried(&self, members: &[MemberId]) -> bool {
+        self.fleet.is_tried(members)
+    }
+
+    fn has_healthy(&self) -> bool {
+        self.fleet.has_healthy()
+    }
+
+    fn leaves_none(&self, avoid: &[MemberId]) -> bool {
+        self.fleet.leaves_none(avoid)
     }
 }
 
@@ -148,6 +168,10 @@ pub(super) struct Callers {
 impl Callers {
     /// A caller for each client's fleet.
     pub(super) fn new(fleets: Fleets, plan: &CallPlan, seed: u64) -> Result<Self, BuildError> {
+        if let Some(hedge) = &plan.hedge {
+            let expected = "unset: a simulated call has one attempt at a time";
+            return Err(BuildError::setting("CallPlan::hedge", hedge, expected));
+        }
         let mail = Mail::default();
         let caller = |number: usize| {
             let cluster = Watched {

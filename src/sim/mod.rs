@@ -15,7 +15,7 @@
 //!
 //! # Limits
 //!
-//! Left out: connections and their set-up, caches, competition for processors between requests of one
+//! Left out: zones and priorities, hedges, connections and their set-up, caches, competition for processors between requests of one
 //! server, retransmits, and delays in the client itself. What the table says of another balancer, it says of
 //! its rule as modelled here.
 

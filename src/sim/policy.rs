@@ -100,7 +100,8 @@ impl Policy {
     }
 
     /// With a [`Caller`](crate::Caller) beside each client's fleet, which tries again what failed, as this plan says: it
-    /// decides then, and the [scenario's retries](Scenario::retries) do not count. For fleets only.
+    /// decides then, and the [scenario's retries](Scenario::retries) do not count. For fleets only. A plan with
+    /// [hedges](CallPlan::hedge) is refused: a simulated call has one attempt at a time.
     ///
     /// An attempt that is not answered within the [scenario's timeout](Scenario::timeout) ends as
     /// [`Outcome::Timeout`](crate::Outcome::Timeout), unless the plan's own is sooner. The seed is the simulation's.
@@ -232,10 +233,10 @@ where
 #[rustfmt::skip] // It reads like a table.
 pub fn policies() -> Vec<Policy> {
     vec![
-        shipped("adaptive", "this crate's Adaptive", Adaptive::new),
+        shipped("adaptive", "this crate's Adaptive, the default", Adaptive::new),
         shipped("adaptive-checked", "this crate's Adaptive with active checks", Adaptive::new).with_checks(spread()),
         shipped("adaptive-retried", "this crate's Adaptive behind its Caller with one retry", Adaptive::new).with_calls(CallPlan::default()),
-        shipped("power-of-two", "this crate's PowerOfTwo, the default", PowerOfTwo::new),
+        shipped("power-of-two", "this crate's PowerOfTwo", PowerOfTwo::new),
         shipped("least-connections", "this crate's LeastConnections", LeastConnections::new),
         shipped("least-response-time", "this crate's LeastResponseTime", LeastResponseTime::new),
         shipped("round-robin", "this crate's RoundRobin", RoundRobin::new),

@@ -25,8 +25,10 @@ use picker::Tiered;
 /// [`locality_weights`](Self::locality_weights) says how; the last of them counts.
 ///
 /// Health, slow start, limits and [`avoid`](crate::PickOptions::avoid) hold within each. Where a tier has nobody left (all have
-/// been tried, say), the pick goes on to the rest of its priority, then to the other priorities that have a load, then to those
-/// that have none. Positions, such as a round robin's, are of each priority and zone, and survive updates.
+/// been tried, or are at their limit, say), the pick goes on to the rest of its priority, then to the other priorities that have a load, then to those
+/// that have none. A retry is drawn as any pick is, so it may go to the zone that has just failed: where zones fail as one, a
+/// [`Failover`](crate::Failover) over a fleet for each sends it elsewhere. An [affinity](crate::PickOptions::affinity) keeps to a priority and zone as
+/// long as their loads allow. Positions, such as a round robin's, are of each priority and zone, and survive updates.
 ///
 /// # Panic
 ///

@@ -14,7 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
 use crate::member::Member;
-use crate::shared::{EventKind, Shared};
+use crate::shared::{EventKind, Shared, mix};
 use crate::sync::Arc;
 use crate::time::Tick;
 
@@ -196,6 +196,19 @@ impl<E: Endpoint> Tiered<E> {
     }
 }
 
+/// What a pick draws its priority and its zone by: the same for what is to stay together, and other bits than a policy or a
+/// cluster over this one takes of it.
+fn draws<E: Endpoint>(affinity: Option<u64>) -> impl FnMut(&mut PickContext<'_, E>) -> u64 {
+    let mut hash = affinity.map(|hash| mix(!hash));
+    move |cx| match &mut hash {
+        Some(hash) => {
+            *hash = mix(*hash);
+            *hash
+        }
+        None => cx.random(),
+    }
+}
+
 impl<E: Endpoint> Picker<E> for Tiered<E> {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let ledger = &self.shared.as_ref()?.ledger;
@@ -208,10 +221,11 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
             };
             self.counted.go_on(ledger, &counting);
         }
-        let part = self.plan.drawn(cx.random());
+        let mut draw = draws(cx.options().affinity);
+        let part = self.plan.drawn(draw(cx));
         let zones = self.priorities[part.priority].zones.len();
         let zone = if zones > 0 && !part.panics {
-            self.plan.zone(part, cx.random())
+            self.plan.zone(part, draw(cx))
         } else {
             None
         };
