@@ -1,5 +1,6 @@
 //! Promise: every future of the crate may be dropped wherever it waits. Each is polled so many times and dropped, for
-//! every number until it has ended or has gone through all of its waits.
+//! every number until it has ended or has gone through all of its waits. (`Retire`, and drains with a deadline:
+//! `tests/drain_deadline.rs`.)
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -44,7 +44,9 @@ impl TokioTimer {
         }
     }
 
-    fn tick(&self) -> Tick {
+    /// The present moment. (Both of its traits have a method of this name.)
+    #[must_use]
+    pub fn now(&self) -> Tick {
         let elapsed = tokio_now().saturating_duration_since(self.origin);
         Tick::from_nanos(nanos(elapsed))
     }
@@ -58,7 +60,7 @@ impl Default for TokioTimer {
 
 impl Timer for TokioTimer {
     fn now(&self) -> Tick {
-        self.tick()
+        Self::now(self)
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -69,7 +71,7 @@ impl Timer for TokioTimer {
 /// Each pick reads it: paused time is moved by hand, and a reading must not stand for another.
 impl Clock for TokioTimer {
     fn now(&self) -> Tick {
-        self.tick()
+        Self::now(self)
     }
 }
 

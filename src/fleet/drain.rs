@@ -159,6 +159,12 @@ impl<E: Endpoint> Retire<E> {
         Self { drain, fleet, key }
     }
 
+    /// When it gives up waiting, by the fleet's clock.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Tick> {
+        self.drain.deadline()
+    }
+
     /// Requests still in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
