@@ -176,6 +176,8 @@ pub struct View<'a, E: Endpoint> {
     reads_board: AtomicU64,
     /// 1 once the policy has said that it judges panic itself.
     judges_panic: AtomicU64,
+    /// Whether it is of a part of the members, for a policy within a policy.
+    is_part: bool,
 }
 
 impl<'a, E: Endpoint> View<'a, E> {
@@ -190,6 +192,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: false,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
+            is_part: false,
         }
     }
 
@@ -200,6 +203,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: true,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
+            is_part: false,
         }
     }
 
@@ -217,6 +221,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: self.of_fleet,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
+            is_part: true,
         };
         let picker = inner.picker(&view);
         if view.reads_board() {
@@ -230,6 +235,10 @@ impl<'a, E: Endpoint> View<'a, E> {
     pub(crate) fn judge_panic(&self) {
         // ORDERING: Relaxed. As in `board`.
         self.judges_panic.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) const fn is_part(&self) -> bool {
+        self.is_part
     }
 
     pub(crate) fn judges_panic(&self) -> bool {
@@ -294,6 +303,11 @@ impl Cursor {
                 .map(|shard| Padded(AtomicU64::new(start(shard))))
                 .collect(),
         }
+    }
+
+    /// Whether it was panic in a part of the set, as was last told; it is not any more, as nobody counts by parts now.
+    pub(crate) fn forgets_panic(&self) -> bool {
+        self.nested.any_panics.set(false)
     }
 
     /// What is kept for the parts of the set.

@@ -339,7 +339,16 @@ impl<E: Endpoint> Cluster for Fleet<E> {
         if self.inner.upkeep_by_picks && shared.upkeep_due.is_due(now) {
             self.upkeep_slice(now);
         }
-        self.probe(now, false)
+        let requests = shared.requests.as_ref();
+        let slot = match requests.map(|requests| requests.0.hold()) {
+            None => None,
+            // There is no room for one more request: nobody is refused for that.
+            Some(None) => return None,
+            Some(held) => held,
+        };
+        let probe = self.probe(now, false)?;
+        slot.into_iter().for_each(Held::keep);
+        Some(probe)
     }
 
     fn is_tried(&self, members: &[MemberId]) -> bool {

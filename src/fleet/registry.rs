@@ -193,6 +193,9 @@ impl<E: Endpoint> Registry<E> {
         shared.ledger.set_limit(limit);
         shared.ledger.set_judged_by_policy(judges_panic);
         shared.ledger.set_count(count);
+        if (!judges_panic || count == 0) && self.cursor.forgets_panic() {
+            shared.panic_is_over(now);
+        }
         // Held out of rotation until here, where the new limit counts.
         for &(at, former) in ejected_before.iter() {
             slots[at].settle_degraded();

@@ -83,9 +83,11 @@ impl State {
 
     /// Somebody has left a closed gate. If that was the last of a drain, tells so.
     #[cold]
-    pub(crate) fn may_be_drained(&self) {
+    /// `at` stands for the time should a clock of the user's panic: a lease may be dropped while something else does.
+    pub(crate) fn may_be_drained(&self, at: Tick) {
         if self.shared.events.is_some() && self.gate.may_announce() {
-            self.tell(self.shared.now(), EventKind::DrainOver);
+            let now = catch_unwind(AssertUnwindSafe(|| self.shared.now()));
+            self.tell(now.unwrap_or(at), EventKind::DrainOver);
         }
     }
 
@@ -177,6 +179,17 @@ impl State {
     /// The probe of `epoch` was not sent; another may be, at once.
     pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
         self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now);
+    }
+
+    /// Where probes are limited: one whose time is up, forgotten or not, is an ejection renewed. Its place is for others
+    /// then; else the next probe of the same endpoint would take it over, for ever if that hangs.
+    pub(crate) fn give_up_probe(&self, now: Tick) {
+        let standing = self.standing.get();
+        let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
+        if standing.phase == Phase::Probing && is_due {
+            let wanted = Some(self.all(now));
+            self.find(standing.epoch, (Finding::Bad, wanted), now);
+        }
     }
 
     /// Takes the probe for a check out of band, if it is due. It is given up after `patience`.

@@ -71,11 +71,11 @@ impl<E: Endpoint> Drop for Seat<E> {
         } else {
             state.gate.leave(cell)
         };
-        if was_last {
-            state.may_be_drained();
-        }
         if state.shared.requests.is_some() {
             state.shared.give_back_slot();
+        }
+        if was_last {
+            state.may_be_drained(self.at);
         }
     }
 }

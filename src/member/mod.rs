@@ -222,7 +222,7 @@ impl<E: Endpoint> Member<E> {
             Ok(()) => Ok(epoch),
             Err(refused) => {
                 // For a moment it was inside, perhaps as the last.
-                seat.state.may_be_drained();
+                seat.state.may_be_drained(Tick::ZERO);
                 Err(refused)
             }
         }
@@ -240,6 +240,9 @@ impl<E: Endpoint> Member<E> {
     pub(crate) fn claim_probe(&self, now: Tick) -> Option<Lease<E>> {
         let state = self.core();
         let shared = &*state.shared;
+        if shared.limits.max_probes.is_some() {
+            state.give_up_probe(now);
+        }
         if shared.prober.is_here(now) || !self.has_room() {
             return None;
         }

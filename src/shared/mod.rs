@@ -298,6 +298,13 @@ impl Shared {
         });
     }
 
+    /// A policy that judged panic itself was in one, and is not asked any more. The ledger's rule may begin its own then.
+    pub(crate) fn panic_is_over(&self, now: Tick) {
+        let (routable, refused) = (self.ledger.count(), self.ledger.read().refused());
+        let (eligible, routable) = (routable.saturating_sub(refused) as u32, routable as u32);
+        self.tell(now, None, EventKind::PanicOver { eligible, routable });
+    }
+
     /// Somebody's slow start begins.
     pub(crate) fn warms_from(&self, now: Tick) {
         let until = now.after(self.slow_start.window);

@@ -28,7 +28,7 @@ use picker::Tiered;
 /// been tried, or are at their limit, say), the pick goes on to the rest of its priority, then to the other priorities that have a load, then to those
 /// that have none. A retry is drawn as any pick is, so it may go to the zone that has just failed: where zones fail as one, a
 /// [`Failover`](crate::Failover) over a fleet for each sends it elsewhere. An [affinity](crate::PickOptions::affinity) keeps to a priority and zone as
-/// long as their loads allow. Positions, such as a round robin's, are of each priority and zone, and survive updates.
+/// long as their loads allow. `Tiers` within `Tiers` add nothing: of one priority there are no others. Positions, such as a round robin's, are of each priority and zone, and survive updates.
 ///
 /// # Panic
 ///
@@ -248,6 +248,10 @@ impl<L> Tiers<L> {
 
 impl<E: Endpoint, L: LoadBalancer<E>> LoadBalancer<E> for Tiers<L> {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        if view.is_part() {
+            // Of one priority already: others, and panic, are for the outer one.
+            return self.inner.picker(view);
+        }
         view.judge_panic();
         let layout = Layout::new(&self.settings, view.members());
         Box::new(Tiered::new(&self.inner, layout, view))
