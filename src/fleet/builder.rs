@@ -69,7 +69,7 @@ impl<E: Endpoint> FleetBuilder<E> {
     }
 
     /// How to choose. Defaults to [`Adaptive`]: of the rules that the simulation compares it has the lowest tail
-    /// latency, or is within a few percent of it, in 32 of 33 scenarios (`benches/quality.md`). Where a pick must cost as little as can be, [`PowerOfTwo`](crate::PowerOfTwo) or
+    /// latency, or is within a few percent of it, in 33 of 34 scenarios (`benches/quality.md`). Where a pick must cost as little as can be, [`PowerOfTwo`](crate::PowerOfTwo) or
     /// [`WeightedRoundRobin`](crate::WeightedRoundRobin).
     pub fn policy(mut self, policy: impl LoadBalancer<E> + 'static) -> Self {
         self.policy = Arc::new(policy);
