@@ -64,7 +64,7 @@ pub struct CallPlan {
     /// Whether requests are given up before they are sent, while the cluster has no healthy choice and most
     /// are answered badly. Unset by default: it is for clients of servers that overload.
     pub throttle: Option<Throttle>,
-    /// Makes repeatable what is drawn: waits, and what a [`Throttle`](crate::Throttle) refuses. Unset by default: then a seed of the operating system's.
+    /// Makes repeatable what is drawn: waits, and what a [`Throttle`] refuses. Unset by default: then a seed of the operating system's.
     pub seed: Option<u64>,
 }
 
