@@ -157,6 +157,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         pick: impl FnOnce(&mut PickContext<'_, E>) -> R,
     ) -> R {
         let all = wants == Wants::Any;
+        let which = Part { places, wants };
         let mut part = PickContext {
             members,
             options: self.options,
@@ -171,7 +172,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             heeds_limits: self.heeds_limits,
             draw: self.draw,
             shared: self.shared,
-            part: Some(&Part { places, wants }),
+            part: Some(&which),
             failure: None,
         };
         let result = pick(&mut part);
