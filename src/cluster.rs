@@ -72,7 +72,8 @@ pub trait Cluster: Send + Sync {
     ///
     /// As [`pick_endpoint_with`](Self::pick_endpoint_with).
     fn pick_endpoint(&self) -> Result<Lease<Self::Endpoint>, PickError> {
-        self.pick_endpoint_with(&PickOptions::new())
+        const NOTHING_IN_PARTICULAR: &PickOptions<'_> = &PickOptions::new();
+        self.pick_endpoint_with(NOTHING_IN_PARTICULAR)
     }
 
     /// The share of its capacity that is eligible, from 0 to 1. For a [`Fleet`](crate::Fleet): the share of its

@@ -22,7 +22,9 @@ pub struct PickContext<'a, E: Endpoint> {
     options: &'a PickOptions<'a>,
     now: Tick,
     shard: usize,
-    random: Source<'a>,
+    /// The counter that its random numbers come from: the shard's as soon as it asks, so that a pick that needs none
+    /// does not pay for it.
+    counter: Option<u64>,
     regard: Regard,
     /// Nobody is refused, nobody is to be avoided, and nobody has a limit.
     any_will_do: bool,
@@ -82,14 +84,6 @@ pub(crate) enum Regard {
     Ignore,
 }
 
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    /// Not asked yet: a pick that needs no randomness does not pay for it.
-    Shard(&'a Shared),
-    /// A counter of the pick's own.
-    Own(u64),
-}
-
 impl<'a, E: Endpoint> PickContext<'a, E> {
     /// A pick among these members by the calling thread, for tests and benchmarks of a policy: the same
     /// seed gives the same random numbers. A fleet makes its own.
@@ -100,13 +94,12 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         now: Tick,
         seed: u64,
     ) -> Self {
-        let random = Source::Own(seed);
         Self {
             members,
             options,
             now,
             shard: process::thread_number(),
-            random,
+            counter: Some(seed),
             regard: Regard::Heed,
             any_will_do: false,
             heeds_limits: members
@@ -119,6 +112,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         }
     }
 
+    #[inline]
     pub(crate) fn of_fleet(
         members: &'a [Member<E>],
         options: &'a PickOptions<'a>,
@@ -127,13 +121,12 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         shared: &'a Shared,
         regard: Regard,
     ) -> Self {
-        let random = Source::Shard(shared);
         Self {
             members,
             options,
             now,
             shard,
-            random,
+            counter: None,
             regard,
             any_will_do: regard == Regard::NoneRefused
                 && options.avoid.is_empty()
@@ -163,7 +156,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             options: self.options,
             now: self.now,
             shard: self.shard,
-            random: self.random,
+            counter: self.counter,
             regard,
             any_will_do: all
                 && regard == Regard::NoneRefused
@@ -176,11 +169,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             failure: None,
         };
         let result = pick(&mut part);
-        let (random, failure) = (part.random, part.failure);
-        if let Source::Own(counter) = random {
-            self.random = Source::Own(counter);
-        }
-        self.failure = failure;
+        (self.counter, self.failure) = (part.counter, part.failure);
         result
     }
 
@@ -237,6 +226,12 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         if self.any_will_do {
             return index < self.members.len();
         }
+        self.may_pick_by_looks(index)
+    }
+
+    /// Apart, so that picks that need not look do not carry it.
+    #[inline(never)]
+    fn may_pick_by_looks(&self, index: usize) -> bool {
         self.members.get(index).is_some_and(|member| {
             !self.avoids(member)
                 && self.is_eligible(index, member)
@@ -330,11 +325,11 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
 
     /// 64 random bits.
     pub(super) fn random(&mut self) -> u64 {
-        let counter = match self.random {
-            Source::Shard(shared) => shared.random(self.shard),
-            Source::Own(counter) => counter.wrapping_add(GOLDEN),
+        let counter = match (self.counter, self.shared) {
+            (None, Some(shared)) => shared.random(self.shard),
+            (counter, _) => counter.unwrap_or(0).wrapping_add(GOLDEN),
         };
-        self.random = Source::Own(counter);
+        self.counter = Some(counter);
         mix(counter)
     }
 

@@ -84,6 +84,15 @@ impl<E: Endpoint> Picker<E> for Walk {
         if cx.may_pick(index) {
             return Some(Choice::at(index));
         }
+        self.instead(cx)
+    }
+}
+
+impl Walk {
+    /// Another at random, as it may not be the one whose turn it is.
+    #[cold]
+    #[inline(never)]
+    fn instead<E: Endpoint>(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let weight_of = if self.weighted {
             |member: &Member<E>| u64::from(member.weight().get())
         } else {

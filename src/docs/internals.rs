@@ -118,10 +118,11 @@
 //! for a moment and never too few: too few successes could eject.
 //!
 //! **The clock**: a reading costs as much as ten atomic writes. While a shard's picks and records are less than a
-//! microsecond apart, one in 16 reads it; the others use its reading. A pick that reads is measured, and its
-//! latency looked at. Faults, drops, upkeep, and all picks while anybody is refused always read. A drop of a
+//! microsecond apart, one in 32 reads it, which is one pick in 16; the others use its reading. A pick that reads is measured, and its
+//! latency looked at. A record never brings the others a reading: in turns with picks it would do so every time, and no pick would be
+//! measured. Faults, drops, upkeep, and all picks while anybody is refused always read. A drop of a
 //! lease that was not measured says nothing. Where they come slower, each is measured. Each use counts, so a
-//! burst that ends leaves up to 15 uses of an old reading to a shard: their successes are counted when the
+//! burst that ends leaves up to 31 uses of an old reading to a shard: their successes are counted when the
 //! burst was. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
 //!
 //! **Panic** is read off the ledger's word and the pick's own snapshot; only between the threshold at which it begins and

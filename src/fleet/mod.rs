@@ -25,7 +25,7 @@ use crate::error::PickError;
 use crate::health::Detector;
 use crate::member::{Lease, Member, Refused};
 use crate::options::{MemberId, PickOptions};
-use crate::shared::{Events, Held, Reading, Shared};
+use crate::shared::{Events, Reading, Shared};
 use crate::sync::{Arc, Mutex, SnapshotCell};
 
 pub use builder::FleetBuilder;
@@ -166,10 +166,7 @@ impl<E: Endpoint> Fleet<E> {
             let member = registry.slots[at].seat(shard).clone();
             drop(registry);
             let slot = self.inner.shared.slot()?;
-            let kept = |lease| {
-                slot.into_iter().for_each(Held::keep);
-                Ok(lease)
-            };
+            let kept = |lease: Lease<E>| Ok(lease.with_slot(slot));
             let board = self.inner.current.load().reads_board;
             if let Some(probe) = member.claim_probe(now) {
                 return kept(probe);
@@ -347,8 +344,7 @@ impl<E: Endpoint> Cluster for Fleet<E> {
             Some(held) => held,
         };
         let probe = self.probe(now, false)?;
-        slot.into_iter().for_each(Held::keep);
-        Some(probe)
+        Some(probe.with_slot(slot))
     }
 
     fn is_tried(&self, members: &[MemberId]) -> bool {

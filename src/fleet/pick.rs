@@ -6,7 +6,8 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::member::{Lease, Refused};
 use crate::options::PickOptions;
-use crate::shared::Held;
+use crate::shared::Reading;
+use crate::time::Tick;
 
 /// How often a pick that meets a member with as many requests as can be counted chooses again.
 const FULL_CHOICES: u32 = 8;
@@ -30,23 +31,62 @@ impl<E: Endpoint> Fleet<E> {
     fn pick_within_limit(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
         let slot = self.inner.shared.slot()?;
         let lease = self.pick_any(options)?;
-        slot.into_iter().for_each(Held::keep);
-        Ok(lease)
+        Ok(lease.with_slot(slot))
     }
 
-    /// Never inlined: beside the other way, a lease would be built in one place and moved to another, which costs a tenth of a
-    /// request (`cargo bench --bench cycle`).
+    /// All is well, most of the time: then there is nothing to look at but the choice. Never inlined: beside the other
+    /// ways, a lease would be built in one place and moved to another, which costs a tenth of a request (`cargo bench --bench
+    /// cycle`).
     #[inline(never)]
     fn pick_any(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
         let inner = &*self.inner;
         let shared = &*inner.shared;
         let shard = shared.shard();
-        let mut now = shared.time(shard);
-        let is_due = |now| inner.upkeep_by_picks && shared.upkeep_due.is_due(now);
-        if is_due(now.at) || !shared.is_calm(now.at) {
+        let now = shared.time(shard);
+        // By a reading that is used again, deadlines are where they were.
+        if shared.ledger.is_quiet() && !(now.is_fresh && self.is_time_up(now.at)) {
+            let snapshot = inner.current.load();
+            let members = snapshot.routable();
+            let calm = Regard::NoneRefused;
+            let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, calm);
+            if let Some(index) = snapshot.first_choice(&mut cx) {
+                let seat = snapshot.seat(index, shard);
+                if let Ok(epoch) = seat.enter() {
+                    // Built where it is returned: to move it costs as much as to count it.
+                    return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
+                }
+            }
+        }
+        self.pick_with_care(options, now)
+    }
+
+    /// Whether upkeep is due, or somebody is in slow start.
+    #[inline(never)]
+    fn is_time_up(&self, now: Tick) -> bool {
+        self.inner.shared.is_warming(now) || self.upkeep_is_due(now)
+    }
+
+    #[inline]
+    fn upkeep_is_due(&self, now: Tick) -> bool {
+        self.inner.upkeep_by_picks && self.inner.shared.upkeep_due.is_due(now)
+    }
+
+    /// Where there is something to be done, somebody to be refused, or an update has been completed meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn pick_with_care(
+        &self,
+        options: &PickOptions<'_>,
+        now: Reading,
+    ) -> Result<Lease<E>, PickError> {
+        let inner = &*self.inner;
+        let shared = &*inner.shared;
+        let shard = shared.shard();
+        let mut now = now;
+        if self.upkeep_is_due(now.at) || !shared.is_calm(now.at) {
             // What is decided by deadlines is not left to an old reading.
             now = shared.refreshed(now);
-            if is_due(now.at) {
+            if self.upkeep_is_due(now.at) {
                 self.upkeep_slice(now.at);
             }
             // A retry never becomes a probe: it has failed once already.
@@ -70,7 +110,6 @@ impl<E: Endpoint> Fleet<E> {
             let index = snapshot.choose(&mut cx, shared)?;
             let seat = snapshot.seat(index, shard);
             match seat.enter() {
-                // Built where it is returned: to move it costs as much as to count it.
                 Ok(epoch) => return Ok(seat.lease(now, epoch, false, snapshot.reads_board)),
                 Err(Refused::Stale) => {}
                 Err(Refused::Full) => {

@@ -119,8 +119,14 @@ impl<E: Endpoint> Snapshot<E> {
         })
     }
 
-    /// The picker's choice, held to what it may choose.
+    /// The picker's choice, if that is one it may choose.
     #[inline]
+    pub(super) fn first_choice(&self, cx: &mut PickContext<'_, E>) -> Option<usize> {
+        let index = self.picker.pick(cx)?.index();
+        cx.may_pick(index).then_some(index)
+    }
+
+    /// The picker's choice, held to what it may choose.
     pub(super) fn choose(
         &self,
         cx: &mut PickContext<'_, E>,

@@ -28,6 +28,9 @@ pub(super) const FULL: u64 = INSIDE_MASK - (1 << 16);
 /// all add one meanwhile, and for as many cells' worth in a bucket.
 const MANY: u64 = 1024;
 
+/// The bits of a word that say that they are.
+const MANY_WELL: u64 = (u16::MAX as u64 & !(MANY - 1)) << WELL_SHIFT;
+
 /// Why a request may not enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -42,6 +45,12 @@ pub(crate) enum Refused {
 pub(super) struct Left {
     /// It was the last inside this cell, and the gate is closed.
     pub(super) last_of_closed: bool,
+}
+
+impl Left {
+    const INSIDE: Self = Self {
+        last_of_closed: false,
+    };
 }
 
 /// In this order, so that what each request touches lies on one line.
@@ -172,14 +181,36 @@ impl Cell {
     /// Leaves, and counts a success of this time.
     #[inline]
     pub(super) fn leave_well(&self, at: Tick) -> Left {
-        if !self.window.is_open_at(at) && !self.open(at) {
-            self.window.record(at, false);
-            return self.leave();
+        if !self.window.is_open_at(at) {
+            return self.leave_well_later(at);
         }
         // The lower fields lose one and do not borrow, as this request is inside.
         // ORDERING: Release. As in `leave`.
         let word = self.word.fetch_add(WELL - 1, Ordering::Release);
-        if (word >> WELL_SHIFT) + 1 >= MANY {
+        if word & (CLOSED | MANY_WELL) == 0 {
+            return Left::INSIDE;
+        }
+        self.left_well(word, at)
+    }
+
+    /// Leaves with the first success of a bucket, or one of a bucket before the open one.
+    #[cold]
+    #[inline(never)]
+    fn leave_well_later(&self, at: Tick) -> Left {
+        if !self.open(at) {
+            self.window.record(at, false);
+            return self.leave();
+        }
+        // ORDERING: Release. As in `leave`.
+        let word = self.word.fetch_add(WELL - 1, Ordering::Release);
+        self.left_well(word, at)
+    }
+
+    /// What there may be to do for who found this word when it left.
+    #[cold]
+    #[inline(never)]
+    fn left_well(&self, word: u64, at: Tick) -> Left {
+        if word & MANY_WELL != 0 {
             self.open(at);
         }
         left(word)

@@ -9,7 +9,7 @@ use super::Member;
 use crate::endpoint::Endpoint;
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample, SampleKind};
-use crate::shared::Reading;
+use crate::shared::{Held, Reading};
 use crate::time::Tick;
 
 /// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
@@ -36,11 +36,37 @@ struct Seat<E: Endpoint> {
     at: Tick,
     epoch: u32,
     end: End,
-    probe: bool,
-    /// Whether the clock was read for it.
-    is_measured: bool,
-    /// Whether it is on the board.
-    on_board: bool,
+    marks: Marks,
+}
+
+/// What there is to a lease, a bit each: most have none, which is one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Marks(u8);
+
+impl Marks {
+    const NONE: Self = Self(0);
+    /// It is a probe, and nothing has been said of it.
+    const PROBE: Self = Self(1);
+    /// It is on the board.
+    const BOARD: Self = Self(2);
+    /// It holds one of the fleet's slots.
+    const SLOT: Self = Self(4);
+    /// The clock was read for it.
+    const MEASURED: Self = Self(8);
+    /// What there is to be done for when it leaves.
+    const HELD: Self = Self(Self::PROBE.0 | Self::BOARD.0 | Self::SLOT.0);
+
+    const fn has(self, any_of: Self) -> bool {
+        self.0 & any_of.0 != 0
+    }
+
+    const fn with_if(self, more: Self, is: bool) -> Self {
+        Self(self.0 | if is { more.0 } else { 0 })
+    }
+
+    const fn without(self, less: Self) -> Self {
+        Self(self.0 & !less.0)
+    }
 }
 
 /// What has been said of a request's end.
@@ -57,25 +83,22 @@ enum End {
 impl<E: Endpoint> Drop for Seat<E> {
     #[inline]
     fn drop(&mut self) {
-        let state = self.member.core();
-        if self.probe {
-            state.conclude(self.epoch, Outcome::Ignored, self.at);
+        if self.marks.has(Marks::HELD) {
+            self.let_go();
         }
-        if self.on_board {
-            self.leave_board();
-        }
-        let state = self.member.core();
+        let gate = &self.member.core().gate;
         let cell = self.member.cell();
         let was_last = if self.end == End::Well {
-            state.gate.leave_well(cell, self.at)
+            gate.leave_well(cell, self.at)
         } else {
-            state.gate.leave(cell)
+            gate.leave(cell)
         };
-        if state.shared.requests.is_some() {
-            state.shared.give_back_slot();
-        }
         if was_last {
-            state.may_be_drained(self.at);
+            self.was_last();
+        }
+        // Not before: no more are in flight than the fleet may have.
+        if self.marks.has(Marks::SLOT) {
+            self.member.core().shared.give_back_slot();
         }
     }
 }
@@ -90,17 +113,28 @@ impl<E: Endpoint> Lease<E> {
         probe: bool,
         on_board: bool,
     ) -> Self {
+        let marks = Marks::NONE
+            .with_if(Marks::MEASURED, now.is_fresh)
+            .with_if(Marks::PROBE, probe)
+            .with_if(Marks::BOARD, on_board);
         Self {
             seat: Seat {
                 member,
                 at: now.at,
                 epoch,
                 end: End::Unsaid,
-                probe,
-                is_measured: now.is_fresh,
-                on_board,
+                marks,
             },
         }
+    }
+
+    /// With the slot of the fleet's that was taken for it, where those are limited: it is given back when the lease has left.
+    pub(crate) fn with_slot(mut self, slot: Option<Held<'_>>) -> Self {
+        if let Some(slot) = slot {
+            slot.keep();
+            self.seat.marks = self.seat.marks.with_if(Marks::SLOT, true);
+        }
+        self
     }
 
     /// A lease on an endpoint of no fleet: for a [`Cluster`](crate::Cluster) of your own, and for tests
@@ -130,7 +164,7 @@ impl<E: Endpoint> Lease<E> {
 
     /// Whether this request is the one that shows whether an ejected endpoint is back.
     pub fn is_probe(&self) -> bool {
-        self.seat.probe
+        self.seat.marks.has(Marks::PROBE)
     }
 
     /// The endpoint has said that it is going away while this request goes on, or beside its good answer: as
@@ -169,7 +203,7 @@ impl<E: Endpoint> Lease<E> {
     }
 
     /// The request has ended like this, and took `latency` by the caller's own measure. Anything above
-    /// five minutes counts as that. While more than a million requests a second are picked on one thread, one
+    /// five minutes counts as that. While more than half a million requests a second are picked on one thread, one
     /// latency in 16 is looked at.
     ///
     /// # Panics
@@ -258,15 +292,18 @@ impl<E: Endpoint> Lease<E> {
         let seat = &mut self.seat;
         seat.end = End::Said;
         let state = seat.member.core();
-        let is_plain = outcome == Outcome::Success && !seat.probe && state.is_counted_by_gate();
+        let is_plain = outcome == Outcome::Success
+            && !seat.marks.has(Marks::PROBE)
+            && state.is_counted_by_gate();
         if is_plain && state.standing.epoch() == seat.epoch {
             // Most requests end here, and while picks come thick few of them are measured.
-            let now = if seat.is_measured {
+            let shard = state.shared.shard();
+            let now = if seat.marks.has(Marks::MEASURED) {
                 seat.observe(measured)
             } else {
-                state.shared.time(state.shared.shard()).at
+                state.shared.time_of_end(shard)
             };
-            state.succeeded(now);
+            state.succeeded(now, shard);
             seat.ended_well(now);
             return;
         }
@@ -275,18 +312,38 @@ impl<E: Endpoint> Lease<E> {
 }
 
 impl<E: Endpoint> Seat<E> {
+    /// It was to be the probe, and nothing has been said; or it did not end well, and is on the board still.
+    #[cold]
+    #[inline(never)]
+    fn let_go(&mut self) {
+        if self.marks.has(Marks::PROBE) {
+            let state = self.member.core();
+            state.conclude(self.epoch, Outcome::Ignored, self.at);
+        }
+        if self.marks.has(Marks::BOARD) {
+            self.leave_board();
+        }
+    }
+
+    /// It was the last one out of a closed gate.
+    #[cold]
+    #[inline(never)]
+    fn was_last(&self) {
+        self.member.core().may_be_drained(self.at);
+    }
+
     /// From here on `at` is the end, so what needs the start is done.
     #[inline]
     fn ended_well(&mut self, now: Tick) {
-        if self.on_board {
+        if self.marks.has(Marks::BOARD) {
             self.leave_board();
         }
         (self.at, self.end) = (now, End::Well);
     }
 
-    #[inline]
+    #[inline(never)]
     fn leave_board(&mut self) {
-        self.on_board = false;
+        self.marks = self.marks.without(Marks::BOARD);
         let place = self.member.core().place.iter();
         place.for_each(|place| place.take(self.at));
     }
@@ -294,16 +351,23 @@ impl<E: Endpoint> Seat<E> {
     /// How long it took until now, if the clock was read for it. One that went back measured nothing.
     #[inline]
     fn measure(&self, now: Tick) -> Option<Duration> {
-        (self.is_measured && now >= self.at).then(|| now.since(self.at))
+        (self.marks.has(Marks::MEASURED) && now >= self.at).then(|| now.since(self.at))
     }
 
     /// Looks at the latency of a success; returns the time.
     #[inline(never)]
     fn observe(&self, measured: Option<Duration>) -> Tick {
         let state = self.member.core();
-        let now = state.shared.now();
+        let now = match measured {
+            // When it ended is for the estimate's age only.
+            Some(_) => state.shared.time_of_end(state.shared.shard()),
+            None => {
+                state.shared.count_use(state.shared.shard());
+                state.shared.now()
+            }
+        };
         if let Some(latency) = measured.or_else(|| self.measure(now)) {
-            state.observe(now, latency, self.on_board);
+            state.observe(now, latency, self.marks.has(Marks::BOARD));
         }
         now
     }
@@ -319,11 +383,13 @@ impl<E: Endpoint> Seat<E> {
             outcome => outcome,
         };
         match (outcome, latency) {
-            (Outcome::Success, Some(latency)) => state.observe(now, latency, self.on_board),
+            (Outcome::Success, Some(latency)) => {
+                state.observe(now, latency, self.marks.has(Marks::BOARD))
+            }
             (Outcome::Success | Outcome::Ignored | Outcome::GoingAway, _) | (_, None) => {}
             (_, Some(latency)) => state.latency.raise(now, latency),
         }
-        let kind = if self.probe {
+        let kind = if self.marks.has(Marks::PROBE) {
             SampleKind::Probe
         } else if state.standing.epoch() == self.epoch {
             SampleKind::Request
@@ -340,7 +406,7 @@ impl<E: Endpoint> Seat<E> {
         match kind {
             SampleKind::Probe => {
                 state.conclude(self.epoch, outcome, now);
-                self.probe = false;
+                self.marks = self.marks.without(Marks::PROBE);
             }
             SampleKind::Request if outcome == Outcome::GoingAway => {
                 state.goes_away(self.epoch, now)
@@ -384,7 +450,7 @@ impl<E: Endpoint> fmt::Debug for Lease<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("member", &self.seat.member)
-            .field("probe", &self.seat.probe)
+            .field("probe", &self.is_probe())
             .finish_non_exhaustive()
     }
 }

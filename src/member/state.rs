@@ -133,8 +133,7 @@ impl State {
 
     /// Takes in a success of an ordinary request, which the gate counts.
     #[inline]
-    pub(crate) fn succeeded(&self, now: Tick) {
-        let shard = self.shared.shard();
+    pub(crate) fn succeeded(&self, now: Tick, shard: usize) {
         if let Tracker::Window(rule) = &self.tracker {
             if !rule.is_quiet() {
                 self.make_good(rule, now, shard);
@@ -206,7 +205,7 @@ impl State {
         };
         match Tells::of(sample) {
             Tells::Success => {
-                self.succeeded(now);
+                self.succeeded(now, shard);
                 (Detectors::NONE, true)
             }
             Tells::Fault => {

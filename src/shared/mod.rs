@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) trend: Trend,
     /// Until when somebody is in slow start, in nanoseconds.
     warming_until: AtomicU64,
+    /// How long slow start takes, in nanoseconds.
+    warming_for: u64,
     /// The time between two looks at all members, in nanoseconds.
     interval: AtomicU64,
     pub(crate) ejection: Ejection,
@@ -162,6 +164,7 @@ impl Shared {
             usual_latency: AtomicU64::new(0),
             trend: Trend::new(),
             warming_until: AtomicU64::new(0),
+            warming_for: nanos(setup.slow_start.window),
             interval: AtomicU64::new(nanos(interval)),
             ejection,
             slow_start: setup.slow_start,
@@ -204,9 +207,14 @@ impl Shared {
     }
 
     /// Apart, so that the request path does not carry what it takes to call a clock.
+    #[cold]
     #[inline(never)]
-    fn read_clock(&self) -> Tick {
-        self.clock.now()
+    fn read_clock(&self, own: &Shard) -> Reading {
+        let now = self.clock.now();
+        if self.reuses_time {
+            own.have_read(now);
+        }
+        Reading::fresh(now)
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -224,14 +232,31 @@ impl Shared {
         &self.shards_own[shard & (self.shards_own.len() - 1)].0
     }
 
-    /// The time for a pick or a record by this shard: while those come thick, often the last reading.
+    /// The time for a pick by this shard: while those come thick, often the last reading.
     #[inline]
     pub(crate) fn time(&self, shard: usize) -> Reading {
-        if self.reuses_time {
-            self.own(shard).time(|| self.read_clock())
-        } else {
-            Reading::fresh(self.read_clock())
-        }
+        let own = self.own(shard);
+        own.last().unwrap_or_else(|| self.read_clock(own))
+    }
+
+    /// The time for a record. One that finds no reading to use leaves it to a pick to bring the next: only what is picked by
+    /// a fresh one is measured.
+    #[inline]
+    pub(crate) fn time_of_end(&self, shard: usize) -> Tick {
+        self.own(shard)
+            .last()
+            .map_or_else(|| self.end(), |last| last.at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end(&self) -> Tick {
+        self.clock.now()
+    }
+
+    /// A record has read the clock for itself: it counts as a use all the same, so that reading falls to a pick again.
+    pub(crate) fn count_use(&self, shard: usize) {
+        let _ = self.own(shard).last();
     }
 
     /// The same time, read from the clock.
@@ -325,7 +350,7 @@ impl Shared {
     pub(crate) fn is_warming(&self, now: Tick) -> bool {
         // ORDERING: Acquire. Pairs with `warms_from`.
         let until = self.warming_until.load(Ordering::Acquire);
-        until.wrapping_sub(now.as_nanos()).wrapping_sub(1) < nanos(self.slow_start.window)
+        until.wrapping_sub(now.as_nanos()).wrapping_sub(1) < self.warming_for
     }
 
     /// The furthest ahead that an ejection or a probe can end.
