@@ -49,11 +49,19 @@ impl<E: Endpoint> Fleet<E> {
             let members = snapshot.routable();
             let calm = Regard::NoneRefused;
             let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, calm);
-            if let Some(index) = snapshot.first_choice(&mut cx) {
-                let seat = snapshot.seat(index, shard);
-                if let Ok(epoch) = seat.enter() {
-                    // Built where it is returned: to move it costs as much as to count it.
-                    return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
+            match snapshot.picker.pick(&mut cx) {
+                Some(choice) if cx.may_pick(choice.index()) => {
+                    let seat = snapshot.seat(choice.index(), shard);
+                    if let Ok(epoch) = seat.enter() {
+                        // Built where it is returned: to move it costs as much as to count it.
+                        return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
+                    }
+                }
+                other => {
+                    let index = snapshot.choose_again(other, &mut cx, shared)?;
+                    if let Some(lease) = snapshot.enter(index, shard, now) {
+                        return Ok(lease);
+                    }
                 }
             }
         }

@@ -4,9 +4,9 @@ use crate::balancer::{Choice, PickContext, Picker, Regard};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
-use crate::member::Member;
+use crate::member::{Lease, Member};
 use crate::options::{MemberId, PickOptions};
-use crate::shared::{Shared, Tally};
+use crate::shared::{Reading, Shared, Tally};
 use crate::time::Tick;
 
 /// How often a pick that found nobody looks again.
@@ -119,11 +119,13 @@ impl<E: Endpoint> Snapshot<E> {
         })
     }
 
-    /// The picker's choice, if that is one it may choose.
-    #[inline]
-    pub(super) fn first_choice(&self, cx: &mut PickContext<'_, E>) -> Option<usize> {
-        let index = self.picker.pick(cx)?.index();
-        cx.may_pick(index).then_some(index)
+    /// A lease on the one at this index, if its gate lets it in.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn enter(&self, index: usize, shard: usize, now: Reading) -> Option<Lease<E>> {
+        let seat = self.seat(index, shard);
+        let epoch = seat.enter().ok()?;
+        Some(seat.lease(now, epoch, false, self.reads_board))
     }
 
     /// The picker's choice, held to what it may choose.
@@ -134,16 +136,26 @@ impl<E: Endpoint> Snapshot<E> {
     ) -> Result<usize, PickError> {
         match self.picker.pick(cx) {
             Some(choice) if cx.may_pick(choice.index()) => Ok(choice.index()),
-            other => self
-                .choose_again(other, cx, shared)
-                .inspect_err(|error| shared.refused(*error)),
+            other => self.choose_again(other, cx, shared),
         }
+    }
+
+    /// Another than the policy's first choice, which is none that may be picked.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn choose_again(
+        &self,
+        first: Option<Choice>,
+        cx: &mut PickContext<'_, E>,
+        shared: &Shared,
+    ) -> Result<usize, PickError> {
+        self.look_again(first, cx, shared)
+            .inspect_err(|error| shared.refused(*error))
     }
 
     /// Members come and go between a look and the next; so look again before saying that there is
     /// none, or that the policy wants none.
-    #[cold]
-    fn choose_again(
+    fn look_again(
         &self,
         first: Option<Choice>,
         cx: &mut PickContext<'_, E>,

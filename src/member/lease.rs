@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Member;
+use super::marks::Marks;
 use crate::endpoint::Endpoint;
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample, SampleKind};
@@ -37,36 +38,6 @@ struct Seat<E: Endpoint> {
     epoch: u32,
     end: End,
     marks: Marks,
-}
-
-/// What there is to a lease, a bit each: most have none, which is one look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Marks(u8);
-
-impl Marks {
-    const NONE: Self = Self(0);
-    /// It is a probe, and nothing has been said of it.
-    const PROBE: Self = Self(1);
-    /// It is on the board.
-    const BOARD: Self = Self(2);
-    /// It holds one of the fleet's slots.
-    const SLOT: Self = Self(4);
-    /// The clock was read for it.
-    const MEASURED: Self = Self(8);
-    /// What there is to be done for when it leaves.
-    const HELD: Self = Self(Self::PROBE.0 | Self::BOARD.0 | Self::SLOT.0);
-
-    const fn has(self, any_of: Self) -> bool {
-        self.0 & any_of.0 != 0
-    }
-
-    const fn with_if(self, more: Self, is: bool) -> Self {
-        Self(self.0 | if is { more.0 } else { 0 })
-    }
-
-    const fn without(self, less: Self) -> Self {
-        Self(self.0 & !less.0)
-    }
 }
 
 /// What has been said of a request's end.

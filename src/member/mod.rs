@@ -7,6 +7,7 @@ mod explain;
 mod gate;
 mod inviting;
 mod lease;
+mod marks;
 mod standing;
 mod state;
 

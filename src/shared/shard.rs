@@ -7,6 +7,7 @@
 //! its request is then measured: where a record found that all uses are gone and began anew, picks and records in turns
 //! would leave every reading to a record, and measure nothing.
 
+use super::Shared;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
@@ -79,6 +80,55 @@ impl Shard {
         let left = if thick { REUSED + 1 } else { 0 };
         // ORDERING: Relaxed. As above.
         self.left.store(left, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// The time for a pick by this shard: while those come thick, often the last reading.
+    #[inline]
+    pub(crate) fn time(&self, shard: usize) -> Reading {
+        let own = self.own(shard);
+        own.last().unwrap_or_else(|| self.read_clock(own))
+    }
+
+    /// The time for a record. One that finds no reading to use leaves it to a pick to bring the next: only what is picked by
+    /// a fresh one is measured.
+    #[inline]
+    pub(crate) fn time_of_end(&self, shard: usize) -> Tick {
+        self.own(shard)
+            .last()
+            .map_or_else(|| self.end(), |last| last.at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end(&self) -> Tick {
+        self.clock.now()
+    }
+
+    /// A record has read the clock for itself: it counts as a use all the same, so that reading falls to a pick again.
+    pub(crate) fn count_use(&self, shard: usize) {
+        let _ = self.own(shard).last();
+    }
+
+    /// The same time, read from the clock.
+    pub(crate) fn refreshed(&self, reading: Reading) -> Reading {
+        if reading.is_fresh {
+            reading
+        } else {
+            Reading::fresh(self.now())
+        }
+    }
+
+    /// Apart, so that the request path does not carry what it takes to call a clock.
+    #[cold]
+    #[inline(never)]
+    fn read_clock(&self, own: &Shard) -> Reading {
+        let now = self.clock.now();
+        if self.reuses_time {
+            own.have_read(now);
+        }
+        Reading::fresh(now)
     }
 }
 
