@@ -43,9 +43,10 @@ impl<E: Endpoint> Fleet<E> {
         let shared = &*inner.shared;
         let shard = shared.shard();
         let now = shared.time(shard);
-        // By a reading that is used again, deadlines are where they were.
-        if shared.ledger.is_quiet() && !(now.is_fresh && self.is_time_up(now.at)) {
-            let snapshot = inner.current.load();
+        // Before the ledger is read: whom an update has brought in out of rotation is counted by then.
+        let snapshot = inner.current.load();
+        // By a reading that is used again, upkeep is no more due than it was.
+        if shared.is_calm(now.at) && !(now.is_fresh && self.upkeep_is_due(now.at)) {
             let members = snapshot.routable();
             let calm = Regard::NoneRefused;
             let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, calm);
@@ -65,13 +66,8 @@ impl<E: Endpoint> Fleet<E> {
                 }
             }
         }
+        drop(snapshot);
         self.pick_with_care(options, now)
-    }
-
-    /// Whether upkeep is due, or somebody is in slow start.
-    #[inline(never)]
-    fn is_time_up(&self, now: Tick) -> bool {
-        self.inner.shared.is_warming(now) || self.upkeep_is_due(now)
     }
 
     #[inline]

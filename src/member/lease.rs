@@ -329,14 +329,9 @@ impl<E: Endpoint> Seat<E> {
     #[inline(never)]
     fn observe(&self, measured: Option<Duration>) -> Tick {
         let state = self.member.core();
-        let now = match measured {
-            // When it ended is for the estimate's age only.
-            Some(_) => state.shared.time_of_end(state.shared.shard()),
-            None => {
-                state.shared.count_use(state.shared.shard());
-                state.shared.now()
-            }
-        };
+        // Not a reading that is used again: another thread's shard may have an old one.
+        let now = state.shared.now();
+        state.shared.count_use(state.shared.shard());
         if let Some(latency) = measured.or_else(|| self.measure(now)) {
             state.observe(now, latency, self.marks.has(Marks::BOARD));
         }
