@@ -3,7 +3,8 @@
 //! # One request
 //!
 //! ```text
-//! pick ──▶ all calm?     one word, and the deadlines with a fresh reading of the clock; then neither of the next two is asked
+//! pick ──▶ all calm?     the ledger's word, until when somebody warms up, and by a fresh reading whether upkeep is due: then
+//!                       there is nothing to do but to choose
 //!          upkeep due?   claimed by one pick: a slice of at most 64 members
 //!          probe due?    taken by one pick: looks at up to 64 members, takes this request to an ejected one
 //!          snapshot      one pointer: members and picker together
