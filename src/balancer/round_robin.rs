@@ -31,8 +31,8 @@ impl RoundRobin {
 ///
 /// Where the sum of the weights over their greatest common divisor is at most 16 times the number of
 /// endpoints, one cycle holds each exactly as often as its weight says, and within it nobody is two
-/// visits off its share (but for one visit that is passed over in 2^64 / length, 10^12 with the longest cycle). For more uneven weights the sequence is endless, and any stretch of a million
-/// picks is within 7 of exact. Either holds for each shard of threads by itself. A pick costs the same
+/// visits off its share; one visit is passed over in 2^64 / length picks, 10^12 with the longest cycle. For more uneven
+/// weights the sequence is endless, and any stretch of a million picks is within 7 of exact. Either holds for each shard of threads by itself. A pick costs the same
 /// whatever the weights.
 ///
 /// For endpoints whose capacity is known and does not change. It breaks down where it does: it looks at
