@@ -4,27 +4,22 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{Readings, Spot};
-use crate::sync::{AtomicU32, Ordering, Padded};
-use crate::time::{Tick, nanos};
+use crate::shared::{LANES, Readings};
+use crate::sync::{Ordering, Padded};
+use crate::time::nanos;
+
+mod best;
+mod notes;
+mod rows;
+
+use best::Best;
+use notes::{Candidates, Notes, UNKNOWN};
+use rows::{Measure, Row, Terms};
 
 /// Up to so many endpoints are compared, all of them.
 const ALL: usize = 256;
 
-/// Of more, so many that were good the last time,
-const REMEMBERED: usize = 8;
-
-/// and so many drawn by weight.
-const DRAWN: usize = 16;
-
-/// From how many times an endpoint's latency on the age of what is in flight there takes its place: before it
-/// answers, it shows that it does not.
-const OVERDUE: f32 = 3.0;
-
-/// What a round of waiting takes off a cost: 2 %.
-const DISCOUNT: f32 = 0.02;
-
-/// It counts for as many rounds as go by in this time, in seconds: the oftener endpoints are tried, the more of what
+/// To wait counts for as many rounds as go by in this time, in seconds: the oftener endpoints are tried, the more of what
 /// differs between their estimates is noise, and the less is lost by a try.
 const WAITING: f32 = 1.5;
 
@@ -34,15 +29,9 @@ const FEWEST: f32 = 2.0;
 /// and so many at most.
 const MOST: f32 = 16.0;
 
-/// What an endpoint is taken to cost while nothing is known of any, in nanoseconds.
-const UNKNOWN: f32 = 1.0;
-
 /// A round of the heaviest is 2 to the power of this.
 const ROUND_BITS: u32 = 10;
 const HEAVIEST: u32 = 1 << ROUND_BITS;
-
-/// Among the idle of different weights, what others cost than the one whose turn it is.
-const NOT_DUE: f32 = 1.04;
 
 /// No turn is so far ahead of the time: a round is at most 2^26.
 const FAR: i32 = 1 << 30;
@@ -70,7 +59,7 @@ const FAR: i32 = 1 << 30;
 ///
 /// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
 /// alone not the queue that is building up; and to compare all does not herd, as each pick raises the cost that it saw. A pick costs
-/// about 8 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
+/// about 3 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
 /// where latencies differ by what is asked for more than by who answers, and one endpoint gets all of the heavy requests.
 ///
 /// Sources: comparing all, C3 (NSDI 2015); mean age, brpc's locality-aware balancing; remembered choices, Mitzenmacher, Prabhakar
@@ -90,162 +79,161 @@ impl Adaptive {
 
 impl<E: Endpoint> LoadBalancer<E> for Adaptive {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
-        let weights = effective_weights(view.members());
-        let mean = weights.iter().sum::<u64>() as f64 / weights.len().max(1) as f64;
-        let most = weights.iter().copied().max().unwrap_or(1);
-        let terms = weights.iter().map(|&weight| Terms {
-            per_round: weight as f32 / (most << ROUND_BITS) as f32,
-            // At most 2^26, as weights are at least 1/65536 of the heaviest.
-            round: ((most << ROUND_BITS) / weight.max(1)) as u32,
-        });
         let cursor = view.cursor();
-        Box::new(Lowest {
-            terms: terms.collect(),
-            queue: (mean / (most << ROUND_BITS) as f64) as f32,
-            is_weighted: weights.iter().any(|&weight| weight != most),
-            first: cursor.next(0) as usize,
-            table: Cumulative::new(&weights),
-            board: view.board(),
-            notes: (0..cursor.shards()).map(|_| Padded(Notes::new())).collect(),
-        })
-    }
-}
-
-/// What is known of a member beforehand.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    /// One by the length of its round.
-    per_round: f32,
-    /// How much later its next turn is than this one.
-    round: u32,
-}
-
-/// What the threads of a shard keep.
-#[derive(Debug)]
-struct Notes {
-    /// The time in turns: when the last one chosen had its turn.
-    present: AtomicU32,
-    /// An `f32`'s bits: what a request costs at the best that is known, alone. An unknown one is taken to be as good
-    /// while it is not known what is usual, so it is tried when its turn comes.
-    least: AtomicU32,
-    /// Members that were good the last time.
-    good: [AtomicU32; REMEMBERED],
-}
-
-impl Notes {
-    fn new() -> Self {
-        Self {
-            present: AtomicU32::new(0),
-            least: AtomicU32::new(UNKNOWN.to_bits()),
-            good: std::array::from_fn(|_| AtomicU32::new(0)),
-        }
+        Box::new(Lowest::new(
+            &effective_weights(view.members()),
+            view.board(),
+            cursor.next(0),
+            cursor.shards(),
+        ))
     }
 }
 
 struct Lowest {
-    terms: Box<[Terms]>,
-    /// Whether weights differ.
-    is_weighted: bool,
-    /// What a request in flight adds to the cost for the length of a member's round: so much for the mean weight as
-    /// one request costs alone.
-    queue: f32,
-    /// Who is first of equals: in each fleet another, so that many clients do not all choose the same.
-    first: usize,
+    /// How much later each one's next turn is than this one.
+    rounds: Box<[u32]>,
+    /// What each one's cost comes from.
+    terms: Terms<Box<[f32]>>,
+    /// What an idle one's own cost is multiplied by when it is its turn: `None` if all weights are the same, so that it is
+    /// the same as when it is not.
+    due: Option<f32>,
+    /// How far from the end the one is that comes first of equals: in each fleet another, so that many clients do not all
+    /// choose the same.
+    shift: usize,
     table: Cumulative,
     /// `None` where the view was not the fleet's own.
     board: Option<Readings>,
     notes: Box<[Padded<Notes>]>,
 }
 
-/// What a pick compares by.
-struct Comparison<'a> {
-    notes: &'a Notes,
-    now: Tick,
-    /// What an unknown endpoint costs.
-    usual: f32,
-    /// See [`Lowest::queue`].
-    queue: f32,
-    /// For how many rounds waiting counts.
-    rounds: f32,
-    /// The time in turns.
-    present: u32,
-}
-
-impl Comparison<'_> {
-    #[inline]
-    fn cost(&self, spot: Spot<'_>, terms: Terms, due: Option<u32>) -> f32 {
-        let load = spot.load(self.now);
-        let own = spot.cost().abs();
-        let own = if own == 0.0 { self.usual } else { own };
-        // With a sign, as that is what processors convert at once.
-        let (count, ages) = (load.count as i32 as f32, load.ages as i64 as f32);
-        // The mean age, multiplied out.
-        let own = if ages > OVERDUE * own * count {
-            mean(ages, count)
-        } else {
-            own
-        };
-        let waited = match spot.turn() {
-            0 => 0.0,
-            turn => ahead(self.present, turn) as f32 * terms.per_round,
-        };
-        let waited = waited.clamp(-1.0, self.rounds);
-        let alone = self.queue * terms.round as i32 as f32;
-        let load = if load.count > 0 {
-            (count + 1.0) * alone
-        } else {
-            // Whose turn it is costs as little as the heaviest, and no other idle one less.
-            let least = self.queue * HEAVIEST as f32;
-            match due {
-                Some(due) if spot.turn() == due => least,
-                Some(_) => alone.max(least * NOT_DUE),
-                None => alone,
-            }
-        };
-        own * load * (1.0 - DISCOUNT * waited)
-    }
-}
-
-/// The best so far, and what else was seen on the way.
-struct Best {
-    cost: f32,
-    index: Option<usize>,
-    /// The least that a request costs, alone.
-    least: f32,
-    invited: Option<usize>,
-}
-
 impl Lowest {
-    /// The best of these, whose turn it was.
-    #[inline]
-    fn best<'a>(
+    /// `order` tells who comes first of equals.
+    fn new(weights: &[u64], board: Option<Readings>, order: u64, shards: usize) -> Self {
+        let mean = weights.iter().sum::<u64>() as f64 / weights.len().max(1) as f64;
+        let most = weights.iter().copied().max().unwrap_or(1);
+        let queue = (mean / (most << ROUND_BITS) as f64) as f32;
+        // At most 2^26, as weights are at least 1/65536 of the heaviest.
+        let round = |weight: u64| ((most << ROUND_BITS) / weight.max(1)) as u32;
+        let is_weighted = weights.iter().any(|&weight| weight != most);
+        let due = is_weighted.then_some(queue * HEAVIEST as f32);
+        let terms = weights.iter().map(|&weight| {
+            let per_round = weight as f32 / (most << ROUND_BITS) as f32;
+            (per_round, queue * round(weight) as f32)
+        });
+        Self {
+            rounds: weights.iter().map(|&weight| round(weight)).collect(),
+            terms: Terms::of(terms),
+            due,
+            shift: order.wrapping_neg() as usize % weights.len().max(1),
+            table: Cumulative::new(weights),
+            board,
+            notes: (0..shards).map(|_| Padded(Notes::new())).collect(),
+        }
+    }
+
+    /// Compares all members, or those that may be picked.
+    #[inline(always)]
+    fn all(
         &self,
         board: &Readings,
-        with: &Comparison<'_>,
-        spots: impl Iterator<Item = (usize, Spot<'a>)> + Clone,
-    ) -> Option<usize> {
-        let due = self.is_weighted.then(|| due(spots.clone(), with.present));
-        let mut best = Best {
-            cost: f32::INFINITY,
-            index: None,
-            least: f32::INFINITY,
-            invited: None,
-        };
-        spots.for_each(|(index, spot)| {
-            let cost = with.cost(spot, self.terms[index], due);
-            if cost < best.cost || (cost == best.cost && self.comes_before(index, best.index)) {
-                (best.cost, best.index) = (cost, Some(index));
+        with: &Measure,
+        may_pick: Option<&dyn Fn(usize) -> bool>,
+    ) -> Best {
+        let count = self.rounds.len();
+        let mut best = Best::none();
+        let mut row = Row::new();
+        for (number, first) in (0..count).step_by(LANES).enumerate() {
+            let range = first..(first + LANES).min(count);
+            match (board.row(number), may_pick) {
+                (Some(spots), None) => {
+                    row.see(spots.iter(), with.now);
+                    let terms = self.terms.at(range);
+                    self.compare(&mut best, &mut row, board, with, &terms, |lane| {
+                        first + lane
+                    });
+                }
+                (_, may_pick) => {
+                    let usable = |index: &usize| may_pick.is_none_or(|may_pick| may_pick(*index));
+                    self.these(&mut best, board, with, range.filter(usable));
+                }
             }
-            let own = spot.cost();
-            if own.is_sign_negative() {
-                best.invited = Some(index);
-            } else if own > 0.0 && own < best.least {
-                best.least = own;
-            }
+        }
+        best
+    }
+
+    /// Compares members from anywhere, [`LANES`] at most; returns the row.
+    #[inline(never)]
+    fn these(
+        &self,
+        best: &mut Best,
+        board: &Readings,
+        with: &Measure,
+        indices: impl Iterator<Item = usize>,
+    ) -> Row {
+        let mut places = [0; LANES];
+        let mut lanes = 0;
+        for (place, index) in places.iter_mut().zip(indices) {
+            *place = index;
+            lanes += 1;
+        }
+        let indices = &places[..lanes];
+        let mut row = Row::new();
+        row.see(indices.iter().map(|&index| board.at(index)), with.now);
+        let terms = self.terms.of_these(indices);
+        self.compare(
+            &mut *best,
+            &mut row,
+            board,
+            with,
+            &terms.at(0..lanes),
+            |lane| indices[lane],
+        );
+        row
+    }
+
+    /// Compares a row that has been looked at.
+    #[inline(always)]
+    fn compare(
+        &self,
+        best: &mut Best,
+        row: &mut Row,
+        board: &Readings,
+        with: &Measure,
+        terms: &Terms<&[f32]>,
+        index: impl Fn(usize) -> usize,
+    ) {
+        let least = row.compare(with, terms);
+        best.add(row, &least, with, terms, &index, |one, other| {
+            self.is_before(one, other)
         });
+        if least.is_invited() {
+            let mut those = (0..terms.lanes()).rev().map(index);
+            let invited = those.find(|&index| board.at(index).cost().is_sign_negative());
+            best.invited = invited.or(best.invited);
+        }
+    }
+
+    /// Who comes first of equals.
+    fn is_before(&self, one: usize, other: usize) -> bool {
+        let count = self.rounds.len();
+        let place = |index: usize| match index + self.shift {
+            place if place < count => place,
+            beyond => beyond - count,
+        };
+        place(one) < place(other)
+    }
+
+    /// The best of those compared, whose turn it was.
+    fn choose(
+        &self,
+        best: &Best,
+        board: &Readings,
+        with: &Measure,
+        notes: &Notes,
+    ) -> Option<usize> {
         let invited = best.invited.filter(|&index| board.at(index).accept());
-        let index = invited.or(best.index)?;
-        let (spot, round) = (board.at(index), self.terms[index].round);
+        let index = invited.or_else(|| best.index())?;
+        let (spot, round) = (board.at(index), self.rounds[index]);
         // Whoever has waited for longer than counts does not have many turns at once.
         let waited = round.saturating_mul(with.rounds as u32);
         let turn = match spot.turn() {
@@ -254,83 +242,37 @@ impl Lowest {
             turn => later(turn, with.present.wrapping_sub(waited)),
         };
         spot.set_turn(turn.wrapping_add(round).max(1));
-        if best.least < f32::INFINITY {
+        if let Some(least) = best.least() {
             // ORDERING: Relaxed. A hint.
-            with.notes
-                .least
-                .store(best.least.to_bits(), Ordering::Relaxed);
+            notes.least.store(least.to_bits(), Ordering::Relaxed);
         }
         // ORDERING: Relaxed. A hint; the members' own turns count.
-        with.notes
+        notes
             .present
             .store(later(with.present, turn), Ordering::Relaxed);
         Some(index)
     }
 
-    /// The best of these that may be picked. Whoever it would be but for its slow start has had its turn: else it
-    /// would be the best of the next pick too, and have its full share by the first that lets it.
-    fn best_of<E: Endpoint>(
+    /// Compares these, and remembers who was good.
+    fn some(
         &self,
-        of: impl Iterator<Item = usize> + Clone,
+        candidates: &Candidates,
         board: &Readings,
-        with: &Comparison<'_>,
-        cx: &PickContext<'_, E>,
-    ) -> Option<usize> {
-        let best = |may_pick: &dyn Fn(usize) -> bool| {
-            let usable = of.clone().filter(|&index| may_pick(index));
-            self.best(board, with, usable.map(|index| (index, board.at(index))))
-        };
-        if cx.heeds_slow_start() {
-            let first = best(&|index| cx.may_pick_if_warm(index))?;
-            if cx.may_pick(first) {
-                return Some(first);
-            }
-        }
-        best(&|index| cx.may_pick(index))
-    }
-
-    fn comes_before(&self, one: usize, other: Option<usize>) -> bool {
-        let place = |index: usize| index.wrapping_sub(self.first) % self.terms.len().max(1);
-        other.is_none_or(|other| place(one) < place(other))
-    }
-
-    /// Some that were good the last time, and some drawn.
-    fn candidates<E: Endpoint>(
-        &self,
+        with: &Measure,
         notes: &Notes,
-        cx: &mut PickContext<'_, E>,
-    ) -> [usize; REMEMBERED + DRAWN] {
-        let last = self.terms.len() - 1;
-        std::array::from_fn(|at| match notes.good.get(at) {
-            // ORDERING: Relaxed. A hint, checked like any other.
-            Some(index) => (index.load(Ordering::Relaxed) as usize).min(last),
-            None => self.table.draw(cx.random()).unwrap_or(0),
-        })
-    }
-
-    /// The first of the drawn that is better takes the place of the worst of the remembered.
-    fn remember(
-        &self,
-        board: &Readings,
-        candidates: &[usize; REMEMBERED + DRAWN],
-        with: &Comparison<'_>,
-    ) {
-        let (old, drawn) = candidates.split_at(REMEMBERED);
-        let cost = |index: usize| with.cost(board.at(index), self.terms[index], None);
-        let (mut worst, mut most) = (0, f32::NEG_INFINITY);
-        for (at, &index) in old.iter().enumerate() {
-            // One that is there twice takes the place of another.
-            let twice = old[..at].contains(&index);
-            let cost = if twice { f32::INFINITY } else { cost(index) };
-            if cost > most {
-                (worst, most) = (at, cost);
-            }
-        }
-        let better = |index: &&usize| cost(**index) < most && !old.contains(index);
-        if let Some(&index) = drawn.iter().find(better) {
-            // ORDERING: Relaxed. As in `candidates`.
-            with.notes.good[worst].store(index as u32, Ordering::Relaxed);
-        }
+        may_pick: &dyn Fn(usize) -> bool,
+    ) -> Best {
+        let usable = candidates.map(may_pick);
+        let indices = candidates.iter().zip(usable).filter(|(_, usable)| *usable);
+        let mut best = Best::none();
+        let row = self.these(&mut best, board, with, indices.map(|(&index, _)| index));
+        let mut costs = row.costs().iter();
+        let costs = usable.map(|usable| {
+            let cost = usable.then(|| costs.next().copied());
+            cost.flatten().unwrap_or(f32::INFINITY)
+        });
+        notes.remember(candidates, &costs);
+        best
     }
 
     /// Of members that nobody keeps a board of, by what each shows; the first of equals from a random one on.
@@ -344,35 +286,12 @@ impl Lowest {
         let cost = |index: usize| {
             let latency = members[index].latency();
             let latency = latency.map_or(UNKNOWN, |own| nanos(own) as f32);
-            latency
-                * (1.0
-                    + members[index].in_flight() as f32
-                        * self.queue
-                        * self.terms[index].round as f32)
+            let queue = self.terms.queue[index];
+            latency * (1.0 + members[index].in_flight() as f32 * queue)
         };
         let usable = order.filter(|&index| cx.may_pick(index));
         usable.min_by(|&one, &other| cost(one).total_cmp(&cost(other)))
     }
-}
-
-/// Whose turn it is of the idle: the first, if it is no further off than a round of the heaviest. Nearer than that somebody's
-/// is, while all are idle.
-fn due<'a>(spots: impl Iterator<Item = (usize, Spot<'a>)>, present: u32) -> u32 {
-    let idle = spots.filter(|(_, spot)| spot.in_flight() == 0);
-    let first = idle
-        .map(|(_, spot)| spot.turn())
-        .reduce(|one, other| if ahead(one, other) > 0 { other } else { one });
-    let is_near = |first: &u32| ahead(*first, present) <= HEAVIEST as i32;
-    // Nobody's turn is so long ago.
-    first
-        .filter(is_near)
-        .unwrap_or_else(|| present.wrapping_sub(FAR as u32))
-}
-
-/// Seldom asked for: the division is kept out of the way.
-#[cold]
-fn mean(sum: f32, count: f32) -> f32 {
-    sum / count
 }
 
 /// How far one turn is ahead of another. They wrap.
@@ -394,29 +313,45 @@ impl<E: Endpoint> Picker<E> for Lowest {
         };
         let notes = &self.notes[cx.shard() & (self.notes.len() - 1)].0;
         let usual = cx.usual().latency();
-        let with = Comparison {
-            notes,
+        let with = Measure {
             now: cx.now(),
-            queue: self.queue,
             usual: match usual {
                 Some(usual) => nanos(usual) as f32,
                 // ORDERING: Relaxed. A hint.
                 None => f32::from_bits(notes.least.load(Ordering::Relaxed)),
             },
+            due: self.due,
             rounds: (cx.pace() * WAITING).clamp(FEWEST, MOST),
             // ORDERING: Relaxed. A hint; the members' own turns count.
             present: notes.present.load(Ordering::Relaxed),
         };
-        let chosen = if members.len() > ALL {
-            let candidates = self.candidates(notes, cx);
-            let chosen = self.best_of(candidates.into_iter(), board, &with, cx);
-            self.remember(board, &candidates, &with);
-            chosen.or_else(|| cx.draw(&self.table))
-        } else if cx.any_will_do() {
-            self.best(board, &with, board.spots().enumerate())
+        if members.len() <= ALL && cx.any_will_do() {
+            let best = self.all(board, &with, None);
+            return self.choose(&best, board, &with, notes).map(Choice::at);
+        }
+        let candidates = (members.len() > ALL).then(|| notes.candidates(&self.table, members, cx));
+        let best_of = |may_pick: &dyn Fn(usize) -> bool| {
+            let best = match &candidates {
+                Some(candidates) => self.some(candidates, board, &with, notes, may_pick),
+                None => self.all(board, &with, Some(may_pick)),
+            };
+            self.choose(&best, board, &with, notes)
+        };
+        let warm = if cx.heeds_slow_start() {
+            // Whoever it would be but for its slow start has had its turn: else it would be the best of the next pick too,
+            // and have its full share by the first that lets it.
+            best_of(&|index| cx.may_pick_if_warm(index)).filter(|&first| cx.may_pick(first))
         } else {
-            self.best_of(0..members.len(), board, &with, cx)
+            None
+        };
+        let chosen = warm.or_else(|| best_of(&|index| cx.may_pick(index)));
+        let chosen = match candidates {
+            Some(_) => chosen.or_else(|| cx.draw(&self.table)),
+            None => chosen,
         };
         chosen.map(Choice::at)
     }
 }
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests;

@@ -69,6 +69,17 @@ impl Cumulative {
         self.ends.last().copied().unwrap_or(0)
     }
 
+    /// How long a member's interval is.
+    #[inline]
+    pub(super) fn weight(&self, index: usize) -> u64 {
+        self.ends[index] - self.start(index)
+    }
+
+    #[inline]
+    fn start(&self, index: usize) -> u64 {
+        index.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
     /// Whose interval a point below the total lies in; `None` if there is nobody.
     #[inline]
     pub(super) fn locate(&self, point: u64) -> Option<usize> {
@@ -106,7 +117,7 @@ impl Cumulative {
     #[inline]
     pub(super) fn draw_other(&self, than: usize, random: u64) -> Option<usize> {
         let end = self.ends[than];
-        let start = than.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let start = self.start(than);
         let rest = self.total() - (end - start);
         if rest == 0 {
             return None;

@@ -1,10 +1,11 @@
 //! The least busy of all.
 
 use super::cumulative::{Cumulative, effective_weights};
+use super::lanes::Lanes;
 use super::{Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{Readings, below};
+use crate::shared::{LANES, Readings, below};
 
 /// Of all endpoints, the one with the fewest requests in flight for its weight; among equals, one drawn
 /// by weight.
@@ -39,7 +40,7 @@ impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
         let weights = effective_weights(view.members());
         Box::new(Scan {
             table: Cumulative::new(&weights),
-            weights: weights.into(),
+            weights: weights.iter().map(|&weight| weight as f32).collect(),
             board: view.board(),
         })
     }
@@ -47,7 +48,7 @@ impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
 
 struct Scan {
     table: Cumulative,
-    weights: Box<[u64]>,
+    weights: Box<[f32]>,
     /// `None` where the view was not the fleet's own.
     board: Option<Readings>,
 }
@@ -55,66 +56,99 @@ struct Scan {
 impl Scan {
     fn in_flight<E: Endpoint>(&self, members: &[Member<E>], index: usize) -> u64 {
         match &self.board {
-            Some(board) => board.at(index).in_flight(),
+            Some(board) => board.at(index).load().count().into(),
             None => members[index].in_flight(),
         }
     }
 
-    /// Hands load and weight of those that may be picked to `look`, as long as it says to go on.
+    /// Looks at a row's requests in flight: infinitely many where somebody may not be picked.
     #[inline]
-    fn each<E: Endpoint>(
-        &self,
-        cx: &PickContext<'_, E>,
-        mut look: impl FnMut(usize, u64, u64) -> bool,
-    ) {
-        match &self.board {
-            // The usual case, and the one to be quick in.
-            Some(board) if cx.any_will_do() => {
-                board.each(&self.weights, |index, spot, weight| {
-                    look(index, spot.in_flight() + 1, weight)
-                });
-            }
-            _ => {
-                let weights = self.weights.iter().copied().enumerate();
-                for (index, weight) in weights.filter(|&(index, _)| cx.may_pick(index)) {
-                    if !look(index, self.in_flight(cx.members(), index) + 1, weight) {
-                        return;
-                    }
+    fn look<E: Endpoint>(&self, counts: &mut [f32], row: usize, cx: &PickContext<'_, E>) {
+        let board = self.board.as_ref().filter(|_| cx.any_will_do());
+        match board.and_then(|board| board.row(row)) {
+            Some(spots) => {
+                for (count, spot) in counts.iter_mut().zip(spots.iter()) {
+                    // With a sign, as that is what processors convert at once.
+                    *count = spot.load().count() as i32 as f32;
                 }
             }
+            None => self.look_at_each(counts, row, cx),
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_each<E: Endpoint>(&self, counts: &mut [f32], row: usize, cx: &PickContext<'_, E>) {
+        for (count, index) in counts.iter_mut().zip(row * LANES..) {
+            *count = if cx.may_pick(index) {
+                self.in_flight(cx.members(), index) as f32
+            } else {
+                f32::INFINITY
+            };
         }
     }
 }
 
+/// Makes loads of counts, (in-flight + 1) / weight, and returns the least as its bits, which are in the same order. Equal fractions
+/// are equal here as well, as a division is rounded correctly; others differ, unless by less than one in 2^23. A function
+/// of its own and a plain loop, so that the compiler takes several at a time.
+#[inline(never)]
+fn weigh(counts: &mut [f32], weights: &[f32]) -> u32 {
+    let mut least = u32::MAX;
+    for (count, weight) in counts.iter_mut().zip(weights) {
+        *count = (*count + 1.0) / weight;
+        least = least.min(count.to_bits());
+    }
+    least
+}
+
+/// Those of a row that have the lowest load so far.
+#[derive(Debug, Default)]
+struct Lowest {
+    row: usize,
+    lanes: Lanes,
+    weight: u64,
+}
+
 impl<E: Endpoint> Picker<E> for Scan {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        let members = cx.members();
         let drawn = cx.draw(&self.table)?;
-        if self.in_flight(members, drawn) == 0 {
+        if self.in_flight(cx.members(), drawn) == 0 {
             return Some(Choice::at(drawn));
         }
-        // The lowest load / weight, as the two numbers, and the weight of all that have it. Fractions are
-        // compared multiplied out: loads have 32 bits, weights as well.
-        let (mut lowest, mut of, mut equals) = (u64::MAX >> 32, 1, 0);
-        self.each(cx, |_, load, weight| {
-            let (own, least) = (load * of, lowest * weight);
-            if own < least {
-                (lowest, of, equals) = (load, weight, 0);
+        let mut loads = [0.0; LANES];
+        // Infinite as long as nobody may be picked.
+        let mut load = f32::INFINITY.to_bits();
+        // Of all that have it, by weight: a row takes the place of the one before it as often as its part of their weight is.
+        let (mut lowest, mut equals) = (Lowest::default(), 0);
+        for (row, weights) in self.weights.chunks(LANES).enumerate() {
+            let loads = &mut loads[..weights.len()];
+            self.look(loads, row, cx);
+            let least = weigh(loads, weights);
+            if least > load || least == f32::INFINITY.to_bits() {
+                continue;
             }
-            // No branch: there are many equals, and no telling which.
-            equals += if own <= least { weight } else { 0 };
-            true
-        });
-        // One of those that have it, drawn by weight.
-        let point = below(equals, cx.random());
-        let (mut chosen, mut passed) = (drawn, 0);
-        self.each(cx, |index, load, weight| {
-            let has_it = load * of == lowest * weight;
-            passed += if has_it { weight } else { 0 };
-            chosen = if has_it { index } else { chosen };
-            // Counts may have changed since; then the last that has it is as good as any.
-            passed <= point
-        });
+            let lanes = Lanes::that(loads.iter().map(|load| load.to_bits() == least));
+            let weight = lanes
+                .map(|lane| self.table.weight(row * LANES + lane))
+                .sum();
+            if least < load {
+                (load, equals) = (least, 0);
+            }
+            equals += weight;
+            if weight == equals || below(equals, cx.random()) < weight {
+                lowest = Lowest { row, lanes, weight };
+            }
+        }
+        let mut point = below(lowest.weight, cx.random());
+        let mut chosen = drawn;
+        for lane in lowest.lanes {
+            chosen = lowest.row * LANES + lane;
+            let weight = self.table.weight(chosen);
+            if point < weight {
+                break;
+            }
+            point -= weight;
+        }
         Some(Choice::at(chosen))
     }
 }

@@ -3,6 +3,7 @@
 mod adaptive;
 mod context;
 mod cumulative;
+mod lanes;
 mod least_connections;
 mod least_response_time;
 mod nested;

@@ -14,11 +14,21 @@ use std::time::Duration;
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
+mod readings;
+
+pub(crate) use readings::{LANES, Readings, Spot};
+
 /// Places on a page.
 const PLACES: usize = 64;
 
 const COUNT_BITS: u32 = 24;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+
+/// Ages are counted in units of 2 to the power of this, in nanoseconds.
+const AGE_BITS: u32 = 14;
+
+/// What ages in total are told in: so many in a nanosecond.
+pub(crate) const AGES: u64 = 1 << (COUNT_BITS - AGE_BITS);
 
 /// The sign of a cost.
 const INVITATION: u32 = 1 << 31;
@@ -30,29 +40,29 @@ const FULL: u64 = COUNT_MASK - (1 << 16);
 /// One more in flight, which started then.
 #[inline]
 const fn one(start: Tick) -> u64 {
-    (start.as_nanos() >> 14) << COUNT_BITS | 1
+    (start.as_nanos() >> AGE_BITS) << COUNT_BITS | 1
 }
 
 /// What is in flight at a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Load {
-    /// How many requests.
-    pub(crate) count: u64,
-    /// How long they have been in flight, in total, in nanoseconds.
-    pub(crate) ages: u64,
-}
+pub(crate) struct Load(u64);
 
 impl Load {
+    /// How many requests.
     #[inline]
-    const fn read(word: u64, now: Tick) -> Self {
-        let count = word & COUNT_MASK;
-        let ages = (now.as_nanos() >> 14)
-            .wrapping_mul(count)
-            .wrapping_sub(word >> COUNT_BITS);
-        // As a number with a sign: a start that is later than `now` by another thread's clock is no age.
-        let ages = ((ages << COUNT_BITS) as i64) >> COUNT_BITS;
-        let ages = if ages > 0 { (ages as u64) << 14 } else { 0 };
-        Self { count, ages }
+    pub(crate) const fn count(self) -> u32 {
+        (self.0 & COUNT_MASK) as u32
+    }
+
+    /// How long they have been in flight, in total, in parts of a nanosecond ([`AGES`]); negative if they started later than `now`, by
+    /// another thread's clock.
+    #[inline]
+    pub(crate) const fn ages(self, now: Tick) -> i64 {
+        let ages = (now.as_nanos() >> AGE_BITS)
+            .wrapping_mul(self.0 & COUNT_MASK)
+            .wrapping_sub(self.0 >> COUNT_BITS);
+        // The lowest 40 bits, as a number with a sign.
+        (ages << COUNT_BITS) as i64
     }
 }
 
@@ -159,8 +169,9 @@ impl Place {
     /// The mean age of what is in flight and counted here.
     pub(crate) fn mean_age(&self, now: Tick) -> Option<Duration> {
         // ORDERING: Relaxed. As in `add`.
-        let load = Load::read(self.page.loads[self.at].load(Ordering::Relaxed), now);
-        let mean = load.ages.checked_div(load.count)?;
+        let load = Load(self.page.loads[self.at].load(Ordering::Relaxed));
+        let ages = u64::try_from(load.ages(now)).unwrap_or(0) / AGES;
+        let mean = ages.checked_div(load.count().into())?;
         Some(Duration::from_nanos(mean))
     }
 
@@ -200,154 +211,6 @@ impl Drop for Place {
         self.page
             .taken
             .fetch_and(!(1 << self.at), Ordering::Release);
-    }
-}
-
-/// Some members' places, for a picker to read.
-#[derive(Debug)]
-pub(crate) struct Readings {
-    /// Stretches of members whose places lie side by side.
-    runs: Box<[Run]>,
-    /// Each member's run, and its place there in the lowest six bits.
-    places: Box<[u32]>,
-}
-
-#[derive(Debug)]
-struct Run {
-    page: Arc<Page>,
-    start: usize,
-    length: usize,
-}
-
-/// One member's place, to be read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spot<'a> {
-    load: &'a AtomicU64,
-    cost: &'a AtomicU32,
-    turn: &'a AtomicU32,
-}
-
-impl Spot<'_> {
-    /// Requests in flight.
-    #[inline]
-    pub(crate) fn in_flight(self) -> u64 {
-        // ORDERING: Relaxed. As in `Place::add`.
-        self.load.load(Ordering::Relaxed) & COUNT_MASK
-    }
-
-    /// The same, and their ages.
-    #[inline]
-    pub(crate) fn load(self, now: Tick) -> Load {
-        // ORDERING: Relaxed. As in `Place::add`.
-        Load::read(self.load.load(Ordering::Relaxed), now)
-    }
-
-    /// See [`Place::set_cost`]; 0 while unknown, negative if there is an invitation.
-    #[inline]
-    pub(crate) fn cost(self) -> f32 {
-        // ORDERING: Relaxed. As in `Place::add`.
-        f32::from_bits(self.cost.load(Ordering::Relaxed))
-    }
-
-    /// Takes the invitation, if nobody else has.
-    #[cold]
-    pub(crate) fn accept(self) -> bool {
-        // ORDERING: Relaxed. As in `Place::add`; who clears the bit has it.
-        self.cost.fetch_and(!INVITATION, Ordering::Relaxed) & INVITATION != 0
-    }
-
-    /// When its turn is next.
-    #[inline]
-    pub(crate) fn turn(self) -> u32 {
-        // ORDERING: Relaxed. As in `Place::add`.
-        self.turn.load(Ordering::Relaxed)
-    }
-
-    /// Says when its turn is next. Of two that do so at once, one is forgotten.
-    #[inline]
-    pub(crate) fn set_turn(self, turn: u32) {
-        // ORDERING: Relaxed. As in `Place::add`.
-        self.turn.store(turn, Ordering::Relaxed);
-    }
-}
-
-impl Run {
-    #[inline]
-    fn spots(&self) -> impl Iterator<Item = Spot<'_>> + Clone {
-        let Page {
-            loads,
-            costs,
-            turns,
-            ..
-        } = &*self.page;
-        let range = self.start..self.start + self.length;
-        let (loads, costs) = (&loads[range.clone()], &costs[range.clone()]);
-        let all = loads.iter().zip(costs).zip(&turns[range]);
-        all.map(|((load, cost), turn)| Spot { load, cost, turn })
-    }
-}
-
-impl Readings {
-    /// `None` if any of them has no place.
-    pub(crate) fn of<'a>(members: impl Iterator<Item = Option<&'a Place>>) -> Option<Self> {
-        let mut runs: Vec<Run> = Vec::new();
-        let mut places = Vec::new();
-        for place in members {
-            let place = place?;
-            let follows = |run: &&mut Run| {
-                Arc::ptr_eq(&run.page, &place.page) && run.start + run.length == place.at
-            };
-            match runs.last_mut().filter(follows) {
-                Some(run) => run.length += 1,
-                None => runs.push(Run {
-                    page: place.page.clone(),
-                    start: place.at,
-                    length: 1,
-                }),
-            }
-            places.push((runs.len() - 1) as u32 * PLACES as u32 + place.at as u32);
-        }
-        Some(Self {
-            runs: runs.into(),
-            places: places.into(),
-        })
-    }
-
-    /// The place of the member at this index.
-    #[inline]
-    pub(crate) fn at(&self, index: usize) -> Spot<'_> {
-        let place = self.places[index] as usize;
-        let (page, at) = (&self.runs[place / PLACES].page, place % PLACES);
-        Spot {
-            load: &page.loads[at],
-            cost: &page.costs[at],
-            turn: &page.turns[at],
-        }
-    }
-
-    /// All places, in the order of the members.
-    #[inline]
-    pub(crate) fn spots(&self) -> impl Iterator<Item = Spot<'_>> + Clone {
-        self.runs.iter().flat_map(Run::spots)
-    }
-
-    /// Shows each member's index, place and weight to `look`, as long as it says to go on.
-    #[inline]
-    pub(crate) fn each<W: Copy>(
-        &self,
-        weights: &[W],
-        mut look: impl FnMut(usize, Spot<'_>, W) -> bool,
-    ) {
-        let mut first = 0;
-        for run in &self.runs {
-            let weights = &weights[first..first + run.length];
-            for (at, (spot, &weight)) in run.spots().zip(weights).enumerate() {
-                if !look(first + at, spot, weight) {
-                    return;
-                }
-            }
-            first += run.length;
-        }
     }
 }
 

@@ -48,8 +48,8 @@ fn a_count_and_its_start_come_and_go_together() {
             other.take(at(10));
         });
         let read = Readings::of([Some(&*place)].into_iter()).expect("it has a place");
-        let Load { count, ages } = read.at(0).load(at(50));
-        let seen = (count, ages >> 14);
+        let load = read.at(0).load();
+        let seen = (load.count(), (load.ages(at(50)) / AGES as i64) >> 14);
         assert!([(1, 40), (2, 60), (1, 20)].contains(&seen), "{seen:?}");
         thread.join().unwrap();
     });

@@ -15,20 +15,10 @@ fn each_has_a_place_of_its_own() {
         (0..number).for_each(|_| assert!(place.add(Tick::ZERO)));
     }
     let read = readings(&places);
-    assert!((0..150).all(|index| read.at(index).in_flight() == index as u64));
-    let mut seen = Vec::new();
-    read.each(&[1; 150], |index, spot, _| {
-        seen.push((index as u64, spot.in_flight()));
-        index < 120
-    });
-    assert!(
-        seen.iter()
-            .copied()
-            .eq((0..=120).map(|number| (number, number)))
-    );
-    assert_eq!(read.runs.len(), 3);
+    let in_flight = |index: usize| read.at(index).load().count();
+    assert!((0..150).all(|index| in_flight(index) == index as u32));
     places[7].take(Tick::ZERO);
-    assert_eq!(read.at(7).in_flight(), 6);
+    assert_eq!(in_flight(7), 6);
     places[8].set_cost(2.5);
     read.at(8).set_turn(11);
     assert_eq!((read.at(8).cost(), read.at(8).turn()), (2.5, 11));
@@ -101,8 +91,29 @@ proptest! {
         let left = || starts.iter().filter(|(_, ended)| !*ended);
         let now = at(1 << 36);
         let total: u64 = left().map(|&(start, _)| (now.as_nanos() >> 14) - (at(start).as_nanos() >> 14)).sum();
-        let read = readings(std::slice::from_ref(&place)).at(0).load(now);
-        prop_assert_eq!(read, Load { count: left().count() as u64, ages: total << 14 });
+        let read = readings(std::slice::from_ref(&place)).at(0).load();
+        prop_assert_eq!(read.count() as usize, left().count());
+        prop_assert_eq!(read.ages(now), ((total << 14) * AGES) as i64);
+    }
+
+    /// Members may have places in any order, with others' between them. Whoever has in flight what its number is.
+    #[test]
+    fn a_row_is_its_members(order in Just((0..200).collect::<Vec<usize>>()).prop_shuffle(), sorted: bool, length in 0usize..=200) {
+        let mut board = Board::new();
+        let places: Vec<_> = (0..200).map(|_| board.place()).collect();
+        for (number, place) in places.iter().enumerate() {
+            (0..number).for_each(|_| assert!(place.add(Tick::ZERO)));
+        }
+        let mut order = order[..length].to_vec();
+        if sorted {
+            order.sort_unstable();
+        }
+        let read = Readings::of(order.iter().map(|&number| Some(&places[number]))).expect("each has a place");
+        for (row, members) in order.chunks(LANES).enumerate() {
+            let follow = members.windows(2).all(|two| two[1] == two[0] + 1) && members[0] / PLACES == members[members.len() - 1] / PLACES;
+            let seen = read.row(row).map(|spots| spots.iter().map(|spot| spot.load().count() as usize).collect::<Vec<_>>());
+            prop_assert_eq!(seen, follow.then(|| members.to_vec()));
+        }
     }
 }
 
@@ -110,10 +121,12 @@ proptest! {
 fn a_start_that_is_later_than_now_is_no_age() {
     let place = Board::new().place();
     place.add(Tick::from_nanos(1 << 40));
-    let load = readings(std::slice::from_ref(&place))
-        .at(0)
-        .load(Tick::from_nanos(5 << 14));
-    assert_eq!(load, Load { count: 1, ages: 0 });
+    let load = readings(std::slice::from_ref(&place)).at(0).load();
+    assert!(load.count() == 1 && load.ages(Tick::from_nanos(5 << 14)) < 0);
+    assert_eq!(
+        place.mean_age(Tick::from_nanos(5 << 14)),
+        Some(Duration::ZERO)
+    );
 }
 
 #[test]

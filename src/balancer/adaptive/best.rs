@@ -1,0 +1,80 @@
+//! The best of the rows compared so far, and what else was seen on the way.
+
+use super::rows::{Least, Measure, NEVER, NOBODY, Row, Terms, is_near};
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Best {
+    /// The least cost, if it were nobody's turn.
+    cost: i32,
+    index: usize,
+    /// How long ago the first turn of the idle came,
+    late: i32,
+    /// and the least cost of those who have it.
+    due: i32,
+    due_index: usize,
+    /// See [`Least::own`].
+    own: u32,
+    /// Somebody with an invitation.
+    pub(super) invited: Option<usize>,
+}
+
+impl Best {
+    pub(super) const fn none() -> Self {
+        Self {
+            cost: NOBODY,
+            index: 0,
+            late: NEVER,
+            due: NOBODY,
+            due_index: 0,
+            own: u32::MAX,
+            invited: None,
+        }
+    }
+
+    /// One row more. `is_before` tells who comes first of equals.
+    #[inline(always)]
+    pub(super) fn add(
+        &mut self,
+        row: &Row,
+        least: &Least,
+        with: &Measure,
+        terms: &Terms<&[f32]>,
+        index: impl Fn(usize) -> usize,
+        is_before: impl Fn(usize, usize) -> bool,
+    ) {
+        if least.cost <= self.cost && least.cost < NOBODY {
+            for lane in row.at_cost(least.cost, terms.lanes()) {
+                let index = index(lane);
+                if self.cost != least.cost || is_before(index, self.index) {
+                    (self.cost, self.index) = (least.cost, index);
+                }
+            }
+        }
+        if with.due.is_some() && least.late > NEVER && least.late >= self.late {
+            if least.late > self.late {
+                (self.late, self.due) = (least.late, NOBODY);
+            }
+            for (lane, due) in row.due(least.late, with, terms) {
+                if due < self.due {
+                    (self.due, self.due_index) = (due, index(lane));
+                }
+            }
+        }
+        self.own = self.own.min(least.own);
+    }
+
+    /// Who it is; `None` if nobody was compared.
+    #[inline]
+    pub(super) fn index(&self) -> Option<usize> {
+        if is_near(self.late) && self.due < self.cost {
+            return Some(self.due_index);
+        }
+        (self.cost < NOBODY).then_some(self.index)
+    }
+
+    /// The least that a request costs anybody alone, if that is known of one.
+    pub(super) fn least(&self) -> Option<f32> {
+        let known = self.own < f32::INFINITY.to_bits();
+        known.then(|| f32::from_bits(self.own + 1))
+    }
+}

@@ -1,0 +1,160 @@
+//! What is compared side by side beside the formula, one member after the other.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::shared::{AGES, Board, Place};
+use crate::time::Tick;
+
+const NOW: Tick = Tick::from_nanos(1 << 40);
+
+/// A member, as a board shows it.
+#[derive(Clone, Debug)]
+struct Shown {
+    weight: u64,
+    /// How long ago its requests in flight began, in units of 16384 ns.
+    ages: Vec<u64>,
+    /// In nanoseconds.
+    cost: f32,
+    is_invited: bool,
+    turn: u32,
+    may_pick: bool,
+}
+
+fn shown(present: u32) -> impl Strategy<Value = Shown> {
+    let near = (-5000i32..5000).prop_map(move |off| present.wrapping_add_signed(off));
+    let turn = prop_oneof![4 => near, 1 => Just(0), 1 => any::<u32>()];
+    // A few costs, so that there are equals; in milliseconds.
+    let cost = prop_oneof![Just(0.0), Just(1e6), Just(2e6), 1e3..1e10f32];
+    let ages = prop_oneof![2 => Just(vec![]), 3 => prop::collection::vec(0u64..2000, 1..6)];
+    let weight = prop_oneof![Just(3), 1u64..10, 1u64..65_536];
+    (
+        weight,
+        ages,
+        cost,
+        prop::bool::weighted(0.02),
+        turn,
+        prop::bool::weighted(0.9),
+    )
+        .prop_map(|(weight, ages, cost, is_invited, turn, may_pick)| Shown {
+            weight,
+            ages,
+            cost,
+            is_invited,
+            turn,
+            may_pick,
+        })
+}
+
+/// The documented formula for one member.
+fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool) -> f32 {
+    let known = if of.cost == 0.0 { with.usual } else { of.cost };
+    let count = of.ages.len() as f32;
+    let ages = (of.ages.iter().sum::<u64>() << 14) as f32;
+    let own = if ages > 3.0 * known * count {
+        ages / count
+    } else {
+        known
+    };
+    let waited = match of.turn {
+        0 => 0.0,
+        turn => ahead(with.present, turn) as f32 * lowest.terms.per_round[index],
+    };
+    let waited = waited.clamp(-1.0, with.rounds);
+    let queue = lowest.terms.queue[index];
+    let load = match (of.ages.len(), lowest.due) {
+        (0, Some(due)) if is_due => due,
+        (0, Some(due)) => queue.max(due * 1.04),
+        _ => (count + 1.0) * queue,
+    };
+    own * load * (1.0 - 0.02 * waited)
+}
+
+/// The costs of all who may be picked, and whether it is their turn.
+fn costs(of: &[Shown], lowest: &Lowest, with: &Measure) -> Vec<Option<f32>> {
+    let idle = of.iter().filter(|one| one.may_pick && one.ages.is_empty());
+    let first = idle.map(|one| ahead(with.present, one.turn)).max();
+    let first = first.filter(|&late| late > i32::MIN && late >= -(HEAVIEST as i32));
+    let of = of.iter().enumerate();
+    of.map(|(index, one)| {
+        let is_due = one.ages.is_empty() && Some(ahead(with.present, one.turn)) == first;
+        one.may_pick.then(|| cost(one, lowest, index, with, is_due))
+    })
+    .collect()
+}
+
+/// Puts them on a board; of every third one, after two others.
+fn put(board: &mut Board, of: &[Shown], scattered: bool) -> (Vec<Place>, Readings) {
+    let mut all = Vec::new();
+    let mut own = Vec::new();
+    for one in of {
+        if scattered {
+            all.push(board.place());
+        }
+        let place = board.place();
+        let start = |age: u64| Tick::from_nanos(NOW.as_nanos() - (age << 14));
+        one.ages
+            .iter()
+            .for_each(|&age| assert!(place.add(start(age))));
+        place.set_cost(one.cost);
+        if one.is_invited {
+            place.invite();
+        }
+        own.push(place);
+    }
+    let read = Readings::of(own.iter().map(Some)).expect("each has a place");
+    for (index, one) in of.iter().enumerate() {
+        read.at(index).set_turn(one.turn);
+    }
+    all.extend(own);
+    (all, read)
+}
+
+proptest! {
+    #[test]
+    fn the_least_by_the_formula_is_found(
+        (present, of) in any::<u32>().prop_flat_map(|present| (
+            Just(present),
+            prop::collection::vec(shown(present), 1..100),
+        )),
+        rounds in 2f32..16.0,
+        order: u64,
+        (scattered, equal_weights, all) in any::<(bool, bool, bool)>(),
+    ) {
+        let mut of = of;
+        for one in &mut of {
+            one.weight = if equal_weights { 3 } else { one.weight };
+            one.may_pick |= all;
+        }
+        let mut board = Board::new();
+        let (_places, read) = put(&mut board, &of, scattered);
+        let weights: Vec<u64> = of.iter().map(|one| one.weight).collect();
+        let lowest = Lowest::new(&weights, None, order, 1);
+        let with = Measure { now: NOW, usual: 1.5e6, due: lowest.due, rounds, present };
+        let may_pick = |index: usize| of[index].may_pick;
+        let may_pick: &dyn Fn(usize) -> bool = &may_pick;
+        let best = lowest.all(&read, &with, (!all).then_some(may_pick));
+
+        let costs = costs(&of, &lowest, &with);
+        let least = costs.iter().flatten().copied().reduce(f32::min);
+        prop_assert_eq!(best.index().map(|index| costs[index].unwrap()), least);
+        if equal_weights {
+            // The first of equals.
+            let equals = (0..of.len()).filter(|&index| costs[index].is_some() && costs[index] == least);
+            let place = |index: &usize| (index + lowest.shift) % of.len();
+            prop_assert_eq!(best.index(), equals.min_by_key(place));
+        }
+        let usable = || of.iter().filter(|one| one.may_pick);
+        let known = usable().filter(|one| one.cost > 0.0 && !one.is_invited).map(|one| one.cost);
+        prop_assert_eq!(best.least(), known.reduce(f32::min));
+        let invited = of.iter().rposition(|one| one.may_pick && one.is_invited);
+        prop_assert_eq!(best.invited, invited);
+    }
+}
+
+/// As many as are remembered and drawn are compared in one row.
+#[test]
+fn candidates_fit_in_a_row() {
+    assert!(size_of::<Candidates>() / size_of::<usize>() <= LANES);
+    assert_eq!(AGES, 1 << 10);
+}

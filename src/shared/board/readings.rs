@@ -1,0 +1,136 @@
+//! Places as a picker reads them: one at a time, or as many side by side as a processor compares at once.
+
+use super::{INVITATION, Load, PLACES, Page, Place};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
+
+/// How many are read side by side: enough that what they have in common costs little, and few enough to lie on the stack.
+pub(crate) const LANES: usize = 32;
+
+/// Some members' places.
+#[derive(Debug)]
+pub(crate) struct Readings {
+    pages: Box<[Arc<Page>]>,
+    /// Each member's page, and its place there in the lowest six bits.
+    places: Box<[u32]>,
+    /// For each [`LANES`] members the first one's place, if the others follow it.
+    rows: Box<[Option<u32>]>,
+}
+
+/// One member's place, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot<'a> {
+    load: &'a AtomicU64,
+    pub(super) cost: &'a AtomicU32,
+    turn: &'a AtomicU32,
+}
+
+impl Spot<'_> {
+    /// What is in flight.
+    #[inline]
+    pub(crate) fn load(self) -> Load {
+        // ORDERING: Relaxed. As in `Place::add`.
+        Load(self.load.load(Ordering::Relaxed))
+    }
+
+    /// See [`Place::set_cost`]; 0 while unknown, negative if there is an invitation.
+    #[inline]
+    pub(crate) fn cost(self) -> f32 {
+        // ORDERING: Relaxed. As in `Place::add`.
+        f32::from_bits(self.cost.load(Ordering::Relaxed))
+    }
+
+    /// Takes the invitation, if nobody else has.
+    #[cold]
+    pub(crate) fn accept(self) -> bool {
+        // ORDERING: Relaxed. As in `Place::add`; who clears the bit has it.
+        self.cost.fetch_and(!INVITATION, Ordering::Relaxed) & INVITATION != 0
+    }
+
+    /// When its turn is next.
+    #[inline]
+    pub(crate) fn turn(self) -> u32 {
+        // ORDERING: Relaxed. As in `Place::add`.
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// Says when its turn is next. Of two that do so at once, one is forgotten.
+    #[inline]
+    pub(crate) fn set_turn(self, turn: u32) {
+        // ORDERING: Relaxed. As in `Place::add`.
+        self.turn.store(turn, Ordering::Relaxed);
+    }
+}
+
+impl Readings {
+    /// `None` if any of them has no place.
+    pub(crate) fn of<'a>(members: impl Iterator<Item = Option<&'a Place>>) -> Option<Self> {
+        let mut pages: Vec<Arc<Page>> = Vec::new();
+        let mut places = Vec::new();
+        for place in members {
+            let place = place?;
+            // Members that came together are on one page; a page that comes again is only there twice.
+            if !pages
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(last, &place.page))
+            {
+                pages.push(place.page.clone());
+            }
+            places.push(((pages.len() - 1) * PLACES + place.at) as u32);
+        }
+        let page = |place: u32| place as usize / PLACES;
+        let follows = |one: &u32, next: &u32| one + 1 == *next && page(*one) == page(*next);
+        let rows = places
+            .chunks(LANES)
+            .map(|row| row.is_sorted_by(follows).then_some(row[0]));
+        Some(Self {
+            rows: rows.collect(),
+            pages: pages.into(),
+            places: places.into(),
+        })
+    }
+
+    /// The place of the member at this index.
+    #[inline]
+    pub(crate) fn at(&self, index: usize) -> Spot<'_> {
+        let (page, at) = self.find(self.places[index]);
+        Spot {
+            load: &page.loads[at],
+            cost: &page.costs[at],
+            turn: &page.turns[at],
+        }
+    }
+
+    #[inline]
+    fn find(&self, place: u32) -> (&Page, usize) {
+        let place = place as usize;
+        (&self.pages[place / PLACES], place % PLACES)
+    }
+
+    /// The places of a row's members, if they lie side by side.
+    #[inline]
+    pub(crate) fn row(&self, row: usize) -> Option<Spots<'_>> {
+        let (page, at) = self.find(self.rows[row]?);
+        let range = at..at + LANES.min(self.places.len() - row * LANES);
+        Some(Spots {
+            loads: &page.loads[range.clone()],
+            costs: &page.costs[range.clone()],
+            turns: &page.turns[range],
+        })
+    }
+}
+
+/// Places side by side, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spots<'a> {
+    loads: &'a [AtomicU64],
+    costs: &'a [AtomicU32],
+    turns: &'a [AtomicU32],
+}
+
+impl<'a> Spots<'a> {
+    #[inline]
+    pub(crate) fn iter(self) -> impl Iterator<Item = Spot<'a>> {
+        let all = self.loads.iter().zip(self.costs).zip(self.turns);
+        all.map(|((load, cost), turn)| Spot { load, cost, turn })
+    }
+}
