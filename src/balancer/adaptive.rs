@@ -13,7 +13,7 @@ mod notes;
 mod rows;
 
 use best::Best;
-use notes::{Candidates, Notes, UNKNOWN};
+use notes::{Notes, UNKNOWN};
 use rows::{Measure, Row, Terms};
 
 /// Up to so many endpoints are compared, all of them.
@@ -59,7 +59,7 @@ const FAR: i32 = 1 << 30;
 ///
 /// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
 /// alone not the queue that is building up; and to compare all does not herd, as each pick raises the cost that it saw. A pick costs
-/// about 3 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
+/// 3 to 4 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
 /// where latencies differ by what is asked for more than by who answers, and one endpoint gets all of the heavy requests.
 ///
 /// Sources: comparing all, C3 (NSDI 2015); mean age, brpc's locality-aware balancing; remembered choices, Mitzenmacher, Prabhakar
@@ -232,7 +232,7 @@ impl Lowest {
         notes: &Notes,
     ) -> Option<usize> {
         let invited = best.invited.filter(|&index| board.at(index).accept());
-        let index = invited.or_else(|| best.index())?;
+        let index = invited.or_else(|| best.index(|one, other| self.is_before(one, other)))?;
         let (spot, round) = (board.at(index), self.rounds[index]);
         // Whoever has waited for longer than counts does not have many turns at once.
         let waited = round.saturating_mul(with.rounds as u32);
@@ -251,28 +251,6 @@ impl Lowest {
             .present
             .store(later(with.present, turn), Ordering::Relaxed);
         Some(index)
-    }
-
-    /// Compares these, and remembers who was good.
-    fn some(
-        &self,
-        candidates: &Candidates,
-        board: &Readings,
-        with: &Measure,
-        notes: &Notes,
-        may_pick: &dyn Fn(usize) -> bool,
-    ) -> Best {
-        let usable = candidates.map(may_pick);
-        let indices = candidates.iter().zip(usable).filter(|(_, usable)| *usable);
-        let mut best = Best::none();
-        let row = self.these(&mut best, board, with, indices.map(|(&index, _)| index));
-        let mut costs = row.costs().iter();
-        let costs = usable.map(|usable| {
-            let cost = usable.then(|| costs.next().copied());
-            cost.flatten().unwrap_or(f32::INFINITY)
-        });
-        notes.remember(candidates, &costs);
-        best
     }
 
     /// Of members that nobody keeps a board of, by what each shows; the first of equals from a random one on.
@@ -325,14 +303,27 @@ impl<E: Endpoint> Picker<E> for Lowest {
             // ORDERING: Relaxed. A hint; the members' own turns count.
             present: notes.present.load(Ordering::Relaxed),
         };
-        if members.len() <= ALL && cx.any_will_do() {
-            let best = self.all(board, &with, None);
+        let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members, cx));
+        let mut best = Best::none();
+        if let Some(candidates) = &many {
+            // Whoever may not be picked this time is as good as before.
+            let row = self.these(&mut best, board, &with, candidates.iter().copied());
+            notes.remember(candidates, row.costs());
+        }
+        if cx.any_will_do() {
+            if many.is_none() {
+                best = self.all(board, &with, None);
+            }
             return self.choose(&best, board, &with, notes).map(Choice::at);
         }
-        let candidates = (members.len() > ALL).then(|| notes.candidates(&self.table, members, cx));
         let best_of = |may_pick: &dyn Fn(usize) -> bool| {
-            let best = match &candidates {
-                Some(candidates) => self.some(candidates, board, &with, notes, may_pick),
+            let best = match &many {
+                Some(candidates) => {
+                    let mut best = Best::none();
+                    let usable = candidates.iter().copied().filter(|&index| may_pick(index));
+                    self.these(&mut best, board, &with, usable);
+                    best
+                }
                 None => self.all(board, &with, Some(may_pick)),
             };
             self.choose(&best, board, &with, notes)
@@ -345,7 +336,7 @@ impl<E: Endpoint> Picker<E> for Lowest {
             None
         };
         let chosen = warm.or_else(|| best_of(&|index| cx.may_pick(index)));
-        let chosen = match candidates {
+        let chosen = match many {
             Some(_) => chosen.or_else(|| cx.draw(&self.table)),
             None => chosen,
         };

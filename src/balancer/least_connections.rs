@@ -89,7 +89,8 @@ impl Scan {
 }
 
 /// Makes loads of counts, (in-flight + 1) / weight, and returns the least as its bits, which are in the same order. Equal fractions
-/// are equal here as well, as a division is rounded correctly; others differ, unless by less than one in 2^23. A function
+/// are equal here as well, as a division is rounded correctly; others differ, unless by less than one in 2^22;
+/// both for weights up to 2^24, above which they are rounded. A function
 /// of its own and a plain loop, so that the compiler takes several at a time.
 #[inline(never)]
 fn weigh(counts: &mut [f32], weights: &[f32]) -> u32 {

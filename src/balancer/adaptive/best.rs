@@ -55,8 +55,10 @@ impl Best {
                 (self.late, self.due) = (least.late, NOBODY);
             }
             for (lane, due) in row.due(least.late, with, terms) {
-                if due < self.due {
-                    (self.due, self.due_index) = (due, index(lane));
+                let index = index(lane);
+                let is_first = due == self.due && is_before(index, self.due_index);
+                if due < self.due || is_first {
+                    (self.due, self.due_index) = (due, index);
                 }
             }
         }
@@ -65,8 +67,9 @@ impl Best {
 
     /// Who it is; `None` if nobody was compared.
     #[inline]
-    pub(super) fn index(&self) -> Option<usize> {
-        if is_near(self.late) && self.due < self.cost {
+    pub(super) fn index(&self, is_before: impl Fn(usize, usize) -> bool) -> Option<usize> {
+        let is_first = || is_before(self.due_index, self.index);
+        if is_near(self.late) && (self.due < self.cost || self.due == self.cost && is_first()) {
             return Some(self.due_index);
         }
         (self.cost < NOBODY).then_some(self.index)

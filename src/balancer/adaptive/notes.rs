@@ -55,7 +55,7 @@ impl Notes {
     }
 
     /// The first of the drawn that is better takes the place of the worst of the remembered.
-    pub(super) fn remember(&self, candidates: &Candidates, costs: &[f32; REMEMBERED + DRAWN]) {
+    pub(super) fn remember(&self, candidates: &Candidates, costs: &[f32]) {
         let (old, drawn) = candidates.split_at(REMEMBERED);
         let (mut worst, mut most) = (0, f32::NEG_INFINITY);
         for (at, index) in old.iter().enumerate() {
