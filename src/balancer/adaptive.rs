@@ -19,15 +19,29 @@ use rows::{Measure, Row, Terms};
 /// Up to so many endpoints are compared, all of them.
 const ALL: usize = 256;
 
-/// To wait counts for as many rounds as go by in this time, in seconds: the oftener endpoints are tried, the more of what
-/// differs between their estimates is noise, and the less is lost by a try.
+/// To wait counts for as many rounds as go by in this time, in seconds: the oftener endpoints are tried, the less is lost by
+/// a try.
 const WAITING: f32 = 1.5;
 
-/// But for so many at least, which keeps equals in turn,
+/// For so many rounds at least, which keeps equals in turn,
 const FEWEST: f32 = 2.0;
 
 /// and so many at most.
 const MOST: f32 = 16.0;
+
+/// But for no more than this divided by how many requests a second an endpoint gets: of so many answers the estimate is made,
+/// and the more they are the less of what differs between two is noise.
+const SURE: f32 = 200.0;
+
+/// Where they are many, for so many rounds all the same: an endpoint that has been slow is not sure to be so still.
+const SURELY: f32 = 6.0;
+
+/// For how many rounds waiting counts, where an endpoint gets so many requests a second from this fleet.
+fn patience(pace: f32) -> f32 {
+    // Before anything is known of the pace it is 0.
+    let enough = (SURE / pace).max(SURELY);
+    (pace * WAITING).clamp(FEWEST, MOST).min(enough)
+}
 
 /// A round of the heaviest is 2 to the power of this.
 const ROUND_BITS: u32 = 10;
@@ -43,7 +57,8 @@ const FAR: i32 = 1 << 30;
 /// cost     = latency · (in_flight + 1) · mean weight / weight · penalty · (1 − 0.02 · waited)
 /// latency  = the endpoint's estimate, or the mean age of its requests in flight where that is more than 3 times it
 /// penalty  = 1 / (1 − x)² + 20 x    x: its share of errors above the fleet's, in the window's later half
-/// waited   = rounds since its turn came, by its weight; at most as many as go by in 1.5 s, and from 2 to 16
+/// waited   = rounds since its turn came, by its weight; at most as many as go by in 1.5 s, from 2 to 16, and no more than 200 / (requests
+///            a second to each), or 6 where that is less
 /// ```
 ///
 /// The idle endpoint whose turn it is counts as one of the heaviest: by weights alone the light would never be used while there
@@ -299,7 +314,7 @@ impl<E: Endpoint> Picker<E> for Lowest {
                 None => f32::from_bits(notes.least.load(Ordering::Relaxed)),
             },
             due: self.due,
-            rounds: (cx.pace() * WAITING).clamp(FEWEST, MOST),
+            rounds: patience(cx.pace()),
             // ORDERING: Relaxed. A hint; the members' own turns count.
             present: notes.present.load(Ordering::Relaxed),
         };

@@ -156,3 +156,12 @@ proptest! {
 fn candidates_fit_in_a_row() {
     assert!(size_of::<notes::Candidates>() / size_of::<usize>() <= LANES);
 }
+
+/// Waiting counts most where an endpoint is tried often enough for a try to be cheap, and too seldom for its estimate to be
+/// sure.
+#[test]
+fn waiting_counts_for_as_long_as_it_tells_something() {
+    let paces = [0.0, 1.0, 4.0, 12.0, 25.0, 50.0, 1e6, f32::MAX];
+    let rounds = [2.0, 2.0, 6.0, 16.0, 8.0, 6.0, 6.0, 6.0];
+    assert_eq!(paces.map(patience), rounds);
+}
