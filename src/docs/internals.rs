@@ -101,6 +101,9 @@
 //! policy it may show less than there is, until those have ended. The count of requests shares a word with the sum of their
 //! starts: two words would be torn, and show an age of the size of `now`. What a request costs (latency times errors) is worked out by who knows
 //! something new, a measured success, a fault or upkeep, and read by each pick: a pick has time for a product, not for an exponential.
+//! Picks read it in rows of 32, into arrays on the stack, and compare in plain loops without branches: one member after the other each
+//! comparison is a branch that nobody foretells, and a processor compares four at a time. The readings of a row are not of one moment; neither
+//! were those of one member after the other.
 //!
 //! **One endpoint against the fleet.** A fault is weighed by how often others fail, and that is known late or not at all where it is needed
 //! most. The mean over the fleet is wrong where a zone dies: it is a third within a moment, and the dead would hide behind each
