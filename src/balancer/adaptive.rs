@@ -195,14 +195,9 @@ impl Lowest {
         let mut row = Row::new();
         row.see(indices.iter().map(|&index| board.at(index)), with.now);
         let terms = self.terms.of_these(indices);
-        self.compare(
-            &mut *best,
-            &mut row,
-            board,
-            with,
-            &terms.at(0..lanes),
-            |lane| indices[lane],
-        );
+        self.compare(best, &mut row, board, with, &terms.at(0..lanes), |lane| {
+            indices[lane]
+        });
         row
     }
 

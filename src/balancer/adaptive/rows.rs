@@ -103,9 +103,7 @@ impl Terms<Box<[f32]>> {
             queue: queue.into(),
         }
     }
-}
 
-impl Terms<Box<[f32]>> {
     /// Of these members, as many as a row has.
     pub(super) fn of_these(&self, indices: &[usize]) -> Terms<[f32; LANES]> {
         let of = |all: &[f32]| {

@@ -24,7 +24,7 @@ struct Shown {
 fn shown(present: u32) -> impl Strategy<Value = Shown> {
     let near = (-5000i32..5000).prop_map(move |off| present.wrapping_add_signed(off));
     let turn = prop_oneof![4 => near, 1 => Just(0), 1 => any::<u32>()];
-    // A few costs, so that there are equals; in milliseconds.
+    // A few costs, so that there are equals.
     let cost = prop_oneof![Just(0.0), Just(1e6), Just(2e6), 1e3..1e10f32];
     let ages = prop_oneof![2 => Just(vec![]), 3 => prop::collection::vec(0u64..2000, 1..6)];
     let weight = prop_oneof![Just(3), 1u64..10, 1u64..65_536];
@@ -70,7 +70,7 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
     own * load * (1.0 - 0.02 * waited)
 }
 
-/// The costs of all who may be picked, and whether it is their turn.
+/// What a request costs at each who may be picked, whose turn it is or not.
 fn costs(of: &[Shown], lowest: &Lowest, with: &Measure) -> Vec<Option<f32>> {
     let idle = of.iter().filter(|one| one.may_pick && one.ages.is_empty());
     let first = idle.map(|one| ahead(with.present, one.turn)).max();
