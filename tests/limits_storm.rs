@@ -4,9 +4,13 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use common::servers;
-use evenkeel::{Cluster, Ejection, Fleet, Limits, Outcome, PickError};
+use common::{Server, by_row, fail, number, servers, setup};
+use evenkeel::{
+    Choice, Cluster, Ejection, Fleet, Lease, Limits, ManualClock, Outcome, PickContext, PickError,
+    Picker, from_picker,
+};
 
 fn limits() -> Limits {
     Limits::default()
@@ -117,4 +121,101 @@ fn both_limits_are_exact_under_threads() {
         Some(2),
         Some(5),
     );
+}
+
+#[test]
+fn an_ejected_endpoint_stays_out_while_the_others_fill_and_empty() {
+    let fleet = setup(4, &ManualClock::new()).limits(limits().max_requests_per_endpoint(1));
+    let fleet = fleet.ejection(by_row()).build().unwrap();
+    fail(&fleet, 3, 5);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50_000 {
+                    match fleet.pick_endpoint() {
+                        Ok(lease) => assert_ne!(number(&lease), 3),
+                        Err(error) => assert_eq!(error, PickError::Saturated),
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Finds all places taken whenever it looks, by others who come and go in between.
+#[derive(Clone, Debug, Default)]
+struct Overtaken(Arc<Mutex<Others>>);
+
+#[derive(Debug, Default)]
+struct Others {
+    fleet: Option<Fleet<Server>>,
+    /// So many looks find no room.
+    looks: u32,
+    /// Who stay when the last of those looks is over.
+    stay: bool,
+    staying: Vec<Lease<Server>>,
+}
+
+impl Picker<Server> for Overtaken {
+    fn pick(&self, cx: &mut PickContext<'_, Server>) -> Option<Choice> {
+        let mut others = self.0.lock().unwrap();
+        let mut held = Vec::new();
+        if others.looks > 0 {
+            others.looks -= 1;
+            let fleet = others.fleet.as_ref().unwrap();
+            held.extend((0..3).filter_map(|key| fleet.lease(&key).ok()));
+        }
+        let found = (0..cx.members().len()).find(|&index| cx.may_pick(index));
+        if others.stay && others.looks == 0 {
+            others.staying.append(&mut held);
+        }
+        found.map(Choice::at)
+    }
+}
+
+/// What a pick comes to that is overtaken in so many looks, and by others who stay from the last one on.
+fn overtaken(looks: u32, stay: bool) -> Result<usize, PickError> {
+    let policy = Overtaken::default();
+    let fleet = setup(3, &ManualClock::new()).policy(from_picker(policy.clone()));
+    let fleet = fleet.limits(limits().max_requests_per_endpoint(1));
+    let fleet = fleet.build().unwrap();
+    *policy.0.lock().unwrap() = Others {
+        fleet: Some(fleet.clone()),
+        looks,
+        stay,
+        staying: Vec::new(),
+    };
+    let picked = fleet.pick_endpoint().map(|lease| number(&lease));
+    // The fleet holds the policy, and the policy the fleet: let both go.
+    *policy.0.lock().unwrap() = Others::default();
+    picked
+}
+
+#[test]
+fn a_pick_that_is_overtaken_whenever_it_looks_is_not_taken_for_declined() {
+    for looks in 0..6 {
+        let found = overtaken(looks, false);
+        assert!(found.is_ok(), "{looks} looks: {found:?}");
+    }
+    for looks in 1..5 {
+        let found = overtaken(looks, true);
+        assert_eq!(found, Err(PickError::Saturated), "{looks} looks");
+    }
+}
+
+#[test]
+fn a_policy_that_wants_none_declines_also_where_there_are_limits() {
+    #[derive(Clone, Debug)]
+    struct Declines;
+    impl Picker<Server> for Declines {
+        fn pick(&self, _: &mut PickContext<'_, Server>) -> Option<Choice> {
+            None
+        }
+    }
+    let fleet = setup(3, &ManualClock::new()).policy(from_picker(Declines));
+    let fleet = fleet.limits(limits().max_requests_per_endpoint(1));
+    let fleet = fleet.build().unwrap();
+    assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::Declined);
+    let _held: Vec<_> = (0..3).map(|key| fleet.lease(&key).unwrap()).collect();
+    assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::Saturated);
 }

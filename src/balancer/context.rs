@@ -400,6 +400,20 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         why
     }
 
+    /// Whether somebody is eligible by health, at its limit or not.
+    pub(crate) fn has_eligible(&self) -> bool {
+        let mut members = self.members.iter().enumerate();
+        members.any(|(index, member)| self.is_eligible(index, member))
+    }
+
+    /// What this finds where limits do not count.
+    pub(crate) fn without_limits<R>(&mut self, look: impl FnOnce(&mut Self) -> R) -> R {
+        let heeds_limits = std::mem::replace(&mut self.heeds_limits, false);
+        let found = look(self);
+        self.heeds_limits = heeds_limits;
+        found
+    }
+
     pub(crate) const fn set_regard(&mut self, regard: Regard) {
         self.regard = regard;
     }

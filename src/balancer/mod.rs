@@ -131,7 +131,8 @@ forward!(Box<L>, Arc<L>);
 pub trait Picker<E: Endpoint>: Send + Sync {
     /// An index into [`cx.members()`](PickContext::members), so that no other endpoint can be
     /// returned; `None` if the policy wants none. As members come and go, a policy that wants none while
-    /// somebody may be picked is asked three times before the pick fails.
+    /// somebody may be picked is asked three times before the pick fails; and once more without
+    /// [limits](crate::Limits), if there are any, as the room that was there may have been taken while it looked.
     ///
     /// The fleet holds a picker to its word: for an index out of range, or one that
     /// [`may_pick`](PickContext::may_pick) forbids, it draws a usable endpoint by weight instead (and

@@ -193,9 +193,18 @@ impl<E: Endpoint> Snapshot<E> {
             }
         }
         match choice {
-            Some(_) if self.judges_panic => self.any(cx, shared),
-            _ => Err(PickError::Declined),
+            Some(choice) if cx.may_pick(choice.index()) => Ok(choice.index()),
+            None if !cx.heeds_limits() || !self.lacks_room_only(cx) => {
+                Err(cx.failure().unwrap_or(PickError::Declined))
+            }
+            // What it chose, or room for what it would choose, came and went.
+            _ => self.any(cx, shared),
         }
+    }
+
+    /// Whether the policy would choose somebody if there were no limits.
+    fn lacks_room_only(&self, cx: &mut PickContext<'_, E>) -> bool {
+        cx.without_limits(|cx| self.picker.pick(cx).is_some())
     }
 
     /// Any that may be picked, by weight, or the reason why there is none.
@@ -214,6 +223,9 @@ impl<E: Endpoint> Snapshot<E> {
             if let Some(error) = cx.why_none() {
                 return Err(error);
             }
+        }
+        if cx.heeds_limits() && cx.has_eligible() {
+            return Err(PickError::Saturated);
         }
         match shared.ledger.rule() {
             rule if rule.threshold_percent == 0 || cx.options().without_panic => {
