@@ -39,6 +39,9 @@ fn bytes_each(count: u32, policy: impl LoadBalancer<Server> + 'static) -> f64 {
         .policy(policy)
         .build()
         .unwrap();
+    // What changes of the set leave behind counts too.
+    fleet.insert(Target::new(0, ()).with_weight(2)).unwrap();
+    fleet.insert(Target::new(1, ()).with_weight(3)).unwrap();
     let after = LIVE.load(Ordering::Relaxed);
     drop(fleet);
     // The endpoint itself is the user's; the fleet's own, a few kilobytes, counts for none of them.

@@ -152,11 +152,18 @@ impl Hash for Key {
 
 #[test]
 fn a_key_may_call_the_fleet_when_it_is_dropped() {
-    without_deadlock(|| {
+    // Of many, the array of members is one that was in force before.
+    for count in [4, 3000] {
+        a_key_calls_the_fleet(count);
+    }
+}
+
+fn a_key_calls_the_fleet(count: usize) {
+    without_deadlock(move || {
         let (home, drops, clock) = (Home::default(), Arc::default(), ManualClock::new());
         let key = |n| Key(n, Arc::new(Last(Arc::clone(&home), Arc::clone(&drops))));
         let fleet = Fleet::builder()
-            .endpoints((0..4).map(|n| Target::new(key(n), ())))
+            .endpoints((0..count).map(|n| Target::new(key(n), ())))
             .clock(clock.clone())
             .build()
             .unwrap();
@@ -167,7 +174,7 @@ fn a_key_may_call_the_fleet_when_it_is_dropped() {
             fleet.insert(Target::new(key(0), ())).unwrap();
             clock.advance(70 * SECOND);
             fleet
-                .update((0..4).map(|n| Target::new(key(n), ())))
+                .update((0..count).map(|n| Target::new(key(n), ())))
                 .unwrap();
             fleet.pick_endpoint().unwrap().record(Outcome::Success);
         }

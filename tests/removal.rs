@@ -312,25 +312,72 @@ fn a_drain_holds_through_updates_until_the_endpoint_is_inserted_again() {
 
 #[test]
 fn what_is_removed_is_freed_with_its_last_lease() {
-    let data = Arc::new(());
-    let fleet: Fleet<Target<usize, Arc<()>>> =
-        (0..3).map(|key| Target::new(key, data.clone())).collect();
-    for round in 0..1000 {
-        fleet.remove(&(round % 3));
-        fleet.insert(Target::new(round % 3, data.clone())).unwrap();
-        assert_eq!(Arc::strong_count(&data), 4, "three members and this one");
+    // Of many, the array of members is one that was in force before.
+    for (count, rounds) in [(3, 1000), (5000, 100)] {
+        let data = Arc::new(());
+        let all = || (0..count).map(|key| Target::new(key, data.clone()));
+        let held = || Arc::strong_count(&data) - 1;
+        let fleet: Fleet<Target<usize, Arc<()>>> = all().collect();
+        for round in 0..rounds {
+            let key = round * 37 % count;
+            fleet.remove(&key);
+            assert_eq!(held(), count - 1, "of {count}");
+            fleet.insert(Target::new(key, data.clone())).unwrap();
+            fleet.insert(Target::new(count / 2, data.clone())).unwrap();
+            assert_eq!(held(), count, "of {count}");
+        }
+        let lease = fleet.lease(&0).unwrap();
+        for _ in 0..rounds / 10 {
+            fleet.update(all()).unwrap();
+        }
+        let more = "a lease holds its own endpoint and no more";
+        assert_eq!(held(), count + 1, "{more}, of {count}");
+        drop(lease);
+        assert_eq!(held(), count);
+        fleet.update(all().take(2)).unwrap();
+        assert_eq!(held(), 2);
+        fleet.update(all()).unwrap();
+        drop(fleet);
+        assert_eq!(held(), 0);
     }
-    let lease = fleet.lease(&0).unwrap();
-    (0..100).for_each(|_| {
-        fleet
-            .update((0..3).map(|key| Target::new(key, data.clone())))
-            .unwrap();
-    });
-    assert_eq!(
-        Arc::strong_count(&data),
-        5,
-        "a lease holds its own endpoint and no more"
-    );
-    drop(lease);
-    assert_eq!(Arc::strong_count(&data), 4);
+}
+
+/// Removes a hundred under its first pick, which holds the set of before meanwhile.
+#[derive(Clone, Debug, Default)]
+struct Removing(
+    Arc<OnceLock<Fleet<Target<usize, Arc<()>>>>>,
+    Arc<AtomicBool>,
+);
+
+impl Picker<Target<usize, Arc<()>>> for Removing {
+    fn pick(&self, cx: &mut PickContext<'_, Target<usize, Arc<()>>>) -> Option<Choice> {
+        if let (false, Some(fleet)) = (self.1.swap(true, SeqCst), self.0.get()) {
+            (0..100).for_each(|key| assert!(fleet.remove(&key)));
+            let first = cx.members()[0].endpoint();
+            assert_eq!(Arc::strong_count(first.data()), 5001, "all are held");
+        }
+        Some(Choice::at(0))
+    }
+}
+
+#[test]
+fn a_pick_under_way_does_not_keep_what_is_removed_for_longer_than_it_takes() {
+    let data = Arc::new(());
+    let held = || Arc::strong_count(&data) - 1;
+    let policy = Removing::default();
+    let fleet = Fleet::builder()
+        .endpoints((0..5000).map(|key| Target::new(key, data.clone())))
+        .policy(from_picker(policy.clone()))
+        .build()
+        .unwrap();
+    policy.0.set(fleet.clone()).unwrap();
+    let picked = fleet.pick_endpoint().unwrap();
+    assert_eq!(picked.endpoint().key(), 100);
+    fleet.maintain();
+    assert_eq!(held(), 4900);
+    assert!(fleet.remove(&4000));
+    assert_eq!(held(), 4899);
+    let keys: HashSet<usize> = fleet.members().iter().map(|m| m.endpoint().key()).collect();
+    assert_eq!(keys.len(), 4899);
+    assert!(keys.iter().all(|&key| key >= 100 && key != 4000));
 }

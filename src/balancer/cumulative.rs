@@ -1,29 +1,30 @@
 //! Members laid end to end by weight: a point on the line belongs to one of them.
 
-use crate::endpoint::{Endpoint, Weight};
+use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::shared::below;
 
 /// The lightest a member is taken for, as a share of the heaviest: 1 in this. Beyond, a share is too
 /// small to be told from none.
-const WIDEST: u32 = 65_536;
+const WIDEST: u64 = 65_536;
 
 /// How many stretches the line is cut into for each member, at most.
 const STRETCHES: u64 = 4;
 
 /// Weights as they count: no more than [`WIDEST`] apart.
 pub(super) fn effective_weights<E: Endpoint>(members: &[Member<E>]) -> Vec<u64> {
-    let heaviest = members
+    // Read once: where members are many, each is a miss of the cache.
+    let mut weights: Vec<u64> = members
         .iter()
-        .map(Member::weight)
-        .max()
-        .map_or(0, Weight::get);
+        .map(|member| member.weight().get().into())
+        .collect();
+    let heaviest = weights.iter().copied().max().unwrap_or(0);
     // At least 1, should somebody hand in members of weight 0: a fleet does not.
     let lightest = heaviest.div_ceil(WIDEST).max(1);
-    members
-        .iter()
-        .map(|member| member.weight().get().max(lightest).into())
-        .collect()
+    for weight in &mut weights {
+        *weight = lightest.max(*weight);
+    }
+    weights
 }
 
 /// Cumulative weights with a guide: a point is found in O(1) steps on average, O(log n) at worst,

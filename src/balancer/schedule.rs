@@ -1,5 +1,6 @@
 //! The order in which a weighted round robin visits its members. Pure: a position in, a member out.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -29,11 +30,7 @@ impl Schedule {
     /// None of the weights is 0.
     pub(super) fn new(weights: &[u64]) -> Self {
         debug_assert!(weights.iter().all(|&weight| weight > 0));
-        let divisor = weights
-            .iter()
-            .fold(0, |divisor, &weight| gcd(divisor, weight))
-            .max(1);
-        let counts: Vec<u64> = weights.iter().map(|weight| weight / divisor).collect();
+        let counts = lowest_terms(weights);
         let members = weights.len() as u64;
         match counts.iter().sum::<u64>() {
             length if length == members => Self::Equal(Turns::of(length)),
@@ -95,6 +92,19 @@ impl Turns {
     }
 }
 
+/// The smallest weights of the same proportions.
+fn lowest_terms(weights: &[u64]) -> Cow<'_, [u64]> {
+    let mut divisor = 0;
+    for &weight in weights {
+        divisor = gcd(divisor, weight);
+        if divisor == 1 {
+            return weights.into();
+        }
+    }
+    let divisor = divisor.max(1);
+    weights.iter().map(|weight| weight / divisor).collect()
+}
+
 const fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -104,30 +114,49 @@ const fn gcd(a: u64, b: u64) -> u64 {
 /// takes as long as one for ten members. After any number of slots, all of one count are less than one visit
 /// off their share together, and they take turns, so each is less than two off its own.
 fn rotate(counts: &[u64], length: u64) -> Box<[u32]> {
-    let mut members: Vec<u32> = (0..counts.len() as u32).collect();
-    members.sort_by_key(|&member| counts[member as usize]);
-    let alike: Vec<&[u32]> = members
-        .chunk_by(|&one, &other| counts[one as usize] == counts[other as usize])
+    let (members, starts) = by_count(counts);
+    let alike: Vec<&[u32]> = starts
+        .windows(2)
+        .filter(|pair| pair[0] < pair[1])
+        .map(|pair| &members[pair[0] as usize..pair[1] as usize])
         .collect();
     let shares: Vec<u64> = alike
         .iter()
         .map(|group| group.len() as u64 * counts[group[0] as usize])
         .collect();
-    let mut turns = vec![0; alike.len()];
     let mut cycle = if shares.len() <= FEW {
         spread_few(&shares, length)
     } else {
         spread(&shares, length)
     };
+    let mut turns: Vec<_> = alike.iter().map(|group| group.iter().cycle()).collect();
     for slot in &mut cycle {
-        let (group, turn) = (alike[*slot as usize], &mut turns[*slot as usize]);
-        *slot = group[*turn];
-        *turn += 1;
-        if *turn == group.len() {
-            *turn = 0;
-        }
+        *slot = turns[*slot as usize].next().copied().unwrap_or(0);
     }
     cycle
+}
+
+/// The members by their counts, and where those of each count begin: sorted without comparisons, as no count is above the
+/// table's length.
+fn by_count(counts: &[u64]) -> (Vec<u32>, Vec<u32>) {
+    let most = counts.iter().copied().max().unwrap_or(0) as usize;
+    let mut starts = vec![0u32; most + 2];
+    counts
+        .iter()
+        .for_each(|&count| starts[count as usize + 1] += 1);
+    let mut before = 0;
+    for start in &mut starts {
+        before += *start;
+        *start = before;
+    }
+    let mut next = starts.clone();
+    let mut members = vec![0; counts.len()];
+    for (member, &count) in (0u32..).zip(counts) {
+        let place = &mut next[count as usize];
+        members[*place as usize] = member;
+        *place += 1;
+    }
+    (members, starts)
 }
 
 /// A cycle of `length` slots in which member i stands `counts[i]` times: the k-th time not before slot

@@ -2,7 +2,7 @@
 
 use super::Changes;
 use super::keys::Hashed;
-use super::snapshot::Snapshot;
+use super::registry::Freed;
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::Detector;
 use crate::member::{Former, Gate, Member, Phase};
@@ -43,9 +43,11 @@ pub(super) struct Slot<E: Endpoint> {
     /// The member's other seats, one for each further cell of its gate, if it has any.
     other_seats: Option<Arc<[Member<E>]>>,
     pub(super) draining: bool,
+    /// Whether the member's weight is above 0: kept here, as to look there is a miss of the cache.
+    has_weight: bool,
     pub(super) mark: Mark,
-    /// The ejection that it had when it left rotation for a weight of 0.
-    former: Option<Former>,
+    /// The ejection that it had when it left rotation for a weight of 0: few have one.
+    former: Option<Box<Former>>,
 }
 
 impl<E: Endpoint> Clone for Slot<E> {
@@ -53,6 +55,7 @@ impl<E: Endpoint> Clone for Slot<E> {
         Self {
             member: self.member.clone(),
             other_seats: self.other_seats.clone(),
+            former: self.former.clone(),
             ..*self
         }
     }
@@ -61,6 +64,7 @@ impl<E: Endpoint> Clone for Slot<E> {
 impl<E: Endpoint> Slot<E> {
     fn new((member, others): Seats<E>) -> Self {
         Self {
+            has_weight: member.weight() > Weight::ZERO,
             member,
             other_seats: shared_seats(others),
             draining: false,
@@ -91,8 +95,8 @@ impl<E: Endpoint> Slot<E> {
         }
     }
 
-    pub(super) fn is_routable(&self) -> bool {
-        !self.draining && self.member.weight() > Weight::ZERO
+    pub(super) const fn is_routable(&self) -> bool {
+        !self.draining && self.has_weight
     }
 
     /// Where it should stand, by its place in rotation and by its mark.
@@ -148,7 +152,7 @@ pub(super) struct Change<E: Endpoint> {
     /// Who comes into rotation with an ejection from before.
     pub(super) ejected_before: Vec<(usize, Former)>,
     pub(super) counts: Changes,
-    pub(super) snapshots: Vec<Arc<Snapshot<E>>>,
+    pub(super) freed: Freed<E>,
     pub(super) keys: Vec<Hashed<E::Key>>,
 }
 
@@ -165,7 +169,7 @@ impl<E: Endpoint> Change<E> {
             leaving: Vec::new(),
             ejected_before: Vec::new(),
             counts: Changes::default(),
-            snapshots: Vec::new(),
+            freed: Freed::default(),
             keys: Vec::new(),
         }
     }
@@ -216,7 +220,7 @@ impl<E: Endpoint> Change<E> {
             former.standing().is_ejected() && former.cause != Some(Detector::GoingAway)
         };
         let place = self.keep(Slot {
-            former: former.filter(stays_out),
+            former: former.filter(stays_out).map(Box::new),
             ..Slot::new(member)
         });
         self.touch(place);
@@ -232,10 +236,10 @@ impl<E: Endpoint> Change<E> {
         let core = slot.member.core();
         if !slot.is_routable() {
             let ejected = Some(core.former()).filter(|now| now.standing().is_ejected());
-            slot.former = ejected.or(slot.former);
+            slot.former = ejected.map(Box::new).or(slot.former.take());
         } else if let Some(former) = slot.former.take().filter(|_| slot.is_judged()) {
             core.hold_out();
-            self.ejected_before.push((place, former));
+            self.ejected_before.push((place, *former));
             return;
         }
         self.touched.push(place);
@@ -248,6 +252,7 @@ impl<E: Endpoint> Change<E> {
         let generation = Gate::next_generation(slot.member.generation());
         let (member, others) = Member::seats(endpoint, weight, generation, &state);
         (slot.member, slot.other_seats) = (member, shared_seats(others));
+        slot.has_weight = weight > Weight::ZERO;
         self.renewed.push(slot.member.clone());
         self.touch(place);
         self.counts.updated += 1;

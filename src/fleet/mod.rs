@@ -10,6 +10,7 @@ mod pick;
 mod probe;
 mod registry;
 mod remembered;
+mod seats;
 mod snapshot;
 mod sweep;
 mod update;

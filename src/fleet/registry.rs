@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::change::{Change, Slot};
 use super::keys::{Hashed, KeyMap};
 use super::remembered::Remembered;
+use super::seats::{Members, Seating, Spare};
 use super::snapshot::Snapshot;
 use super::sweep::Sweep;
 use crate::balancer::{Cursor, LoadBalancer, Random, View};
@@ -32,7 +33,11 @@ pub(super) struct Registry<E: Endpoint> {
     edition: u64,
     /// Snapshots that a reader may still hold.
     retired: Vec<Arc<Snapshot<E>>>,
+    spare: Spare<E>,
 }
+
+/// What is given up, to be dropped after unlocking: snapshots, and whom seats had that are used again.
+pub(super) type Freed<E> = (Vec<Arc<Snapshot<E>>>, Vec<Member<E>>);
 
 /// Runs code of the user's: a panic in it becomes an error.
 fn guarded<T>(what: &'static str, f: impl FnOnce() -> T) -> Result<T, UpdateError> {
@@ -56,6 +61,7 @@ impl<E: Endpoint> Registry<E> {
             board: Board::new(),
             edition: 0,
             retired: Vec::new(),
+            spare: Spare::none(),
         }
     }
 
@@ -90,18 +96,19 @@ impl<E: Endpoint> Registry<E> {
 
     /// The policy's snapshot of the set after this change.
     pub(super) fn snapshot(
-        &self,
+        &mut self,
         policy: &dyn LoadBalancer<E>,
         change: &Change<E>,
     ) -> Result<Snapshot<E>, UpdateError> {
-        let (seats, count, other_seats) = seats(change.next(&self.slots));
-        let view = View::with_cursor(&seats[..count], self.cursor.clone());
+        let seating = self.spare.seat(change.next(&self.slots));
+        let view = View::with_cursor(seating.first(), self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
         let (reads_board, judges_panic) = (view.reads_board(), view.judges_panic());
+        let Seating { members, count, .. } = seating;
         Ok(Snapshot {
-            seats,
+            seats: members,
             count,
-            other_seats,
+            other_seats: seating.others,
             edition: self.edition + 1,
             rest: rest(change.next(&self.slots)),
             picker,
@@ -112,16 +119,22 @@ impl<E: Endpoint> Registry<E> {
 
     /// As [`snapshot`](Self::snapshot), for a removal, which must not fail: where the policy panics, a
     /// weighted random one stands in until the next change.
-    pub(super) fn snapshot_or_stand_in(&self, change: &Change<E>, shared: &Shared) -> Snapshot<E> {
-        self.snapshot(&*self.policy, change).unwrap_or_else(|_| {
+    pub(super) fn snapshot_or_stand_in(
+        &mut self,
+        change: &Change<E>,
+        shared: &Shared,
+    ) -> Snapshot<E> {
+        let policy = self.policy.clone();
+        self.snapshot(&*policy, change).unwrap_or_else(|_| {
             shared.counters.policy_faults.count();
-            let (seats, count, other_seats) = seats(change.next(&self.slots));
-            let view = View::with_cursor(&seats[..count], self.cursor.clone());
+            let seating = self.spare.seat(change.next(&self.slots));
+            let view = View::with_cursor(seating.first(), self.cursor.clone());
             let picker = Random::new().picker(&view);
+            let Seating { members, count, .. } = seating;
             Snapshot {
-                seats,
+                seats: members,
                 count,
-                other_seats,
+                other_seats: seating.others,
                 edition: self.edition + 1,
                 rest: rest(change.next(&self.slots)),
                 picker,
@@ -204,7 +217,7 @@ impl<E: Endpoint> Registry<E> {
         shared.settle_panic(now);
         self.retired.push(old);
         self.board.prune();
-        change.snapshots = self.free_retired();
+        change.freed = self.free_retired(&current.load());
     }
 
     /// Lets back in, the longest ejected first, until no more than this are out.
@@ -226,41 +239,24 @@ impl<E: Endpoint> Registry<E> {
 
     /// Takes out the retired snapshots that nobody holds any more, to be dropped after unlocking. A
     /// reader never has the last reference: it would pay for the whole set.
-    pub(super) fn free_retired(&mut self) -> Vec<Arc<Snapshot<E>>> {
+    pub(super) fn free_retired(&mut self, in_force: &Snapshot<E>) -> Freed<E> {
         let (held, free) = std::mem::take(&mut self.retired)
             .into_iter()
             .partition(|snapshot| Arc::strong_count(snapshot) > 1);
         self.retired = held;
-        free
+        let mut snapshots: Vec<_> = free;
+        let mut unseated = Vec::new();
+        // Those of several shards are no use: one member's seats do not stand together.
+        let last = snapshots.last_mut().and_then(Arc::get_mut);
+        if let Some(last) = last.filter(|last| last.other_seats + in_force.other_seats == 0) {
+            let seats = std::mem::take(&mut last.seats);
+            unseated = self.spare.keep(seats, &in_force.seats);
+        }
+        (snapshots, unseated)
     }
-}
-
-type Members<E> = Box<[Member<E>]>;
-
-/// Those of these slots that may take requests, seat by seat, how many they are, and how many seats each has
-/// beside the first.
-fn seats<'a, E: Endpoint>(
-    slots: impl Iterator<Item = &'a Slot<E>> + Clone,
-) -> (Members<E>, usize, usize) {
-    let routable = || slots.clone().filter(|slot| slot.is_routable());
-    let count = routable().count();
-    let most = routable().map(|slot| slot.seats()).max().unwrap_or(1);
-    // As few as pays for so many members: those who came when they were fewer have more.
-    let shards = most.min(seats_for(count));
-    let mut seats = Vec::with_capacity(count * shards);
-    for shard in 0..shards {
-        seats.extend(routable().map(|slot| slot.seat(shard).clone()));
-    }
-    (seats.into(), count, shards - 1)
 }
 
 fn rest<'a, E: Endpoint>(slots: impl Iterator<Item = &'a Slot<E>>) -> Members<E> {
     let rest = slots.filter(|slot| !slot.is_routable());
     rest.map(|slot| slot.member.clone()).collect()
-}
-
-/// How many seats pay for each of `live` members, a power of two: they keep threads apart where members
-/// are few and cost memory where they are many.
-pub(super) fn seats_for(live: usize) -> usize {
-    1 << (4096 / live.max(1)).max(1).ilog2()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::change::{Change, Mark, Seats};
 use super::keys::{Hashed, KeyMap};
-use super::registry::seats_for;
+use super::seats::seats_for;
 use super::{Changes, Drain, Fleet, Retire};
 use crate::balancer::LoadBalancer;
 use crate::endpoint::{Endpoint, Weight};
@@ -133,7 +133,8 @@ impl<E: Endpoint> Fleet<E> {
         }
         let stays = |place: usize| position_of[place].is_some();
         registry.remember_all_but(stays, now, keys.len(), &mut change.keys);
-        let snapshot = registry.snapshot(&*registry.policy, &change)?;
+        let policy = registry.policy.clone();
+        let snapshot = registry.snapshot(&*policy, &change)?;
 
         index.values_mut().for_each(|at| *at = at_of[*at]);
         std::mem::swap(&mut registry.index, &mut index);
@@ -190,7 +191,8 @@ impl<E: Endpoint> Fleet<E> {
                 change.renew(at, endpoint, weight);
             }
         }
-        let snapshot = registry.snapshot(&*registry.policy, &change)?;
+        let policy = registry.policy.clone();
+        let snapshot = registry.snapshot(&*policy, &change)?;
         if place.is_none() {
             registry.index.insert(key, at);
         }

@@ -3,10 +3,9 @@
 
 use super::Fleet;
 use super::keys::Hashed;
-use super::registry::Registry;
+use super::registry::{Freed, Registry};
 use super::snapshot::Snapshot;
 use crate::endpoint::Endpoint;
-use crate::sync::Arc;
 use crate::time::Tick;
 
 /// How many members one pick looks at, when it does upkeep or looks for one to probe.
@@ -43,7 +42,7 @@ impl<E: Endpoint> Fleet<E> {
         let registry = &mut *registry;
         registry.sweep.restart();
         while !registry.sweep.slice(&registry.slots, shared, now) {}
-        _free = registry.free(now);
+        _free = registry.free(&self.inner.current.load(), now);
     }
 
     /// One slice, by a pick; nothing if another has it, or an update is under way.
@@ -63,18 +62,19 @@ impl<E: Endpoint> Fleet<E> {
         if !registry.sweep.slice(&registry.slots, shared, now) {
             shared.upkeep_due.lower(now);
         }
-        _free = registry.free(now);
+        _free = registry.free(&self.inner.current.load(), now);
     }
 }
 
-/// What is given up, to be dropped after unlocking.
-type Free<E> = (Vec<Arc<Snapshot<E>>>, Vec<Hashed<<E as Endpoint>::Key>>);
-
 impl<E: Endpoint> Registry<E> {
     /// Takes out what nobody needs any more.
-    fn free(&mut self, now: Tick) -> Free<E> {
+    fn free(
+        &mut self,
+        in_force: &Snapshot<E>,
+        now: Tick,
+    ) -> (Freed<E>, Vec<Hashed<<E as Endpoint>::Key>>) {
         let mut keys = Vec::new();
         self.remembered.prune(now, self.slots.len(), &mut keys);
-        (self.free_retired(), keys)
+        (self.free_retired(in_force), keys)
     }
 }

@@ -184,6 +184,17 @@ impl<E: Endpoint> Member<E> {
         }
     }
 
+    /// Whether it is the same seat of the same edition.
+    pub(crate) fn is_same_seat(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// How many handles there are to this seat.
+    #[cfg(test)]
+    pub(crate) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     pub(crate) fn core(&self) -> &Arc<State> {
         &self.0.state
     }
