@@ -342,15 +342,15 @@ fn what_is_removed_is_freed_with_its_last_lease() {
     }
 }
 
+/// An endpoint whose copies can be counted.
+type Counted = Target<usize, Arc<()>>;
+
 /// Removes a hundred under its first pick, which holds the set of before meanwhile.
 #[derive(Clone, Debug, Default)]
-struct Removing(
-    Arc<OnceLock<Fleet<Target<usize, Arc<()>>>>>,
-    Arc<AtomicBool>,
-);
+struct Removing(Arc<OnceLock<Fleet<Counted>>>, Arc<AtomicBool>);
 
-impl Picker<Target<usize, Arc<()>>> for Removing {
-    fn pick(&self, cx: &mut PickContext<'_, Target<usize, Arc<()>>>) -> Option<Choice> {
+impl Picker<Counted> for Removing {
+    fn pick(&self, cx: &mut PickContext<'_, Counted>) -> Option<Choice> {
         if let (false, Some(fleet)) = (self.1.swap(true, SeqCst), self.0.get()) {
             (0..100).for_each(|key| assert!(fleet.remove(&key)));
             let first = cx.members()[0].endpoint();

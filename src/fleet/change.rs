@@ -145,8 +145,8 @@ pub(super) struct Change<E: Endpoint> {
     pub(super) touched: Vec<usize>,
     /// Places in the next set of those that were not there.
     pub(super) added: Vec<usize>,
-    /// Members whose data is replaced.
-    pub(super) renewed: Vec<Member<E>>,
+    /// Places in the next set of those whose data is replaced.
+    pub(super) renewed: Vec<usize>,
     /// Members that take no more requests, with their place in rotation taken away.
     pub(super) leaving: Vec<Slot<E>>,
     /// Who comes into rotation with an ejection from before.
@@ -236,7 +236,7 @@ impl<E: Endpoint> Change<E> {
         let core = slot.member.core();
         if !slot.is_routable() {
             let ejected = Some(core.former()).filter(|now| now.standing().is_ejected());
-            slot.former = ejected.map(Box::new).or(slot.former.take());
+            slot.former = ejected.map(Box::new).or_else(|| slot.former.take());
         } else if let Some(former) = slot.former.take().filter(|_| slot.is_judged()) {
             core.hold_out();
             self.ejected_before.push((place, *former));
@@ -245,16 +245,19 @@ impl<E: Endpoint> Change<E> {
         self.touched.push(place);
     }
 
-    /// Replaces the data of a slot that was put in. Its place, its state and its mark stay.
-    pub(super) fn renew(&mut self, place: usize, endpoint: E, weight: Weight) {
-        let slot = &mut self.slots[place - self.at];
-        let state = slot.member.core().clone();
+    /// Puts a slot in with its data replaced. Its state and its mark stay. Returns its place.
+    pub(super) fn renew(&mut self, slot: &Slot<E>, endpoint: E, weight: Weight) -> usize {
         let generation = Gate::next_generation(slot.member.generation());
-        let (member, others) = Member::seats(endpoint, weight, generation, &state);
-        (slot.member, slot.other_seats) = (member, shared_seats(others));
-        slot.has_weight = weight > Weight::ZERO;
-        self.renewed.push(slot.member.clone());
+        let seats = Member::seats(endpoint, weight, generation, slot.member.core());
+        let place = self.keep(Slot {
+            draining: slot.draining,
+            mark: slot.mark,
+            former: slot.former.clone(),
+            ..Slot::new(seats)
+        });
+        self.renewed.push(place);
         self.touch(place);
         self.counts.updated += 1;
+        place
     }
 }

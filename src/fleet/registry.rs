@@ -201,7 +201,9 @@ impl<E: Endpoint> Registry<E> {
         leaving
             .iter()
             .for_each(|slot| slot.member.core().gate.close());
-        renewed.iter().for_each(|member| member.core().gate.renew());
+        renewed
+            .iter()
+            .for_each(|&at| slots[at].member.core().gate.renew());
         changing().for_each(|slot| slot.settle(shared, now));
         shared.ledger.set_limit(limit);
         shared.ledger.set_judged_by_policy(judges_panic);

@@ -63,26 +63,38 @@ impl<E: Endpoint> Spare<E> {
         }
     }
 
-    /// Keeps seats that nobody uses any more, in step with those in force. Returns whom that takes out, to be dropped
-    /// after unlocking.
+    /// Keeps seats that nobody uses any more, in step with those in force, unless they have little in common. Returns whom
+    /// that takes out, to be dropped after unlocking.
     pub(super) fn keep(&mut self, seats: Members<E>, in_force: &[Member<E>]) -> Vec<Member<E>> {
+        let (first, last) = common_ends(&seats, in_force);
+        if 2 * (first + last) < in_force.len() {
+            return seats.into_vec();
+        }
         let (seats, out) = turned_into(seats, in_force);
         self.0 = Some(seats);
         out
     }
 }
 
-/// Makes these seats the ones wanted, by what stands between the first and the last that differ, and returns whom
-/// that takes out.
-fn turned_into<E: Endpoint, M: Borrow<Member<E>>>(
-    seats: Members<E>,
+/// How many of these seats, from the first on and from the last back, are the ones wanted.
+fn common_ends<E: Endpoint, M: Borrow<Member<E>>>(
+    seats: &[Member<E>],
     wanted: &[M],
-) -> (Members<E>, Vec<Member<E>>) {
+) -> (usize, usize) {
     let is_same = |(seat, other): &(&Member<E>, &M)| seat.is_same_seat((*other).borrow());
     let first = seats.iter().zip(wanted).take_while(is_same).count();
     let most = seats.len().min(wanted.len()) - first;
     let from_behind = seats.iter().rev().zip(wanted.iter().rev());
     let last = from_behind.take(most).take_while(is_same).count();
+    (first, last)
+}
+
+/// Makes these seats the ones wanted, by what stands between their common ends, and returns whom that takes out.
+fn turned_into<E: Endpoint, M: Borrow<Member<E>>>(
+    seats: Members<E>,
+    wanted: &[M],
+) -> (Members<E>, Vec<Member<E>>) {
+    let (first, last) = common_ends(&seats, wanted);
     let new = &wanted[first..wanted.len() - last];
     let mut seats = seats.into_vec();
     let out = first..seats.len() - last;

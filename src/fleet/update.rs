@@ -1,10 +1,11 @@
 //! Changes of the set. Each reads what it needs of the user's before locking, prepares the next set,
 //! and puts it in force at once, or not at all.
 
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use super::change::{Change, Mark, Seats};
-use super::keys::{Hashed, KeyMap};
+use super::keys::{Hashed, KeyMap, TakeHash};
 use super::seats::seats_for;
 use super::{Changes, Drain, Fleet, Retire};
 use crate::balancer::LoadBalancer;
@@ -54,19 +55,24 @@ impl<E: Endpoint> Fleet<E> {
         endpoints: impl IntoIterator<Item = E>,
         duplicates: Duplicates,
     ) -> Result<Incoming<E>, UpdateError> {
-        let mut index = KeyMap::default();
-        let mut set = Vec::new();
+        let endpoints = endpoints.into_iter();
+        // A hint may be anything.
+        let expected = endpoints.size_hint().0.min(MAX_MEMBERS);
+        let mut index = KeyMap::with_capacity_and_hasher(expected, TakeHash);
+        let mut set = Vec::with_capacity(expected);
         for endpoint in endpoints {
             let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
-            if index.contains_key(&key) {
-                match duplicates {
-                    Duplicates::Refuse => return Err(UpdateError::duplicate(key.key())),
-                    Duplicates::FirstWins => continue,
+            match (index.entry(key.clone()), duplicates) {
+                (Entry::Vacant(place), _) => {
+                    room_for(set.len() + 1)?;
+                    place.insert(set.len());
+                    set.push((key, endpoint, weight));
+                }
+                (Entry::Occupied(_), Duplicates::FirstWins) => {}
+                (Entry::Occupied(_), Duplicates::Refuse) => {
+                    return Err(UpdateError::duplicate(key.key()));
                 }
             }
-            room_for(set.len() + 1)?;
-            index.insert(key.clone(), set.len());
-            set.push((key, endpoint, weight));
         }
         Ok((index, set))
     }
@@ -108,12 +114,14 @@ impl<E: Endpoint> Fleet<E> {
                 change.counts.removed += 1;
                 continue;
             };
-            at_of[position] = change.keep(slot.clone());
-            if !slot.draining {
-                if let Some((endpoint, weight)) = data[position].take() {
-                    change.renew(at_of[position], endpoint, weight);
-                }
-            }
+            let data = match slot.draining {
+                true => None,
+                false => data[position].take(),
+            };
+            at_of[position] = match data {
+                Some((endpoint, weight)) => change.renew(slot, endpoint, weight),
+                None => change.keep(slot.clone()),
+            };
         }
         for (position, key) in keys
             .iter()
@@ -187,8 +195,7 @@ impl<E: Endpoint> Fleet<E> {
                     former,
                 );
             } else {
-                change.keep(registry.slots[at].clone());
-                change.renew(at, endpoint, weight);
+                change.renew(&registry.slots[at], endpoint, weight);
             }
         }
         let policy = registry.policy.clone();
