@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use super::cell::{Cell, GENERATION_MASK, Left, Refused};
 use crate::health::{AdaptiveLimit, Counts};
-use crate::sync::{Mutex, Padded};
+use crate::sync::{Arc, Mutex};
 use crate::time::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    cells: Box<[Padded<Cell>]>,
+    /// Each by itself: seats hold them too, so that a request need not come by here.
+    cells: Box<[Arc<Cell>]>,
     /// Nobody does, most of the time.
     waiting: Mutex<Option<Box<Waiting>>>,
 }
@@ -34,7 +35,7 @@ impl Gate {
     pub(crate) fn new(cells: usize, window: Duration) -> Self {
         let cells = cells.next_power_of_two();
         Self {
-            cells: (0..cells).map(|_| Padded(Cell::new(window))).collect(),
+            cells: (0..cells).map(|_| Arc::new(Cell::new(window))).collect(),
             waiting: Mutex::new(None),
         }
     }
@@ -42,7 +43,7 @@ impl Gate {
     /// A gate where no more than `limit` may be inside; by a rule, if that moves. It has one cell, so that one word counts.
     pub(crate) fn limited(limit: u32, rule: Option<AdaptiveLimit>, window: Duration) -> Self {
         Self {
-            cells: Box::new([Padded(Cell::new(window).limited_to(limit, rule))]),
+            cells: Box::new([Arc::new(Cell::new(window).limited_to(limit, rule))]),
             waiting: Mutex::new(None),
         }
     }
@@ -52,11 +53,16 @@ impl Gate {
         self.cells.len()
     }
 
-    /// Enters by a cell, for data of `generation`. An update in progress may not have moved the cell yet,
+    /// The cell of this number.
+    pub(super) fn cell(&self, number: usize) -> &Arc<Cell> {
+        &self.cells[number]
+    }
+
+    /// Enters by a cell of its, for data of `generation`. An update in progress may not have moved the cell yet,
     /// so an older one is fine; a newer one is not.
     #[inline]
-    pub(crate) fn enter(&self, cell: usize, generation: u64) -> Result<(), Refused> {
-        let entered = self.cells[cell].0.enter(generation);
+    pub(super) fn enter(&self, cell: &Cell, generation: u64) -> Result<(), Refused> {
+        let entered = cell.enter(generation);
         if entered.is_err() {
             self.turn_back(cell);
         }
@@ -66,42 +72,42 @@ impl Gate {
     /// Whether another may enter, as far as its limit goes.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.cells[0].0.has_room()
+        self.cells[0].has_room()
     }
 
     /// How many may be inside, if that is limited.
     pub(crate) fn limit(&self) -> Option<u32> {
-        self.cells[0].0.limit()
+        self.cells[0].limit()
     }
 
     /// A success took so long: a limit that moves may move. For a gate that has one.
     pub(crate) fn took(&self, now: Tick, latency: Duration) {
-        self.cells[0].0.took(now, latency);
+        self.cells[0].took(now, latency);
     }
 
     /// There was too much to do. The same.
     pub(crate) fn was_overloaded(&self, now: Tick) {
-        self.cells[0].0.was_overloaded(now);
+        self.cells[0].was_overloaded(now);
     }
 
     /// A drain may have counted who is refused as one inside, so it leaves like one.
     #[cold]
-    fn turn_back(&self, cell: usize) {
-        if self.cells[cell].0.counts_refused() {
+    fn turn_back(&self, cell: &Cell) {
+        if cell.counts_refused() {
             self.leave(cell);
         }
     }
 
     /// Leaves, by the cell entered; whether the gate is closed and nobody is left in that cell.
     #[inline]
-    pub(crate) fn leave(&self, cell: usize) -> bool {
-        self.wake_if_empty(self.cells[cell].0.leave())
+    pub(super) fn leave(&self, cell: &Cell) -> bool {
+        self.wake_if_empty(cell.leave())
     }
 
     /// Leaves with a success of this time; the same.
     #[inline]
-    pub(crate) fn leave_well(&self, cell: usize, at: Tick) -> bool {
-        self.wake_if_empty(self.cells[cell].0.leave_well(at))
+    pub(super) fn leave_well(&self, cell: &Cell, at: Tick) -> bool {
+        self.wake_if_empty(cell.leave_well(at))
     }
 
     /// The last one out of a closed gate wakes who waits for that.
@@ -147,14 +153,9 @@ impl Gate {
         }
     }
 
-    /// Counts a fault.
-    pub(crate) fn count_fault(&self, cell: usize, at: Tick) {
-        self.cells[cell].0.window.record(at, true);
-    }
-
     /// What the windows hold.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
-        let counts = self.cells.iter().map(|cell| cell.0.counts(now));
+        let counts = self.cells.iter().map(|cell| cell.counts(now));
         counts.fold(Counts::default(), |sum, cell| Counts {
             total: sum.total + cell.total,
             faults: sum.faults + cell.faults,
@@ -163,7 +164,7 @@ impl Gate {
 
     /// What their later halves hold.
     pub(crate) fn recent(&self, now: Tick) -> Counts {
-        let counts = self.cells.iter().map(|cell| cell.0.recent(now));
+        let counts = self.cells.iter().map(|cell| cell.recent(now));
         counts.fold(Counts::default(), |sum, cell| Counts {
             total: sum.total + cell.total,
             faults: sum.faults + cell.faults,
@@ -172,17 +173,17 @@ impl Gate {
 
     /// Forgets what was counted of outcomes.
     pub(crate) fn clear_counts(&self, now: Tick) {
-        self.cells.iter().for_each(|cell| cell.0.clear(now));
+        self.cells.iter().for_each(|cell| cell.clear(now));
     }
 
     /// Lets nobody in any more. The snapshot without this member is published first.
     pub(crate) fn close(&self) {
-        self.cells.iter().for_each(|cell| cell.0.close());
+        self.cells.iter().for_each(|cell| cell.close());
     }
 
     /// Moves to the next generation. The snapshot with the new data is published first.
     pub(crate) fn renew(&self) {
-        self.cells.iter().for_each(|cell| cell.0.renew());
+        self.cells.iter().for_each(|cell| cell.renew());
     }
 
     /// The generation after `generation`.
@@ -192,14 +193,14 @@ impl Gate {
 
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        self.cells[0].0.is_closed()
+        self.cells[0].is_closed()
     }
 
     /// How many are inside. Exact while nobody enters or leaves, and never negative; a refused entry
     /// counts for the moment it takes.
     #[inline]
     pub(crate) fn inside(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.0.inside()).sum()
+        self.cells.iter().map(|cell| cell.inside()).sum()
     }
 
     /// Ready once nobody is inside. Only for a closed gate: an open one may fill again.
@@ -248,11 +249,11 @@ mod tests {
     fn counts_who_is_inside_over_all_cells() {
         let gate = gate(4);
         for shard in 0..10 {
-            gate.enter(shard % 4, 0).unwrap();
+            gate.enter(gate.cell(shard % 4), 0).unwrap();
         }
         assert_eq!(gate.inside(), 10);
         (0..10).for_each(|shard| {
-            gate.leave(shard % 4);
+            gate.leave(gate.cell(shard % 4));
         });
         assert_eq!(gate.inside(), 0);
     }
@@ -261,17 +262,17 @@ mod tests {
     fn a_closed_gate_refuses_and_counts_nothing() {
         let gate = gate(1);
         gate.close();
-        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
+        assert_eq!(gate.enter(gate.cell(0), 0), Err(Refused::Stale));
         assert_eq!(gate.inside(), 0);
     }
 
     #[test]
     fn replaced_data_is_refused_and_new_data_is_not_even_early() {
         let gate = gate(1);
-        assert_eq!(gate.enter(0, 1), Ok(()));
+        assert_eq!(gate.enter(gate.cell(0), 1), Ok(()));
         gate.renew();
-        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
-        assert_eq!(gate.enter(0, 1), Ok(()));
+        assert_eq!(gate.enter(gate.cell(0), 0), Err(Refused::Stale));
+        assert_eq!(gate.enter(gate.cell(0), 1), Ok(()));
         assert_eq!(gate.inside(), 2);
     }
 
@@ -279,27 +280,34 @@ mod tests {
     fn a_limited_gate_takes_so_many_and_again_whom_one_makes_room_for() {
         let gate = Gate::limited(2, None, Duration::from_secs(10));
         assert_eq!(gate.limit(), Some(2));
-        assert_eq!([gate.enter(0, 0), gate.enter(0, 0)], [Ok(()); 2]);
+        assert_eq!(
+            [gate.enter(gate.cell(0), 0), gate.enter(gate.cell(0), 0)],
+            [Ok(()); 2]
+        );
         assert!(!gate.has_room());
-        assert_eq!(gate.enter(0, 0), Err(Refused::Full));
+        assert_eq!(gate.enter(gate.cell(0), 0), Err(Refused::Full));
         assert_eq!(gate.inside(), 2, "who is refused has not been inside");
-        gate.leave(0);
+        gate.leave(gate.cell(0));
         assert!(gate.has_room());
         gate.renew();
-        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
-        assert_eq!(gate.enter(0, 1), Ok(()));
+        assert_eq!(gate.enter(gate.cell(0), 0), Err(Refused::Stale));
+        assert_eq!(gate.enter(gate.cell(0), 1), Ok(()));
         gate.close();
-        assert_eq!(gate.enter(0, 1), Err(Refused::Stale), "closed comes first");
+        assert_eq!(
+            gate.enter(gate.cell(0), 1),
+            Err(Refused::Stale),
+            "closed comes first"
+        );
     }
 
     #[test]
     fn outcomes_are_summed_over_all_cells() {
         let (gate, now) = (gate(2), Tick::from_nanos(7));
         for cell in [0, 1, 1] {
-            gate.enter(cell, 0).unwrap();
-            gate.leave_well(cell, now);
+            gate.enter(gate.cell(cell), 0).unwrap();
+            gate.leave_well(gate.cell(cell), now);
         }
-        gate.count_fault(1, now);
+        gate.cell(1).window.record(now, true);
         let counts = gate.counts(now);
         assert_eq!((counts.total, counts.faults), (4, 1));
         gate.clear_counts(now);

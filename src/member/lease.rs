@@ -114,7 +114,7 @@ impl<E: Endpoint> Lease<E> {
     pub fn detached(endpoint: E) -> Self {
         let member = Member::alone(endpoint);
         let started = member.core().shared.now();
-        member.core().gate.enter(0, 0).expect("a new gate is open");
+        member.enter().expect("a new gate is open");
         Self::new(member, Reading::fresh(started), 0, false, false)
     }
 

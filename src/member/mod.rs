@@ -21,6 +21,7 @@ use crate::shared::{Reading, Shared};
 use crate::sync::Arc;
 use crate::time::Tick;
 
+use cell::Cell;
 pub(crate) use cell::Refused;
 pub use classes::Outcomes;
 pub(crate) use explain::Ordinal;
@@ -41,12 +42,12 @@ pub struct Member<E: Endpoint>(Arc<Seat<E>>);
 struct Seat<E> {
     endpoint: Arc<E>,
     state: Arc<State>,
+    /// The gate's cell that its leases enter by.
+    cell: Arc<Cell>,
     /// Which edition of the endpoint's data this is.
     generation: u64,
     weight: Weight,
-    /// The gate's cell that its leases enter by.
-    cell: u32,
-    _apart: [u64; 2],
+    _apart: u64,
 }
 
 /// Where a member stands, in a word.
@@ -103,10 +104,10 @@ impl<E: Endpoint> Member<E> {
             Self(Arc::new(Seat {
                 endpoint: endpoint.clone(),
                 state: state.clone(),
+                cell: state.gate.cell(cell).clone(),
                 generation,
                 weight,
-                cell: cell as u32,
-                _apart: [0; 2],
+                _apart: 0,
             }))
         };
         (seat(0), (1..state.gate.cells()).map(seat).collect())
@@ -230,7 +231,7 @@ impl<E: Endpoint> Member<E> {
         let seat = &*self.0;
         // Before entering: a result counts as late if anything changed since.
         let epoch = seat.state.standing.epoch();
-        match seat.state.gate.enter(self.cell(), seat.generation) {
+        match seat.state.gate.enter(&seat.cell, seat.generation) {
             Ok(()) => Ok(epoch),
             Err(refused) => {
                 // For a moment it was inside, perhaps as the last.
@@ -277,8 +278,8 @@ impl<E: Endpoint> Member<E> {
         Some(self.lease(Reading::fresh(now), epoch, true, false))
     }
 
-    fn cell(&self) -> usize {
-        self.0.cell as usize
+    fn cell(&self) -> &Cell {
+        &self.0.cell
     }
 }
 

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use super::cell::Cell;
 use super::classes::{Classes, Outcomes};
 use super::explain::pack;
 use super::gate::Gate;
@@ -187,7 +188,7 @@ impl State {
 
     /// Hands a sample of a request by this cell to the tracker; who found something, and whether the request is
     /// to be counted as a success by leaving.
-    pub(crate) fn record(&self, cell: usize, sample: &Sample) -> (Detectors, bool) {
+    pub(super) fn record(&self, cell: &Cell, sample: &Sample) -> (Detectors, bool) {
         let (now, shard) = (sample.at, self.shared.shard());
         self.count(sample.outcome, now);
         self.note_overload(sample);
@@ -209,7 +210,7 @@ impl State {
                 (Detectors::NONE, true)
             }
             Tells::Fault => {
-                self.gate.count_fault(cell, now);
+                cell.window.record(now, true);
                 let was_suspect = !rule.suspicion.is_none();
                 let usual = self.shared.usual_now(shard, was_suspect);
                 let cx = self.judging(now, &usual);

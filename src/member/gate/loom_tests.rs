@@ -34,7 +34,7 @@ fn enter_against_close_against_drain(enter: fn(&Gate) -> bool) {
             "a lease appeared after the drain had resolved"
         );
         if leased {
-            gate.leave(0);
+            gate.leave(gate.cell(0));
         }
         assert!(drained(&gate));
     });
@@ -42,7 +42,7 @@ fn enter_against_close_against_drain(enter: fn(&Gate) -> bool) {
 
 #[test]
 fn no_lease_after_a_drain_resolved() {
-    enter_against_close_against_drain(|gate| gate.enter(0, 0).is_ok());
+    enter_against_close_against_drain(|gate| gate.enter(gate.cell(0), 0).is_ok());
 }
 
 /// Broken: looks at the gate first and counts itself after.
@@ -53,7 +53,7 @@ fn broken_variant_look_then_count() {
         if gate.is_closed() {
             return false;
         }
-        let _ = gate.cells[0].0.enter(0);
+        let _ = gate.cells[0].enter(0);
         true
     });
 }
@@ -71,8 +71,8 @@ impl std::task::Wake for Flag {
 fn two_cells_finish(leave: fn(&Gate, usize)) {
     loom::model(move || {
         let gate = Arc::new(gate(2));
-        gate.enter(0, 0).unwrap();
-        gate.enter(1, 0).unwrap();
+        gate.enter(gate.cell(0), 0).unwrap();
+        gate.enter(gate.cell(1), 0).unwrap();
         gate.close();
         let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
         let waker = Waker::from(flag.clone());
@@ -94,7 +94,7 @@ fn two_cells_finish(leave: fn(&Gate, usize)) {
 #[test]
 fn the_last_of_two_cells_wakes_the_drain() {
     two_cells_finish(|gate, cell| {
-        gate.leave(cell);
+        gate.leave(gate.cell(cell));
     });
 }
 
@@ -104,7 +104,7 @@ fn the_last_of_two_cells_wakes_the_drain() {
 fn broken_variant_sum_before_leaving() {
     two_cells_finish(|gate, cell| {
         let last = gate.inside() == 1;
-        gate.cells[cell].0.leave();
+        gate.cells[cell].leave();
         if last {
             let wakers = gate
                 .waiting
@@ -122,12 +122,12 @@ fn broken_variant_sum_before_leaving() {
 fn a_poll_against_the_last_lease() {
     loom::model(|| {
         let gate = Arc::new(gate(1));
-        gate.enter(0, 0).unwrap();
+        gate.enter(gate.cell(0), 0).unwrap();
         gate.close();
         let last = {
             let gate = gate.clone();
             thread::spawn(move || {
-                gate.leave(0);
+                gate.leave(gate.cell(0));
             })
         };
         let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
@@ -149,16 +149,16 @@ fn a_poll_against_the_last_lease() {
 fn a_refused_entry_does_not_swallow_the_wake() {
     loom::model(|| {
         let gate = Arc::new(gate(1));
-        gate.enter(0, 0).unwrap();
+        gate.enter(gate.cell(0), 0).unwrap();
         gate.close();
         let flag = Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
         let waker = Waker::from(flag.clone());
         let _ = gate.poll_empty(&mut Context::from_waker(&waker), &mut None);
         let refused = {
             let gate = gate.clone();
-            thread::spawn(move || assert!(gate.enter(0, 0).is_err()))
+            thread::spawn(move || assert!(gate.enter(gate.cell(0), 0).is_err()))
         };
-        gate.leave(0);
+        gate.leave(gate.cell(0));
         refused.join().unwrap();
         // ORDERING: SeqCst. As told at the flag.
         assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
@@ -175,13 +175,13 @@ fn removal(publish_first: bool) {
             thread::spawn(move || {
                 let (current, gate) = &*fleet;
                 let generation = **current.load();
-                if gate.enter(0, generation).is_err() {
+                if gate.enter(gate.cell(0), generation).is_err() {
                     let next = **current.load();
                     assert_eq!(next, 1, "refused, and nothing newer to find");
-                    gate.enter(0, next)
+                    gate.enter(gate.cell(0), next)
                         .expect("the newest data is never refused");
                 }
-                gate.leave(0);
+                gate.leave(gate.cell(0));
             })
         };
         let (current, gate) = &*fleet;
@@ -194,7 +194,7 @@ fn removal(publish_first: bool) {
         }
         // A pick that starts here sees the new data only.
         assert_eq!(**current.load(), 1);
-        assert_eq!(gate.enter(0, 0), Err(Refused::Stale));
+        assert_eq!(gate.enter(gate.cell(0), 0), Err(Refused::Stale));
         picker.join().unwrap();
         assert_eq!(gate.inside(), 0);
     });
@@ -215,13 +215,13 @@ fn broken_variant_renew_before_publishing() {
 fn a_drain_is_announced(begin: fn(&Gate) -> bool) {
     loom::model(move || {
         let gate = Arc::new(Gate::new(2, Duration::from_secs(10)));
-        gate.enter(0, 0).unwrap();
-        gate.enter(1, 0).unwrap();
+        gate.enter(gate.cell(0), 0).unwrap();
+        gate.enter(gate.cell(1), 0).unwrap();
         gate.close();
         let other = gate.clone();
-        let thread = thread::spawn(move || other.leave(0) && other.may_announce());
+        let thread = thread::spawn(move || other.leave(other.cell(0)) && other.may_announce());
         let begun = begin(&gate);
-        let left = gate.leave(1) && gate.may_announce();
+        let left = gate.leave(gate.cell(1)) && gate.may_announce();
         let told = [begun, left, thread.join().unwrap()];
         assert_eq!(told.iter().filter(|told| **told).count(), 1, "{told:?}");
         assert!(!gate.may_announce());
@@ -239,10 +239,10 @@ fn a_drain_is_announced_once() {
 fn broken_variant_look_before_asking() {
     loom::model(|| {
         let gate = Arc::new(Gate::new(1, Duration::from_secs(10)));
-        gate.enter(0, 0).unwrap();
+        gate.enter(gate.cell(0), 0).unwrap();
         gate.close();
         let other = gate.clone();
-        let thread = thread::spawn(move || other.leave(0) && other.may_announce());
+        let thread = thread::spawn(move || other.leave(other.cell(0)) && other.may_announce());
         let begun = gate.inside() == 0;
         gate.waiting.lock().get_or_insert_default().announce = true;
         let told = [begun, false, thread.join().unwrap()];
@@ -255,19 +255,19 @@ fn broken_variant_look_before_asking() {
 fn two_enter_a_limited_gate(enter: fn(&Gate) -> bool) {
     loom::model(move || {
         let gate = Arc::new(Gate::limited(2, None, Duration::from_secs(10)));
-        gate.enter(0, 0).unwrap();
+        gate.enter(gate.cell(0), 0).unwrap();
         let request = move |gate: &Gate| {
             let entered = enter(gate);
             assert!(gate.inside() <= 2, "more than the limit are inside");
             if entered {
-                gate.leave(0);
+                gate.leave(gate.cell(0));
             }
             entered
         };
         let (one, other) = (gate.clone(), gate.clone());
         let one = thread::spawn(move || request(&one));
         let other = thread::spawn(move || request(&other));
-        gate.leave(0);
+        gate.leave(gate.cell(0));
         let entered = [one.join().unwrap(), other.join().unwrap()];
         assert!(
             entered.contains(&true),
@@ -279,14 +279,14 @@ fn two_enter_a_limited_gate(enter: fn(&Gate) -> bool) {
 
 #[test]
 fn never_more_inside_than_the_limit() {
-    two_enter_a_limited_gate(|gate| gate.enter(0, 0).is_ok());
+    two_enter_a_limited_gate(|gate| gate.enter(gate.cell(0), 0).is_ok());
 }
 
 /// Broken: looks whether there is room, and counts itself after.
 #[test]
 #[should_panic = "more than the limit are inside"]
 fn broken_variant_look_for_room_then_count() {
-    two_enter_a_limited_gate(|gate| gate.has_room() && gate.cells[0].0.count_anyway());
+    two_enter_a_limited_gate(|gate| gate.has_room() && gate.cells[0].count_anyway());
 }
 
 /// A limited gate against a removal and its drain: as without a limit, no lease appears after the drain has resolved.
@@ -296,7 +296,7 @@ fn no_lease_of_a_limited_gate_after_a_drain_resolved() {
         let gate = Arc::new(Gate::limited(1, None, Duration::from_secs(10)));
         let picker = {
             let gate = gate.clone();
-            thread::spawn(move || gate.enter(0, 0).is_ok())
+            thread::spawn(move || gate.enter(gate.cell(0), 0).is_ok())
         };
         gate.close();
         let resolved = gate.inside() == 0;
