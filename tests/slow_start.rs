@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::checks::{each_second, with};
 use common::{
     MILLI, Policy, SECOND, Server, bring_back, ejected, exact, fail, number, policies, sequence,
     servers, setup, state,
@@ -78,6 +79,28 @@ fn the_least_share_is_there_from_the_first_pick() {
             assert_part(name, part(&fleet, 20_000), least);
         }
     }
+}
+
+/// Fifteen passes in a row over 2 s are the first 2 s of its slow start; it is full 3 s after its return.
+#[test]
+fn who_passed_checks_before_it_came_back_is_as_far_on() {
+    let mut setting = with(10, exact(), each_second());
+    setting.round(|_| Outcome::Success);
+    sequence(&setting.fleet, 1_000);
+    fail(&setting.fleet, 0, 2);
+    setting.go_on(MILLI * 3_990, |_| Outcome::Success);
+    assert_eq!(ejected(&setting.fleet), [0]);
+    setting.go_on(MILLI * 50, |_| Outcome::Success);
+    for (millis, due) in [(50, 0.41), (1_000, 0.6), (2_500, 0.9)] {
+        setting
+            .clock
+            .set(Tick::from_nanos((4_000 + millis) * 1_000_000));
+        assert_eq!(state(&setting.fleet, 0), MemberState::Warming);
+        assert_part("Adaptive", part(&setting.fleet, 20_000), due);
+    }
+    setting.clock.advance(MILLI * 550);
+    assert_part("Adaptive", part(&setting.fleet, 20_000), 1.0);
+    assert_eq!(state(&setting.fleet, 0), MemberState::Ready);
 }
 
 /// Envoy's figures for case 96 are (t / window) ^ (1 / aggression).

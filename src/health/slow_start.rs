@@ -12,6 +12,10 @@ use crate::error::BuildError;
 /// share = max(minimum_share, (t / window) ^ (1 / aggression))          t: time since it came
 /// ```
 ///
+/// Where [checks](crate::HealthCheck) have brought back whom requests had ejected, the time of the passes that takes counts
+/// too, 2 s by default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)): they have shown more than the
+/// first requests would.
+///
 /// Never for the initial set of a fleet, nor when all are new: there would be nobody to take what they
 /// do not.
 ///

@@ -145,7 +145,7 @@ impl State {
             ),
             _ => (Finding::Nothing(settings.base_ejection_time), None),
         };
-        self.find(epoch, finding, now);
+        self.find(epoch, finding, now, now);
     }
 
     /// What a probe's end means after those before, and how many good ones are wanted then. It counts for as much as it
@@ -178,7 +178,7 @@ impl State {
 
     /// The probe of `epoch` was not sent; another may be, at once.
     pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
-        self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now);
+        self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now, now);
     }
 
     /// Where probes are limited: one whose time is up, forgotten or not, is an ejection renewed. Its place is for others
@@ -188,7 +188,7 @@ impl State {
         let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
         if standing.phase == Phase::Probing && is_due {
             let wanted = Some(self.all(now));
-            self.find(standing.epoch, (Finding::Bad, wanted), now);
+            self.find(standing.epoch, (Finding::Bad, wanted), now, now);
         }
     }
 
@@ -238,7 +238,12 @@ impl State {
             Finding::Nothing(Duration::ZERO) => (Finding::Nothing(spread), spread),
             finding => (finding, wait),
         };
-        self.find(epoch, (finding, wanted), now);
+        // Many passes over that time are the first part of its slow start.
+        let well_since = match all {
+            0.0 => now,
+            _ => now.before(settings.base_ejection_time),
+        };
+        self.find(epoch, (finding, wanted), well_since, now);
         wait
     }
 
@@ -248,7 +253,14 @@ impl State {
         self.latency.get().is_some() || self.gate.inside() > 0 || self.gate.counts(now).total > 0
     }
 
-    fn find(&self, epoch: u32, (finding, wanted): (Finding, Option<f32>), now: Tick) {
+    /// Acts on a finding; if that is good, slow start counts from `well_since` on.
+    fn find(
+        &self,
+        epoch: u32,
+        (finding, wanted): (Finding, Option<f32>),
+        well_since: Tick,
+        now: Tick,
+    ) {
         let shared = &*self.shared;
         if finding == Finding::Good && self.standing.awaits(epoch) {
             // Before it is back, so that nothing recorded after is lost, and nothing from before
@@ -259,11 +271,15 @@ impl State {
         let back = self.back();
         if finding == Finding::Good && back == Phase::Warming {
             // Before it is back: else a pick in between would not ask for its share.
-            shared.warms_from(now);
+            shared.warms_from(well_since);
         }
+        let from = match finding {
+            Finding::Good => well_since,
+            Finding::Bad | Finding::Nothing(_) => now,
+        };
         let changed = self
             .standing
-            .conclude(&shared.ledger, epoch, finding, back, now, |times| {
+            .conclude(&shared.ledger, epoch, finding, back, from, |times| {
                 ejection_time(&shared.ejection, times, random)
             });
         if !changed {
