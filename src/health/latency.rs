@@ -84,6 +84,13 @@ impl LatencyCell {
         samples(self.0.load(Ordering::Relaxed)) < NEW
     }
 
+    /// Takes it for new again: what it was says little of what it is. Shown until there are answers, of which the first
+    /// counts for all.
+    pub(crate) fn begin_anew(&self) {
+        const SAMPLES: u64 = (NEW as u64) << (32 + STAMP_BITS);
+        self.change(|word| Some(word & !SAMPLES));
+    }
+
     /// How long ago it was last fed, in milliseconds.
     pub(crate) fn idle_millis(&self, now: Tick) -> u32 {
         // ORDERING: Relaxed. As above.
@@ -268,6 +275,20 @@ mod tests {
         // A third of 4 and two thirds of 1, squared.
         let after = cell.get().unwrap().as_secs_f64() / 0.010;
         assert!(!cell.is_new() && (3.9..4.1).contains(&after), "{after}");
+    }
+
+    #[test]
+    fn the_first_answer_after_a_new_beginning_counts_for_all() {
+        let cell = known(1_000 * MILLI);
+        cell.begin_anew();
+        assert!(cell.is_new());
+        let shown = || cell.get().unwrap().as_secs_f64().mul_add(1_000.0, 0.5) as u32;
+        assert_eq!(shown(), 1_000, "until then");
+        cell.observe(at(10), 10 * MILLI, || None);
+        assert_eq!(shown(), 10);
+        let unknown = LatencyCell::new();
+        unknown.begin_anew();
+        assert_eq!(unknown.get(), None);
     }
 
     #[test]

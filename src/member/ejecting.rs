@@ -238,6 +238,10 @@ impl State {
             Finding::Nothing(Duration::ZERO) => (Finding::Nothing(spread), spread),
             finding => (finding, wait),
         };
+        if finding == Finding::Good && self.standing.awaits(epoch) {
+            // A request that is a probe would have shown how long it takes now; a check does not.
+            self.latency.begin_anew();
+        }
         // Many passes over that time are the first part of its slow start.
         let well_since = match all {
             0.0 => now,
