@@ -15,8 +15,9 @@ use crate::time::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Each by itself: seats hold them too, so that a request need not come by here.
-    cells: Box<[Arc<Cell>]>,
+    /// Each cell by itself: seats hold them too, so that a request need not come by here.
+    first: Arc<Cell>,
+    others: Box<[Arc<Cell>]>,
     /// Nobody does, most of the time.
     waiting: Mutex<Option<Box<Waiting>>>,
 }
@@ -35,7 +36,8 @@ impl Gate {
     pub(crate) fn new(cells: usize, window: Duration) -> Self {
         let cells = cells.next_power_of_two();
         Self {
-            cells: (0..cells).map(|_| Arc::new(Cell::new(window))).collect(),
+            first: Arc::new(Cell::new(window)),
+            others: (1..cells).map(|_| Arc::new(Cell::new(window))).collect(),
             waiting: Mutex::new(None),
         }
     }
@@ -43,19 +45,30 @@ impl Gate {
     /// A gate where no more than `limit` may be inside; by a rule, if that moves. It has one cell, so that one word counts.
     pub(crate) fn limited(limit: u32, rule: Option<AdaptiveLimit>, window: Duration) -> Self {
         Self {
-            cells: Box::new([Arc::new(Cell::new(window).limited_to(limit, rule))]),
+            first: Arc::new(Cell::new(window).limited_to(limit, rule)),
+            others: Box::default(),
             waiting: Mutex::new(None),
         }
     }
 
     /// How many cells there are.
     pub(crate) fn cells(&self) -> usize {
-        self.cells.len()
+        1 + self.others.len()
+    }
+
+    #[inline]
+    fn each(&self) -> impl Iterator<Item = &Cell> {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .map(|cell| &**cell)
     }
 
     /// The cell of this number.
     pub(super) fn cell(&self, number: usize) -> &Arc<Cell> {
-        &self.cells[number]
+        match number.checked_sub(1) {
+            None => &self.first,
+            Some(other) => &self.others[other],
+        }
     }
 
     /// Enters by a cell of its, for data of `generation`. An update in progress may not have moved the cell yet,
@@ -69,25 +82,19 @@ impl Gate {
         entered
     }
 
-    /// Whether another may enter, as far as its limit goes.
-    #[inline]
-    pub(crate) fn has_room(&self) -> bool {
-        self.cells[0].has_room()
-    }
-
     /// How many may be inside, if that is limited.
     pub(crate) fn limit(&self) -> Option<u32> {
-        self.cells[0].limit()
+        self.first.limit()
     }
 
     /// A success took so long: a limit that moves may move. For a gate that has one.
     pub(crate) fn took(&self, now: Tick, latency: Duration) {
-        self.cells[0].took(now, latency);
+        self.first.took(now, latency);
     }
 
     /// There was too much to do. The same.
     pub(crate) fn was_overloaded(&self, now: Tick) {
-        self.cells[0].was_overloaded(now);
+        self.first.was_overloaded(now);
     }
 
     /// A drain may have counted who is refused as one inside, so it leaves like one.
@@ -155,7 +162,7 @@ impl Gate {
 
     /// What the windows hold.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
-        let counts = self.cells.iter().map(|cell| cell.counts(now));
+        let counts = self.each().map(|cell| cell.counts(now));
         counts.fold(Counts::default(), |sum, cell| Counts {
             total: sum.total + cell.total,
             faults: sum.faults + cell.faults,
@@ -164,7 +171,7 @@ impl Gate {
 
     /// What their later halves hold.
     pub(crate) fn recent(&self, now: Tick) -> Counts {
-        let counts = self.cells.iter().map(|cell| cell.recent(now));
+        let counts = self.each().map(|cell| cell.recent(now));
         counts.fold(Counts::default(), |sum, cell| Counts {
             total: sum.total + cell.total,
             faults: sum.faults + cell.faults,
@@ -173,17 +180,17 @@ impl Gate {
 
     /// Forgets what was counted of outcomes.
     pub(crate) fn clear_counts(&self, now: Tick) {
-        self.cells.iter().for_each(|cell| cell.clear(now));
+        self.each().for_each(|cell| cell.clear(now));
     }
 
     /// Lets nobody in any more. The snapshot without this member is published first.
     pub(crate) fn close(&self) {
-        self.cells.iter().for_each(|cell| cell.close());
+        self.each().for_each(|cell| cell.close());
     }
 
     /// Moves to the next generation. The snapshot with the new data is published first.
     pub(crate) fn renew(&self) {
-        self.cells.iter().for_each(|cell| cell.renew());
+        self.each().for_each(|cell| cell.renew());
     }
 
     /// The generation after `generation`.
@@ -193,14 +200,15 @@ impl Gate {
 
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        self.cells[0].is_closed()
+        self.first.is_closed()
     }
 
     /// How many are inside. Exact while nobody enters or leaves, and never negative; a refused entry
     /// counts for the moment it takes.
     #[inline]
     pub(crate) fn inside(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.inside()).sum()
+        let others = self.others.iter().map(|cell| cell.inside());
+        self.first.inside() + others.sum::<u64>()
     }
 
     /// Ready once nobody is inside. Only for a closed gate: an open one may fill again.
@@ -284,11 +292,11 @@ mod tests {
             [gate.enter(gate.cell(0), 0), gate.enter(gate.cell(0), 0)],
             [Ok(()); 2]
         );
-        assert!(!gate.has_room());
+        assert!(!gate.first.has_room());
         assert_eq!(gate.enter(gate.cell(0), 0), Err(Refused::Full));
         assert_eq!(gate.inside(), 2, "who is refused has not been inside");
         gate.leave(gate.cell(0));
-        assert!(gate.has_room());
+        assert!(gate.first.has_room());
         gate.renew();
         assert_eq!(gate.enter(gate.cell(0), 0), Err(Refused::Stale));
         assert_eq!(gate.enter(gate.cell(0), 1), Ok(()));

@@ -44,6 +44,8 @@ struct Seat<E> {
     state: Arc<State>,
     /// The gate's cell that its leases enter by.
     cell: Arc<Cell>,
+    /// Whether the gate has no other: then this one knows all.
+    is_only_cell: bool,
     /// Which edition of the endpoint's data this is.
     generation: u64,
     weight: Weight,
@@ -105,6 +107,7 @@ impl<E: Endpoint> Member<E> {
                 endpoint: endpoint.clone(),
                 state: state.clone(),
                 cell: state.gate.cell(cell).clone(),
+                is_only_cell: state.gate.cells() == 1,
                 generation,
                 weight,
                 _apart: 0,
@@ -137,7 +140,12 @@ impl<E: Endpoint> Member<E> {
 
     /// Requests in flight. Exact while nothing moves.
     pub fn in_flight(&self) -> u64 {
-        self.0.state.gate.inside()
+        // Policies ask many: of many members each step on the way is a miss of the cache.
+        if self.0.is_only_cell {
+            self.0.cell.inside()
+        } else {
+            self.0.state.gate.inside()
+        }
     }
 
     /// How many requests may be in flight ([`Limits`](crate::Limits)): the limit as it is now, where it is adaptive; then
@@ -212,7 +220,8 @@ impl<E: Endpoint> Member<E> {
     /// Whether it is below its limit, if it has one.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.0.state.gate.has_room()
+        // A gate with a limit has one cell.
+        self.0.cell.has_room()
     }
 
     /// Whether its health and its slow start allow a pick that has drawn this number.

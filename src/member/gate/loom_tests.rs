@@ -53,7 +53,7 @@ fn broken_variant_look_then_count() {
         if gate.is_closed() {
             return false;
         }
-        let _ = gate.cells[0].enter(0);
+        let _ = gate.first.enter(0);
         true
     });
 }
@@ -104,7 +104,7 @@ fn the_last_of_two_cells_wakes_the_drain() {
 fn broken_variant_sum_before_leaving() {
     two_cells_finish(|gate, cell| {
         let last = gate.inside() == 1;
-        gate.cells[cell].leave();
+        gate.cell(cell).leave();
         if last {
             let wakers = gate
                 .waiting
@@ -286,7 +286,7 @@ fn never_more_inside_than_the_limit() {
 #[test]
 #[should_panic = "more than the limit are inside"]
 fn broken_variant_look_for_room_then_count() {
-    two_enter_a_limited_gate(|gate| gate.has_room() && gate.cells[0].count_anyway());
+    two_enter_a_limited_gate(|gate| gate.first.has_room() && gate.first.count_anyway());
 }
 
 /// A limited gate against a removal and its drain: as without a limit, no lease appears after the drain has resolved.
