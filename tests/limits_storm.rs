@@ -203,6 +203,26 @@ fn a_pick_that_is_overtaken_whenever_it_looks_is_not_taken_for_declined() {
     }
 }
 
+/// A policy that wants one endpoint and no other does not get another because the one is full.
+#[test]
+fn who_wants_one_that_is_full_gets_no_other() {
+    #[derive(Clone, Debug)]
+    struct First;
+    impl Picker<Server> for First {
+        fn pick(&self, cx: &mut PickContext<'_, Server>) -> Option<Choice> {
+            cx.may_pick(0).then(|| Choice::at(0))
+        }
+    }
+    let fleet = setup(3, &ManualClock::new()).policy(from_picker(First));
+    let fleet = fleet.limits(limits().max_requests_per_endpoint(1));
+    let fleet = fleet.build().unwrap();
+    let held = fleet.pick_endpoint().unwrap();
+    assert_eq!(number(&held), 0);
+    assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::Saturated);
+    drop(held);
+    assert_eq!(number(&fleet.pick_endpoint().unwrap()), 0);
+}
+
 #[test]
 fn a_policy_that_wants_none_declines_also_where_there_are_limits() {
     #[derive(Clone, Debug)]

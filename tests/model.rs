@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel::{
-    Adaptive, Cluster, Endpoint, Fleet, Lease, LeastConnections, LeastResponseTime, ManualClock,
-    Mark, MemberId, MemberState, Outcome, PickError, PickOptions, PowerOfTwo, Random, RoundRobin,
-    Target, UpdateError, WeightedRoundRobin,
+    Adaptive, Cluster, Endpoint, Fleet, Lease, LeastConnections, LeastResponseTime, Limits,
+    ManualClock, Mark, MemberId, MemberState, Outcome, PickError, PickOptions, PowerOfTwo, Random,
+    RoundRobin, Target, UpdateError, WeightedRoundRobin,
 };
 use proptest::prelude::*;
 
@@ -79,11 +79,13 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let clock = ManualClock::new();
-        let fleet = Fleet::builder()
-            .clock(clock.clone())
-            .seed(seed)
-            .build()
-            .unwrap();
+        let builder = Fleet::builder().clock(clock.clone()).seed(seed);
+        // With a limit that is never reached each has one seat, and the arrays of seats are used again.
+        let builder = match seed % 2 {
+            0 => builder,
+            _ => builder.limits(Limits::default().max_requests_per_endpoint(1_000_000)),
+        };
+        let fleet = builder.build().unwrap();
         let (known, forgotten) = Default::default();
         Self {
             fleet,

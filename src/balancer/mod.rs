@@ -132,7 +132,8 @@ pub trait Picker<E: Endpoint>: Send + Sync {
     /// An index into [`cx.members()`](PickContext::members), so that no other endpoint can be
     /// returned; `None` if the policy wants none. As members come and go, a policy that wants none while
     /// somebody may be picked is asked three times before the pick fails; and once more without
-    /// [limits](crate::Limits), if there are any, as the room that was there may have been taken while it looked.
+    /// [limits](crate::Limits), if there are any. If it then chooses somebody it was only for want of room, and the pick
+    /// goes there, if there is room by now, or fails as [`Saturated`](crate::PickError::Saturated).
     ///
     /// The fleet holds a picker to its word: for an index out of range, or one that
     /// [`may_pick`](PickContext::may_pick) forbids, it draws a usable endpoint by weight instead (and

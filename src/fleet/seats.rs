@@ -67,7 +67,8 @@ impl<E: Endpoint> Spare<E> {
     /// that takes out, to be dropped after unlocking.
     pub(super) fn keep(&mut self, seats: Members<E>, in_force: &[Member<E>]) -> Vec<Member<E>> {
         let (first, last) = common_ends(&seats, in_force);
-        if 2 * (first + last) < in_force.len() {
+        // The one that is there is in step: all changes take it.
+        if self.0.is_some() || 2 * (first + last) < in_force.len() {
             return seats.into_vec();
         }
         let (seats, out) = turned_into(seats, in_force);

@@ -183,28 +183,40 @@ impl<E: Endpoint> Snapshot<E> {
                     choice = self.picker.pick(cx);
                 }
                 Some(choice) => {
-                    if choice.index() >= self.count {
-                        shared.counters.policy_faults.count();
-                    }
+                    self.count_fault(choice.index(), shared);
                     return self.any(cx, shared);
                 }
                 None if cx.draw_usable().is_some() => choice = self.picker.pick(cx),
                 None => return self.any(cx, shared),
             }
         }
-        match choice {
-            Some(choice) if cx.may_pick(choice.index()) => Ok(choice.index()),
-            None if !cx.heeds_limits() || !self.lacks_room_only(cx) => {
-                Err(cx.failure().unwrap_or(PickError::Declined))
+        let Some(choice) = choice.or_else(|| self.but_for_limits(cx)) else {
+            return Err(cx.failure().unwrap_or(PickError::Declined));
+        };
+        match choice.index() {
+            index if cx.may_pick(index) => Ok(index),
+            index if index < self.count && cx.heeds_limits() && !self.judges_panic => {
+                Err(PickError::Saturated)
             }
-            // What it chose, or room for what it would choose, came and went.
-            _ => self.any(cx, shared),
+            index => {
+                self.count_fault(index, shared);
+                self.any(cx, shared)
+            }
         }
     }
 
-    /// Whether the policy would choose somebody if there were no limits.
-    fn lacks_room_only(&self, cx: &mut PickContext<'_, E>) -> bool {
-        cx.without_limits(|cx| self.picker.pick(cx).is_some())
+    /// Whom the policy would choose if there were no limits: it wants that one, and found no room there.
+    fn but_for_limits(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
+        if !cx.heeds_limits() {
+            return None;
+        }
+        cx.without_limits(|cx| self.picker.pick(cx))
+    }
+
+    fn count_fault(&self, index: usize, shared: &Shared) {
+        if index >= self.count {
+            shared.counters.policy_faults.count();
+        }
     }
 
     /// Any that may be picked, by weight, or the reason why there is none.
@@ -225,7 +237,7 @@ impl<E: Endpoint> Snapshot<E> {
             }
         }
         if cx.heeds_limits() && cx.has_eligible() {
-            return Err(PickError::Saturated);
+            return cx.draw_usable().ok_or(PickError::Saturated);
         }
         match shared.ledger.rule() {
             rule if rule.threshold_percent == 0 || cx.options().without_panic => {

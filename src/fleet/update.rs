@@ -74,6 +74,10 @@ impl<E: Endpoint> Fleet<E> {
                 }
             }
         }
+        if index.capacity() > 4 * index.len() {
+            // Nearly all were duplicates.
+            index.shrink_to_fit();
+        }
         Ok((index, set))
     }
 
