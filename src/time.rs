@@ -50,11 +50,6 @@ impl Tick {
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanos(duration)))
     }
-
-    /// The moment `duration` earlier, at most the first one there is.
-    pub(crate) fn before(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(nanos(duration)))
-    }
 }
 
 /// A duration in nanoseconds, at most `u64::MAX` of them (584 years).

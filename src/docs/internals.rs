@@ -89,9 +89,10 @@
 //! entry is refused if the gate is *newer* than the handle; an older gate is an update that has
 //! published and not yet moved on, and the handle is the new one.
 //!
-//! **Seats and cells**: a member has min(processors, 4096 / n) cells, each on a line of its own with the
+//! **Seats and cells**: a member has min(processors, 4096 / n) cells, each an allocation of its own with the
 //! window that its outcomes are counted in, and as many seats, handles that are counted apart. A lease
-//! holds the seat of the shard that picked it and leaves by its cell, so where there are few members no two
+//! holds the seat of the shard that picked it, and the seat its cell, so it leaves by that; what a request writes is the first
+//! 32 bytes of a cell, which is more than two lines long, so where there are few members no two
 //! threads write one line. Two finishers of a closed gate in different cells may each see the other's
 //! count, so the sum that decides who wakes is taken inside the waiters' mutex.
 //!
@@ -190,13 +191,14 @@
 //!
 //! **An adaptive limit** measures no least latency by pinning the limit low, which fails requests to learn. It takes what is
 //! seen while at most half of the limit is in flight, and lets that rise slowly while more is. The look is claimed, so one
-//! interval shrinks a limit once; its words are of the last cell's padding and one allocation where it is used.
+//! interval shrinks a limit once; its words are the cell's and one allocation where it is used.
 //!
 //! **Active checks** are a driver's that the caller polls. Its book (who is due, who is being checked, what
 //! the results say so far) is under a mutex of its own that no request takes; it holds members by id and place in
 //! the snapshot of one edition, so it keeps no endpoint, and a tick that finds another edition makes the book
 //! anew. A result acts on the member's standing as a request's does: an ejection by the epoch of when the check was
-//! sent and by the ledger, a return as the half-open probe's. So there is one cap, and what the one finds out
+//! sent and by the ledger, a return as the half-open probe's, but that the passes' time counts for its slow start and its
+//! latency is taken for new, as no request has shown it. So there is one cap, and what the one finds out
 //! the other cannot undo by chance. While the driver is there, it alone takes half-open probes. That it is there is a
 //! word that runs out three seconds after its last tick, and only a hint: a pick and the driver may both take
 //! somebody to be due, and the exchange on the standing gives the probe to one. A check that did not bring its endpoint
@@ -257,17 +259,22 @@
 //! panic leaves the old set in force.
 //!
 //! **Retired snapshots** are freed by writers and upkeep, when nobody holds them: a reader that dropped the
-//! last reference to ten thousand members would stall for tens of microseconds.
+//! last reference to ten thousand members would stall for tens of microseconds. Where each member has one seat, the array of
+//! the last one freed is kept and brought in step with the set in force: whenever the update mutex is free it is
+//! the same seats, so it keeps nobody that the set does not. The next change makes its array of it, by what stands between
+//! the first and the last that differ: a new one would count each member's handle once more, and freeing the old
+//! one once less, which at 100 000 members are as many misses of the cache each.
 //!
 //! # Memory
 //!
-//! An endpoint takes 574 to 632 bytes and 206 to 214 more for each further cell, the user's data apart
-//! (`cargo test --release --test memory -- --nocapture`; the test holds it to 384 + 256 a cell). A cell is 128: the
-//! word, its limit, the open bucket and ten buckets of the window, alone on its lines. A seat is 72: a handle's two counts, what
-//! a pick and a lease read (endpoint, state, generation, weight, cell), and 24 that keep another thread's counts off
+//! An endpoint takes 575 to 629 bytes, and some 250 more where there are two cells, the user's data apart and after changes
+//! of the set (`cargo test --release --test memory -- --nocapture`; the test holds it to 384 + 256 a cell). A cell is 136:
+//! a handle's two counts, the word, its limit, the open bucket, ten buckets of the window and what an adaptive limit follows.
+//! A seat is 64: a handle's two counts, what
+//! a pick and a lease read (endpoint, state, cell, generation, weight), and 16 that keep another thread's counts off
 //! its line. The rest is there once: the state (standing, latency, suspicion, score, counts by class, who waits for a drain, what is shared)
-//! some 240, the endpoint's own count 16, its slot in the registry 72, its key twice with a hash 60, its place on
-//! the board 22, and the picker's tables, at most 64 where weights fit a table.
+//! some 225, the endpoint's own count 16, its slot in the registry 32, its key twice with a hash 60, its place on
+//! the board 22, where it stands in two arrays 16, and the picker's tables, at most 64 where weights fit a table.
 //!
 //! # Where this departs from where it started
 //!

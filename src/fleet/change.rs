@@ -33,15 +33,16 @@ pub enum Mark {
 /// A member's first seat, and its others.
 pub(super) type Seats<E> = (Member<E>, Box<[Member<E>]>);
 
-fn shared_seats<E: Endpoint>(others: Box<[Member<E>]>) -> Option<Arc<[Member<E>]>> {
-    (!others.is_empty()).then(|| others.into())
+fn shared_seats<E: Endpoint>(others: Box<[Member<E>]>) -> Option<Arc<Vec<Member<E>>>> {
+    (!others.is_empty()).then(|| Arc::new(others.into()))
 }
 
 /// One endpoint's place in the set.
 pub(super) struct Slot<E: Endpoint> {
     pub(super) member: Member<E>,
-    /// The member's other seats, one for each further cell of its gate, if it has any.
-    other_seats: Option<Arc<[Member<E>]>>,
+    /// The member's other seats, one for each further cell of its gate, if it has any: where there are many members
+    /// none has, and each word is one more for all.
+    other_seats: Option<Arc<Vec<Member<E>>>>,
     pub(super) draining: bool,
     /// Whether the member's weight is above 0: kept here, as to look there is a miss of the cache.
     has_weight: bool,
@@ -80,7 +81,7 @@ impl<E: Endpoint> Slot<E> {
 
     /// The seat that a shard uses.
     pub(super) fn seat(&self, shard: usize) -> &Member<E> {
-        let others = self.other_seats.as_deref().unwrap_or_default();
+        let others = self.other_seats.as_ref().map_or(&[][..], |others| others);
         match shard & others.len() {
             0 => &self.member,
             other => &others[other - 1],

@@ -86,7 +86,7 @@ impl Sweep {
         if routable && !standing.is_ejected() {
             self.latencies.extend(core.latency.get());
         }
-        let has_warmed = standing.warming_for(now) >= Some(shared.slow_start.window);
+        let has_warmed = core.warming_for(standing, now) >= Some(shared.slow_start.window);
         if has_warmed && core.standing.warmed() {
             core.tell(now, EventKind::SlowStartOver);
         }

@@ -84,11 +84,11 @@ impl LatencyCell {
         samples(self.0.load(Ordering::Relaxed)) < NEW
     }
 
-    /// Takes it for new again: what it was says little of what it is. Shown until there are answers, of which the first
-    /// counts for all.
-    pub(crate) fn begin_anew(&self) {
-        const SAMPLES: u64 = (NEW as u64) << (32 + STAMP_BITS);
-        self.change(|word| Some(word & !SAMPLES));
+    /// Takes it for new again, and no slower than what is usual: what it was says little of what it is. The next
+    /// answer counts for all.
+    pub(crate) fn begin_anew(&self, usual: Option<Duration>) {
+        let most = usual.map_or(f32::INFINITY, believable);
+        self.change(|word| (word != UNKNOWN).then(|| pack(0, when(word), root(word).min(most))));
     }
 
     /// How long ago it was last fed, in milliseconds.
@@ -241,6 +241,11 @@ fn pack(samples: u32, stamp: u32, root: f32) -> u64 {
 }
 
 #[inline]
+fn when(word: u64) -> u32 {
+    (word >> 32) as u32 & STAMP_MASK
+}
+
+#[inline]
 fn root(word: u64) -> f32 {
     f32::from_bits(word as u32)
 }
@@ -280,14 +285,17 @@ mod tests {
     #[test]
     fn the_first_answer_after_a_new_beginning_counts_for_all() {
         let cell = known(1_000 * MILLI);
-        cell.begin_anew();
-        assert!(cell.is_new());
         let shown = || cell.get().unwrap().as_secs_f64().mul_add(1_000.0, 0.5) as u32;
-        assert_eq!(shown(), 1_000, "until then");
+        cell.begin_anew(None);
+        assert_eq!((cell.is_new(), shown()), (true, 1_000));
+        cell.begin_anew(Some(20 * MILLI));
+        assert_eq!((cell.is_new(), shown()), (true, 20));
         cell.observe(at(10), 10 * MILLI, || None);
         assert_eq!(shown(), 10);
+        cell.begin_anew(Some(20 * MILLI));
+        assert_eq!(shown(), 10, "only down");
         let unknown = LatencyCell::new();
-        unknown.begin_anew();
+        unknown.begin_anew(Some(MILLI));
         assert_eq!(unknown.get(), None);
     }
 

@@ -12,9 +12,9 @@ use crate::error::BuildError;
 /// share = max(minimum_share, (t / window) ^ (1 / aggression))          t: time since it came
 /// ```
 ///
-/// Where [checks](crate::HealthCheck) have brought back whom requests had ejected, the time of the passes that takes counts
-/// too, 2 s by default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)): they have shown more than the
-/// first requests would.
+/// Where [checks](crate::HealthCheck) have brought back whom requests had ejected, the time for which it had passed them
+/// counts too, up to half of the window: 2 s by default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)).
+/// They have shown more than the first requests would. As long as slow start lasts, half of the evidence sends it out again.
 ///
 /// Never for the initial set of a fleet, nor when all are new: there would be nobody to take what they
 /// do not.

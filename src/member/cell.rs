@@ -53,7 +53,7 @@ impl Left {
     };
 }
 
-/// In this order, so that what each request touches lies on one line.
+/// In this order, so that what each request touches lies side by side, on one line most of the time.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Cell {

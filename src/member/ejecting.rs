@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::standing::{Finding, Phase, ProbedBy, Verdict};
+use super::standing::{Finding, Phase, ProbedBy, Standing, Verdict};
 use super::state::{Former, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, times_left};
 use crate::outcome::Outcome;
@@ -97,6 +97,7 @@ impl State {
 
     /// All good probes are wanted that a return takes.
     fn want_all(&self, now: Tick) {
+        self.passes_no_more();
         self.set_wanted(self.all(now));
     }
 
@@ -145,7 +146,10 @@ impl State {
             ),
             _ => (Finding::Nothing(settings.base_ejection_time), None),
         };
-        self.find(epoch, finding, now, now);
+        if finding.0 == Finding::Good {
+            self.passes_no_more();
+        }
+        self.find(epoch, finding, now);
     }
 
     /// What a probe's end means after those before, and how many good ones are wanted then. It counts for as much as it
@@ -178,7 +182,7 @@ impl State {
 
     /// The probe of `epoch` was not sent; another may be, at once.
     pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
-        self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now, now);
+        self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now);
     }
 
     /// Where probes are limited: one whose time is up, forgotten or not, is an ejection renewed. Its place is for others
@@ -188,7 +192,7 @@ impl State {
         let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
         if standing.phase == Phase::Probing && is_due {
             let wanted = Some(self.all(now));
-            self.find(standing.epoch, (Finding::Bad, wanted), now, now);
+            self.find(standing.epoch, (Finding::Bad, wanted), now);
         }
     }
 
@@ -238,16 +242,18 @@ impl State {
             Finding::Nothing(Duration::ZERO) => (Finding::Nothing(spread), spread),
             finding => (finding, wait),
         };
-        if finding == Finding::Good && self.standing.awaits(epoch) {
-            // A request that is a probe would have shown how long it takes now; a check does not.
-            self.latency.begin_anew();
+        if self.standing.awaits(epoch) {
+            match passed {
+                Some(true) if all > 0.0 => self.passes(now),
+                Some(false) => self.passes_no_more(),
+                _ => {}
+            }
+            if finding == Finding::Good {
+                // A request that is a probe would have shown how long it takes now; a check does not.
+                self.latency.begin_anew(self.shared.usual().latency());
+            }
         }
-        // Many passes over that time are the first part of its slow start.
-        let well_since = match all {
-            0.0 => now,
-            _ => now.before(settings.base_ejection_time),
-        };
-        self.find(epoch, (finding, wanted), well_since, now);
+        self.find(epoch, (finding, wanted), now);
         wait
     }
 
@@ -257,14 +263,7 @@ impl State {
         self.latency.get().is_some() || self.gate.inside() > 0 || self.gate.counts(now).total > 0
     }
 
-    /// Acts on a finding; if that is good, slow start counts from `well_since` on.
-    fn find(
-        &self,
-        epoch: u32,
-        (finding, wanted): (Finding, Option<f32>),
-        well_since: Tick,
-        now: Tick,
-    ) {
+    fn find(&self, epoch: u32, (finding, wanted): (Finding, Option<f32>), now: Tick) {
         let shared = &*self.shared;
         if finding == Finding::Good && self.standing.awaits(epoch) {
             // Before it is back, so that nothing recorded after is lost, and nothing from before
@@ -275,15 +274,11 @@ impl State {
         let back = self.back();
         if finding == Finding::Good && back == Phase::Warming {
             // Before it is back: else a pick in between would not ask for its share.
-            shared.warms_from(well_since);
+            shared.warms_from(now);
         }
-        let from = match finding {
-            Finding::Good => well_since,
-            Finding::Bad | Finding::Nothing(_) => now,
-        };
         let changed = self
             .standing
-            .conclude(&shared.ledger, epoch, finding, back, from, |times| {
+            .conclude(&shared.ledger, epoch, finding, back, now, |times| {
                 ejection_time(&shared.ejection, times, random)
             });
         if !changed {
@@ -319,6 +314,34 @@ impl State {
                     .lower(self.standing.get().probe_due_at(now));
             }
         }
+    }
+
+    /// A check has passed, the first in a row or another.
+    fn passes(&self, now: Tick) {
+        // ORDERING: Relaxed, both. One check is out at a time; whoever looks later has seen the standing turn.
+        if self.passing_since.load(Ordering::Relaxed) == 0 {
+            let millis = now.as_millis() as u32;
+            self.passing_since.store(millis.max(1), Ordering::Relaxed);
+        }
+    }
+
+    fn passes_no_more(&self) {
+        // ORDERING: Relaxed. As above.
+        self.passing_since.store(0, Ordering::Relaxed);
+    }
+
+    /// How far on its slow start is, if it is in one. The time for which it had passed checks before it came back counts for
+    /// up to half of it: they show that it is well, not that it is warm.
+    pub(crate) fn warming_for(&self, standing: Standing, now: Tick) -> Option<Duration> {
+        // ORDERING: Relaxed. As above.
+        let passed = match self.passing_since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => standing.at.wrapping_sub(since),
+        };
+        // By a clock that went back it may seem to have been after: of weeks then.
+        let passed = if passed > u32::MAX / 2 { 0 } else { passed };
+        let credit = Duration::from_millis(passed.into()).min(self.shared.slow_start.window / 2);
+        standing.warming_for(now).map(|warming| warming + credit)
     }
 
     /// It has come in as this.
@@ -357,6 +380,7 @@ impl State {
     /// Brings an ejected member back without a probe: the writer makes room under the cap.
     pub(crate) fn pardon(&self, now: Tick) {
         self.readmit(now);
+        self.passes_no_more();
         let back = self.back();
         if back == Phase::Warming {
             self.shared.warms_from(now);

@@ -146,7 +146,9 @@ impl<E: Endpoint> Member<E> {
         };
         let (in_flight, limit) = (state.gate.inside(), state.gate.limit());
         let window = shared.slow_start.window;
-        let warming = standing.warming_for(now).map(|so_far| so_far.min(window));
+        let warming = state
+            .warming_for(standing, now)
+            .map(|so_far| so_far.min(window));
         let until = match warming {
             Some(so_far) => Some(window - so_far),
             None if standing.is_ejected() => Some(standing.probe_due_at(now).since(now)),

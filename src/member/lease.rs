@@ -348,13 +348,6 @@ impl<E: Endpoint> Seat<E> {
             Outcome::Abandoned if latency > Some(shared.patience()) => Outcome::Timeout,
             outcome => outcome,
         };
-        match (outcome, latency) {
-            (Outcome::Success, Some(latency)) => {
-                state.observe(now, latency, self.marks.has(Marks::BOARD))
-            }
-            (Outcome::Success | Outcome::Ignored | Outcome::GoingAway, _) | (_, None) => {}
-            (_, Some(latency)) => state.latency.raise(now, latency),
-        }
         let kind = if self.marks.has(Marks::PROBE) {
             SampleKind::Probe
         } else if state.standing.epoch() == self.epoch {
@@ -362,6 +355,15 @@ impl<E: Endpoint> Seat<E> {
         } else {
             SampleKind::Late
         };
+        // Of one that is taken for new since, it would be the first answer, which counts for all.
+        let is_old = kind == SampleKind::Late && state.latency.is_new();
+        match (outcome, latency.filter(|_| !is_old)) {
+            (Outcome::Success, Some(latency)) => {
+                state.observe(now, latency, self.marks.has(Marks::BOARD))
+            }
+            (Outcome::Success | Outcome::Ignored | Outcome::GoingAway, _) | (_, None) => {}
+            (_, Some(latency)) => state.latency.raise(now, latency),
+        }
         let sample = Sample {
             outcome,
             latency,

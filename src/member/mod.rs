@@ -44,12 +44,28 @@ struct Seat<E> {
     state: Arc<State>,
     /// The gate's cell that its leases enter by.
     cell: Arc<Cell>,
-    /// Whether the gate has no other: then this one knows all.
-    is_only_cell: bool,
-    /// Which edition of the endpoint's data this is.
-    generation: u64,
+    edition: Edition,
     weight: Weight,
-    _apart: u64,
+    _apart: [u64; 2],
+}
+
+/// Which edition of the endpoint's data a seat has, times two; and one more where the gate has one cell, which knows all then.
+#[derive(Clone, Copy)]
+struct Edition(u32);
+
+impl Edition {
+    const fn new(generation: u64, is_only_cell: bool) -> Self {
+        // A generation has 23 bits.
+        Self((generation as u32) << 1 | is_only_cell as u32)
+    }
+
+    const fn generation(self) -> u64 {
+        (self.0 >> 1) as u64
+    }
+
+    const fn is_only_cell(self) -> bool {
+        self.0 & 1 != 0
+    }
 }
 
 /// Where a member stands, in a word.
@@ -107,10 +123,9 @@ impl<E: Endpoint> Member<E> {
                 endpoint: endpoint.clone(),
                 state: state.clone(),
                 cell: state.gate.cell(cell).clone(),
-                is_only_cell: state.gate.cells() == 1,
-                generation,
+                edition: Edition::new(generation, state.gate.cells() == 1),
                 weight,
-                _apart: 0,
+                _apart: [0; 2],
             }))
         };
         (seat(0), (1..state.gate.cells()).map(seat).collect())
@@ -141,7 +156,7 @@ impl<E: Endpoint> Member<E> {
     /// Requests in flight. Exact while nothing moves.
     pub fn in_flight(&self) -> u64 {
         // Policies ask many: of many members each step on the way is a miss of the cache.
-        if self.0.is_only_cell {
+        if self.0.edition.is_only_cell() {
             self.0.cell.inside()
         } else {
             self.0.state.gate.inside()
@@ -156,8 +171,9 @@ impl<E: Endpoint> Member<E> {
     }
 
     /// A moving estimate of latency, the average of square roots with a time constant of 2 s, of which one sample is a
-    /// fiftieth at least and three tenths at most. While the endpoint is idle, it moves towards the fleet's median, with
-    /// 10 s. `None` before the first success. Failures never lower it.
+    /// hundredth at least and three tenths at most, after the first three. While the endpoint is idle, it moves towards the
+    /// fleet's median, with 10 s. Whom [checks](crate::HealthCheck) have brought back is new again, and no slower than the
+    /// median until it answers. `None` before the first success. Failures never lower it.
     pub fn latency(&self) -> Option<Duration> {
         self.0.state.latency.get()
     }
@@ -209,7 +225,7 @@ impl<E: Endpoint> Member<E> {
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        self.0.generation
+        self.0.edition.generation()
     }
 
     /// Whether its health allows a pick.
@@ -227,7 +243,7 @@ impl<E: Endpoint> Member<E> {
     /// Whether its health and its slow start allow a pick that has drawn this number.
     pub(crate) fn admits(&self, now: Tick, draw: u64) -> bool {
         let standing = self.0.state.standing.get();
-        let Some(since) = standing.warming_for(now) else {
+        let Some(since) = self.0.state.warming_for(standing, now) else {
             return standing.takes_requests();
         };
         let share = self.0.state.shared.slow_start.share(since);
@@ -240,7 +256,7 @@ impl<E: Endpoint> Member<E> {
         let seat = &*self.0;
         // Before entering: a result counts as late if anything changed since.
         let epoch = seat.state.standing.epoch();
-        match seat.state.gate.enter(&seat.cell, seat.generation) {
+        match seat.state.gate.enter(&seat.cell, seat.edition.generation()) {
             Ok(()) => Ok(epoch),
             Err(refused) => {
                 // For a moment it was inside, perhaps as the last.

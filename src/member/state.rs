@@ -77,6 +77,8 @@ pub(crate) struct State {
     /// How many invitations in a row have not shown it to be like the others; and on top whether it is marked degraded, and
     /// in rotation.
     pub(super) invited: AtomicU8,
+    /// Since when checks pass that bring it back, or have brought it back, in milliseconds (wrapping); 0 for not at all.
+    pub(super) passing_since: AtomicU32,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
 }
@@ -110,6 +112,7 @@ impl State {
             cause: AtomicU8::new(0),
             evidence: AtomicU64::new(pack(None, None)),
             invited: AtomicU8::new(0),
+            passing_since: AtomicU32::new(0),
             ejected_at: AtomicU64::new(0),
         }
     }
