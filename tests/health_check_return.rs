@@ -6,8 +6,8 @@ mod common;
 use std::time::Duration;
 
 use common::checks::{SUCCESS, Setting, each_second, with};
-use common::{MILLI, SECOND, ejected, exact, fail, sequence, state};
-use evenkeel::{Ejection, Explanation, MemberState, Outcome};
+use common::{MILLI, SECOND, Server, ejected, exact, fail, sequence, state};
+use evenkeel::{Cluster, Ejection, Explanation, Fleet, Lease, MemberState, Outcome};
 
 fn explain(setting: &Setting) -> Explanation {
     setting.fleet.member(&0).unwrap().explain()
@@ -22,6 +22,12 @@ fn pass_until_back(setting: &mut Setting) -> Duration {
         }
     }
     passing
+}
+
+/// The next request that is a probe.
+fn probe_of(fleet: &Fleet<Server>) -> Lease<Server> {
+    let mut picks = (0..20).map(|_| fleet.pick_endpoint().unwrap());
+    picks.find(Lease::is_probe).unwrap()
 }
 
 fn share(setting: &Setting) -> f64 {
@@ -140,4 +146,55 @@ fn what_was_asked_before_says_nothing_of_how_quick_it_is_after() {
         .unwrap()
         .record_with_latency(Outcome::Timeout, SECOND * 30);
     assert!(micros(&setting) > after);
+}
+
+/// The same of a request that was to be the probe, and hung until checks had taken its place.
+#[test]
+fn a_probe_that_was_given_up_says_nothing_after() {
+    for outcome in [Outcome::Timeout, Outcome::Success] {
+        let mut setting = known(exact());
+        drop(setting.checks);
+        fail(&setting.fleet, 0, 2);
+        setting.clock.advance(SECOND * 2);
+        let probe = probe_of(&setting.fleet);
+        setting.clock.advance(SECOND * 20);
+        setting.checks = setting.fleet.health_check(each_second()).unwrap();
+        pass_until_back(&mut setting);
+        let before = (share(&setting), explain(&setting).latency);
+        assert!(before.0 > 0.1);
+        probe.record_with_latency(outcome, SECOND * 30);
+        assert_eq!((share(&setting), explain(&setting).latency), before);
+    }
+}
+
+/// A request that is a probe, and fails, ends the time for which checks have passed; so does a time without checks.
+#[test]
+fn passes_before_a_failure_or_a_long_time_without_do_not_count() {
+    for probe_fails in [true, false] {
+        let mut setting = known(exact());
+        fail(&setting.fleet, 0, 2);
+        setting.go_on(MILLI * 3_500, |_| SUCCESS);
+        drop(setting.checks);
+        setting.clock.advance(SECOND * 4);
+        if probe_fails {
+            probe_of(&setting.fleet).record(Outcome::Failure);
+        }
+        setting.checks = setting.fleet.health_check(each_second()).unwrap();
+        setting.checks.tick().into_iter().for_each(drop);
+        setting.clock.advance(SECOND * 5);
+        let passing = pass_until_back(&mut setting);
+        let expected = (passing.as_secs_f64() / 5.0).max(0.1);
+        assert!((share(&setting) - expected).abs() < 0.005, "{expected}");
+    }
+}
+
+#[test]
+fn a_failure_before_the_first_answer_says_nothing_of_how_quick_it_is() {
+    let mut setting = known(exact());
+    fail(&setting.fleet, 0, 2);
+    pass_until_back(&mut setting);
+    let before = explain(&setting).latency;
+    let lease = setting.fleet.lease(&0).unwrap();
+    lease.record_with_latency(Outcome::Timeout, SECOND * 30);
+    assert_eq!(explain(&setting).latency, before);
 }

@@ -42,7 +42,7 @@
 //! | count of tiers | `balancer/tiers/counted.rs` | the version of flips that loads are of | stored after the loads, by whoever has claimed the count |
 //! | loads of tiers | `balancer/tiers/plan.rs` | a part, a percentage, where a zone ends | plain stores by who has claimed the count; each complete in itself |
 //! | panic of a tier | `balancer/nested.rs` | 0 or 1 | a swap by who has counted: a memory between the two thresholds |
-//! | wanted, passing since | `member/ejecting.rs` | an f32; ms (wrapping), 0 for not | plain stores by who ends the probe or check that is out, one at a time; read for slow start after the standing has turned |
+//! | wanted, passing since | `member/ejecting.rs` | an f32; ms (wrapping), 0 for not | plain stores by who ejects, or claims or ends the probe or check that is out; read for slow start after the standing has turned |
 //! | invited, degraded | `member/inviting.rs` | degraded 1, invitations 7 | each changed by one instruction that leaves the other; degraded by the writer, before it raises flips |
 //! | events, five words a slot | `shared/events.rs` | turn, id, when, what, more | a slot's turn says whose it is; who finds it not theirs drops the event, or takes none |
 //! | limit, beside the cell | `member/cell.rs` | 32; adapted by who has claimed the look | read before an entry, whose compare-and-swap on the cell's word decides |

@@ -66,9 +66,12 @@ impl<E: Endpoint> Spare<E> {
     /// Keeps seats that nobody uses any more, in step with those in force, unless they have little in common. Returns whom
     /// that takes out, to be dropped after unlocking.
     pub(super) fn keep(&mut self, seats: Members<E>, in_force: &[Member<E>]) -> Vec<Member<E>> {
+        if self.0.is_some() {
+            // It is in step: all changes take it.
+            return seats.into_vec();
+        }
         let (first, last) = common_ends(&seats, in_force);
-        // The one that is there is in step: all changes take it.
-        if self.0.is_some() || 2 * (first + last) < in_force.len() {
+        if 2 * (first + last) < in_force.len() {
             return seats.into_vec();
         }
         let (seats, out) = turned_into(seats, in_force);

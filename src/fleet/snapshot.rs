@@ -170,7 +170,7 @@ impl<E: Endpoint> Snapshot<E> {
         let mut choice = first;
         if cx.heeds_slow_start() && cx.draw_usable().is_none() {
             cx.lift_slow_start();
-            choice = self.picker.pick(cx);
+            choice = self.ask_again(cx);
         }
         for _ in 0..LOOKS {
             if let (None, Some(why)) = (choice, cx.failure()) {
@@ -180,28 +180,39 @@ impl<E: Endpoint> Snapshot<E> {
                 Some(choice) if cx.may_pick(choice.index()) => return Ok(choice.index()),
                 // One that has tiers knows best where else to go: it was overtaken by a change.
                 Some(one) if self.judges_panic && one.index() < self.count => {
-                    choice = self.picker.pick(cx);
+                    choice = self.ask_again(cx);
                 }
                 Some(choice) => {
                     self.count_fault(choice.index(), shared);
                     return self.any(cx, shared);
                 }
-                None if cx.draw_usable().is_some() => choice = self.picker.pick(cx),
+                None if cx.draw_usable().is_some() => choice = self.ask_again(cx),
                 None => return self.any(cx, shared),
             }
         }
-        let Some(choice) = choice.or_else(|| self.but_for_limits(cx)) else {
+        let Some(wanted) = choice.or_else(|| self.but_for_limits(cx)) else {
             return Err(cx.failure().unwrap_or(PickError::Declined));
         };
-        match choice.index() {
-            index if cx.may_pick(index) => Ok(index),
-            index if index < self.count && cx.heeds_limits() && !self.judges_panic => {
-                Err(PickError::Saturated)
-            }
-            index => {
-                self.count_fault(index, shared);
-                self.any(cx, shared)
-            }
+        let index = wanted.index();
+        if cx.may_pick(index) {
+            return Ok(index);
+        }
+        if choice.is_none() && cx.without_limits(|cx| cx.may_pick(index)) {
+            return Err(PickError::Saturated);
+        }
+        self.count_fault(index, shared);
+        self.any(cx, shared)
+    }
+
+    fn ask_again(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
+        self.heed_again(cx);
+        self.picker.pick(cx)
+    }
+
+    /// What panic a policy with tiers found in one of them goes for the choice it made there, and for no other.
+    fn heed_again(&self, cx: &mut PickContext<'_, E>) {
+        if self.judges_panic {
+            cx.set_regard(Regard::Heed);
         }
     }
 
@@ -210,7 +221,7 @@ impl<E: Endpoint> Snapshot<E> {
         if !cx.heeds_limits() {
             return None;
         }
-        cx.without_limits(|cx| self.picker.pick(cx))
+        cx.without_limits(|cx| self.ask_again(cx))
     }
 
     fn count_fault(&self, index: usize, shared: &Shared) {
@@ -228,16 +239,24 @@ impl<E: Endpoint> Snapshot<E> {
                 PickError::AllDraining
             });
         }
+        self.heed_again(cx);
         for _ in 0..LOOKS {
             if let Some(index) = cx.draw_usable() {
                 return Ok(index);
             }
-            if let Some(error) = cx.why_none() {
+            if cx.heeds_slow_start() {
+                // Whoever is in it may be all that is left by now.
+                cx.lift_slow_start();
+            } else if let Some(error) = cx.why_none() {
                 return Err(error);
             }
         }
-        if cx.heeds_limits() && cx.has_eligible() {
-            return cx.draw_usable().ok_or(PickError::Saturated);
+        if cx.has_eligible() {
+            match cx.draw_usable() {
+                Some(index) => return Ok(index),
+                None if cx.heeds_limits() => return Err(PickError::Saturated),
+                None => {}
+            }
         }
         match shared.ledger.rule() {
             rule if rule.threshold_percent == 0 || cx.options().without_panic => {

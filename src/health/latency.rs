@@ -91,6 +91,13 @@ impl LatencyCell {
         self.change(|word| (word != UNKNOWN).then(|| pack(0, when(word), root(word).min(most))));
     }
 
+    /// Whether it was known, and is new again.
+    pub(crate) fn is_anew(&self) -> bool {
+        // ORDERING: Relaxed. As above.
+        let word = self.0.load(Ordering::Relaxed);
+        word != UNKNOWN && samples(word) < NEW
+    }
+
     /// How long ago it was last fed, in milliseconds.
     pub(crate) fn idle_millis(&self, now: Tick) -> u32 {
         // ORDERING: Relaxed. As above.
@@ -130,11 +137,11 @@ impl LatencyCell {
     }
 
     /// A request that brought no answer took `latency`: a lower bound, so the estimate may only rise.
-    /// An endpoint that fails fast before its first answer stays unknown.
+    /// An endpoint that fails fast before its first answer stays unknown, and one that is new again as it is.
     pub(crate) fn raise(&self, now: Tick, latency: Duration) {
         let sample = believable(latency);
         self.change(|word| {
-            (word != UNKNOWN && sample > root(word)).then(|| observed(word, stamp(now), sample))
+            (samples(word) > 0 && sample > root(word)).then(|| observed(word, stamp(now), sample))
         });
     }
 

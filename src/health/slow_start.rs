@@ -13,8 +13,9 @@ use crate::error::BuildError;
 /// ```
 ///
 /// Where [checks](crate::HealthCheck) have brought back whom requests had ejected, the time for which it had passed them
-/// counts too, up to half of the window: 2 s by default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)).
-/// They have shown more than the first requests would. As long as slow start lasts, half of the evidence sends it out again.
+/// counts too: 2 s by default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)), and never more than half
+/// of the window. They have shown more than the first requests would. As long as slow start lasts, half of the evidence sends
+/// out again who was out before.
 ///
 /// Never for the initial set of a fleet, nor when all are new: there would be nobody to take what they
 /// do not.

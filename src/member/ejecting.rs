@@ -7,7 +7,7 @@ use super::standing::{Finding, Phase, ProbedBy, Standing, Verdict};
 use super::state::{Former, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{EventKind, Return};
+use crate::shared::{EventKind, PRESENCE, Return};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -146,7 +146,8 @@ impl State {
             ),
             _ => (Finding::Nothing(settings.base_ejection_time), None),
         };
-        if finding.0 == Finding::Good {
+        if self.standing.awaits(epoch) {
+            // What counts from here on is requests.
             self.passes_no_more();
         }
         self.find(epoch, finding, now);
@@ -192,6 +193,7 @@ impl State {
         let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
         if standing.phase == Phase::Probing && is_due {
             let wanted = Some(self.all(now));
+            self.passes_no_more();
             self.find(standing.epoch, (Finding::Bad, wanted), now);
         }
     }
@@ -199,6 +201,7 @@ impl State {
     /// Takes the probe for a check out of band, if it is due. It is given up after `patience`.
     pub(crate) fn claim_check(&self, now: Tick, patience: Duration) -> Option<u32> {
         let longest = self.shared.longest_ejection();
+        let before = self.standing.get();
         let epoch = self.standing.claim_probe(
             &self.shared.ledger,
             ProbedBy::Check,
@@ -206,6 +209,10 @@ impl State {
             |_| patience.min(longest),
             longest,
         )?;
+        if before.phase == Phase::Probing || before.overdue(now) > PRESENCE {
+            // The last one was given up, or nobody has checked for a while.
+            self.passes_no_more();
+        }
         // Should the check be forgotten and its sender gone, a request is the next probe.
         let due = self.standing.get().probe_due_at(now);
         self.shared.probe_due.lower(due);

@@ -356,7 +356,11 @@ impl<E: Endpoint> Seat<E> {
             SampleKind::Late
         };
         // Of one that is taken for new since, it would be the first answer, which counts for all.
-        let is_old = kind == SampleKind::Late && state.latency.is_new();
+        let is_from_before = match kind {
+            SampleKind::Probe => !state.standing.awaits(self.epoch),
+            kind => kind == SampleKind::Late,
+        };
+        let is_old = is_from_before && state.latency.is_anew();
         match (outcome, latency.filter(|_| !is_old)) {
             (Outcome::Success, Some(latency)) => {
                 state.observe(now, latency, self.marks.has(Marks::BOARD))

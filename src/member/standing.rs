@@ -125,6 +125,12 @@ impl Standing {
         let ahead = self.at.wrapping_sub(stamp(now)) as i32;
         now.after(Duration::from_millis(ahead.max(0).unsigned_abs().into()))
     }
+
+    /// For how long a probe has been due, of one that is ejected.
+    pub(crate) fn overdue(self, now: Tick) -> Duration {
+        let behind = stamp(now).wrapping_sub(self.at) as i32;
+        Duration::from_millis(behind.max(0).unsigned_abs().into())
+    }
 }
 
 /// Rounded up, so that an ejection is not a millisecond short.

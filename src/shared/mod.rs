@@ -26,7 +26,7 @@ pub(crate) use due::Due;
 pub use events::{EventKind, Return};
 pub(crate) use events::{Events, Note};
 pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
-pub(crate) use prober::Prober;
+pub(crate) use prober::{PRESENCE, Prober};
 pub(crate) use shard::Reading;
 use shard::Shard;
 pub(crate) use slots::Held;

@@ -14,7 +14,7 @@ use crate::time::{Tick, nanos};
 pub(crate) struct Prober(AtomicU64);
 
 /// How long one tick stands for. Ticks come each second or more often; three may be late.
-const PRESENCE: Duration = Duration::from_secs(3);
+pub(crate) const PRESENCE: Duration = Duration::from_secs(3);
 
 impl Prober {
     pub(crate) fn new() -> Self {

@@ -63,7 +63,7 @@ const CALM: Duration = Duration::from_secs(1);
 ///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One that requests have ejected takes
 ///   three times as many as it would take requests
 ///   ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), and for as long as
-///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s, which count as the first 2 s of its slow start. So one that
+///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s, which count for its slow start, up to half of that. So one that
 ///   is well for no longer than that between two failures does not come back each time to fail once more. (Where
 ///   all the fleet fails a pass tells more, and it takes fewer.) A failed one keeps it out for another
 ///   [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That
