@@ -340,6 +340,11 @@ impl State {
     /// How far on its slow start is, if it is in one. The time for which it had passed checks before it came back counts for
     /// up to half of it: they show that it is well, not that it is warm.
     pub(crate) fn warming_for(&self, standing: Standing, now: Tick) -> Option<Duration> {
+        let warming = standing.warming_for(now)?;
+        Some(warming + self.head_start(standing))
+    }
+
+    fn head_start(&self, standing: Standing) -> Duration {
         // ORDERING: Relaxed. As above.
         let passed = match self.passing_since.load(Ordering::Relaxed) {
             0 => 0,
@@ -347,8 +352,7 @@ impl State {
         };
         // By a clock that went back it may seem to have been after: of weeks then.
         let passed = if passed > u32::MAX / 2 { 0 } else { passed };
-        let credit = Duration::from_millis(passed.into()).min(self.shared.slow_start.window / 2);
-        standing.warming_for(now).map(|warming| warming + credit)
+        Duration::from_millis(passed.into()).min(self.shared.slow_start.window / 2)
     }
 
     /// It has come in as this.

@@ -241,12 +241,22 @@ impl<E: Endpoint> Member<E> {
     }
 
     /// Whether its health and its slow start allow a pick that has drawn this number.
+    #[inline]
     pub(crate) fn admits(&self, now: Tick, draw: u64) -> bool {
         let standing = self.0.state.standing.get();
-        let Some(since) = self.0.state.warming_for(standing, now) else {
-            return standing.takes_requests();
-        };
-        let share = self.0.state.shared.slow_start.share(since);
+        match standing.phase {
+            Phase::Warming => self.admits_in_part(standing, now, draw),
+            _ => standing.takes_requests(),
+        }
+    }
+
+    /// Apart: most are in no slow start, and are asked by each pick while somebody is.
+    #[cold]
+    #[inline(never)]
+    fn admits_in_part(&self, standing: Standing, now: Tick, draw: u64) -> bool {
+        let state = self.core();
+        let since = state.warming_for(standing, now).unwrap_or_default();
+        let share = state.shared.slow_start.share(since);
         share >= 1.0 || (draw as f64) < share * u64::MAX as f64
     }
 
