@@ -23,9 +23,10 @@ pub enum PickError {
     #[error("every endpoint that could be picked is to be avoided")]
     AllAvoided,
     /// Every endpoint that could be picked has as many requests in flight as it may, or the fleet has
-    /// ([`Limits`](crate::Limits)). Or the one that a policy of yours wants has, and it wants no other. Also if some of them are to be avoided, and the others are at their limit: then a
-    /// later try may succeed, which it cannot after [`AllAvoided`](Self::AllAvoided). Without limits: the endpoints tried
-    /// have as many as can be counted, 16 million or more each.
+    /// ([`Limits`](crate::Limits)); or the one has that a policy of yours wants, and no other. Also if some of them are to be
+    /// avoided, and the others are at their limit: then a later try may succeed, which it cannot after
+    /// [`AllAvoided`](Self::AllAvoided). Without limits: the endpoints tried have as many as can be counted, 16 million or
+    /// more each.
     #[error(
         "every endpoint that could be picked, or the fleet, has as many requests in flight as it may"
     )]
