@@ -194,7 +194,7 @@
 //! # Keep from sending too much
 //!
 //! [`FleetBuilder::limits`](crate::FleetBuilder::limits) bounds what is in flight: at each endpoint, and in all. An endpoint at its
-//! limit is passed over. When all are, picks fail at once with [`Saturated`](crate::PickError::Saturated): answer your own
+//! limit is passed over. When all are, or the one that a policy of yours wants and no other, picks fail at once with [`Saturated`](crate::PickError::Saturated): answer your own
 //! caller that there is too much to do, or wait and try again; nothing waits in here. By Little's law a limit is the rate
 //! that an endpoint can bear times the latency it has then: 200 a second at 50 ms are 10 at once.
 //!

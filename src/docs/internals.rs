@@ -184,7 +184,8 @@
 //! probe gives it back, and a forgotten one leaves it to the next. A pick looks for room before it enters, and chooses again
 //! where the last place went meanwhile; each such round is somebody else's success. That none is left is said after a look
 //! at all, in one pass that also tells [`Saturated`](crate::PickError::Saturated), which passes, from
-//! [`AllAvoided`](crate::PickError::AllAvoided), which does not. There is no queue: what waits here is seen by nobody, and
+//! [`AllAvoided`](crate::PickError::AllAvoided), which does not. A policy that chooses nobody while somebody has room is asked
+//! once more as if there were no limits: whom it wants then was full. There is no queue: what waits here is seen by nobody, and
 //! whoever waits longer than its caller is work for nothing. All limits are off by default: the right number is the endpoint's,
 //! and a wrong one fails requests. Without a limit a request asks three flags and writes nothing more; with one per endpoint
 //! threads share its line, `Adaptive` takes a quarter (of ten) to two thirds (of a hundred) longer, as each endpoint's own word is read, and a fleet's limit adds

@@ -242,19 +242,18 @@ impl<E: Endpoint> Registry<E> {
     /// Takes out the retired snapshots that nobody holds any more, to be dropped after unlocking. A
     /// reader never has the last reference: it would pay for the whole set.
     pub(super) fn free_retired(&mut self, in_force: &Snapshot<E>) -> Freed<E> {
-        let (held, free) = std::mem::take(&mut self.retired)
+        let (held, mut free): (_, Vec<_>) = std::mem::take(&mut self.retired)
             .into_iter()
             .partition(|snapshot| Arc::strong_count(snapshot) > 1);
         self.retired = held;
-        let mut snapshots: Vec<_> = free;
         let mut unseated = Vec::new();
         // Those of several shards are no use: one member's seats do not stand together.
-        let last = snapshots.last_mut().and_then(Arc::get_mut);
+        let last = free.last_mut().and_then(Arc::get_mut);
         if let Some(last) = last.filter(|last| last.other_seats + in_force.other_seats == 0) {
             let seats = std::mem::take(&mut last.seats);
             unseated = self.spare.keep(seats, &in_force.seats);
         }
-        (snapshots, unseated)
+        (free, unseated)
     }
 }
 

@@ -63,12 +63,14 @@ const CALM: Duration = Duration::from_secs(1);
 ///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One that requests have ejected takes
 ///   three times as many as it would take requests
 ///   ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), and for as long as
-///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s, which count for its slow start, up to half of that. So one that
+///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s.
+///   So one that
 ///   is well for no longer than that between two failures does not come back each time to fail once more. (Where
 ///   all the fleet fails a pass tells more, and it takes fewer.) A failed one keeps it out for another
 ///   [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That
 ///   time does not double: it is there to spare requests, and a check costs none. Whoever checks bring back is taken to be no
-///   slower than what is usual until it has answered requests, as a check does not show how long they take.
+///   slower than what is usual until it has answered requests, as a check does not show how long they take. The time for
+///   which one that requests have ejected has passed counts for its slow start, up to half of the window.
 /// - **Not before its time.** A pass while the time still runs brings nobody back, where Envoy lets a
 ///   passing check end an ejection at once: a health page that does not exercise what fails would undo
 ///   what requests have found out.
