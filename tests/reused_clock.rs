@@ -64,6 +64,27 @@ fn successes_after_a_burst_are_counted_when_they_end() {
     assert!(fleet.member(&0).unwrap().score() > 0.9, "{fleet:?}");
 }
 
+/// A burst of picks whose requests end together much later: those that were not measured come first, and count as of when they
+/// end but for the few before somebody reads the clock.
+#[test]
+fn a_fan_out_is_counted_when_it_ends() {
+    let clock = ManualClock::new();
+    let fleet = setup(1, &clock).build().unwrap();
+    burst(&fleet, &clock, 1_000);
+    let mut leases: Vec<_> = (0..1_000).map(|_| fleet.pick_endpoint().unwrap()).collect();
+    clock.advance(60 * SECOND);
+    for (number, lease) in leases.drain(..).rev().enumerate() {
+        let bad = number == 10;
+        lease.record(if bad {
+            Outcome::Failure
+        } else {
+            Outcome::Success
+        });
+    }
+    let counted = fleet.member(&0).unwrap().outcomes().in_window;
+    assert!(counted >= 980, "{counted} of 1000");
+}
+
 /// A burst of picks whose requests end together a second later, again and again, one in five badly.
 #[test]
 fn a_fan_out_ejects_nobody_that_works() {

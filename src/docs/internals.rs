@@ -124,13 +124,16 @@
 //! directly. They are added before they are taken, so a reader, which reads the cell first, sees some twice
 //! for a moment and never too few: too few successes could eject.
 //!
-//! **The clock**: a reading costs as much as ten atomic writes. While a shard's picks and records are less than a
-//! microsecond apart, one in 32 reads it, which is one pick in 16; the others use its reading. A pick that reads is measured, and its
-//! latency looked at. A record never brings the others a reading: in turns with picks it would do so every time, and no pick would be
+//! **The clock**: a reading costs as much as ten atomic writes, and one pick in 16 that is measured costs all of them 6 ns of 36. While
+//! a shard's picks and records are less than a
+//! microsecond apart, one in 32 reads it, which is one pick in 16; the others use its reading. Where they are thicker still, as many use
+//! it as come in 32 us, up to 128. A pick that reads is measured, and its
+//! latency looked at; one that the caller has measured costs no second reading. A record never brings the others a reading: in turns with picks it would do so every time, and no pick would be
 //! measured. Faults, drops, upkeep, and all picks while anybody is refused always read. A drop of a
 //! lease that was not measured says nothing. Where they come slower, each is measured. Each use counts, so a
-//! burst that ends leaves up to 31 uses of an old reading to a shard: their successes are counted when the
-//! burst was. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
+//! burst that ends leaves up to 31 uses of an old reading to a shard, 127 if it was long and thick: their successes are counted when the
+//! burst was. Whoever reads the clock for a fault, a latency or upkeep finds that the reading is old, and ends that: a fault is
+//! not held against successes of long ago. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
 //!
 //! **Panic** is read off the ledger's word and the pick's own snapshot; only between the threshold at which it begins and
 //! the one at which it is over does the word's topmost bit decide, so a bit that is late by some instructions makes

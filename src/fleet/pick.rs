@@ -42,7 +42,7 @@ impl<E: Endpoint> Fleet<E> {
         let inner = &*self.inner;
         let shared = &*inner.shared;
         let shard = shared.shard();
-        let now = shared.time(shard);
+        let now = shared.time(shared.own(shard));
         // Before the ledger is read: whom an update has brought in out of rotation is counted by then.
         let snapshot = inner.current.load();
         // By a reading that is used again, upkeep is no more due than it was.

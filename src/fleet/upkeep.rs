@@ -35,6 +35,7 @@ impl<E: Endpoint> Fleet<E> {
         let now = shared.now();
         // Before the states are read: an alarm that comes meanwhile is not lost.
         let _ = shared.upkeep_due.claim(now, now.after(shared.interval()));
+        shared.forget_old_readings(now);
         shared.deadlines.wake(&shared.upkeep_due, now);
         // Dropped after unlocking.
         let _free;
@@ -52,6 +53,7 @@ impl<E: Endpoint> Fleet<E> {
         if !shared.upkeep_due.claim(now, now.after(shared.interval())) {
             return;
         }
+        shared.forget_old_readings(now);
         // Not held up by an update.
         shared.deadlines.wake(&shared.upkeep_due, now);
         let _free;

@@ -10,7 +10,7 @@ use super::marks::Marks;
 use crate::endpoint::Endpoint;
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample, SampleKind};
-use crate::shared::{Held, Reading};
+use crate::shared::{Held, Reading, Shard};
 use crate::time::Tick;
 
 /// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
@@ -175,7 +175,7 @@ impl<E: Endpoint> Lease<E> {
 
     /// The request has ended like this, and took `latency` by the caller's own measure. Anything above
     /// five minutes counts as that. While more than half a million requests a second are picked on one thread, one
-    /// latency in 16 is looked at.
+    /// latency in 16 is looked at, and above two millions one in 64.
     ///
     /// # Panics
     ///
@@ -265,20 +265,21 @@ impl<E: Endpoint> Lease<E> {
         let state = seat.member.core();
         let is_plain = outcome == Outcome::Success
             && !seat.marks.has(Marks::PROBE)
-            && state.is_counted_by_gate();
-        if is_plain && state.standing.epoch() == seat.epoch {
-            // Most requests end here, and while picks come thick few of them are measured.
-            let shard = state.shared.shard();
-            let now = if seat.marks.has(Marks::MEASURED) {
-                seat.observe(measured)
-            } else {
-                state.shared.time_of_end(shard)
-            };
-            state.succeeded(now, shard);
-            seat.ended_well(now);
-            return;
+            && state.standing.epoch() == seat.epoch;
+        match state.rule() {
+            Some(rule) if is_plain => {
+                // Most requests end here, and while picks come thick few of them are measured.
+                let own = state.shared.own(state.shared.shard());
+                let now = if seat.marks.has(Marks::MEASURED) {
+                    seat.observe(measured, own)
+                } else {
+                    state.shared.time_of_end(own)
+                };
+                state.succeeded(rule, now, own);
+                seat.ended_well(now);
+            }
+            _ => seat.say(outcome, measured),
         }
-        seat.say(outcome, measured);
     }
 }
 
@@ -327,13 +328,20 @@ impl<E: Endpoint> Seat<E> {
 
     /// Looks at the latency of a success; returns the time.
     #[inline(never)]
-    fn observe(&self, measured: Option<Duration>) -> Tick {
+    fn observe(&self, given: Option<Duration>, own: &Shard) -> Tick {
         let state = self.member.core();
+        let on_board = self.marks.has(Marks::BOARD);
+        if let Some(latency) = given {
+            // The time is for where to count it: as good as that of those that are not looked at, and no clock is read.
+            let now = state.shared.time_of_end(own).max(self.at);
+            state.observe(now, latency, on_board);
+            return now;
+        }
         // Not a reading that is used again: another thread's shard may have an old one.
         let now = state.shared.now();
-        state.shared.count_use(state.shared.shard());
-        if let Some(latency) = measured.or_else(|| self.measure(now)) {
-            state.observe(now, latency, self.marks.has(Marks::BOARD));
+        own.count_use(now);
+        if let Some(latency) = self.measure(now) {
+            state.observe(now, latency, on_board);
         }
         now
     }
@@ -343,6 +351,8 @@ impl<E: Endpoint> Seat<E> {
         let state = self.member.core();
         let shared = &*state.shared;
         let now = shared.now();
+        // Successes are not to be counted as of before, and this not.
+        shared.own(shared.shard()).forget_old(now);
         let latency = measured.or_else(|| self.measure(now));
         let outcome = match outcome {
             Outcome::Abandoned if latency > Some(shared.patience()) => Outcome::Timeout,

@@ -279,8 +279,8 @@ impl<E: Endpoint> Member<E> {
     /// The lease of a request that has been taken in; on the board, if it is read.
     #[inline]
     pub(crate) fn lease(&self, now: Reading, epoch: u32, probe: bool, board: bool) -> Lease<E> {
-        let place = self.0.state.place.as_ref();
-        let on_board = board && place.is_some_and(|place| place.add(now.at));
+        let place = || self.0.state.place.as_ref();
+        let on_board = board && place().is_some_and(|place| place.add(now.at));
         Lease::new(self.clone(), now, epoch, probe, on_board)
     }
 

@@ -14,7 +14,7 @@ use crate::health::{
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{Place, Shared};
+use crate::shared::{Place, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -129,27 +129,28 @@ impl State {
         }
     }
 
-    /// Whether its successes are counted by the gate: the built-in tracker judges.
+    /// By what the built-in tracker judges, if that does: then successes are counted by the gate.
     #[inline]
-    pub(crate) const fn is_counted_by_gate(&self) -> bool {
-        matches!(self.tracker, Tracker::Window(_))
+    pub(crate) const fn rule(&self) -> Option<&Rule> {
+        match &self.tracker {
+            Tracker::Window(rule) => Some(rule),
+            Tracker::Custom(_) => None,
+        }
     }
 
-    /// Takes in a success of an ordinary request, which the gate counts.
+    /// Takes in a success of an ordinary request of this shard's, which the gate counts.
     #[inline]
-    pub(crate) fn succeeded(&self, now: Tick, shard: usize) {
-        if let Tracker::Window(rule) = &self.tracker {
-            if !rule.is_quiet() {
-                self.make_good(rule, now, shard);
-            }
+    pub(crate) fn succeeded(&self, rule: &Rule, now: Tick, own: &Shard) {
+        if !rule.is_quiet() {
+            self.make_good(rule, now);
         }
-        self.shared.ended_well(shard);
+        own.ended_well();
     }
 
     /// A success where there was something to be made good.
     #[cold]
-    fn make_good(&self, rule: &Rule, now: Tick, shard: usize) {
-        let usual = self.shared.usual_now(shard, true);
+    fn make_good(&self, rule: &Rule, now: Tick) {
+        let usual = self.shared.usual_now(self.shared.shard(), true);
         if rule.success(&Judging::new(now, &usual)) {
             self.shared.trend.cleared();
             if self.shared.prober.is_here(now) {
@@ -209,7 +210,7 @@ impl State {
         };
         match Tells::of(sample) {
             Tells::Success => {
-                self.succeeded(now, shard);
+                self.succeeded(rule, now, self.shared.own(shard));
                 (Detectors::NONE, true)
             }
             Tells::Fault => {
@@ -224,7 +225,7 @@ impl State {
                 if !was_suspect {
                     self.shared.trend.suspected();
                 }
-                self.shared.ended_in_fault(shard);
+                self.shared.own(shard).ended_in_fault();
                 self.set_penalty(now, &usual);
                 (found, false)
             }
@@ -302,7 +303,7 @@ impl State {
             return;
         }
         if outcome == Outcome::Success {
-            self.make_good(rule, now, self.shared.shard());
+            self.make_good(rule, now);
         } else if outcome.is_fault() {
             let usual = self.shared.usual_now(self.shared.shard(), true);
             let cx = Judging::new(now, &usual);

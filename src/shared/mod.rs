@@ -27,8 +27,7 @@ pub use events::{EventKind, Return};
 pub(crate) use events::{Events, Note};
 pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
 pub(crate) use prober::{PRESENCE, Prober};
-pub(crate) use shard::Reading;
-use shard::Shard;
+pub(crate) use shard::{Reading, Shard};
 pub(crate) use slots::Held;
 use slots::Slots;
 use trend::Trend;
@@ -216,17 +215,16 @@ impl Shared {
         process::thread_number() & (self.shards_own.len() - 1)
     }
 
+    /// What a shard has to itself.
     #[inline]
-    fn own(&self, shard: usize) -> &Shard {
+    pub(crate) fn own(&self, shard: usize) -> &Shard {
         &self.shards_own[shard & (self.shards_own.len() - 1)].0
     }
 
     /// The next number of a shard's generator (splitmix64: a counter, mixed).
     #[inline]
     pub(crate) fn random(&self, shard: usize) -> u64 {
-        let counter = &self.own(shard).entropy;
-        // ORDERING: Relaxed. Each caller gets another count; nothing is ordered by it.
-        mix(counter.fetch_add(GOLDEN, Ordering::Relaxed))
+        self.own(shard).random()
     }
 
     #[inline]

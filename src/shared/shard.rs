@@ -2,21 +2,27 @@
 //! clock.
 //!
 //! A reading of the operating system's clock costs as much as ten atomic writes, more than all the rest of
-//! a request. So while a shard's picks and records come thick, one in [`REUSED`] + 1 reads it and the others take
-//! its reading. Each use counts, so that after a burst no more than [`REUSED`] take an old one. It is a pick that reads, as
+//! a request. So while a shard's picks and records come thick, one of them in [`FEW`] to [`MANY`] reads it, and the others take
+//! its reading: as many as come within [`AGE_NANOS`]. Each use counts, so that after a burst no more than [`MANY`] take an old
+//! one, and after a short one or a slow one no more than [`FEW`]; it is forgotten before that when somebody reads the clock for a
+//! failure, for a latency or for upkeep. It is a pick that reads, as
 //! its request is then measured: where a record found that all uses are gone and began anew, picks and records in turns
 //! would leave every reading to a record, and measure nothing.
 
-use super::Shared;
+use super::{GOLDEN, Shared, mix};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// How many uses one reading has beside its own.
-const REUSED: u64 = 31;
+/// How long a reading is used while uses come thick. They do where [`FEW`] of them come within it: more than a million a
+/// second, which is half as many requests. Where they are fewer, a reading costs little, and each is measured.
+const AGE_NANOS: u64 = 32_000;
 
-/// Uses come thick while they are no further apart than this: more than a million a second, which is half as many requests.
-/// Where they are fewer, a reading costs little, and each is measured.
-const THICK_NANOS: u64 = 1_000;
+/// How many uses a reading has at least, its own among them, if it is used again at all.
+const FEW: u64 = 32;
+
+/// How many at most, at four million a second and more: a thread that asks so often does nothing else. Twice as
+/// many as the reading before had, so that this takes a burst of some length.
+const MANY: u64 = 128;
 
 /// A time, and whether the clock was read for it.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +37,18 @@ impl Reading {
     }
 }
 
-/// Threads of one shard may race for its words: then a reading has a use more or less.
+/// Threads of one shard may race for its words: then a reading has a use more or less, or two draw the same number.
 #[derive(Debug)]
-pub(super) struct Shard {
-    pub(super) entropy: AtomicU64,
+pub(crate) struct Shard {
+    /// The counter of its random numbers.
+    entropy: AtomicU64,
+    /// The next of them, made ready by who took the one before: nobody waits for it.
+    ready: AtomicU64,
     /// The last reading.
     tick: AtomicU64,
-    /// One more than how many uses it still has; 0 if it has none.
+    /// How many uses it has had, or has, if all come.
+    uses: AtomicU64,
+    /// One more than how many of them are left; 0 if it is not to be used again.
     left: AtomicU64,
     /// An `f32`'s bits: the share of its last requests that failed.
     pub(super) failing: AtomicU32,
@@ -47,10 +58,23 @@ impl Shard {
     pub(super) fn new(entropy: u64) -> Self {
         Self {
             entropy: AtomicU64::new(entropy),
+            ready: AtomicU64::new(mix(entropy)),
             tick: AtomicU64::new(0),
+            uses: AtomicU64::new(0),
             left: AtomicU64::new(0),
             failing: AtomicU32::new(0),
         }
+    }
+
+    /// The next random number. Two threads of a shard may get the same one, now and then.
+    #[inline]
+    pub(super) fn random(&self) -> u64 {
+        // ORDERING: Relaxed, all. Nothing is ordered by them. Stores, not a read-modify-write: see at the type.
+        let random = self.ready.load(Ordering::Relaxed);
+        let next = self.entropy.load(Ordering::Relaxed).wrapping_add(GOLDEN);
+        self.entropy.store(next, Ordering::Relaxed);
+        self.ready.store(mix(next), Ordering::Relaxed);
+        random
     }
 
     /// The last reading, if it may be used once more.
@@ -68,36 +92,57 @@ impl Shard {
         Some(Reading { at, is_fresh })
     }
 
+    /// A record has read the clock for itself: it counts as a use all the same, so that reading falls to a pick again.
+    pub(crate) fn count_use(&self, now: Tick) {
+        self.forget_old(now);
+        let _ = self.last();
+    }
+
+    /// Somebody has read the clock. If the last reading is twice as old as while uses come thick, it was left over from a
+    /// burst, and is not used again.
+    pub(crate) fn forget_old(&self, now: Tick) {
+        // ORDERING: Relaxed, both. As in `last`; a use that comes at the same time may keep it.
+        let age = now
+            .as_nanos()
+            .wrapping_sub(self.tick.load(Ordering::Relaxed));
+        if age > 2 * AGE_NANOS {
+            self.left.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// A pick has read the clock, as the last reading might not be used again.
     pub(super) fn have_read(&self, now: Tick) {
         // ORDERING: Relaxed, all. As in `last`.
         let left = self.left.load(Ordering::Relaxed);
         let before = self.tick.load(Ordering::Relaxed);
         self.tick.store(now.as_nanos(), Ordering::Relaxed);
-        // 1: as many as may have used the last reading. 0: none has, and a record has read for itself.
-        let uses = if left == 1 { REUSED + 1 } else { 2 };
-        let thick = now.as_nanos().wrapping_sub(before) < uses * THICK_NANOS;
-        let left = if thick { REUSED + 1 } else { 0 };
-        // ORDERING: Relaxed. As above.
-        self.left.store(left, Ordering::Relaxed);
+        // 1: all uses have come. 0: none was to come, and a record may have read for itself.
+        let uses = if left == 1 {
+            self.uses.load(Ordering::Relaxed)
+        } else {
+            2
+        };
+        let within_age = AGE_NANOS * uses / now.as_nanos().wrapping_sub(before).max(1);
+        let next = within_age.min(2 * uses.max(FEW / 2)).min(MANY);
+        // ORDERING: Relaxed, both. As above.
+        self.uses.store(next, Ordering::Relaxed);
+        self.left
+            .store(if next < FEW { 0 } else { next }, Ordering::Relaxed);
     }
 }
 
 impl Shared {
     /// The time for a pick by this shard: while those come thick, often the last reading.
     #[inline]
-    pub(crate) fn time(&self, shard: usize) -> Reading {
-        let own = self.own(shard);
+    pub(crate) fn time(&self, own: &Shard) -> Reading {
         own.last().unwrap_or_else(|| self.read_clock(own))
     }
 
     /// The time for a record. One that finds no reading to use leaves it to a pick to bring the next: only what is picked by
     /// a fresh one is measured.
     #[inline]
-    pub(crate) fn time_of_end(&self, shard: usize) -> Tick {
-        self.own(shard)
-            .last()
-            .map_or_else(|| self.end(), |last| last.at)
+    pub(crate) fn time_of_end(&self, own: &Shard) -> Tick {
+        own.last().map_or_else(|| self.end(), |last| last.at)
     }
 
     #[cold]
@@ -106,9 +151,9 @@ impl Shared {
         self.clock.now()
     }
 
-    /// A record has read the clock for itself: it counts as a use all the same, so that reading falls to a pick again.
-    pub(crate) fn count_use(&self, shard: usize) {
-        let _ = self.own(shard).last();
+    /// Forgets what readings are left over from bursts.
+    pub(crate) fn forget_old_readings(&self, now: Tick) {
+        self.shards_own.iter().for_each(|own| own.0.forget_old(now));
     }
 
     /// The same time, read from the clock.
@@ -152,16 +197,29 @@ mod tests {
     }
 
     #[test]
-    fn each_is_measured_at_two_microseconds_or_more_apart() {
-        let times = (1..100).map(|pick| pick * 2 * THICK_NANOS);
+    fn each_is_measured_at_more_than_two_microseconds_apart() {
+        let times = (1..100).map(|pick| pick * 2_001);
         assert!(read(times).into_iter().all(|fresh| fresh));
     }
 
     #[test]
     fn one_in_so_many_reads_when_they_come_thick() {
-        let fresh = read((1..=1 + 320).map(|pick| 1_000_000 + pick * 100));
+        let fresh = read((1..=1 + 10 * FEW).map(|pick| 1_000_000 + pick * 999));
         assert_eq!(&fresh[..3], [true, true, false]);
         assert_eq!(fresh.iter().filter(|fresh| **fresh).count(), 1 + 10);
+    }
+
+    #[test]
+    fn the_thicker_they_come_the_fewer_read() {
+        let gaps = |apart: u64| {
+            let fresh = read((1..=2_000).map(|pick| 1_000_000 + pick * apart));
+            let reads = fresh.iter().enumerate().filter(|(_, fresh)| **fresh);
+            let at: Vec<usize> = reads.map(|(at, _)| at).collect();
+            at.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(gaps(100)[..5], [1, 32, 64, 128, 128]);
+        // As many as come in 32 us.
+        assert_eq!(gaps(400)[..5], [1, 32, 64, 80, 80]);
     }
 
     /// Picks and records in turns, from either beginning: a pick in sixteen reads. Where records took their turn at reading
@@ -172,24 +230,40 @@ mod tests {
             let shard = Shard::new(0);
             let mut reads = 0;
             for at in 0..1_600 {
-                reads += u32::from(pick(&shard, 1_000_000 + at * 100));
+                // A pick and its record in less than 2 us; half of that would be thick enough for more uses.
+                reads += u32::from(pick(&shard, 1_000_000 + at * 1_900));
                 // A record, and once some more.
                 (0..if at == 50 { 1 + odd } else { 1 }).for_each(|_| {
                     let _ = shard.last();
                 });
             }
-            assert!((99..=102).contains(&reads), "{reads} of 1600");
+            assert!((94..=102).contains(&reads), "{reads} of 1600");
         }
     }
 
     #[test]
     fn a_burst_that_ends_leaves_few_unmeasured() {
-        let burst = (1..=5).map(|pick| pick * 100);
-        let later = (1..=50).map(|pick| pick * 1_000_000_000);
-        let fresh = read(burst.chain(later));
-        let unmeasured = fresh.iter().filter(|fresh| !**fresh).count() as u64;
-        assert!(unmeasured <= REUSED, "{unmeasured}");
-        assert!(fresh[REUSED as usize + 2..].iter().all(|fresh| *fresh));
+        for (length, most) in [(5, FEW), (60, 2 * FEW), (10_000, MANY)] {
+            let burst = (1..=length).map(|pick| pick * 100);
+            let later = (1..=200).map(|pick| pick * 1_000_000_000);
+            let mut fresh = read(burst.chain(later));
+            let later = fresh.split_off(length as usize);
+            let unmeasured = later.iter().take_while(|fresh| !**fresh).count();
+            assert!(unmeasured < most as usize, "{unmeasured} after {length}");
+            assert!(later[unmeasured..].iter().all(|fresh| *fresh));
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_is_forgotten_by_the_next_who_reads_the_clock() {
+        let shard = Shard::new(0);
+        let burst: Vec<u64> = (1..=1_000).map(|pick| 1_000_000 + pick * 100).collect();
+        burst.iter().for_each(|&at| drop(pick(&shard, at)));
+        let end = burst[burst.len() - 1];
+        shard.forget_old(Tick::from_nanos(end + AGE_NANOS));
+        assert!(!pick(&shard, end), "as old as they come");
+        shard.forget_old(Tick::from_nanos(end + 3 * AGE_NANOS));
+        assert!(pick(&shard, end + 3 * AGE_NANOS));
     }
 
     #[test]

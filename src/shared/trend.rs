@@ -1,7 +1,7 @@
 //! How the fleet fares as a whole: what share of its requests fails, and how many of its endpoints are under
 //! suspicion at once. Counts here are statistics: upkeep counts anew, and between that they are close.
 
-use super::Shared;
+use super::{Shard, Shared};
 use crate::health::Usual;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -107,41 +107,41 @@ impl Shared {
     pub(crate) fn usual_now(&self, shard: usize, is_suspect: bool) -> Usual {
         let mut rate = self.trend.error_rate();
         if self.trend.is_common(is_suspect) {
-            rate = rate.max(self.failing(shard));
+            rate = rate.max(self.own(shard).failing());
         }
         self.usual().with_error_rate(rate.into())
     }
+}
 
-    /// The share of a shard's last requests that failed.
-    fn failing(&self, shard: usize) -> f32 {
+impl Shard {
+    /// The share of its last requests that failed.
+    fn failing(&self) -> f32 {
         // ORDERING: Relaxed. A statistic.
-        f32::from_bits(self.own(shard).failing.load(Ordering::Relaxed))
+        f32::from_bits(self.failing.load(Ordering::Relaxed))
     }
 
-    /// A request of this shard's ended well.
+    /// A request of its ended well.
     #[inline]
-    pub(crate) fn ended_well(&self, shard: usize) {
+    pub(crate) fn ended_well(&self) {
         // ORDERING: Relaxed. A statistic.
-        let failing = self.own(shard).failing.load(Ordering::Relaxed);
+        let failing = self.failing.load(Ordering::Relaxed);
         if failing != 0 {
-            self.set_failing(shard, f32::from_bits(failing) * (1.0 - WEIGHT));
+            self.set_failing(f32::from_bits(failing) * (1.0 - WEIGHT));
         }
     }
 
-    /// A request of this shard's ended in a fault.
-    pub(crate) fn ended_in_fault(&self, shard: usize) {
-        let failing = self.failing(shard);
-        self.set_failing(shard, failing + (1.0 - failing) * WEIGHT);
+    /// A request of its ended in a fault.
+    pub(crate) fn ended_in_fault(&self) {
+        let failing = self.failing();
+        self.set_failing(failing + (1.0 - failing) * WEIGHT);
     }
 
     /// A store, not an exchange: threads of one shard may forget each other's, which weighs little.
     #[cold]
-    fn set_failing(&self, shard: usize, share: f32) {
+    fn set_failing(&self, share: f32) {
         let share = if share < TRACE { 0.0 } else { share };
         // ORDERING: Relaxed. A statistic.
-        self.own(shard)
-            .failing
-            .store(share.to_bits(), Ordering::Relaxed);
+        self.failing.store(share.to_bits(), Ordering::Relaxed);
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn two_fifths_of_the_others_under_suspicion_are_the_fault_of_all() {
         let shared = Shared::alone();
-        (0..50).for_each(|_| shared.ended_in_fault(0));
+        (0..50).for_each(|_| shared.own(0).ended_in_fault());
         shared.trend.publish(0.01, 7, 21);
         let rate = |is_suspect| shared.usual_now(0, is_suspect).error_rate();
         assert!((rate(false) - 0.01).abs() < 1e-6, "a zone is not all");
@@ -170,10 +170,10 @@ mod tests {
     #[test]
     fn failures_are_forgotten_after_many_successes() {
         let shared = Shared::alone();
-        shared.ended_in_fault(0);
-        assert!(shared.failing(0) > 0.03);
-        (0..200).for_each(|_| shared.ended_well(0));
-        assert_eq!(shared.failing(0), 0.0);
+        shared.own(0).ended_in_fault();
+        assert!(shared.own(0).failing() > 0.03);
+        (0..200).for_each(|_| shared.own(0).ended_well());
+        assert_eq!(shared.own(0).failing(), 0.0);
     }
 
     #[test]
