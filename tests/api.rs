@@ -318,3 +318,34 @@ fn a_picker_that_prepares_nothing_is_a_policy() {
     fleet.mark(&2, Mark::Down);
     assert_eq!(common::sequence(&fleet, 3), [1; 3]);
 }
+
+/// A policy of the crate's that looks at nothing may be asked whose turn it is without more ado; one that wraps it is asked all the
+/// same, and decides.
+#[test]
+fn a_policy_within_a_policy_of_yours_decides_nothing() {
+    #[derive(Debug)]
+    struct ButFor(usize);
+    struct Wrapped(Box<dyn Picker<Server>>, usize);
+
+    impl LoadBalancer<Server> for ButFor {
+        fn picker(&self, view: &View<'_, Server>) -> Box<dyn Picker<Server>> {
+            Box::new(Wrapped(WeightedRoundRobin::new().picker(view), self.0))
+        }
+    }
+    impl Picker<Server> for Wrapped {
+        fn pick(&self, cx: &mut PickContext<'_, Server>) -> Option<Choice> {
+            let members = cx.members();
+            (0..100)
+                .filter_map(|_| self.0.pick(cx))
+                .find(|choice| members[choice.index()].endpoint().key() != self.1)
+        }
+    }
+
+    let fleet = setup(3, &ManualClock::new()).policy(ButFor(1));
+    let fleet = fleet.build().unwrap();
+    for _ in 0..100 {
+        let lease = fleet.pick_endpoint().unwrap();
+        assert_ne!(lease.endpoint().key(), 1);
+        lease.record(Outcome::Success);
+    }
+}

@@ -141,6 +141,13 @@ pub trait Picker<E: Endpoint>: Send + Sync {
     /// the caller of the pick, and leaves nothing behind.
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice>;
 
+    /// Whose turn it is in this shard, by a policy that looks at nothing and has told the view so: asked in place of
+    /// [`pick`](Self::pick) where all may be picked, as to make a context takes as long as such a choice.
+    #[doc(hidden)]
+    fn turn(&self, _shard: usize) -> Option<Choice> {
+        None
+    }
+
     /// How it divides the load among tiers now, for [`Fleet::tiers`](crate::Fleet::tiers): for display, off the
     /// request path. Empty by default: it has none.
     fn tiers(&self) -> Vec<Tier> {
@@ -179,6 +186,8 @@ pub struct View<'a, E: Endpoint> {
     reads_board: AtomicU64,
     /// 1 once the policy has said that it judges panic itself.
     judges_panic: AtomicU64,
+    /// 1 once the policy has said that it looks at nothing.
+    takes_turns: AtomicU64,
     /// Whether it is of a part of the members, for a policy within a policy.
     is_part: bool,
 }
@@ -195,6 +204,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: false,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
+            takes_turns: AtomicU64::new(0),
             is_part: false,
         }
     }
@@ -206,6 +216,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: true,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
+            takes_turns: AtomicU64::new(0),
             is_part: false,
         }
     }
@@ -224,6 +235,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: self.of_fleet,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
+            takes_turns: AtomicU64::new(0),
             is_part: true,
         };
         let picker = inner.picker(&view);
@@ -238,6 +250,17 @@ impl<'a, E: Endpoint> View<'a, E> {
     pub(crate) fn judge_panic(&self) {
         // ORDERING: Relaxed. As in `board`.
         self.judges_panic.store(1, Ordering::Relaxed);
+    }
+
+    /// The policy's picker answers [`Picker::turn`].
+    pub(crate) fn take_turns(&self) {
+        // ORDERING: Relaxed. As in `board`.
+        self.takes_turns.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn takes_turns(&self) -> bool {
+        // ORDERING: Relaxed. As in `board`.
+        self.takes_turns.load(Ordering::Relaxed) != 0
     }
 
     pub(crate) const fn is_part(&self) -> bool {

@@ -60,6 +60,7 @@ struct Walk {
 
 impl<E: Endpoint> LoadBalancer<E> for RoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        view.take_turns();
         Box::new(Walk {
             schedule: Schedule::new(&vec![1; view.members().len()]),
             cursor: view.cursor(),
@@ -70,6 +71,7 @@ impl<E: Endpoint> LoadBalancer<E> for RoundRobin {
 
 impl<E: Endpoint> LoadBalancer<E> for WeightedRoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        view.take_turns();
         Box::new(Walk {
             schedule: Schedule::new(&effective_weights(view.members())),
             cursor: view.cursor(),
@@ -80,15 +82,24 @@ impl<E: Endpoint> LoadBalancer<E> for WeightedRoundRobin {
 
 impl<E: Endpoint> Picker<E> for Walk {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        let index = self.schedule.at(self.cursor.next(cx.shard()))?;
+        let index = self.next(cx.shard())?;
         if cx.may_pick(index) {
             return Some(Choice::at(index));
         }
         self.instead(cx)
     }
+
+    fn turn(&self, shard: usize) -> Option<Choice> {
+        self.next(shard).map(Choice::at)
+    }
 }
 
 impl Walk {
+    #[inline(always)]
+    fn next(&self, shard: usize) -> Option<usize> {
+        self.schedule.at(self.cursor.next(shard))
+    }
+
     /// Another at random, as it may not be the one whose turn it is.
     #[cold]
     #[inline(never)]

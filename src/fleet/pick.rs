@@ -47,22 +47,19 @@ impl<E: Endpoint> Fleet<E> {
         let snapshot = inner.current.load();
         // By a reading that is used again, upkeep is no more due than it was.
         if shared.is_calm(now.at) && !(now.is_fresh && self.upkeep_is_due(now.at)) {
-            let members = snapshot.routable();
-            let calm = Regard::NoneRefused;
-            let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, calm);
-            match snapshot.picker.pick(&mut cx) {
-                Some(choice) if cx.may_pick(choice.index()) => {
-                    let seat = snapshot.seat(choice.index(), shard);
-                    if let Ok(epoch) = seat.enter() {
-                        // Built where it is returned: to move it costs as much as to count it.
-                        return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
-                    }
+            if let Some(index) = snapshot.turn(options, shard, shared) {
+                let seat = snapshot.seat(index, shard);
+                if let Ok(epoch) = seat.enter() {
+                    // Built where it is returned: to move it costs as much as to count it. No such policy reads the board.
+                    return Ok(seat.lease(now, epoch, false, false));
                 }
-                other => {
-                    let index = snapshot.choose_again(other, &mut cx, shared)?;
-                    if let Some(lease) = snapshot.enter(index, shard, now) {
-                        return Ok(lease);
-                    }
+            } else {
+                let members = snapshot.routable();
+                let calm = Regard::NoneRefused;
+                let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, calm);
+                let seat = snapshot.seat(snapshot.choose(&mut cx, shared)?, shard);
+                if let Ok(epoch) = seat.enter() {
+                    return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
                 }
             }
         }

@@ -103,7 +103,8 @@ impl<E: Endpoint> Registry<E> {
         let seating = self.spare.seat(change.next(&self.slots));
         let view = View::with_cursor(seating.first(), self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
-        let (reads_board, judges_panic) = (view.reads_board(), view.judges_panic());
+        let (reads_board, takes_turns) = (view.reads_board(), view.takes_turns());
+        let judges_panic = view.judges_panic();
         let Seating { members, count, .. } = seating;
         Ok(Snapshot {
             seats: members,
@@ -113,6 +114,7 @@ impl<E: Endpoint> Registry<E> {
             rest: rest(change.next(&self.slots)),
             picker,
             reads_board,
+            takes_turns,
             judges_panic,
         })
     }
@@ -140,6 +142,7 @@ impl<E: Endpoint> Registry<E> {
                 picker,
                 // Until the policy is back, which may read it.
                 reads_board: true,
+                takes_turns: false,
                 judges_panic: false,
             }
         })

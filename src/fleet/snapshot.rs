@@ -4,9 +4,9 @@ use crate::balancer::{Choice, PickContext, Picker, Regard};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
-use crate::member::{Lease, Member};
+use crate::member::Member;
 use crate::options::{MemberId, PickOptions};
-use crate::shared::{Reading, Shared, Tally};
+use crate::shared::{Shared, Tally};
 use crate::time::Tick;
 
 /// How often a pick that found nobody looks again.
@@ -27,6 +27,8 @@ pub(super) struct Snapshot<E: Endpoint> {
     pub(super) picker: Box<dyn Picker<E>>,
     /// Whether the picker reads the board, so that leases are to be on it.
     pub(super) reads_board: bool,
+    /// Whether the picker looks at nothing.
+    pub(super) takes_turns: bool,
     /// Whether the picker judges panic itself.
     pub(super) judges_panic: bool,
 }
@@ -119,16 +121,23 @@ impl<E: Endpoint> Snapshot<E> {
         })
     }
 
-    /// A lease on the one at this index, if its gate lets it in.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn enter(&self, index: usize, shard: usize, now: Reading) -> Option<Lease<E>> {
-        let seat = self.seat(index, shard);
-        let epoch = seat.enter().ok()?;
-        Some(seat.lease(now, epoch, false, self.reads_board))
+    /// Whose turn it is, by a policy that looks at nothing, if the pick need not either.
+    #[inline]
+    pub(super) fn turn(
+        &self,
+        options: &PickOptions<'_>,
+        shard: usize,
+        shared: &Shared,
+    ) -> Option<usize> {
+        if !self.takes_turns || !options.avoid.is_empty() || shared.limits_endpoints {
+            return None;
+        }
+        let choice = self.picker.turn(shard)?;
+        (choice.index() < self.count).then_some(choice.index())
     }
 
     /// The picker's choice, held to what it may choose.
+    #[inline]
     pub(super) fn choose(
         &self,
         cx: &mut PickContext<'_, E>,
