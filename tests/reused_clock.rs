@@ -3,6 +3,11 @@
 
 mod common;
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::{MILLI, SECOND, Server, bring_back, exact, fail, servers};
@@ -83,6 +88,42 @@ fn a_fan_out_is_counted_when_it_ends() {
     }
     let counted = fleet.member(&0).unwrap().outcomes().in_window;
     assert!(counted >= 980, "{counted} of 1000");
+}
+
+/// A request that ends in the middle of a burst leaves like any other: it is counted, and wakes who waits for the last.
+#[test]
+fn the_last_of_a_burst_ends_a_drain() {
+    struct Woken(AtomicU32);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let clock = ManualClock::new();
+    let fleet = setup(2, &clock).policy(RoundRobin::new()).build().unwrap();
+    burst(&fleet, &clock, 1_000);
+    let held: Vec<_> = (0..20).map(|_| fleet.pick_endpoint().unwrap()).collect();
+    let mut drain = pin!(fleet.drain(&0).unwrap());
+    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    let waker = Waker::from(woken.clone());
+    let mut poll = || drain.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(poll().is_pending());
+    for (lease, ended) in held.into_iter().zip(1..) {
+        assert_eq!(woken.0.load(SeqCst), 0, "before the last");
+        lease.record(Outcome::Success);
+        if ended >= 19
+            && fleet
+                .member(&0)
+                .is_none_or(|member| member.in_flight() == 0)
+        {
+            break;
+        }
+    }
+    assert_eq!(woken.0.load(SeqCst), 1);
+    assert!(poll().is_ready());
+    let members = fleet.members();
+    let counted = members.iter().map(|member| member.outcomes().in_window);
+    assert!(counted.sum::<u64>() >= 1_000);
 }
 
 /// A burst of picks whose requests end together a second later, again and again, one in five badly.

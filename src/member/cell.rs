@@ -181,16 +181,23 @@ impl Cell {
     /// Leaves, and counts a success of this time.
     #[inline]
     pub(super) fn leave_well(&self, at: Tick) -> Left {
+        self.leave_well_at_once(at)
+            .unwrap_or_else(|| self.leave_well_later(at))
+    }
+
+    /// The same, if the open bucket of the window is that of this time.
+    #[inline(always)]
+    pub(super) fn leave_well_at_once(&self, at: Tick) -> Option<Left> {
         if !self.window.is_open_at(at) {
-            return self.leave_well_later(at);
+            return None;
         }
         // The lower fields lose one and do not borrow, as this request is inside.
         // ORDERING: Release. As in `leave`.
         let word = self.word.fetch_add(WELL - 1, Ordering::Release);
         if word & (CLOSED | MANY_WELL) == 0 {
-            return Left::INSIDE;
+            return Some(Left::INSIDE);
         }
-        self.left_well(word, at)
+        Some(self.left_well(word, at))
     }
 
     /// Leaves with the first success of a bucket, or one of a bucket before the open one.

@@ -117,6 +117,12 @@ impl Gate {
         self.wake_if_empty(cell.leave_well(at))
     }
 
+    /// The same, unless there is more to do than to count it.
+    #[inline]
+    pub(super) fn leave_well_at_once(&self, cell: &Cell, at: Tick) -> Option<bool> {
+        Some(self.wake_if_empty(cell.leave_well_at_once(at)?))
+    }
+
     /// The last one out of a closed gate wakes who waits for that.
     #[inline]
     fn wake_if_empty(&self, left: Left) -> bool {

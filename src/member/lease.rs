@@ -1,5 +1,7 @@
 //! One request's hold on one endpoint.
 
+mod ending;
+
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,8 +11,8 @@ use super::Member;
 use super::marks::Marks;
 use crate::endpoint::Endpoint;
 use crate::options::MemberId;
-use crate::outcome::{Outcome, Sample, SampleKind};
-use crate::shared::{Held, Reading, Shard};
+use crate::outcome::Outcome;
+use crate::shared::{Held, Reading};
 use crate::time::Tick;
 
 /// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
@@ -49,11 +51,16 @@ enum End {
     Said,
     /// That it ended well; it is to be counted by leaving.
     Well,
+    /// That it ended well, and it has left.
+    Left,
 }
 
 impl<E: Endpoint> Drop for Seat<E> {
     #[inline]
     fn drop(&mut self) {
+        if self.end == End::Left {
+            return;
+        }
         if self.marks.has(Marks::HELD) {
             self.let_go();
         }
@@ -261,6 +268,17 @@ impl<E: Endpoint> Lease<E> {
     #[inline]
     fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
         let seat = &mut self.seat;
+        if outcome == Outcome::Success && seat.leave_plainly() {
+            seat.end = End::Left;
+            return;
+        }
+        self.say_with_care(outcome, measured);
+    }
+
+    /// Apart, so that the others do not carry it.
+    #[inline(never)]
+    fn say_with_care(&mut self, outcome: Outcome, measured: Option<Duration>) {
+        let seat = &mut self.seat;
         seat.end = End::Said;
         let state = seat.member.core();
         let is_plain = outcome == Outcome::Success
@@ -279,125 +297,6 @@ impl<E: Endpoint> Lease<E> {
                 seat.ended_well(now);
             }
             _ => seat.say(outcome, measured),
-        }
-    }
-}
-
-impl<E: Endpoint> Seat<E> {
-    /// It was to be the probe, and nothing has been said; or it did not end well, and is on the board still.
-    #[cold]
-    #[inline(never)]
-    fn let_go(&mut self) {
-        if self.marks.has(Marks::PROBE) {
-            let state = self.member.core();
-            state.conclude(self.epoch, Outcome::Ignored, self.at);
-        }
-        if self.marks.has(Marks::BOARD) {
-            self.leave_board();
-        }
-    }
-
-    /// It was the last one out of a closed gate.
-    #[cold]
-    #[inline(never)]
-    fn was_last(&self) {
-        self.member.core().may_be_drained(self.at);
-    }
-
-    /// From here on `at` is the end, so what needs the start is done.
-    #[inline]
-    fn ended_well(&mut self, now: Tick) {
-        if self.marks.has(Marks::BOARD) {
-            self.leave_board();
-        }
-        (self.at, self.end) = (now, End::Well);
-    }
-
-    #[inline(never)]
-    fn leave_board(&mut self) {
-        self.marks = self.marks.without(Marks::BOARD);
-        let place = self.member.core().place.iter();
-        place.for_each(|place| place.take(self.at));
-    }
-
-    /// How long it took until now, if the clock was read for it. One that went back measured nothing.
-    #[inline]
-    fn measure(&self, now: Tick) -> Option<Duration> {
-        (self.marks.has(Marks::MEASURED) && now >= self.at).then(|| now.since(self.at))
-    }
-
-    /// Looks at the latency of a success; returns the time.
-    #[inline(never)]
-    fn observe(&self, given: Option<Duration>, own: &Shard) -> Tick {
-        let state = self.member.core();
-        let on_board = self.marks.has(Marks::BOARD);
-        if let Some(latency) = given {
-            // The time is for where to count it: as good as that of those that are not looked at, and no clock is read.
-            let now = state.shared.time_of_end(own).max(self.at);
-            state.observe(now, latency, on_board);
-            return now;
-        }
-        // Not a reading that is used again: another thread's shard may have an old one.
-        let now = state.shared.now();
-        own.count_use(now);
-        if let Some(latency) = self.measure(now) {
-            state.observe(now, latency, on_board);
-        }
-        now
-    }
-
-    #[cold]
-    fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
-        let state = self.member.core();
-        let shared = &*state.shared;
-        let now = shared.now();
-        // Successes are not to be counted as of before, and this not.
-        shared.own(shared.shard()).forget_old(now);
-        let latency = measured.or_else(|| self.measure(now));
-        let outcome = match outcome {
-            Outcome::Abandoned if latency > Some(shared.patience()) => Outcome::Timeout,
-            outcome => outcome,
-        };
-        let kind = if self.marks.has(Marks::PROBE) {
-            SampleKind::Probe
-        } else if state.standing.epoch() == self.epoch {
-            SampleKind::Request
-        } else {
-            SampleKind::Late
-        };
-        // Of one that is taken for new since, it would be the first answer, which counts for all.
-        let is_from_before = match kind {
-            SampleKind::Probe => !state.standing.awaits(self.epoch),
-            kind => kind == SampleKind::Late,
-        };
-        let is_old = is_from_before && state.latency.is_anew();
-        match (outcome, latency.filter(|_| !is_old)) {
-            (Outcome::Success, Some(latency)) => {
-                state.observe(now, latency, self.marks.has(Marks::BOARD))
-            }
-            (Outcome::Success | Outcome::Ignored | Outcome::GoingAway, _) | (_, None) => {}
-            (_, Some(latency)) => state.latency.raise(now, latency),
-        }
-        let sample = Sample {
-            outcome,
-            latency,
-            at: now,
-            kind,
-        };
-        let (found, is_well) = state.record(self.member.cell(), &sample);
-        match kind {
-            SampleKind::Probe => {
-                state.conclude(self.epoch, outcome, now);
-                self.marks = self.marks.without(Marks::PROBE);
-            }
-            SampleKind::Request if outcome == Outcome::GoingAway => {
-                state.goes_away(self.epoch, now)
-            }
-            SampleKind::Request if !found.is_empty() => state.eject(self.epoch, found, now),
-            SampleKind::Request | SampleKind::Late => {}
-        }
-        if is_well {
-            self.ended_well(now);
         }
     }
 }

@@ -79,7 +79,7 @@ impl Shard {
 
     /// The last reading, if it may be used once more.
     #[inline]
-    pub(super) fn last(&self) -> Option<Reading> {
+    pub(crate) fn last(&self) -> Option<Reading> {
         // ORDERING: Relaxed, here and below. A time orders nothing.
         let left = self.left.load(Ordering::Relaxed);
         if left <= 1 {

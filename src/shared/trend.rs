@@ -120,6 +120,13 @@ impl Shard {
         f32::from_bits(self.failing.load(Ordering::Relaxed))
     }
 
+    /// Whether none of its last requests failed.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        // ORDERING: Relaxed. A statistic.
+        self.failing.load(Ordering::Relaxed) == 0
+    }
+
     /// A request of its ended well.
     #[inline]
     pub(crate) fn ended_well(&self) {
