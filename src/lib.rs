@@ -77,6 +77,8 @@ mod sync;
 mod time;
 mod transport;
 
+#[doc(hidden)]
+pub use balancer::Asker;
 pub use balancer::{
     Adaptive, Choice, Cursor, FromPicker, LeastConnections, LeastResponseTime, LoadBalancer,
     LocalityBasis, PickContext, Picker, PowerOfTwo, Random, RoundRobin, Tier, Tiers, View,

@@ -36,6 +36,7 @@ pub(super) struct Cumulative {
     /// For each stretch of 2^shift points, the member that its first point belongs to.
     guide: Box<[u32]>,
     shift: u32,
+    total: u64,
 }
 
 impl Cumulative {
@@ -62,12 +63,17 @@ impl Cumulative {
                 member as u32
             })
             .collect();
-        Self { ends, guide, shift }
+        Self {
+            ends,
+            guide,
+            shift,
+            total,
+        }
     }
 
     #[inline]
-    pub(super) fn total(&self) -> u64 {
-        self.ends.last().copied().unwrap_or(0)
+    pub(super) const fn total(&self) -> u64 {
+        self.total
     }
 
     /// How long a member's interval is.

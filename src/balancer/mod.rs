@@ -1,6 +1,7 @@
 //! Choosing an endpoint: the traits [`LoadBalancer`] and [`Picker`], and one file a policy.
 
 mod adaptive;
+mod asker;
 mod context;
 mod cumulative;
 mod lanes;
@@ -22,6 +23,7 @@ use crate::shared::Readings;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded};
 
 pub use adaptive::Adaptive;
+pub use asker::Asker;
 pub use context::PickContext;
 pub(crate) use context::Regard;
 pub use least_connections::LeastConnections;
@@ -141,10 +143,10 @@ pub trait Picker<E: Endpoint>: Send + Sync {
     /// the caller of the pick, and leaves nothing behind.
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice>;
 
-    /// Whose turn it is in this shard, by a policy that looks at nothing and has told the view so: asked in place of
-    /// [`pick`](Self::pick) where all may be picked, as to make a context takes as long as such a choice.
+    /// The choice where all may be picked, by a policy that has told the view that it answers: asked in place of
+    /// [`pick`](Self::pick), which is asked after all if there is no answer.
     #[doc(hidden)]
-    fn turn(&self, _shard: usize) -> Option<Choice> {
+    fn pick_of_all(&self, _all: &[Member<E>], _asker: Asker<'_>) -> Option<Choice> {
         None
     }
 
@@ -186,8 +188,8 @@ pub struct View<'a, E: Endpoint> {
     reads_board: AtomicU64,
     /// 1 once the policy has said that it judges panic itself.
     judges_panic: AtomicU64,
-    /// 1 once the policy has said that it looks at nothing.
-    takes_turns: AtomicU64,
+    /// 1 once the policy has said that its picker answers [`Picker::pick_of_all`].
+    picks_of_all: AtomicU64,
     /// Whether it is of a part of the members, for a policy within a policy.
     is_part: bool,
 }
@@ -204,7 +206,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: false,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
-            takes_turns: AtomicU64::new(0),
+            picks_of_all: AtomicU64::new(0),
             is_part: false,
         }
     }
@@ -216,7 +218,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: true,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
-            takes_turns: AtomicU64::new(0),
+            picks_of_all: AtomicU64::new(0),
             is_part: false,
         }
     }
@@ -235,7 +237,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             of_fleet: self.of_fleet,
             reads_board: AtomicU64::new(0),
             judges_panic: AtomicU64::new(0),
-            takes_turns: AtomicU64::new(0),
+            picks_of_all: AtomicU64::new(0),
             is_part: true,
         };
         let picker = inner.picker(&view);
@@ -252,15 +254,15 @@ impl<'a, E: Endpoint> View<'a, E> {
         self.judges_panic.store(1, Ordering::Relaxed);
     }
 
-    /// The policy's picker answers [`Picker::turn`].
-    pub(crate) fn take_turns(&self) {
+    /// The policy's picker answers [`Picker::pick_of_all`].
+    pub(crate) fn pick_of_all(&self) {
         // ORDERING: Relaxed. As in `board`.
-        self.takes_turns.store(1, Ordering::Relaxed);
+        self.picks_of_all.store(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn takes_turns(&self) -> bool {
+    pub(crate) fn picks_of_all(&self) -> bool {
         // ORDERING: Relaxed. As in `board`.
-        self.takes_turns.load(Ordering::Relaxed) != 0
+        self.picks_of_all.load(Ordering::Relaxed) != 0
     }
 
     pub(crate) const fn is_part(&self) -> bool {

@@ -1,11 +1,11 @@
 //! The better of two.
 
 use super::cumulative::{Cumulative, effective_weights};
-use super::{Choice, LoadBalancer, PickContext, Picker, View};
+use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
+use crate::member::Member;
 
 /// Of two different endpoints drawn by weight, the one with fewer requests in flight for its weight.
-/// The default policy.
 ///
 /// Two choices bring the longest queue from ln n / ln ln n down to ln ln n / ln 2, at the cost of one
 /// more draw (Azar, Broder, Karlin, Upfal 1994; Mitzenmacher 1996). Both are drawn in proportion to
@@ -30,6 +30,7 @@ impl PowerOfTwo {
 
 impl<E: Endpoint> LoadBalancer<E> for PowerOfTwo {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        view.pick_of_all();
         Box::new(Fewer(Pairs::new(view)))
     }
 }
@@ -39,20 +40,38 @@ struct Fewer(Pairs);
 impl<E: Endpoint> Picker<E> for Fewer {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let first = self.0.first(cx)?;
-        let members = cx.members();
-        let busy = members[first].in_flight();
-        if busy == 0 {
-            return Some(Choice::at(first));
-        }
-        let better = self.0.second(first, cx).filter(|&second| {
-            // (in_flight + 1) / weight, multiplied out.
-            let load = |in_flight: u64, other: usize| {
-                (u128::from(in_flight) + 1) * u128::from(members[other].weight().get())
-            };
-            load(members[second].in_flight(), first) < load(busy, second)
-        });
-        Some(Choice::at(better.unwrap_or(first)))
+        Some(fewer(cx.members(), first, || self.0.second(first, cx)))
     }
+
+    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+        let table = &self.0.0;
+        let mut randoms = asker.randoms();
+        let first = table.draw(randoms.next())?;
+        Some(fewer(all, first, || {
+            table.draw_other(first, randoms.next())
+        }))
+    }
+}
+
+/// The first, or the other if that has fewer in flight for its weight.
+#[inline]
+fn fewer<E: Endpoint>(
+    members: &[Member<E>],
+    first: usize,
+    other: impl FnOnce() -> Option<usize>,
+) -> Choice {
+    let busy = members[first].in_flight();
+    if busy == 0 {
+        return Choice::at(first);
+    }
+    let better = other().filter(|&second| {
+        // (in_flight + 1) / weight, multiplied out.
+        let load = |in_flight: u64, other: usize| {
+            (u128::from(in_flight) + 1) * u128::from(members[other].weight().get())
+        };
+        load(members[second].in_flight(), first) < load(busy, second)
+    });
+    Choice::at(better.unwrap_or(first))
 }
 
 /// Draws two different members by weight.

@@ -1,8 +1,9 @@
 //! At random, by weight.
 
 use super::cumulative::{Cumulative, effective_weights};
-use super::{Choice, LoadBalancer, PickContext, Picker, View};
+use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
+use crate::member::Member;
 
 /// A random endpoint, in proportion to its weight.
 ///
@@ -23,6 +24,7 @@ impl Random {
 
 impl<E: Endpoint> LoadBalancer<E> for Random {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        view.pick_of_all();
         Box::new(Draw(Cumulative::new(&effective_weights(view.members()))))
     }
 }
@@ -32,5 +34,9 @@ struct Draw(Cumulative);
 impl<E: Endpoint> Picker<E> for Draw {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         cx.draw(&self.0).map(Choice::at)
+    }
+
+    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+        self.0.draw(asker.randoms().next()).map(Choice::at)
     }
 }

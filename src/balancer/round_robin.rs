@@ -2,7 +2,7 @@
 
 use super::cumulative::effective_weights;
 use super::schedule::Schedule;
-use super::{Choice, Cursor, LoadBalancer, PickContext, Picker, View};
+use super::{Asker, Choice, Cursor, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
 
@@ -60,7 +60,7 @@ struct Walk {
 
 impl<E: Endpoint> LoadBalancer<E> for RoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
-        view.take_turns();
+        view.pick_of_all();
         Box::new(Walk {
             schedule: Schedule::new(&vec![1; view.members().len()]),
             cursor: view.cursor(),
@@ -71,7 +71,7 @@ impl<E: Endpoint> LoadBalancer<E> for RoundRobin {
 
 impl<E: Endpoint> LoadBalancer<E> for WeightedRoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
-        view.take_turns();
+        view.pick_of_all();
         Box::new(Walk {
             schedule: Schedule::new(&effective_weights(view.members())),
             cursor: view.cursor(),
@@ -89,8 +89,8 @@ impl<E: Endpoint> Picker<E> for Walk {
         self.instead(cx)
     }
 
-    fn turn(&self, shard: usize) -> Option<Choice> {
-        self.next(shard).map(Choice::at)
+    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+        self.next(asker.shard()).map(Choice::at)
     }
 }
 

@@ -107,7 +107,7 @@ impl<E: Endpoint> Fleet<E> {
             rest: Box::default(),
             picker: Random::new().picker(&View::new(&[])),
             reads_board: false,
-            takes_turns: false,
+            picks_of_all: false,
             judges_panic: false,
         };
         let inner = Inner {

@@ -47,7 +47,7 @@ impl<E: Endpoint> Fleet<E> {
         let snapshot = inner.current.load();
         // By a reading that is used again, upkeep is no more due than it was.
         if shared.is_calm(now.at) && !(now.is_fresh && self.upkeep_is_due(now.at)) {
-            if let Some(index) = snapshot.turn(options, shard, shared) {
+            if let Some(index) = snapshot.choose_of_all(options, shard, shared) {
                 let seat = snapshot.seat(index, shard);
                 if let Ok(epoch) = seat.enter() {
                     // Built where it is returned: to move it costs as much as to count it. No such policy reads the board.

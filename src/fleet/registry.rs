@@ -103,7 +103,7 @@ impl<E: Endpoint> Registry<E> {
         let seating = self.spare.seat(change.next(&self.slots));
         let view = View::with_cursor(seating.first(), self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
-        let (reads_board, takes_turns) = (view.reads_board(), view.takes_turns());
+        let (reads_board, picks_of_all) = (view.reads_board(), view.picks_of_all());
         let judges_panic = view.judges_panic();
         let Seating { members, count, .. } = seating;
         Ok(Snapshot {
@@ -114,7 +114,7 @@ impl<E: Endpoint> Registry<E> {
             rest: rest(change.next(&self.slots)),
             picker,
             reads_board,
-            takes_turns,
+            picks_of_all,
             judges_panic,
         })
     }
@@ -142,7 +142,7 @@ impl<E: Endpoint> Registry<E> {
                 picker,
                 // Until the policy is back, which may read it.
                 reads_board: true,
-                takes_turns: false,
+                picks_of_all: false,
                 judges_panic: false,
             }
         })

@@ -1,6 +1,6 @@
 //! What one store publishes: the members and the picker prepared for them.
 
-use crate::balancer::{Choice, PickContext, Picker, Regard};
+use crate::balancer::{Asker, Choice, PickContext, Picker, Regard};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
@@ -27,8 +27,8 @@ pub(super) struct Snapshot<E: Endpoint> {
     pub(super) picker: Box<dyn Picker<E>>,
     /// Whether the picker reads the board, so that leases are to be on it.
     pub(super) reads_board: bool,
-    /// Whether the picker looks at nothing.
-    pub(super) takes_turns: bool,
+    /// Whether the picker answers [`Picker::pick_of_all`].
+    pub(super) picks_of_all: bool,
     /// Whether the picker judges panic itself.
     pub(super) judges_panic: bool,
 }
@@ -121,18 +121,19 @@ impl<E: Endpoint> Snapshot<E> {
         })
     }
 
-    /// Whose turn it is, by a policy that looks at nothing, if the pick need not either.
+    /// The choice of a picker that needs no context, if the pick needs none.
     #[inline]
-    pub(super) fn turn(
+    pub(super) fn choose_of_all(
         &self,
         options: &PickOptions<'_>,
         shard: usize,
         shared: &Shared,
     ) -> Option<usize> {
-        if !self.takes_turns || !options.avoid.is_empty() || shared.limits_endpoints {
+        if !self.picks_of_all || !options.avoid.is_empty() || shared.limits_endpoints {
             return None;
         }
-        let choice = self.picker.turn(shard)?;
+        let asker = Asker::new(shared, shard);
+        let choice = self.picker.pick_of_all(self.routable(), asker)?;
         (choice.index() < self.count).then_some(choice.index())
     }
 
