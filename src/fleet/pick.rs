@@ -54,10 +54,8 @@ impl<E: Endpoint> Fleet<E> {
                     return Ok(seat.lease(now, epoch, false, false));
                 }
             } else {
-                let members = snapshot.routable();
-                let calm = Regard::NoneRefused;
-                let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, calm);
-                let seat = snapshot.seat(snapshot.choose(&mut cx, shared)?, shard);
+                let index = snapshot.choose_by_context(options, now.at, shard, shared)?;
+                let seat = snapshot.seat(index, shard);
                 if let Ok(epoch) = seat.enter() {
                     return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
                 }

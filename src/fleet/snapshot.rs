@@ -137,6 +137,21 @@ impl<E: Endpoint> Snapshot<E> {
         (choice.index() < self.count).then_some(choice.index())
     }
 
+    /// The choice of one that needs a context, where all may be picked. Apart, so that those that do not need one do not
+    /// carry it.
+    #[inline(never)]
+    pub(super) fn choose_by_context(
+        &self,
+        options: &PickOptions<'_>,
+        now: Tick,
+        shard: usize,
+        shared: &Shared,
+    ) -> Result<usize, PickError> {
+        let (members, calm) = (self.routable(), Regard::NoneRefused);
+        let mut cx = PickContext::of_fleet(members, options, now, shard, shared, calm);
+        self.choose(&mut cx, shared)
+    }
+
     /// The picker's choice, held to what it may choose.
     #[inline]
     pub(super) fn choose(
