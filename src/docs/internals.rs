@@ -8,13 +8,15 @@
 //!          upkeep due?   claimed by one pick: a slice of at most 64 members
 //!          probe due?    taken by one pick: looks at up to 64 members, takes this request to an ejected one
 //!          snapshot      one pointer: members and picker together
-//!          picker.pick   one virtual call; an index
+//!          picker.pick   one virtual call; an index. Where all may be picked, a policy that looks at little is asked
+//!                        without a context, which takes as long to make as its choice
 //!          may_pick?     no: drawn again at random, at most 8 times, then one O(n) draw by weight
 //!          gate.enter    one fetch_add, whose value tells: closed, or newer data → leave, start again
 //!                        the seat's handle is counted: both belong to the thread's shard
 //!      ◀── lease         holds one member, never the snapshot
 //! … the caller's I/O …
-//! record ─▶ latency; a success: gate.leave_well, one fetch_add that leaves and counts it
+//! record ─▶ a success with nothing to measure or to make good, while readings are used again: gate.leave_well, nothing else
+//!           else latency; a success: gate.leave_well, one fetch_add that leaves and counts it
 //!           else tracker.record, where an alarm ejects now, if the ledger has a slot, and gate.leave
 //!           the last one out of a closed gate wakes its drains
 //! upkeep ─▶ tracker.health → score; ejection by score; the fleet's usual latency; old snapshots freed
@@ -65,10 +67,11 @@
 //! | retry sum, one beside each ten | `caller/recent.rs` | retries or accepts 32, requests 32 | a retry is granted by its compare-and-swap; added to before the bucket, taken from after it |
 //! | retries under way, one a caller | `caller/slots.rs` | a count | compare-and-swap below the limit; fetch_sub when dropped |
 //! | latencies, 225 if it hedges by a percentile | `caller/latencies.rs` | a count; beside them a turn, and the percentile in nanoseconds | fetch_add; whose turn it is works the percentile out, and halves each by a read-modify-write |
-//! | cursor, randomness | `balancer/mod.rs`, `shared/shard.rs` | a count, one a shard | fetch_add |
+//! | cursor | `balancer/mod.rs` | a count, one a shard | fetch_add |
+//! | randomness | `shared/shard.rs` | a count, and the next number, one a shard | plain stores: a race draws a number twice |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores, upkeep's keep the sign; whoever clears the sign has the invitation |
-//! | last reading of the clock | `shared/shard.rs` | nanoseconds, and how many picks may take it | plain stores: a race takes a reading more or less |
+//! | last reading of the clock | `shared/shard.rs` | nanoseconds, how many uses it has, and how many are left | plain stores: a race takes a reading more or less |
 //!
 //! Fields that wrap are topmost and carry nowhere; fields that count stop short of their end by as many
 //! as there may be threads in between. Nothing needs sequential consistency. Each protocol of more than
