@@ -1,6 +1,6 @@
 //! Who asks for a choice where there is nothing to look at: all members may be picked.
 
-use crate::shared::{GOLDEN, Shared, mix};
+use crate::shared::{Randoms, Shared};
 
 /// The calling thread's shard, and its random numbers: what is left of a [`PickContext`](super::PickContext) where all may be
 /// picked. To make one of those takes as long as such a choice.
@@ -22,21 +22,32 @@ impl<'a> Asker<'a> {
         self.shard
     }
 
-    /// The random numbers that a pick would draw.
+    /// The numbers that a context would draw.
     #[inline]
     pub(super) fn randoms(self) -> Randoms {
-        Randoms(self.shared.random(self.shard))
+        self.shared.own(self.shard).randoms()
     }
 }
 
-/// The random numbers of one pick.
-pub(super) struct Randoms(u64);
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use crate::balancer::{PickContext, Regard};
+    use crate::options::PickOptions;
+    use crate::time::Tick;
 
-impl Randoms {
-    #[inline]
-    pub(super) fn next(&mut self) -> u64 {
-        let next = mix(self.0);
-        self.0 = self.0.wrapping_add(GOLDEN);
-        next
+    #[test]
+    fn draws_what_a_context_draws() {
+        let (shared, same) = (Shared::alone(), Shared::alone());
+        let options = PickOptions::new();
+        for _ in 0..10 {
+            let calm = Regard::NoneRefused;
+            let mut cx =
+                PickContext::<String>::of_fleet(&[], &options, Tick::ZERO, 0, &shared, calm);
+            let mut randoms = Asker::new(&same, 0).randoms();
+            for _ in 0..5 {
+                assert_eq!(randoms.next(), cx.random());
+            }
+        }
     }
 }

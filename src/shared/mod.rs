@@ -27,7 +27,7 @@ pub use events::{EventKind, Return};
 pub(crate) use events::{Events, Note};
 pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
 pub(crate) use prober::{PRESENCE, Prober};
-pub(crate) use shard::{Reading, Shard};
+pub(crate) use shard::{Randoms, Reading, Shard};
 pub(crate) use slots::Held;
 use slots::Slots;
 use trend::Trend;

@@ -37,6 +37,22 @@ impl Reading {
     }
 }
 
+/// The random numbers of a pick: from one of its shard's on, counted up and mixed. The first is ready.
+pub(crate) struct Randoms {
+    first: Option<u64>,
+    counter: u64,
+}
+
+impl Randoms {
+    #[inline]
+    pub(crate) fn next(&mut self) -> u64 {
+        self.first.take().unwrap_or_else(|| {
+            self.counter = self.counter.wrapping_add(GOLDEN);
+            mix(self.counter)
+        })
+    }
+}
+
 /// Threads of one shard may race for its words: then a reading has a use more or less, or two draw the same number.
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -44,6 +60,8 @@ pub(crate) struct Shard {
     entropy: AtomicU64,
     /// The next of them, made ready by who took the one before: nobody waits for it.
     ready: AtomicU64,
+    /// The first number of the pick that takes it.
+    first: AtomicU64,
     /// The last reading.
     tick: AtomicU64,
     /// How many uses it has had, or has, if all come.
@@ -59,6 +77,7 @@ impl Shard {
         Self {
             entropy: AtomicU64::new(entropy),
             ready: AtomicU64::new(mix(entropy)),
+            first: AtomicU64::new(mix(mix(entropy))),
             tick: AtomicU64::new(0),
             uses: AtomicU64::new(0),
             left: AtomicU64::new(0),
@@ -73,8 +92,19 @@ impl Shard {
         let random = self.ready.load(Ordering::Relaxed);
         let next = self.entropy.load(Ordering::Relaxed).wrapping_add(GOLDEN);
         self.entropy.store(next, Ordering::Relaxed);
-        self.ready.store(mix(next), Ordering::Relaxed);
+        let ready = mix(next);
+        self.ready.store(ready, Ordering::Relaxed);
+        self.first.store(mix(ready), Ordering::Relaxed);
         random
+    }
+
+    /// The random numbers of a pick.
+    #[inline]
+    pub(crate) fn randoms(&self) -> Randoms {
+        // ORDERING: Relaxed. As in `random`.
+        let first = Some(self.first.load(Ordering::Relaxed));
+        let counter = self.random();
+        Randoms { first, counter }
     }
 
     /// The last reading, if it may be used once more.
