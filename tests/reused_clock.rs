@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::{MILLI, SECOND, Server, bring_back, exact, fail, servers};
 use evenkeel::{
     Clock, Cluster, Ejection, Endpoint, Fleet, FleetBuilder, LeastConnections, LoadBalancer,
-    ManualClock, MemberState, Outcome, PickContext, PickOptions, RoundRobin, Tick, View,
+    ManualClock, MemberState, Outcome, PickContext, PickOptions, RoundRobin, SlowStart, Tick, View,
 };
 
 /// Stands still until told, and may be reused like the operating system's.
@@ -73,21 +73,75 @@ fn successes_after_a_burst_are_counted_when_they_end() {
 /// end but for the few before somebody reads the clock.
 #[test]
 fn a_fan_out_is_counted_when_it_ends() {
-    let clock = ManualClock::new();
-    let fleet = setup(1, &clock).build().unwrap();
-    burst(&fleet, &clock, 1_000);
-    let mut leases: Vec<_> = (0..1_000).map(|_| fleet.pick_endpoint().unwrap()).collect();
-    clock.advance(60 * SECOND);
-    for (number, lease) in leases.drain(..).rev().enumerate() {
-        let bad = number == 10;
-        lease.record(if bad {
-            Outcome::Failure
-        } else {
-            Outcome::Success
-        });
+    for given in [None, Some(60 * SECOND)] {
+        let clock = ManualClock::new();
+        let fleet = setup(1, &clock).build().unwrap();
+        burst(&fleet, &clock, 1_000);
+        let leases: Vec<_> = (0..1_000).map(|_| fleet.pick_endpoint().unwrap()).collect();
+        clock.advance(60 * SECOND);
+        for (number, lease) in leases.into_iter().rev().enumerate() {
+            let outcome = if number == 10 {
+                Outcome::Failure
+            } else {
+                Outcome::Success
+            };
+            match given {
+                Some(latency) => lease.record_with_latency(outcome, latency),
+                None => lease.record(outcome),
+            }
+        }
+        let counted = fleet.member(&0).unwrap().outcomes().in_window;
+        assert!(counted >= 980, "{counted} of 1000");
     }
-    let counted = fleet.member(&0).unwrap().outcomes().in_window;
-    assert!(counted >= 980, "{counted} of 1000");
+}
+
+/// The same where nothing fails: who was measured reads the clock, also if the caller says how long it took.
+#[test]
+fn a_fan_out_that_goes_well_is_counted_when_it_ends() {
+    for given in [None, Some(15 * SECOND)] {
+        let clock = ManualClock::new();
+        let fleet = setup(1, &clock).build().unwrap();
+        for _ in 0..4 {
+            let pick = || {
+                clock.advance(Duration::from_nanos(100));
+                fleet.pick_endpoint().unwrap()
+            };
+            let leases: Vec<_> = (0..100).map(|_| pick()).collect();
+            clock.advance(15 * SECOND);
+            for lease in leases {
+                clock.advance(Duration::from_nanos(100));
+                match given {
+                    Some(latency) => lease.record_with_latency(Outcome::Success, latency),
+                    None => lease.record(Outcome::Success),
+                }
+            }
+            // But for those before the first that was measured.
+            let counted = fleet.member(&0).unwrap().outcomes().in_window;
+            assert!(counted >= 60, "{counted} of 100");
+        }
+    }
+}
+
+/// Who is new gets its share step by step, also after a burst of long ago.
+#[test]
+fn slow_start_counts_after_a_burst_of_long_ago() {
+    let clock = ManualClock::new();
+    let builder = setup(4, &clock).policy(RoundRobin::new());
+    let slow_start = SlowStart::default().new_endpoints(true);
+    let fleet = builder.slow_start(slow_start).build().unwrap();
+    // So many leave nearly all uses of a reading.
+    burst(&fleet, &clock, 945);
+    clock.advance(60 * SECOND);
+    fleet.insert(Server::new(4, ())).unwrap();
+    let mut to_it = 0;
+    for _ in 0..100 {
+        clock.advance(Duration::from_nanos(100));
+        let lease = fleet.pick_endpoint().unwrap();
+        to_it += usize::from(lease.endpoint().key() == 4);
+        lease.record(Outcome::Success);
+    }
+    // A tenth of twenty turns, and some that other draws bring; all of its turns are twenty.
+    assert!(to_it <= 10, "{to_it} of 100");
 }
 
 /// A request that ends in the middle of a burst leaves like any other: it is counted, and wakes who waits for the last.

@@ -68,7 +68,7 @@
 //! | retries under way, one a caller | `caller/slots.rs` | a count | compare-and-swap below the limit; fetch_sub when dropped |
 //! | latencies, 225 if it hedges by a percentile | `caller/latencies.rs` | a count; beside them a turn, and the percentile in nanoseconds | fetch_add; whose turn it is works the percentile out, and halves each by a read-modify-write |
 //! | cursor | `balancer/mod.rs` | a count, one a shard | fetch_add |
-//! | randomness | `shared/shard.rs` | a count, and the next number, one a shard | plain stores: a race draws a number twice |
+//! | randomness | `shared/shard.rs` | a count, and two numbers that are ready, one a shard | fetch_add, then plain stores: a race draws a number twice |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores, upkeep's keep the sign; whoever clears the sign has the invitation |
 //! | last reading of the clock | `shared/shard.rs` | nanoseconds, how many uses it has, and how many are left | plain stores: a race takes a reading more or less |
@@ -131,12 +131,12 @@
 //! a shard's picks and records are less than a
 //! microsecond apart, one in 32 reads it, which is one pick in 16; the others use its reading. Where they are thicker still, as many use
 //! it as come in 32 us, up to 128. A pick that reads is measured, and its
-//! latency looked at; one that the caller has measured costs no second reading. A record never brings the others a reading: in turns with picks it would do so every time, and no pick would be
+//! latency looked at. A record never brings the others a reading: in turns with picks it would do so every time, and no pick would be
 //! measured. Faults, drops, upkeep, and all picks while anybody is refused always read. A drop of a
 //! lease that was not measured says nothing. Where they come slower, each is measured. Each use counts, so a
 //! burst that ends leaves up to 31 uses of an old reading to a shard, 127 if it was long and thick: their successes are counted when the
-//! burst was. Whoever reads the clock for a fault, a latency or upkeep finds that the reading is old, and ends that: a fault is
-//! not held against successes of long ago. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
+//! burst was. Whoever of the shard reads the clock for a fault or a latency finds that the reading is old, and ends that: a fault is
+//! not held against successes of long ago. Upkeep, changes of the set and returns end it for all shards. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
 //!
 //! **Panic** is read off the ledger's word and the pick's own snapshot; only between the threshold at which it begins and
 //! the one at which it is over does the word's topmost bit decide, so a bit that is late by some instructions makes

@@ -88,7 +88,7 @@ impl<E: Endpoint> Fleet<E> {
     ) -> Result<Changes, UpdateError> {
         let inner = &*self.inner;
         let (mut index, set) = self.collect(endpoints, duplicates)?;
-        let now = inner.shared.now();
+        let now = inner.shared.now_for_all();
         let mut keys = Vec::with_capacity(set.len());
         let mut data = Vec::with_capacity(set.len());
         for (key, endpoint, weight) in set {
@@ -168,7 +168,7 @@ impl<E: Endpoint> Fleet<E> {
     pub fn insert(&self, endpoint: E) -> Result<Changes, UpdateError> {
         let inner = &*self.inner;
         let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
-        let now = inner.shared.now();
+        let now = inner.shared.now_for_all();
         let mut data = Some(endpoint);
         let mut change = Change::new();
 
@@ -231,7 +231,7 @@ impl<E: Endpoint> Fleet<E> {
         is_meant: impl FnOnce(MemberId) -> bool,
     ) -> bool {
         let inner = &*self.inner;
-        let now = inner.shared.now();
+        let now = inner.shared.now_for_all();
         let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
@@ -326,7 +326,7 @@ impl<E: Endpoint> Fleet<E> {
 
     fn drain_by(&self, key: &Hashed<E::Key>, within: Option<Duration>) -> Option<Drain> {
         let inner = &*self.inner;
-        let now = inner.shared.now();
+        let now = inner.shared.now_for_all();
         let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
@@ -358,7 +358,7 @@ impl<E: Endpoint> Fleet<E> {
     pub fn mark(&self, key: &E::Key, mark: Mark) -> bool {
         let inner = &*self.inner;
         let key = self.hashed(key.clone());
-        let now = inner.shared.now();
+        let now = inner.shared.now_for_all();
         let mut registry = inner.registry.lock();
         let Some(&at) = registry.index.get(&key) else {
             return false;
@@ -382,7 +382,7 @@ impl<E: Endpoint> Fleet<E> {
         policy.check().map_err(UpdateError::of_setting)?;
         let inner = &*self.inner;
         let mut policy: Arc<dyn LoadBalancer<E>> = Arc::new(policy);
-        let now = inner.shared.now();
+        let now = inner.shared.now_for_all();
         let mut change = Change::new();
 
         let mut registry = inner.registry.lock();

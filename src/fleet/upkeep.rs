@@ -32,10 +32,9 @@ impl<E: Endpoint> Fleet<E> {
     /// yours, with [`Upkeep::Caller`], or so that an idle fleet's numbers are fresh.
     pub fn maintain(&self) {
         let shared = &*self.inner.shared;
-        let now = shared.now();
+        let now = shared.now_for_all();
         // Before the states are read: an alarm that comes meanwhile is not lost.
         let _ = shared.upkeep_due.claim(now, now.after(shared.interval()));
-        shared.forget_old_readings(now);
         shared.deadlines.wake(&shared.upkeep_due, now);
         // Dropped after unlocking.
         let _free;

@@ -269,7 +269,6 @@ impl<E: Endpoint> Lease<E> {
     fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
         let seat = &mut self.seat;
         if outcome == Outcome::Success && seat.leave_plainly() {
-            seat.end = End::Left;
             return;
         }
         self.say_with_care(outcome, measured);

@@ -201,8 +201,18 @@ impl Shared {
         })
     }
 
+    /// The time, read from the clock.
     pub(crate) fn now(&self) -> Tick {
-        self.clock.now()
+        let now = self.clock.now();
+        self.own(self.shard()).forget_old(now);
+        now
+    }
+
+    /// The time for a change that all shards are to see in time.
+    pub(crate) fn now_for_all(&self) -> Tick {
+        let now = self.now();
+        self.forget_old_readings(now);
+        now
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -283,6 +293,7 @@ impl Shared {
 
     /// Somebody's slow start begins.
     pub(crate) fn warms_from(&self, now: Tick) {
+        self.forget_old_readings(now);
         let until = now.after(self.slow_start.window);
         // ORDERING: Release. Pairs with `is_calm`: who sees it sees the member's phase.
         self.warming_until

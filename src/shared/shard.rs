@@ -4,8 +4,8 @@
 //! A reading of the operating system's clock costs as much as ten atomic writes, more than all the rest of
 //! a request. So while a shard's picks and records come thick, one of them in [`FEW`] to [`MANY`] reads it, and the others take
 //! its reading: as many as come within [`AGE_NANOS`]. Each use counts, so that after a burst no more than [`MANY`] take an old
-//! one, and after a short one or a slow one no more than [`FEW`]; it is forgotten before that when somebody reads the clock for a
-//! failure, for a latency or for upkeep. It is a pick that reads, as
+//! one, and after a short one or a slow one no more than [`FEW`]; it is forgotten before that when somebody of the shard
+//! reads the clock for anything else, or somebody of another for upkeep, for a change of the set or for a return. It is a pick that reads, as
 //! its request is then measured: where a record found that all uses are gone and began anew, picks and records in turns
 //! would leave every reading to a record, and measure nothing.
 
@@ -53,7 +53,7 @@ impl Randoms {
     }
 }
 
-/// Threads of one shard may race for its words: then a reading has a use more or less, or two draw the same number.
+/// Threads of one shard may race for its words: then a reading has a use more or less, or two draw the same number, once.
 #[derive(Debug)]
 pub(crate) struct Shard {
     /// The counter of its random numbers.
@@ -88,11 +88,13 @@ impl Shard {
     /// The next random number. Two threads of a shard may get the same one, now and then.
     #[inline]
     pub(super) fn random(&self) -> u64 {
-        // ORDERING: Relaxed, all. Nothing is ordered by them. Stores, not a read-modify-write: see at the type.
+        // ORDERING: Relaxed, all. Nothing is ordered by them. The counter is a read-modify-write: a thread that was held
+        // up would put it back to where it was, and all that were drawn meanwhile would be drawn again.
         let random = self.ready.load(Ordering::Relaxed);
-        let next = self.entropy.load(Ordering::Relaxed).wrapping_add(GOLDEN);
-        self.entropy.store(next, Ordering::Relaxed);
+        let counter = self.entropy.fetch_add(GOLDEN, Ordering::Relaxed);
+        let next = counter.wrapping_add(GOLDEN);
         let ready = mix(next);
+        // ORDERING: Relaxed, both. As above.
         self.ready.store(ready, Ordering::Relaxed);
         self.first.store(mix(ready), Ordering::Relaxed);
         random
@@ -123,19 +125,18 @@ impl Shard {
     }
 
     /// A record has read the clock for itself: it counts as a use all the same, so that reading falls to a pick again.
-    pub(crate) fn count_use(&self, now: Tick) {
-        self.forget_old(now);
+    pub(crate) fn count_use(&self) {
         let _ = self.last();
     }
 
     /// Somebody has read the clock. If the last reading is twice as old as while uses come thick, it was left over from a
     /// burst, and is not used again.
     pub(crate) fn forget_old(&self, now: Tick) {
+        const OLD: u64 = 2 * AGE_NANOS;
         // ORDERING: Relaxed, both. As in `last`; a use that comes at the same time may keep it.
-        let age = now
-            .as_nanos()
-            .wrapping_sub(self.tick.load(Ordering::Relaxed));
-        if age > 2 * AGE_NANOS {
+        let read = self.tick.load(Ordering::Relaxed);
+        // Another thread of the shard may have read a little later.
+        if now.as_nanos().wrapping_sub(read).wrapping_add(OLD) > 2 * OLD {
             self.left.store(0, Ordering::Relaxed);
         }
     }

@@ -13,7 +13,7 @@ impl<E: Endpoint> Seat<E> {
     /// Leaves with a success, if there is nothing else to be done for it: nothing to measure, nothing to be made good, no
     /// bucket to be opened, while picks come thick. Most requests end here then.
     #[inline(always)]
-    pub(super) fn leave_plainly(&self) -> bool {
+    pub(super) fn leave_plainly(&mut self) -> bool {
         if self.marks != Marks::NONE {
             return false;
         }
@@ -28,6 +28,9 @@ impl<E: Endpoint> Seat<E> {
         let Some(now) = own.last() else {
             return false;
         };
+        // Before who waits is woken, which is somebody else's code.
+        self.end = End::Left;
+        let state = self.member.core();
         let left = state.gate.leave_well_at_once(self.member.cell(), now.at);
         if left == Some(true) {
             self.was_last();
@@ -81,18 +84,11 @@ impl<E: Endpoint> Seat<E> {
     #[inline(never)]
     pub(super) fn observe(&self, given: Option<Duration>, own: &Shard) -> Tick {
         let state = self.member.core();
-        let on_board = self.marks.has(Marks::BOARD);
-        if let Some(latency) = given {
-            // The time is for where to count it: as good as that of those that are not looked at, and no clock is read.
-            let now = state.shared.time_of_end(own).max(self.at);
-            state.observe(now, latency, on_board);
-            return now;
-        }
         // Not a reading that is used again: another thread's shard may have an old one.
         let now = state.shared.now();
-        own.count_use(now);
-        if let Some(latency) = self.measure(now) {
-            state.observe(now, latency, on_board);
+        own.count_use();
+        if let Some(latency) = given.or_else(|| self.measure(now)) {
+            state.observe(now, latency, self.marks.has(Marks::BOARD));
         }
         now
     }
@@ -102,8 +98,6 @@ impl<E: Endpoint> Seat<E> {
         let state = self.member.core();
         let shared = &*state.shared;
         let now = shared.now();
-        // Successes are not to be counted as of before, and this not.
-        shared.own(shared.shard()).forget_old(now);
         let latency = measured.or_else(|| self.measure(now));
         let outcome = match outcome {
             Outcome::Abandoned if latency > Some(shared.patience()) => Outcome::Timeout,
