@@ -96,7 +96,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn now(&self) -> Tick;
 
     /// Whether a reading may stand for the next picks and records while more than a million of them a second
-    /// come from one thread, for 31 of them, or for as many as come in 32 us, up to 127: then one pick in 16 to 64 is measured. Say yes where a reading costs more than all
+    /// come from one thread: for the next 31, or as many as come in 32 us, up to 127. Then one pick in 16 to 64 is measured.
+    /// Say yes where a reading costs more than all
     /// the rest of a pick, as the operating system's does. Defaults to no: every pick reads.
     fn may_be_reused(&self) -> bool {
         false

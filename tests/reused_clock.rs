@@ -122,26 +122,28 @@ fn a_fan_out_that_goes_well_is_counted_when_it_ends() {
     }
 }
 
-/// Who is new gets its share step by step, also after a burst of long ago.
+/// Who is new gets its share step by step, also after a burst of just now or of long ago.
 #[test]
-fn slow_start_counts_after_a_burst_of_long_ago() {
-    let clock = ManualClock::new();
-    let builder = setup(4, &clock).policy(RoundRobin::new());
-    let slow_start = SlowStart::default().new_endpoints(true);
-    let fleet = builder.slow_start(slow_start).build().unwrap();
-    // So many leave nearly all uses of a reading.
-    burst(&fleet, &clock, 945);
-    clock.advance(60 * SECOND);
-    fleet.insert(Server::new(4, ())).unwrap();
-    let mut to_it = 0;
-    for _ in 0..100 {
-        clock.advance(Duration::from_nanos(100));
-        let lease = fleet.pick_endpoint().unwrap();
-        to_it += usize::from(lease.endpoint().key() == 4);
-        lease.record(Outcome::Success);
+fn slow_start_counts_after_a_burst() {
+    for ago in [Duration::from_micros(10), 60 * SECOND] {
+        let clock = ManualClock::new();
+        let builder = setup(4, &clock).policy(RoundRobin::new());
+        let slow_start = SlowStart::default().new_endpoints(true);
+        let fleet = builder.slow_start(slow_start).build().unwrap();
+        // So many leave nearly all uses of a reading.
+        burst(&fleet, &clock, 945);
+        clock.advance(ago);
+        fleet.insert(Server::new(4, ())).unwrap();
+        let mut to_it = 0;
+        for _ in 0..100 {
+            clock.advance(Duration::from_nanos(100));
+            let lease = fleet.pick_endpoint().unwrap();
+            to_it += usize::from(lease.endpoint().key() == 4);
+            lease.record(Outcome::Success);
+        }
+        // A tenth of twenty turns, and some that other draws bring; all of its turns are twenty.
+        assert!(to_it <= 10, "{to_it} of 100 after {ago:?}");
     }
-    // A tenth of twenty turns, and some that other draws bring; all of its turns are twenty.
-    assert!(to_it <= 10, "{to_it} of 100");
 }
 
 /// A request that ends in the middle of a burst leaves like any other: it is counted, and wakes who waits for the last.

@@ -15,7 +15,8 @@
 //!                        the seat's handle is counted: both belong to the thread's shard
 //!      ◀── lease         holds one member, never the snapshot
 //! … the caller's I/O …
-//! record ─▶ a success with nothing to measure or to make good, while readings are used again: gate.leave_well, nothing else
+//! record ─▶ a success with nothing to measure or to make good, while readings are used again and the window's bucket is
+//!           open: gate.leave_well_at_once, nothing else
 //!           else latency; a success: gate.leave_well, one fetch_add that leaves and counts it
 //!           else tracker.record, where an alarm ejects now, if the ledger has a slot, and gate.leave
 //!           the last one out of a closed gate wakes its drains
@@ -71,7 +72,7 @@
 //! | randomness | `shared/shard.rs` | a count, and two numbers that are ready, one a shard | fetch_add, then plain stores: a race draws a number twice |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores, upkeep's keep the sign; whoever clears the sign has the invitation |
-//! | last reading of the clock | `shared/shard.rs` | nanoseconds, how many uses it has, and how many are left | plain stores: a race takes a reading more or less |
+//! | last reading of the clock | `shared/shard.rs` | nanoseconds, how many uses it has, and how many are left | plain stores: by a race a reading may get the uses of the one before |
 //!
 //! Fields that wrap are topmost and carry nowhere; fields that count stop short of their end by as many
 //! as there may be threads in between. Nothing needs sequential consistency. Each protocol of more than
@@ -127,16 +128,18 @@
 //! directly. They are added before they are taken, so a reader, which reads the cell first, sees some twice
 //! for a moment and never too few: too few successes could eject.
 //!
-//! **The clock**: a reading costs as much as ten atomic writes, and one pick in 16 that is measured costs all of them 6 ns of 36. While
+//! **The clock**: a reading costs as much as ten atomic writes. Where one pick in 16 was measured, each paid some 6 ns of 36 for it; where it is
+//! one in 64, one or two. While
 //! a shard's picks and records are less than a
 //! microsecond apart, one in 32 reads it, which is one pick in 16; the others use its reading. Where they are thicker still, as many use
 //! it as come in 32 us, up to 128. A pick that reads is measured, and its
 //! latency looked at. A record never brings the others a reading: in turns with picks it would do so every time, and no pick would be
-//! measured. Faults, drops, upkeep, and all picks while anybody is refused always read. A drop of a
-//! lease that was not measured says nothing. Where they come slower, each is measured. Each use counts, so a
+//! measured. Faults, drops, upkeep, and all picks while anybody is refused or in slow start always read. A drop of a
+//! lease that was not measured says nothing. Where picks and records come slower than that, each pick is measured. Each use counts, so a
 //! burst that ends leaves up to 31 uses of an old reading to a shard, 127 if it was long and thick: their successes are counted when the
-//! burst was. Whoever of the shard reads the clock for a fault or a latency finds that the reading is old, and ends that: a fault is
-//! not held against successes of long ago. Upkeep, changes of the set and returns end it for all shards. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
+//! burst was. Whoever of the shard reads the clock for a fault or a latency finds that the reading is old, and ends that: what is
+//! recorded after it is counted when it ends. Upkeep does so for all shards. Changes of the set and returns end all readings, of whatever age: a pick by one
+//! from before would see no slow start. Only [`MonotonicClock`](crate::MonotonicClock) is reused so, unless a clock of the user's says so too.
 //!
 //! **Panic** is read off the ledger's word and the pick's own snapshot; only between the threshold at which it begins and
 //! the one at which it is over does the word's topmost bit decide, so a bit that is late by some instructions makes

@@ -54,6 +54,11 @@ impl Sweep {
         self.reports.clear();
     }
 
+    /// Whether it has looked at nobody yet.
+    pub(super) const fn is_at_start(&self) -> bool {
+        self.next == 0
+    }
+
     /// Looks at the next members; `true` when that was the last of them.
     pub(super) fn slice<E: Endpoint>(
         &mut self,

@@ -277,7 +277,7 @@ impl<E: Endpoint> Fleet<E> {
     /// then: [`Drained`](crate::Drained) says which. The endpoint stays as a drain leaves it: it takes no requests until it is removed or
     /// inserted again, and those that are left may finish.
     ///
-    /// The crate starts no timer. The task is woken by whoever does upkeep after the deadline: a pick within a tenth of a
+    /// The crate starts no timer. The task is woken by whoever does upkeep after the deadline (after a burst, the first pick that reads the clock): a pick within a tenth of a
     /// second, or your [`maintain`](Self::maintain). A fleet without either does not wake it; polled again after
     /// the deadline, it resolves all the same.
     ///

@@ -52,7 +52,6 @@ impl<E: Endpoint> Fleet<E> {
         if !shared.upkeep_due.claim(now, now.after(shared.interval())) {
             return;
         }
-        shared.forget_old_readings(now);
         // Not held up by an update.
         shared.deadlines.wake(&shared.upkeep_due, now);
         let _free;
@@ -60,6 +59,9 @@ impl<E: Endpoint> Fleet<E> {
             return;
         };
         let registry = &mut *registry;
+        if registry.sweep.is_at_start() {
+            shared.forget_old_readings(now);
+        }
         if !registry.sweep.slice(&registry.slots, shared, now) {
             shared.upkeep_due.lower(now);
         }

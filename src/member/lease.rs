@@ -31,7 +31,7 @@ pub struct Lease<E: Endpoint> {
     seat: Seat<E>,
 }
 
-/// Leaves the gate when dropped, whatever happened before. A probe that brought nothing makes room for
+/// Leaves the gate when dropped, whatever happened before, unless it has left already. A probe that brought nothing makes room for
 /// another.
 struct Seat<E: Endpoint> {
     member: Member<E>,
@@ -72,7 +72,7 @@ impl<E: Endpoint> Drop for Seat<E> {
             gate.leave(cell)
         };
         if was_last {
-            self.was_last();
+            self.was_last(self.at);
         }
         // Not before: no more are in flight than the fleet may have.
         if self.marks.has(Marks::SLOT) {

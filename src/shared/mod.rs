@@ -210,9 +210,8 @@ impl Shared {
 
     /// The time for a change that all shards are to see in time.
     pub(crate) fn now_for_all(&self) -> Tick {
-        let now = self.now();
-        self.forget_old_readings(now);
-        now
+        self.forget_readings();
+        self.now()
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -293,7 +292,7 @@ impl Shared {
 
     /// Somebody's slow start begins.
     pub(crate) fn warms_from(&self, now: Tick) {
-        self.forget_old_readings(now);
+        self.forget_readings();
         let until = now.after(self.slow_start.window);
         // ORDERING: Release. Pairs with `is_calm`: who sees it sees the member's phase.
         self.warming_until

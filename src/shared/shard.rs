@@ -4,8 +4,8 @@
 //! A reading of the operating system's clock costs as much as ten atomic writes, more than all the rest of
 //! a request. So while a shard's picks and records come thick, one of them in [`FEW`] to [`MANY`] reads it, and the others take
 //! its reading: as many as come within [`AGE_NANOS`]. Each use counts, so that after a burst no more than [`MANY`] take an old
-//! one, and after a short one or a slow one no more than [`FEW`]; it is forgotten before that when somebody of the shard
-//! reads the clock for anything else, or somebody of another for upkeep, for a change of the set or for a return. It is a pick that reads, as
+//! one, and after a short one or a slow one no more than [`FEW`]. An old one is forgotten before that when somebody of the shard
+//! reads the clock for anything else, or somebody of another for upkeep; and any is by a change of the set or a return. It is a pick that reads, as
 //! its request is then measured: where a record found that all uses are gone and began anew, picks and records in turns
 //! would leave every reading to a record, and measure nothing.
 
@@ -53,14 +53,15 @@ impl Randoms {
     }
 }
 
-/// Threads of one shard may race for its words: then a reading has a use more or less, or two draw the same number, once.
+/// Threads of one shard may race for its words: then a reading may get the uses of the one before, [`MANY`] at
+/// most, and two may draw the same number, once.
 #[derive(Debug)]
 pub(crate) struct Shard {
     /// The counter of its random numbers.
     entropy: AtomicU64,
-    /// The next of them, made ready by who took the one before: nobody waits for it.
+    /// The next of them, worked out ahead by the last to draw, so that nobody waits for it.
     ready: AtomicU64,
-    /// The first number of the pick that takes it.
+    /// The first number of the next pick: `ready`, mixed.
     first: AtomicU64,
     /// The last reading.
     tick: AtomicU64,
@@ -129,14 +130,22 @@ impl Shard {
         let _ = self.last();
     }
 
-    /// Somebody has read the clock. If the last reading is twice as old as while uses come thick, it was left over from a
-    /// burst, and is not used again.
+    /// Somebody has read the clock. If the last reading is more than 64 us old, twice as old as one that is used again gets, it
+    /// was left over from a burst, and is not used again.
     pub(crate) fn forget_old(&self, now: Tick) {
         const OLD: u64 = 2 * AGE_NANOS;
-        // ORDERING: Relaxed, both. As in `last`; a use that comes at the same time may keep it.
+        // ORDERING: Relaxed. As in `last`.
         let read = self.tick.load(Ordering::Relaxed);
         // Another thread of the shard may have read a little later.
         if now.as_nanos().wrapping_sub(read).wrapping_add(OLD) > 2 * OLD {
+            self.forget();
+        }
+    }
+
+    /// The last reading is not used again; a use that comes at the same time may keep it.
+    fn forget(&self) {
+        // ORDERING: Relaxed, both. As in `last`. The line stays shared where there is nothing to forget.
+        if self.left.load(Ordering::Relaxed) != 0 {
             self.left.store(0, Ordering::Relaxed);
         }
     }
@@ -184,7 +193,13 @@ impl Shared {
 
     /// Forgets what readings are left over from bursts.
     pub(crate) fn forget_old_readings(&self, now: Tick) {
-        self.shards_own.iter().for_each(|own| own.0.forget_old(now));
+        let all = self.shards_own.iter();
+        all.for_each(|own| own.0.forget_old(now));
+    }
+
+    /// Forgets all readings: something begins that none of them may be older than.
+    pub(super) fn forget_readings(&self) {
+        self.shards_own.iter().for_each(|own| own.0.forget());
     }
 
     /// The same time, read from the clock.

@@ -127,7 +127,7 @@ impl Shard {
         self.failing.load(Ordering::Relaxed) == 0
     }
 
-    /// A request of its ended well.
+    /// One of its requests ended well.
     #[inline]
     pub(crate) fn ended_well(&self) {
         // ORDERING: Relaxed. A statistic.
@@ -137,7 +137,7 @@ impl Shard {
         }
     }
 
-    /// A request of its ended in a fault.
+    /// One of its requests ended in a fault.
     pub(crate) fn ended_in_fault(&self) {
         let failing = self.failing();
         self.set_failing(failing + (1.0 - failing) * WEIGHT);

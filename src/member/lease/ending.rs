@@ -32,10 +32,18 @@ impl<E: Endpoint> Seat<E> {
         self.end = End::Left;
         let state = self.member.core();
         let left = state.gate.leave_well_at_once(self.member.cell(), now.at);
-        if left == Some(true) {
-            self.was_last();
+        match left {
+            Some(was_last) => {
+                if was_last {
+                    self.was_last(now.at);
+                }
+                true
+            }
+            None => {
+                self.end = End::Unsaid;
+                false
+            }
         }
-        left.is_some()
     }
 
     /// It was to be the probe, and nothing has been said; or it did not end well, and is on the board still.
@@ -54,8 +62,8 @@ impl<E: Endpoint> Seat<E> {
     /// It was the last one out of a closed gate.
     #[cold]
     #[inline(never)]
-    pub(super) fn was_last(&self) {
-        self.member.core().may_be_drained(self.at);
+    pub(super) fn was_last(&self, at: Tick) {
+        self.member.core().may_be_drained(at);
     }
 
     /// From here on `at` is the end, so what needs the start is done.
