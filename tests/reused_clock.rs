@@ -6,7 +6,7 @@ mod common;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
@@ -146,40 +146,36 @@ fn slow_start_counts_after_a_burst() {
     }
 }
 
-/// A request that ends in the middle of a burst leaves like any other: it is counted, and wakes who waits for the last.
+/// Who waits for a drain's deadline is woken by the first pick after it, also where a burst of before has left a reading for
+/// another minute's.
 #[test]
-fn the_last_of_a_burst_ends_a_drain() {
-    struct Woken(AtomicU32);
+fn a_deadline_is_kept_after_a_burst() {
+    struct Woken(AtomicBool);
     impl Wake for Woken {
         fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
+            self.0.store(true, SeqCst);
         }
     }
     let clock = ManualClock::new();
     let fleet = setup(2, &clock).policy(RoundRobin::new()).build().unwrap();
-    burst(&fleet, &clock, 1_000);
-    let held: Vec<_> = (0..20).map(|_| fleet.pick_endpoint().unwrap()).collect();
-    let mut drain = pin!(fleet.drain(&0).unwrap());
-    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    let _held = fleet.lease(&0).unwrap();
+    burst(&fleet, &clock, 945);
+    let mut drain = pin!(fleet.drain_within(&0, 5 * SECOND).unwrap());
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
     let waker = Waker::from(woken.clone());
-    let mut poll = || drain.as_mut().poll(&mut Context::from_waker(&waker));
-    assert!(poll().is_pending());
-    for (lease, ended) in held.into_iter().zip(1..) {
-        assert_eq!(woken.0.load(SeqCst), 0, "before the last");
-        lease.record(Outcome::Success);
-        if ended >= 19
-            && fleet
-                .member(&0)
-                .is_none_or(|member| member.in_flight() == 0)
-        {
+    let mut cx = Context::from_waker(&waker);
+    assert!(drain.as_mut().poll(&mut cx).is_pending());
+    for second in 1..=6 {
+        assert!(!woken.0.load(SeqCst), "before second {second}");
+        clock.advance(SECOND);
+        fleet.pick_endpoint().unwrap().record(Outcome::Success);
+        if woken.0.load(SeqCst) {
+            assert!(second >= 5, "in second {second}");
             break;
         }
     }
-    assert_eq!(woken.0.load(SeqCst), 1);
-    assert!(poll().is_ready());
-    let members = fleet.members();
-    let counted = members.iter().map(|member| member.outcomes().in_window);
-    assert!(counted.sum::<u64>() >= 1_000);
+    assert!(woken.0.load(SeqCst));
+    assert!(drain.poll(&mut cx).is_ready());
 }
 
 /// A burst of picks whose requests end together a second later, again and again, one in five badly.

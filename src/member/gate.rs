@@ -259,6 +259,8 @@ impl Gate {
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
+    use std::sync::OnceLock;
+    use std::task::Wake;
 
     fn gate(cells: usize) -> Gate {
         Gate::new(cells, Duration::from_secs(10))
@@ -317,6 +319,34 @@ mod tests {
             Err(Refused::Stale),
             "closed comes first"
         );
+    }
+
+    #[test]
+    fn a_success_that_leaves_at_once_wakes_who_waits_like_any_other() {
+        struct Woken(OnceLock<()>);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.set(()).expect("woken once");
+            }
+        }
+        let (gate, now) = (gate(1), Tick::from_nanos(7));
+        let cell = gate.cell(0);
+        (0..2).for_each(|_| gate.enter(cell, 0).unwrap());
+        assert_eq!(
+            gate.leave_well_at_once(cell, now),
+            None,
+            "no bucket is open"
+        );
+        assert_eq!(gate.inside(), 2);
+        gate.leave_well(cell, now);
+        gate.close();
+        let woken = Arc::new(Woken(OnceLock::new()));
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        assert!(gate.poll_empty(&mut cx, &mut None).is_pending());
+        assert_eq!(gate.leave_well_at_once(cell, now), Some(true));
+        assert!(woken.0.get().is_some());
+        assert_eq!((gate.inside(), gate.counts(now).total), (0, 2));
     }
 
     #[test]
