@@ -10,6 +10,7 @@ mod least_response_time;
 mod nested;
 mod power_of_two;
 mod random;
+mod ready;
 mod round_robin;
 mod schedule;
 mod tiers;
@@ -341,6 +342,13 @@ impl Cursor {
     /// What is kept for the parts of the set.
     pub(crate) fn nested(&self) -> &Nested {
         &self.nested
+    }
+
+    /// Where each shard is.
+    fn positions(&self) -> impl Iterator<Item = u64> {
+        // ORDERING: Relaxed. As in `next`.
+        let load = |position: &Padded<AtomicU64>| position.0.load(Ordering::Relaxed);
+        self.positions.iter().map(load)
     }
 
     /// How many shards there are, a power of two.

@@ -1,6 +1,7 @@
 //! One after the other, with or without weights.
 
 use super::cumulative::effective_weights;
+use super::ready::Ready;
 use super::schedule::Schedule;
 use super::{Asker, Choice, Cursor, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
@@ -55,28 +56,23 @@ impl WeightedRoundRobin {
 struct Walk {
     schedule: Schedule,
     cursor: Cursor,
+    ready: Ready,
     weighted: bool,
 }
 
 impl<E: Endpoint> LoadBalancer<E> for RoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
-        Box::new(Walk {
-            schedule: Schedule::new(&vec![1; view.members().len()]),
-            cursor: view.cursor(),
-            weighted: false,
-        })
+        let schedule = Schedule::new(&vec![1; view.members().len()]);
+        Box::new(Walk::new(schedule, view.cursor(), false))
     }
 }
 
 impl<E: Endpoint> LoadBalancer<E> for WeightedRoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
-        Box::new(Walk {
-            schedule: Schedule::new(&effective_weights(view.members())),
-            cursor: view.cursor(),
-            weighted: true,
-        })
+        let schedule = Schedule::new(&effective_weights(view.members()));
+        Box::new(Walk::new(schedule, view.cursor(), true))
     }
 }
 
@@ -95,9 +91,36 @@ impl<E: Endpoint> Picker<E> for Walk {
 }
 
 impl Walk {
+    fn new(schedule: Schedule, cursor: Cursor, weighted: bool) -> Self {
+        Self {
+            ready: Ready::nothing(cursor.positions()),
+            schedule,
+            cursor,
+            weighted,
+        }
+    }
+
     #[inline(always)]
     fn next(&self, shard: usize) -> Option<usize> {
-        self.schedule.at(self.cursor.next(shard))
+        let position = self.cursor.next(shard);
+        let after = position.wrapping_add(1);
+        match (self.ready.at(shard, position), self.schedule.in_turn(after)) {
+            (Some(index), Some(next)) => {
+                self.ready.put(shard, after, next);
+                Some(index)
+            }
+            _ => self.look_up(shard, position),
+        }
+    }
+
+    /// Where there is more to do. Apart, so that others do not carry it.
+    #[inline(never)]
+    fn look_up(&self, shard: usize, position: u64) -> Option<usize> {
+        let ready = self.ready.at(shard, position);
+        let index = ready.or_else(|| self.schedule.at(position))?;
+        let after = position.wrapping_add(1);
+        self.ready.put(shard, after, self.schedule.at(after)?);
+        Some(index)
     }
 
     /// Another at random, as it may not be the one whose turn it is.

@@ -42,12 +42,20 @@ impl Schedule {
     }
 
     /// Who is at this position; `None` if there is nobody.
-    #[inline]
     pub(super) fn at(&self, position: u64) -> Option<usize> {
+        match self {
+            Self::Golden(line) => line.draw(position.wrapping_mul(GOLDEN)),
+            _ => self.in_turn(position),
+        }
+    }
+
+    /// The same where it is found at once; `None` on the golden line, too.
+    #[inline]
+    pub(super) fn in_turn(&self, position: u64) -> Option<usize> {
         match self {
             Self::Exact(turns, cycle) => cycle.get(turns.at(position)).map(|&at| at as usize),
             Self::Equal(turns) => (turns.length > 0).then(|| turns.at(position)),
-            Self::Golden(line) => line.draw(position.wrapping_mul(GOLDEN)),
+            Self::Golden(_) => None,
         }
     }
 
