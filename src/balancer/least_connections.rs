@@ -2,10 +2,10 @@
 
 use super::cumulative::{Cumulative, effective_weights};
 use super::lanes::Lanes;
-use super::{Choice, LoadBalancer, PickContext, Picker, View};
+use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{LANES, Readings, below};
+use crate::shared::{LANES, Randoms, Readings, below};
 
 /// Of all endpoints, the one with the fewest requests in flight for its weight; among equals, one drawn
 /// by weight.
@@ -37,6 +37,7 @@ impl LeastConnections {
 
 impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        view.pick_of_all();
         let weights = effective_weights(view.members());
         Box::new(Scan {
             table: Cumulative::new(&weights),
@@ -61,19 +62,17 @@ impl Scan {
         }
     }
 
-    /// Looks at a row's requests in flight: infinitely many where somebody may not be picked.
+    /// Looks at a row's requests in flight on the board; `false` if there is none.
     #[inline]
-    fn look<E: Endpoint>(&self, counts: &mut [f32], row: usize, cx: &PickContext<'_, E>) {
-        let board = self.board.as_ref().filter(|_| cx.any_will_do());
-        match board.and_then(|board| board.row(row)) {
-            Some(spots) => {
-                for (count, spot) in counts.iter_mut().zip(spots.iter()) {
-                    // With a sign, as that is what processors convert at once.
-                    *count = spot.load().count() as i32 as f32;
-                }
-            }
-            None => self.look_at_each(counts, row, cx),
+    fn look_at_board(&self, counts: &mut [f32], row: usize) -> bool {
+        let Some(spots) = self.board.as_ref().and_then(|board| board.row(row)) else {
+            return false;
+        };
+        for (count, spot) in counts.iter_mut().zip(spots.iter()) {
+            // With a sign, as that is what processors convert at once.
+            *count = spot.load().count() as i32 as f32;
         }
+        true
     }
 
     #[inline(never)]
@@ -85,6 +84,50 @@ impl Scan {
                 f32::INFINITY
             };
         }
+    }
+}
+
+/// What a pick compares, and draws from.
+trait Field {
+    /// Looks at a row's requests in flight: infinitely many where somebody may not be picked.
+    fn look(&self, scan: &Scan, counts: &mut [f32], row: usize);
+
+    fn random(&mut self) -> u64;
+}
+
+impl<E: Endpoint> Field for PickContext<'_, E> {
+    #[inline]
+    fn look(&self, scan: &Scan, counts: &mut [f32], row: usize) {
+        if !(self.any_will_do() && scan.look_at_board(counts, row)) {
+            scan.look_at_each(counts, row, self);
+        }
+    }
+
+    #[inline]
+    fn random(&mut self) -> u64 {
+        self.random()
+    }
+}
+
+/// All members, who may all be picked.
+struct All<'a, E: Endpoint> {
+    members: &'a [Member<E>],
+    randoms: Randoms,
+}
+
+impl<E: Endpoint> Field for All<'_, E> {
+    #[inline]
+    fn look(&self, scan: &Scan, counts: &mut [f32], row: usize) {
+        if !scan.look_at_board(counts, row) {
+            for (count, index) in counts.iter_mut().zip(row * LANES..) {
+                *count = scan.in_flight(self.members, index) as f32;
+            }
+        }
+    }
+
+    #[inline]
+    fn random(&mut self) -> u64 {
+        self.randoms.next()
     }
 }
 
@@ -116,6 +159,24 @@ impl<E: Endpoint> Picker<E> for Scan {
         if self.in_flight(cx.members(), drawn) == 0 {
             return Some(Choice::at(drawn));
         }
+        Some(self.least(drawn, cx))
+    }
+
+    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+        let mut randoms = asker.randoms();
+        let drawn = self.table.draw(randoms.next())?;
+        if self.in_flight(all, drawn) == 0 {
+            return Some(Choice::at(drawn));
+        }
+        let members = all;
+        Some(self.least(drawn, &mut All { members, randoms }))
+    }
+}
+
+impl Scan {
+    /// The one with the lowest load of all, `drawn` if nobody may be picked.
+    #[inline(never)]
+    fn least(&self, drawn: usize, field: &mut impl Field) -> Choice {
         let mut loads = [0.0; LANES];
         // Infinite as long as nobody may be picked.
         let mut load = f32::INFINITY.to_bits();
@@ -123,7 +184,7 @@ impl<E: Endpoint> Picker<E> for Scan {
         let (mut lowest, mut equals) = (Lowest::default(), 0);
         for (row, weights) in self.weights.chunks(LANES).enumerate() {
             let loads = &mut loads[..weights.len()];
-            self.look(loads, row, cx);
+            field.look(self, loads, row);
             let least = weigh(loads, weights);
             if least > load || least == f32::INFINITY.to_bits() {
                 continue;
@@ -136,11 +197,11 @@ impl<E: Endpoint> Picker<E> for Scan {
                 (load, equals) = (least, 0);
             }
             equals += weight;
-            if weight == equals || below(equals, cx.random()) < weight {
+            if weight == equals || below(equals, field.random()) < weight {
                 lowest = Lowest { row, lanes, weight };
             }
         }
-        let mut point = below(lowest.weight, cx.random());
+        let mut point = below(lowest.weight, field.random());
         let mut chosen = drawn;
         for lane in lowest.lanes {
             chosen = lowest.row * LANES + lane;
@@ -150,6 +211,6 @@ impl<E: Endpoint> Picker<E> for Scan {
             }
             point -= weight;
         }
-        Some(Choice::at(chosen))
+        Choice::at(chosen)
     }
 }

@@ -47,18 +47,14 @@ impl<E: Endpoint> Fleet<E> {
         let snapshot = inner.current.load();
         // By a reading that is used again, upkeep is no more due than it was.
         if shared.is_calm(now.at) && !(now.is_fresh && self.upkeep_is_due(now.at)) {
-            if let Some(index) = snapshot.choose_of_all(options, shard, shared) {
-                let seat = snapshot.seat(index, shard);
-                if let Ok(epoch) = seat.enter() {
-                    // Built where it is returned: to move it costs as much as to count it. No such policy reads the board.
-                    return Ok(seat.lease(now, epoch, false, false));
-                }
-            } else {
-                let index = snapshot.choose_by_context(options, now.at, shard, shared)?;
-                let seat = snapshot.seat(index, shard);
-                if let Ok(epoch) = seat.enter() {
-                    return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
-                }
+            let index = match snapshot.choose_of_all(options, shard, shared) {
+                Some(index) => index,
+                None => snapshot.choose_by_context(options, now.at, shard, shared)?,
+            };
+            let seat = snapshot.seat(index, shard);
+            if let Ok(epoch) = seat.enter() {
+                // Built where it is returned: to move it costs as much as to count it.
+                return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
             }
         }
         drop(snapshot);
