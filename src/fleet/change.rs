@@ -6,7 +6,7 @@ use super::registry::Freed;
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::Detector;
 use crate::member::{Former, Gate, Member, Phase};
-use crate::shared::{EventKind, Return, Shared};
+use crate::shared::{EventKind, Return};
 use crate::sync::Arc;
 use crate::time::Tick;
 
@@ -101,7 +101,7 @@ impl<E: Endpoint> Slot<E> {
     }
 
     /// Where it should stand, by its place in rotation and by its mark.
-    pub(super) fn settle(&self, shared: &Shared, now: Tick) {
+    pub(super) fn settle(&self, now: Tick) {
         let core = self.member.core();
         self.settle_degraded();
         let standing = core.standing.get();
@@ -116,7 +116,7 @@ impl<E: Endpoint> Slot<E> {
         if standing.is_ejected() && phase != Phase::Off {
             core.readmit(now);
         }
-        let from = core.standing.place(&shared.ledger, phase, now);
+        let from = core.standing.place(&**core, phase, now);
         if from.is_ejected() && phase != Phase::Off {
             core.tell(now, EventKind::Returned { by: Return::Mark });
         }

@@ -175,7 +175,7 @@ impl<E: Endpoint> Registry<E> {
         let leaves = |slot: &&Slot<E>| !slot.is_routable();
         let is_ejected = |slot: &&Slot<E>| slot.member.core().standing.get().is_ejected();
         for slot in changing().filter(|slot| slot.is_routable() || is_ejected(slot)) {
-            slot.settle(shared, now);
+            slot.settle(now);
         }
         // Where all are new there is nobody to take what they would not.
         if shared.slow_start.new_endpoints && added.len() < snapshot.count {
@@ -192,7 +192,7 @@ impl<E: Endpoint> Registry<E> {
                 changing()
                     .filter(leaves)
                     .filter(is_ejected)
-                    .for_each(|slot| slot.settle(shared, now));
+                    .for_each(|slot| slot.settle(now));
                 Self::pardon_down_to(limit, shared, slots, now);
                 give_way();
             }
@@ -207,7 +207,7 @@ impl<E: Endpoint> Registry<E> {
         renewed
             .iter()
             .for_each(|&at| slots[at].member.core().gate.renew());
-        changing().for_each(|slot| slot.settle(shared, now));
+        changing().for_each(|slot| slot.settle(now));
         shared.ledger.set_limit(limit);
         shared.ledger.set_judged_by_policy(judges_panic);
         shared.ledger.set_count(count);

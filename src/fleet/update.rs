@@ -365,7 +365,7 @@ impl<E: Endpoint> Fleet<E> {
         };
         let slot = &mut registry.slots[at];
         slot.mark = mark;
-        slot.settle(&inner.shared, now);
+        slot.settle(now);
         inner.shared.settle_panic(now);
         true
     }

@@ -60,7 +60,8 @@ pub(super) struct Cell {
     word: AtomicU64,
     /// How many may be inside; where that is not limited, [`UNLIMITED`].
     limit: AtomicU32,
-    is_limited: bool,
+    /// The epoch of the member's standing: a copy of it here, as each request looks at it when it begins and when it ends.
+    epoch: AtomicU32,
     pub(super) window: Window,
     /// What the limit follows, if it does.
     concurrency: Option<Box<Concurrency>>,
@@ -74,7 +75,7 @@ impl Cell {
         Self {
             word: AtomicU64::new(0),
             limit: AtomicU32::new(UNLIMITED),
-            is_limited: false,
+            epoch: AtomicU32::new(0),
             window: Window::new(window),
             concurrency: None,
         }
@@ -84,7 +85,6 @@ impl Cell {
     pub(super) fn limited_to(self, limit: u32, rule: Option<AdaptiveLimit>) -> Self {
         Self {
             limit: AtomicU32::new(limit),
-            is_limited: true,
             concurrency: rule.map(|rule| Box::new(Concurrency::new(rule))),
             ..self
         }
@@ -105,21 +105,45 @@ impl Cell {
     }
 
     /// How many may be inside, if that is limited.
+    #[inline]
     pub(super) fn limit(&self) -> Option<u32> {
         // ORDERING: Relaxed. A number complete in itself; where it is adaptive it moves, and the last one is as good.
-        self.is_limited.then(|| self.limit.load(Ordering::Relaxed))
+        let limit = self.limit.load(Ordering::Relaxed);
+        (limit != UNLIMITED).then_some(limit)
+    }
+
+    #[inline]
+    fn is_limited(&self) -> bool {
+        self.limit().is_some()
+    }
+
+    /// The epoch of the member's standing, as was shown last.
+    #[inline]
+    pub(super) fn epoch(&self) -> u32 {
+        // ORDERING: Acquire. Pairs with `show_epoch`: who sees a member return sees its record cleared.
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Shows the epoch of the member's standing.
+    pub(super) fn show_epoch(&self, epoch: u32) {
+        // ORDERING: AcqRel, and a read-modify-write. Who shows after another sees what that one had seen, told in
+        // `Gate::show_epoch`.
+        self.epoch.swap(epoch, Ordering::AcqRel);
     }
 
     /// Enters, for data of `generation`. An update in progress may not have moved the word yet, so an
     /// older one is fine; a newer one is not. Who is refused is inside until it leaves, unless there is a limit.
     #[inline]
     pub(super) fn enter(&self, generation: u64) -> Result<(), Refused> {
-        if self.is_limited {
+        if self.is_limited() {
             return self.enter_below_limit(generation);
         }
         // ORDERING: Acquire. Pairs with the Release of `close` and `renew`: who is refused sees, on
         // its next load, the snapshot that was published before.
         let word = self.word.fetch_add(1, Ordering::Acquire);
+        if is_plain(word, generation) {
+            return Ok(());
+        }
         refusal(word, generation, FULL)
     }
 
@@ -150,9 +174,8 @@ impl Cell {
     #[inline]
     pub(super) fn has_room(&self) -> bool {
         // ORDERING: Relaxed, both. A look, to choose by; who enters is decided there.
-        !self.is_limited
-            || self.word.load(Ordering::Relaxed) & INSIDE_MASK
-                < self.limit.load(Ordering::Relaxed).into()
+        let inside = self.word.load(Ordering::Relaxed) & INSIDE_MASK;
+        inside < self.limit.load(Ordering::Relaxed).into()
     }
 
     /// Enters whatever the limit: what a broken variant does.
@@ -165,8 +188,8 @@ impl Cell {
 
     /// Whether one that is refused has been inside for a moment, and has to leave.
     #[inline]
-    pub(super) const fn counts_refused(&self) -> bool {
-        !self.is_limited
+    pub(super) fn counts_refused(&self) -> bool {
+        !self.is_limited()
     }
 
     /// Leaves.
@@ -313,6 +336,14 @@ impl Cell {
 #[inline]
 const fn generation_of(word: u64) -> u64 {
     (word >> INSIDE_BITS) & GENERATION_MASK
+}
+
+/// Whether a word is of an open gate, of just this generation, and of far fewer inside than there may be: one look for
+/// what [`refusal`] looks at by itself.
+#[inline]
+const fn is_plain(word: u64, generation: u64) -> bool {
+    const TOP: u32 = INSIDE_BITS - 1;
+    (word << (64 - WELL_SHIFT)) >> (64 - WELL_SHIFT + TOP) == generation << 1
 }
 
 /// Whether a word refuses who comes with data of `generation`, where `most` may be inside.

@@ -36,7 +36,7 @@ impl State {
         };
         let random = shared.random(shared.shard());
         let verdict = self.standing.eject(
-            &shared.ledger,
+            self,
             epoch,
             now,
             |times, stayed| times_left(settings, times, stayed),
@@ -203,7 +203,7 @@ impl State {
         let longest = self.shared.longest_ejection();
         let before = self.standing.get();
         let epoch = self.standing.claim_probe(
-            &self.shared.ledger,
+            self,
             ProbedBy::Check,
             now,
             |_| patience.min(longest),
@@ -285,7 +285,7 @@ impl State {
         }
         let changed = self
             .standing
-            .conclude(&shared.ledger, epoch, finding, back, now, |times| {
+            .conclude(self, epoch, finding, back, now, |times| {
                 ejection_time(&shared.ejection, times, random)
             });
         if !changed {
@@ -396,7 +396,7 @@ impl State {
         if back == Phase::Warming {
             self.shared.warms_from(now);
         }
-        let from = self.standing.place(&self.shared.ledger, back, now);
+        let from = self.standing.place(self, back, now);
         if from.is_ejected() {
             let by = Return::Pardon;
             self.tell(now, EventKind::Returned { by });
@@ -415,8 +415,7 @@ impl State {
 
     /// Out of rotation until [`resume`](Self::resume). For a member that nobody can pick.
     pub(crate) fn hold_out(&self) {
-        self.standing
-            .place(&self.shared.ledger, Phase::Off, Tick::ZERO);
+        self.standing.place(self, Phase::Off, Tick::ZERO);
     }
 
     /// Back in rotation, and held out until now: goes on with the ejection from before,
@@ -426,10 +425,7 @@ impl State {
         self.ejected_at.store(former.ejected_at, Ordering::Relaxed);
         self.cause
             .store(former.cause.map_or(0, Detector::number), Ordering::Relaxed);
-        if self
-            .standing
-            .restore(&self.shared.ledger, former.standing())
-        {
+        if self.standing.restore(self, former.standing()) {
             self.want_all(now);
             self.is_out(now);
         } else {

@@ -82,6 +82,18 @@ impl Gate {
         entered
     }
 
+    /// Shows all cells the epoch of the member's standing, which has turned. Of all who show one the last shows the latest: for
+    /// each cell, who comes after the one whose change was the last sees that change, and shows again.
+    pub(super) fn show_epoch(&self, epoch: impl Fn() -> u32) {
+        loop {
+            let shown = epoch();
+            self.each().for_each(|cell| cell.show_epoch(shown));
+            if epoch() == shown {
+                return;
+            }
+        }
+    }
+
     /// How many may be inside, if that is limited.
     pub(crate) fn limit(&self) -> Option<u32> {
         self.first.limit()

@@ -4,7 +4,6 @@ mod ending;
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Member;
@@ -33,50 +32,20 @@ pub struct Lease<E: Endpoint> {
 
 /// Leaves the gate when dropped, whatever happened before, unless it has left already. A probe that brought nothing makes room for
 /// another.
+#[repr(C)] // The handle, which tells a lease from an error, between the others: they are moved one by one then, see `Marks`.
 struct Seat<E: Endpoint> {
-    member: Member<E>,
     /// When it was picked; once it has ended well, when that was.
     at: Tick,
-    epoch: u32,
-    end: End,
+    member: Member<E>,
     marks: Marks,
 }
 
-/// What has been said of a request's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// Nothing.
-    Unsaid,
-    /// All that there was to say.
-    Said,
-    /// That it ended well; it is to be counted by leaving.
-    Well,
-    /// That it ended well, and it has left.
-    Left,
-}
-
 impl<E: Endpoint> Drop for Seat<E> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.end == End::Left {
-            return;
-        }
-        if self.marks.has(Marks::HELD) {
-            self.let_go();
-        }
-        let gate = &self.member.core().gate;
-        let cell = self.member.cell();
-        let was_last = if self.end == End::Well {
-            gate.leave_well(cell, self.at)
-        } else {
-            gate.leave(cell)
-        };
-        if was_last {
-            self.was_last(self.at);
-        }
-        // Not before: no more are in flight than the fleet may have.
-        if self.marks.has(Marks::SLOT) {
-            self.member.core().shared.give_back_slot();
+        // Most have left when they ended.
+        if !self.marks.has(Marks::LEFT) {
+            self.leave();
         }
     }
 }
@@ -91,16 +60,14 @@ impl<E: Endpoint> Lease<E> {
         probe: bool,
         on_board: bool,
     ) -> Self {
-        let marks = Marks::NONE
+        let marks = Marks::plain(epoch)
             .with_if(Marks::MEASURED, now.is_fresh)
             .with_if(Marks::PROBE, probe)
             .with_if(Marks::BOARD, on_board);
         Self {
             seat: Seat {
-                member,
                 at: now.at,
-                epoch,
-                end: End::Unsaid,
+                member,
                 marks,
             },
         }
@@ -167,7 +134,7 @@ impl<E: Endpoint> Lease<E> {
         let now = state.shared.now();
         state.count(Outcome::GoingAway, now);
         // Of an endpoint that has been out and back meanwhile it is old news.
-        state.goes_away(self.seat.epoch, now);
+        state.goes_away(self.seat.marks.epoch(), now);
     }
 
     /// The request has ended like this. Its latency is the time since the pick.
@@ -177,7 +144,7 @@ impl<E: Endpoint> Lease<E> {
     /// Only if a [`HealthTracker`](crate::HealthTracker) of yours does. The count stays right.
     #[inline]
     pub fn record(mut self, outcome: Outcome) {
-        self.say(outcome, None);
+        self.seat.end(outcome, None);
     }
 
     /// The request has ended like this, and took `latency` by the caller's own measure. Anything above
@@ -189,7 +156,7 @@ impl<E: Endpoint> Lease<E> {
     /// As [`record`](Self::record).
     #[inline]
     pub fn record_with_latency(mut self, outcome: Outcome, latency: Duration) {
-        self.say(outcome, Some(latency));
+        self.seat.end(outcome, Some(latency));
     }
 
     /// Awaits `future`, records what `classify` makes of its output, and returns the output.
@@ -263,66 +230,6 @@ impl<E: Endpoint> Lease<E> {
         let outcome = classify(&output);
         self.record(outcome);
         output
-    }
-
-    #[inline]
-    fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
-        let seat = &mut self.seat;
-        if outcome == Outcome::Success && seat.leave_plainly() {
-            return;
-        }
-        self.say_with_care(outcome, measured);
-    }
-
-    /// Apart, so that the others do not carry it.
-    #[inline(never)]
-    fn say_with_care(&mut self, outcome: Outcome, measured: Option<Duration>) {
-        let seat = &mut self.seat;
-        seat.end = End::Said;
-        let state = seat.member.core();
-        let is_plain = outcome == Outcome::Success
-            && !seat.marks.has(Marks::PROBE)
-            && state.standing.epoch() == seat.epoch;
-        match state.rule() {
-            Some(rule) if is_plain => {
-                // Most requests end here, and while picks come thick few of them are measured.
-                let own = state.shared.own(state.shared.shard());
-                let now = if seat.marks.has(Marks::MEASURED) {
-                    seat.observe(measured, own)
-                } else {
-                    state.shared.time_of_end(own)
-                };
-                state.succeeded(rule, now, own);
-                seat.ended_well(now);
-            }
-            _ => seat.say(outcome, measured),
-        }
-    }
-}
-
-impl<E: Endpoint> Drop for Lease<E> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.seat.end == End::Unsaid {
-            self.abandon();
-        }
-    }
-}
-
-impl<E: Endpoint> Lease<E> {
-    #[cold]
-    fn abandon(&mut self) {
-        // A drop may happen while another panic unwinds; a second one would abort the process.
-        let said = catch_unwind(AssertUnwindSafe(|| self.say(Outcome::Abandoned, None)));
-        if said.is_err() {
-            self.seat
-                .member
-                .core()
-                .shared
-                .counters
-                .tracker_panics
-                .count();
-        }
     }
 }
 

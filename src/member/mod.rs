@@ -39,14 +39,17 @@ pub struct Member<E: Endpoint>(Arc<Seat<E>>);
 
 /// What a shard of threads has of an endpoint to itself, so that its leases count their handles without
 /// another shard's. All seats of an endpoint show the same.
+#[repr(C)] // What each request reads comes first, beside the count of handles.
 struct Seat<E> {
-    endpoint: Arc<E>,
-    state: Arc<State>,
     /// The gate's cell that its leases enter by.
     cell: Arc<Cell>,
+    /// The state's, at hand.
+    shared: Arc<Shared>,
     edition: Edition,
     weight: Weight,
-    _apart: [u64; 2],
+    endpoint: Arc<E>,
+    state: Arc<State>,
+    _apart: u64,
 }
 
 /// Which edition of the endpoint's data a seat has, times two; and one more where the gate has one cell, which knows all then.
@@ -120,12 +123,13 @@ impl<E: Endpoint> Member<E> {
         let endpoint = Arc::new(endpoint);
         let seat = |cell: usize| {
             Self(Arc::new(Seat {
-                endpoint: endpoint.clone(),
-                state: state.clone(),
                 cell: state.gate.cell(cell).clone(),
+                shared: state.shared.clone(),
                 edition: Edition::new(generation, state.gate.cells() == 1),
                 weight,
-                _apart: [0; 2],
+                endpoint: endpoint.clone(),
+                state: state.clone(),
+                _apart: 0,
             }))
         };
         (seat(0), (1..state.gate.cells()).map(seat).collect())
@@ -265,7 +269,7 @@ impl<E: Endpoint> Member<E> {
     pub(crate) fn enter(&self) -> Result<u32, Refused> {
         let seat = &*self.0;
         // Before entering: a result counts as late if anything changed since.
-        let epoch = seat.state.standing.epoch();
+        let epoch = seat.cell.epoch();
         match seat.state.gate.enter(&seat.cell, seat.edition.generation()) {
             Ok(()) => Ok(epoch),
             Err(refused) => {
@@ -296,7 +300,7 @@ impl<E: Endpoint> Member<E> {
         }
         let timeout = |times| probe_time(&shared.ejection, times);
         let epoch = state.standing.claim_probe(
-            &shared.ledger,
+            &**state,
             ProbedBy::Request,
             now,
             timeout,
@@ -311,6 +315,10 @@ impl<E: Endpoint> Member<E> {
             return None;
         }
         Some(self.lease(Reading::fresh(now), epoch, true, false))
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     fn cell(&self) -> &Cell {

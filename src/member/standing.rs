@@ -2,6 +2,8 @@
 //! rotation. One word; each change is one compare-and-swap, and who makes it does what
 //! goes with it.
 //!
+//! Each cell of the member's gate has a copy of the epoch, so that a request does not come by here.
+//!
 //! From the top: `epoch: 24 (wrapping) | times: 5 | phase: 3 | at: 32`. The epoch moves with every
 //! change, so that a result from before it decides nothing. `at` is in milliseconds and wraps after 49
 //! days; no ejection lasts longer than two, so a wrapped time reads as one that has passed.
@@ -170,6 +172,15 @@ pub(crate) enum ProbedBy {
     Check,
 }
 
+/// Who is concerned when a standing changes.
+pub(crate) trait Keeper {
+    /// What counts the members that are out.
+    fn ledger(&self) -> &Ledger;
+
+    /// The epoch has turned: copies of it are to be brought up to date.
+    fn turned(&self);
+}
+
 #[derive(Debug)]
 pub(crate) struct StandingCell(AtomicU64);
 
@@ -199,7 +210,15 @@ impl StandingCell {
         (self.0.load(Ordering::Acquire) >> 40) as u32
     }
 
-    fn change(&self, from: Standing, to: Standing) -> bool {
+    fn change(&self, keeper: &impl Keeper, from: Standing, to: Standing) -> bool {
+        let changed = self.exchange(from, to);
+        if changed && from.epoch != to.epoch {
+            keeper.turned();
+        }
+        changed
+    }
+
+    fn exchange(&self, from: Standing, to: Standing) -> bool {
         // ORDERING: AcqRel. Release: publishes what was done before the change (a slot reserved, a
         // record cleared). Acquire: what follows it (a slot released) comes after what it replaced.
         // Relaxed on failure: nothing is done then.
@@ -212,7 +231,7 @@ impl StandingCell {
     /// row still count after it has stayed in for so long, and `length` the length of the n-th.
     pub(crate) fn eject(
         &self,
-        ledger: &Ledger,
+        keeper: &impl Keeper,
         epoch: u32,
         now: Tick,
         left: impl FnOnce(u32, Duration) -> u32,
@@ -222,7 +241,7 @@ impl StandingCell {
         if from.epoch != epoch || !from.is_in() {
             return Verdict::Moot;
         }
-        if !ledger.reserve() {
+        if !keeper.ledger().reserve() {
             return Verdict::Full;
         }
         // Unsigned: after 49 days it starts over, and a clock that has gone back forgives.
@@ -233,30 +252,30 @@ impl StandingCell {
             times,
             ..from.turn(Phase::Ejected, until)
         };
-        if self.change(from, to) {
-            ledger.flipped();
+        if self.change(keeper, from, to) {
+            keeper.ledger().flipped();
             return Verdict::Ejected;
         }
-        ledger.release();
+        keeper.ledger().release();
         Verdict::Moot
     }
 
     /// Goes on with an ejection from before the member was out of rotation, if a slot is free. `false` if
     /// none is: then the member is for the writer to place.
-    pub(crate) fn restore(&self, ledger: &Ledger, former: Standing) -> bool {
+    pub(crate) fn restore(&self, keeper: &impl Keeper, former: Standing) -> bool {
         let from = self.get();
-        if !ledger.reserve() {
+        if !keeper.ledger().reserve() {
             return false;
         }
         let to = Standing {
             times: former.times,
             ..from.turn(Phase::Ejected, former.at)
         };
-        let restored = self.change(from, to);
+        let restored = self.change(keeper, from, to);
         if restored {
-            ledger.flipped();
+            keeper.ledger().flipped();
         } else {
-            ledger.release();
+            keeper.ledger().release();
         }
         restored
     }
@@ -265,7 +284,7 @@ impl StandingCell {
     pub(crate) fn remember(&self, former: Standing) {
         let from = self.get();
         let (times, at) = (former.times, former.at);
-        self.change(from, Standing { times, at, ..from });
+        self.exchange(from, Standing { times, at, ..from });
     }
 
     /// Takes the probe if it is due, and there may be one more under way: its slot first, then the change. The epoch
@@ -273,7 +292,7 @@ impl StandingCell {
     /// `timeout` tells the time for the n-th.
     pub(crate) fn claim_probe(
         &self,
-        ledger: &Ledger,
+        keeper: &impl Keeper,
         by: ProbedBy,
         now: Tick,
         timeout: impl FnOnce(u32) -> Duration,
@@ -286,8 +305,8 @@ impl StandingCell {
         let given_up = from.phase == Phase::Probing;
         match by {
             _ if given_up => {}
-            ProbedBy::Check => ledger.probes.take_anyway(),
-            ProbedBy::Request if ledger.probes.take() => {}
+            ProbedBy::Check => keeper.ledger().probes.take_anyway(),
+            ProbedBy::Request if keeper.ledger().probes.take() => {}
             ProbedBy::Request => return None,
         }
         let times = (from.times + u32::from(given_up)).min(MOST_TIMES);
@@ -295,9 +314,9 @@ impl StandingCell {
             times,
             ..from.turn(Phase::Probing, stamp_after(now, timeout(times)))
         };
-        let claimed = self.change(from, to);
+        let claimed = self.change(keeper, from, to);
         if !claimed && !given_up {
-            ledger.probes.give_back();
+            keeper.ledger().probes.give_back();
         }
         claimed.then_some(to.epoch)
     }
@@ -315,7 +334,7 @@ impl StandingCell {
             phase: Phase::In,
             ..from
         };
-        from.phase == Phase::Warming && self.change(from, to)
+        from.phase == Phase::Warming && self.exchange(from, to)
     }
 
     /// Begins a slow start where it stands, if it is in. For a member that is not published yet.
@@ -327,7 +346,7 @@ impl StandingCell {
                 at: stamp(now),
                 ..from
             };
-            self.change(from, to);
+            self.exchange(from, to);
         }
     }
 
@@ -335,7 +354,7 @@ impl StandingCell {
     /// the member has been moved since: then it decides nothing.
     pub(crate) fn conclude(
         &self,
-        ledger: &Ledger,
+        keeper: &impl Keeper,
         epoch: u32,
         finding: Finding,
         in_as: Phase,
@@ -358,43 +377,53 @@ impl StandingCell {
                 }
             }
         };
-        let changed = self.change(from, to);
+        let changed = self.change(keeper, from, to);
         if changed {
-            ledger.probes.give_back();
+            keeper.ledger().probes.give_back();
         }
         if changed && finding == Finding::Good {
-            ledger.release();
-            ledger.flipped();
+            keeper.ledger().release();
+            keeper.ledger().flipped();
         }
         changed
     }
 
-    /// Moves to `phase`, wherever it stood, and settles the ledger. Only the writer calls it; `phase`
+    /// Moves to `phase`, wherever it stood, and settles the keeper.ledger(). Only the writer calls it; `phase`
     /// is one that holds no slot. Returns where it stood.
-    pub(crate) fn place(&self, ledger: &Ledger, phase: Phase, now: Tick) -> Standing {
+    pub(crate) fn place(&self, keeper: &impl Keeper, phase: Phase, now: Tick) -> Standing {
         loop {
             let from = self.get();
             if from.phase == phase {
                 return from;
             }
-            if self.change(from, from.turn(phase, stamp(now))) {
+            if self.change(keeper, from, from.turn(phase, stamp(now))) {
                 if from.phase == Phase::Probing {
-                    ledger.probes.give_back();
+                    keeper.ledger().probes.give_back();
                 }
                 if from.is_ejected() {
-                    ledger.release();
+                    keeper.ledger().release();
                 }
                 if from.phase == Phase::Down {
-                    ledger.remove_down();
+                    keeper.ledger().remove_down();
                 }
                 if phase == Phase::Down {
-                    ledger.add_down();
+                    keeper.ledger().add_down();
                 }
-                ledger.flipped();
+                keeper.ledger().flipped();
                 return from;
             }
         }
     }
+}
+
+/// Where there are no copies.
+#[cfg(test)]
+impl Keeper for Ledger {
+    fn ledger(&self) -> &Ledger {
+        self
+    }
+
+    fn turned(&self) {}
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]

@@ -7,14 +7,14 @@ use super::cell::Cell;
 use super::classes::{Classes, Outcomes};
 use super::explain::pack;
 use super::gate::Gate;
-use super::standing::{Phase, Standing, StandingCell};
+use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
     Alarm, Detector, Detectors, Health, HealthTracker, Judging, LatencyCell, Report, Rule, Tells,
     Usual, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{Place, Shard, Shared};
+use crate::shared::{Ledger, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -81,6 +81,16 @@ pub(crate) struct State {
     pub(super) passing_since: AtomicU32,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
+}
+
+impl Keeper for State {
+    fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
+    fn turned(&self) {
+        self.gate.show_epoch(|| self.standing.epoch());
+    }
 }
 
 impl State {

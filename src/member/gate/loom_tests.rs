@@ -1,7 +1,7 @@
 //! Models of the gate.
 
 use super::*;
-use crate::sync::{Ordering, SnapshotCell};
+use crate::sync::{AtomicU64, Ordering, SnapshotCell};
 use loom::thread;
 use std::sync::Arc;
 
@@ -306,4 +306,50 @@ fn no_lease_of_a_limited_gate_after_a_drain_resolved() {
             "a lease appeared after the drain had resolved"
         );
     });
+}
+
+/// Two changes of a standing, each shown to the cells by who made it: in the end they show the latest. A reader that sees
+/// an epoch sees what was done before it.
+fn two_turns(show: fn(&Gate, &AtomicU64)) {
+    loom::model(move || {
+        let gate = Arc::new(gate(1));
+        let standing = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+        let turn = move |gate: &Gate, standing: &(AtomicU64, AtomicU64)| {
+            // ORDERING: Relaxed. What goes with the change; it is published by it.
+            standing.1.fetch_add(1, Ordering::Relaxed);
+            // ORDERING: AcqRel. As in `StandingCell::change`.
+            standing.0.fetch_add(1, Ordering::AcqRel);
+            show(gate, &standing.0);
+        };
+        let other = {
+            let (gate, standing) = (gate.clone(), standing.clone());
+            thread::spawn(move || turn(&gate, &standing))
+        };
+        turn(&gate, &standing);
+        let seen = gate.cell(0).epoch();
+        // ORDERING: Relaxed. What orders it is the epoch.
+        assert!(
+            standing.1.load(Ordering::Relaxed) >= seen.into(),
+            "an epoch before its change"
+        );
+        other.join().unwrap();
+        assert_eq!(gate.cell(0).epoch(), 2, "an old epoch is shown for good");
+    });
+}
+
+fn epoch(standing: &AtomicU64) -> u32 {
+    // ORDERING: Acquire. As in `StandingCell::epoch`.
+    standing.load(Ordering::Acquire) as u32
+}
+
+#[test]
+fn the_latest_epoch_is_shown() {
+    two_turns(|gate, standing| gate.show_epoch(|| epoch(standing)));
+}
+
+/// Broken: shows what it has made, and does not look whether there is a later one.
+#[test]
+#[should_panic = "an old epoch is shown for good"]
+fn broken_variant_show_once() {
+    two_turns(|gate, standing| gate.cell(0).show_epoch(epoch(standing)));
 }

@@ -1,58 +1,128 @@
 //! What is to be done when a request has ended.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::super::marks::Marks;
-use super::{End, Seat};
+use super::Seat;
 use crate::endpoint::Endpoint;
+use crate::health::Rule;
 use crate::outcome::{Outcome, Sample, SampleKind};
 use crate::shared::Shard;
 use crate::time::Tick;
 
 impl<E: Endpoint> Seat<E> {
+    /// The request has ended like this.
+    #[inline]
+    pub(super) fn end(&mut self, outcome: Outcome, measured: Option<Duration>) {
+        if outcome == Outcome::Success && self.leave_plainly() {
+            return;
+        }
+        self.end_with_care(outcome, measured);
+    }
+
+    /// Apart, so that the others do not carry it.
+    #[inline(never)]
+    fn end_with_care(&mut self, outcome: Outcome, measured: Option<Duration>) {
+        self.marks = self.marks.with(Marks::SAID);
+        let state = self.member.core();
+        let is_plain = outcome == Outcome::Success
+            && !self.marks.has(Marks::PROBE)
+            && state.standing.epoch() == self.marks.epoch();
+        match state.rule() {
+            Some(rule) if is_plain => {
+                // Most requests end here, and while picks come thick few of them are measured.
+                let own = state.shared.own(state.shared.shard());
+                let now = if self.marks.has(Marks::MEASURED) {
+                    self.observe(measured, own)
+                } else {
+                    state.shared.time_of_end(own)
+                };
+                state.succeeded(rule, now, own);
+                self.ended_well(now);
+            }
+            _ => self.say(outcome, measured),
+        }
+    }
+
+    /// Leaves, whatever has been said.
+    #[inline(never)]
+    pub(super) fn leave(&mut self) {
+        if !self.marks.has(Marks::SAID) {
+            self.abandon();
+        }
+        if self.marks.has(Marks::HELD) {
+            self.let_go();
+        }
+        let gate = &self.member.core().gate;
+        let cell = self.member.cell();
+        let was_last = if self.marks.has(Marks::WELL) {
+            gate.leave_well(cell, self.at)
+        } else {
+            gate.leave(cell)
+        };
+        if was_last {
+            self.was_last(self.at);
+        }
+        // Not before: no more are in flight than the fleet may have.
+        if self.marks.has(Marks::SLOT) {
+            self.member.core().shared.give_back_slot();
+        }
+    }
+
+    /// Nothing has been said.
+    #[cold]
+    fn abandon(&mut self) {
+        // A drop may happen while another panic unwinds; a second one would abort the process.
+        let said = catch_unwind(AssertUnwindSafe(|| {
+            self.end_with_care(Outcome::Abandoned, None)
+        }));
+        if said.is_err() {
+            let shared = self.member.shared();
+            shared.counters.tracker_panics.count();
+        }
+    }
+
     /// Leaves with a success, if there is nothing else to be done for it: nothing to measure, nothing to be made good, no
     /// bucket to be opened, while picks come thick. Most requests end here then.
     #[inline(always)]
-    pub(super) fn leave_plainly(&mut self) -> bool {
-        if self.marks != Marks::NONE {
+    fn leave_plainly(&mut self) -> bool {
+        let member = &self.member;
+        if self.marks.without(Marks::BOARD) != Marks::plain(member.cell().epoch()) {
             return false;
         }
-        let state = self.member.core();
-        let Some(rule) = state.rule() else {
-            return false;
-        };
-        let own = state.shared.own(state.shared.shard());
-        if state.standing.epoch() != self.epoch || !rule.is_quiet() || !own.is_quiet() {
+        let own = member.shared().own(member.shared().shard());
+        let is_quiet = |rule: &Rule| rule.is_quiet() && own.is_quiet();
+        if !member.core().rule().is_some_and(is_quiet) {
             return false;
         }
         let Some(now) = own.last() else {
             return false;
         };
-        // Before who waits is woken, which is somebody else's code.
-        self.end = End::Left;
-        let state = self.member.core();
-        let left = state.gate.leave_well_at_once(self.member.cell(), now.at);
-        match left {
-            Some(was_last) => {
-                if was_last {
-                    self.was_last(now.at);
-                }
-                true
-            }
-            None => {
-                self.end = End::Unsaid;
-                false
-            }
+        if self.marks.has(Marks::BOARD) {
+            self.leave_board();
         }
+        // Before who waits is woken, which is somebody else's code.
+        let plain = self.marks;
+        self.marks = plain.with(Marks::SAID).with(Marks::LEFT);
+        let gate = &self.member.core().gate;
+        let Some(was_last) = gate.leave_well_at_once(self.member.cell(), now.at) else {
+            self.marks = plain;
+            return false;
+        };
+        if was_last {
+            self.was_last(now.at);
+        }
+        true
     }
 
     /// It was to be the probe, and nothing has been said; or it did not end well, and is on the board still.
     #[cold]
     #[inline(never)]
-    pub(super) fn let_go(&mut self) {
+    fn let_go(&mut self) {
         if self.marks.has(Marks::PROBE) {
             let state = self.member.core();
-            state.conclude(self.epoch, Outcome::Ignored, self.at);
+            state.conclude(self.marks.epoch(), Outcome::Ignored, self.at);
         }
         if self.marks.has(Marks::BOARD) {
             self.leave_board();
@@ -62,17 +132,18 @@ impl<E: Endpoint> Seat<E> {
     /// It was the last one out of a closed gate.
     #[cold]
     #[inline(never)]
-    pub(super) fn was_last(&self, at: Tick) {
+    fn was_last(&self, at: Tick) {
         self.member.core().may_be_drained(at);
     }
 
     /// From here on `at` is the end, so what needs the start is done.
     #[inline]
-    pub(super) fn ended_well(&mut self, now: Tick) {
+    fn ended_well(&mut self, now: Tick) {
         if self.marks.has(Marks::BOARD) {
             self.leave_board();
         }
-        (self.at, self.end) = (now, End::Well);
+        self.at = now;
+        self.marks = self.marks.with(Marks::WELL);
     }
 
     #[inline(never)]
@@ -90,7 +161,7 @@ impl<E: Endpoint> Seat<E> {
 
     /// Looks at the latency of a success; returns the time.
     #[inline(never)]
-    pub(super) fn observe(&self, given: Option<Duration>, own: &Shard) -> Tick {
+    fn observe(&self, given: Option<Duration>, own: &Shard) -> Tick {
         let state = self.member.core();
         // Not a reading that is used again: another thread's shard may have an old one.
         let now = state.shared.now();
@@ -102,7 +173,7 @@ impl<E: Endpoint> Seat<E> {
     }
 
     #[cold]
-    pub(super) fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
+    fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
         let state = self.member.core();
         let shared = &*state.shared;
         let now = shared.now();
@@ -113,14 +184,14 @@ impl<E: Endpoint> Seat<E> {
         };
         let kind = if self.marks.has(Marks::PROBE) {
             SampleKind::Probe
-        } else if state.standing.epoch() == self.epoch {
+        } else if state.standing.epoch() == self.marks.epoch() {
             SampleKind::Request
         } else {
             SampleKind::Late
         };
         // Of one that is taken for new since, it would be the first answer, which counts for all.
         let is_from_before = match kind {
-            SampleKind::Probe => !state.standing.awaits(self.epoch),
+            SampleKind::Probe => !state.standing.awaits(self.marks.epoch()),
             kind => kind == SampleKind::Late,
         };
         let is_old = is_from_before && state.latency.is_anew();
@@ -140,13 +211,13 @@ impl<E: Endpoint> Seat<E> {
         let (found, is_well) = state.record(self.member.cell(), &sample);
         match kind {
             SampleKind::Probe => {
-                state.conclude(self.epoch, outcome, now);
+                state.conclude(self.marks.epoch(), outcome, now);
                 self.marks = self.marks.without(Marks::PROBE);
             }
             SampleKind::Request if outcome == Outcome::GoingAway => {
-                state.goes_away(self.epoch, now)
+                state.goes_away(self.marks.epoch(), now)
             }
-            SampleKind::Request if !found.is_empty() => state.eject(self.epoch, found, now),
+            SampleKind::Request if !found.is_empty() => state.eject(self.marks.epoch(), found, now),
             SampleKind::Request | SampleKind::Late => {}
         }
         if is_well {

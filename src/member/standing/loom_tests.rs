@@ -324,7 +324,10 @@ fn broken_variant_give_back_by_a_look() {
             return false;
         }
         let from = setting.cell.get();
-        if setting.cell.change(from, from.turn(Phase::In, 3000)) {
+        if setting
+            .cell
+            .change(&setting.ledger, from, from.turn(Phase::In, 3000))
+        {
             setting.ledger.release();
         }
         setting.ledger.probes.give_back();
