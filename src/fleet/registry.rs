@@ -103,8 +103,10 @@ impl<E: Endpoint> Registry<E> {
         let seating = self.spare.seat(change.next(&self.slots));
         let view = View::with_cursor(seating.first(), self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
-        let (reads_board, picks_of_all) = (view.reads_board(), view.picks_of_all());
-        let judges_panic = view.judges_panic();
+        let (reads_board, judges_panic) = (view.reads_board(), view.judges_panic());
+        // All share it.
+        let is_limited = |first: &Member<E>| first.core().shared.limits_endpoints;
+        let picks_of_all = view.picks_of_all() && !seating.first().first().is_some_and(is_limited);
         let Seating { members, count, .. } = seating;
         Ok(Snapshot {
             seats: members,

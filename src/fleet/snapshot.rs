@@ -27,7 +27,7 @@ pub(super) struct Snapshot<E: Endpoint> {
     pub(super) picker: Box<dyn Picker<E>>,
     /// Whether the picker reads the board, so that leases are to be on it.
     pub(super) reads_board: bool,
-    /// Whether the picker answers [`Picker::pick_of_all`].
+    /// Whether the picker answers [`Picker::pick_of_all`], and endpoints have no limits.
     pub(super) picks_of_all: bool,
     /// Whether the picker judges panic itself.
     pub(super) judges_panic: bool,
@@ -129,7 +129,7 @@ impl<E: Endpoint> Snapshot<E> {
         shard: usize,
         shared: &Shared,
     ) -> Option<usize> {
-        if !self.picks_of_all || !options.avoid.is_empty() || shared.limits_endpoints {
+        if !self.picks_of_all || !options.avoid.is_empty() {
             return None;
         }
         let asker = Asker::new(shared, shard);

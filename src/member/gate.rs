@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::cell::{Cell, GENERATION_MASK, Left, Refused};
+use super::cell::{Cell, GENERATION_MASK, Left};
 use crate::health::{AdaptiveLimit, Counts};
 use crate::sync::{Arc, Mutex};
 use crate::time::Tick;
@@ -71,15 +71,10 @@ impl Gate {
         }
     }
 
-    /// Enters by a cell of its, for data of `generation`. An update in progress may not have moved the cell yet,
-    /// so an older one is fine; a newer one is not.
-    #[inline]
-    pub(super) fn enter(&self, cell: &Cell, generation: u64) -> Result<(), Refused> {
-        let entered = cell.enter(generation);
-        if entered.is_err() {
-            self.turn_back(cell);
-        }
-        entered
+    /// Enters as a member's handle does, by the cell of its seat.
+    #[cfg(test)]
+    fn enter(&self, cell: &Cell, generation: u64) -> Result<(), super::cell::Refused> {
+        cell.enter(generation).inspect_err(|_| self.turn_back(cell))
     }
 
     /// Shows all cells the epoch of the member's standing, which has turned. Of all who show one the last shows the latest: for
@@ -109,9 +104,8 @@ impl Gate {
         self.first.was_overloaded(now);
     }
 
-    /// A drain may have counted who is refused as one inside, so it leaves like one.
-    #[cold]
-    fn turn_back(&self, cell: &Cell) {
+    /// For who has been refused by this cell: a drain may have counted it as one inside, so it leaves like one.
+    pub(super) fn turn_back(&self, cell: &Cell) {
         if cell.counts_refused() {
             self.leave(cell);
         }
@@ -270,6 +264,7 @@ impl Gate {
 
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
+    use super::super::cell::Refused;
     use super::*;
     use std::sync::OnceLock;
     use std::task::Wake;

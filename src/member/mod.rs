@@ -270,14 +270,20 @@ impl<E: Endpoint> Member<E> {
         let seat = &*self.0;
         // Before entering: a result counts as late if anything changed since.
         let epoch = seat.cell.epoch();
-        match seat.state.gate.enter(&seat.cell, seat.edition.generation()) {
+        match seat.cell.enter(seat.edition.generation()) {
             Ok(()) => Ok(epoch),
-            Err(refused) => {
-                // For a moment it was inside, perhaps as the last.
-                seat.state.may_be_drained(Tick::ZERO);
-                Err(refused)
-            }
+            Err(refused) => Err(self.turned_back(refused)),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn turned_back(&self, refused: Refused) -> Refused {
+        let state = self.core();
+        state.gate.turn_back(self.cell());
+        // For a moment it was inside, perhaps as the last.
+        state.may_be_drained(Tick::ZERO);
+        refused
     }
 
     /// The lease of a request that has been taken in; on the board, if it is read.

@@ -1,5 +1,6 @@
 //! Models of the gate.
 
+use super::super::cell::Refused;
 use super::*;
 use crate::sync::{AtomicU64, Ordering, SnapshotCell};
 use loom::thread;
