@@ -16,7 +16,7 @@ use crate::time::Tick;
 
 mod readings;
 
-pub(crate) use readings::{LANES, Readings, Spot};
+pub(crate) use readings::{LANES, Readings, Spot, Spots};
 
 /// Places on a page.
 const PLACES: usize = 64;

@@ -20,7 +20,7 @@ use crate::options::MemberId;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
-pub(crate) use board::{AGES, Board, LANES, Place, Readings, Spot};
+pub(crate) use board::{AGES, Board, LANES, Place, Readings, Spot, Spots};
 use deadlines::Deadlines;
 pub(crate) use due::Due;
 pub use events::{EventKind, Return};

@@ -128,6 +128,18 @@ pub(crate) struct Spots<'a> {
 }
 
 impl<'a> Spots<'a> {
+    /// How many requests are in flight at each, by fours; and at those that are left.
+    #[inline]
+    pub(crate) fn counts(self) -> (impl Iterator<Item = [i32; 4]>, impl Iterator<Item = i32>) {
+        // With a sign, as that is what processors convert at once.
+        // ORDERING: Relaxed. As in `Place::add`.
+        let count = |load: &AtomicU64| Load(load.load(Ordering::Relaxed)).count() as i32;
+        let fours = self.loads.chunks_exact(4);
+        let left = fours.remainder().iter().map(count);
+        let four = move |loads: &[AtomicU64]| std::array::from_fn(|at| count(&loads[at]));
+        (fours.map(four), left)
+    }
+
     #[inline]
     pub(crate) fn iter(self) -> impl Iterator<Item = Spot<'a>> {
         let all = self.loads.iter().zip(self.costs).zip(self.turns);
