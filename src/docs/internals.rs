@@ -16,7 +16,7 @@
 //!      ◀── lease         holds one member, never the snapshot
 //! … the caller's I/O …
 //! record ─▶ a success with nothing to measure or to make good, while readings are used again and the window's bucket is
-//!           open: gate.leave_well_at_once, nothing else
+//!           open: it leaves the board, and gate.leave_well_at_once, nothing else
 //!           else latency; a success: gate.leave_well, one fetch_add that leaves and counts it
 //!           else tracker.record, where an alarm ejects now, if the ledger has a slot, and gate.leave
 //!           the last one out of a closed gate wakes its drains
@@ -39,6 +39,7 @@
 //! | cell, one a shard | `member/cell.rs` | well 16, closed 1, generation 23, inside 24 | all writes are read-modify-writes; the value returned by the entering one decides |
 //! | open bucket | `health/window.rs` | nanoseconds, 0 while successes are moved | claimed by a swap to 0, by who moves the cell's successes into the window |
 //! | standing | `member/standing.rs` | epoch 24, times 5, phase 3, at 32 ms | one compare-and-swap a change; whoever makes it settles the ledger |
+//! | epoch, a copy in each cell | `member/cell.rs` | 24 | swapped in by who has turned the standing, and again if that has turned meanwhile: of two who show an epoch, the later sees the later |
 //! | ledger | `shared/ledger.rs` | panics 1, down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left; who has changed it settles the panic bit after |
 //! | flips | `shared/ledger.rs` | flips 43 (wrapping), degraded 21 | raised after each change of somebody's eligibility; who counts reads it before |
 //! | judged by policy | `shared/ledger.rs` | 0 or 1 | a plain store by the writer, who settles panic then |
@@ -69,6 +70,7 @@
 //! | retries under way, one a caller | `caller/slots.rs` | a count | compare-and-swap below the limit; fetch_sub when dropped |
 //! | latencies, 225 if it hedges by a percentile | `caller/latencies.rs` | a count; beside them a turn, and the percentile in nanoseconds | fetch_add; whose turn it is works the percentile out, and halves each by a read-modify-write |
 //! | cursor | `balancer/mod.rs` | a count, one a shard | fetch_add |
+//! | next of a round robin | `balancer/ready.rs` | the position's lowest 32, index 32; one a shard | a plain store by who took the position before; who finds another position there works out its own |
 //! | randomness | `shared/shard.rs` | a count, and two numbers that are ready, one a shard | fetch_add, then plain stores: a race draws a number twice |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores, upkeep's keep the sign; whoever clears the sign has the invitation |
@@ -260,7 +262,10 @@
 //! moves cursors and takes a place. Whoever is overloaded is not waited for: its time is mostly longer than the caller's.
 //!
 //! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
-//! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing.
+//! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing. It reads the
+//! copy in its cell, as the standing is on a line that a request needs for nothing else. For the moment before a change is
+//! shown there, one that is picked will be late, and a success from before the change counts as if it had come before; whatever
+//! decides something asks the standing itself.
 //! A tracker is told of a readmission before the member is back, so nothing from before can eject it again.
 //!
 //! **Users' code** runs unlocked where it can: iterators, keys and weights are read before the lock, values
@@ -282,8 +287,8 @@
 //! of the set (`cargo test --release --test memory -- --nocapture`; the test holds it to 384 + 256 a cell). A cell is 136:
 //! a handle's two counts, the word, its limit, the open bucket, ten buckets of the window and what an adaptive limit follows.
 //! A seat is 64: a handle's two counts, what
-//! a pick and a lease read (endpoint, state, cell, generation, weight), and 16 that keep another thread's counts off
-//! its line. The rest is there once: the state (standing, latency, suspicion, score, counts by class, who waits for a drain, what is shared)
+//! a pick and a lease read (cell, what is shared, generation, weight, endpoint, state), and 8 that keep another thread's counts
+//! off its line. The rest is there once: the state (standing, latency, suspicion, score, counts by class, who waits for a drain, what is shared)
 //! some 225, the endpoint's own count 16, its slot in the registry 32, its key twice with a hash 60, its place on
 //! the board 22, where it stands in two arrays 16, and the picker's tables, at most 64 where weights fit a table.
 //!
