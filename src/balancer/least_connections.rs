@@ -138,7 +138,7 @@ impl<E: Endpoint> Field for All<'_, E> {
 }
 
 /// So much more than the least is as low: rounded, equal fractions may differ by one in 2^22. Others differ by more, unless
-/// by less than one in 2^21; both for weights up to 2^24, above which they are rounded.
+/// by less than one in 2^20; both for weights up to 2^24, above which they are rounded.
 const SAME: f32 = 1.0 + 1.0 / (1 << 21) as f32;
 
 /// (In-flight + 1) / weight: by a product, as a division takes the time of ten.

@@ -8,8 +8,8 @@
 //!          upkeep due?   claimed by one pick: a slice of at most 64 members
 //!          probe due?    taken by one pick: looks at up to 64 members, takes this request to an ejected one
 //!          snapshot      one pointer: members and picker together
-//!          picker.pick   one virtual call; an index. Where all may be picked, a policy that looks at little is asked
-//!                        without a context, which takes as long to make as its choice
+//!          picker.pick   one virtual call; an index. Where all may be picked, a policy that needs no more than the members
+//!                        and random numbers is asked without a context, which takes as long to make as a choice
 //!          may_pick?     no: drawn again at random, at most 8 times, then one O(n) draw by weight
 //!          gate.enter    one fetch_add, whose value tells: closed, or newer data → leave, start again
 //!                        the seat's handle is counted: both belong to the thread's shard
@@ -39,7 +39,7 @@
 //! | cell, one a shard | `member/cell.rs` | well 16, closed 1, generation 23, inside 24 | all writes are read-modify-writes; the value returned by the entering one decides |
 //! | open bucket | `health/window.rs` | nanoseconds, 0 while successes are moved | claimed by a swap to 0, by who moves the cell's successes into the window |
 //! | standing | `member/standing.rs` | epoch 24, times 5, phase 3, at 32 ms | one compare-and-swap a change; whoever makes it settles the ledger |
-//! | epoch, a copy in each cell | `member/cell.rs` | 24 | swapped in by who has turned the standing, and again if that has turned meanwhile: of two who show an epoch, the later sees the later |
+//! | epoch, a copy in each cell | `member/cell.rs` | 24 | compare-and-swap by who has turned the standing to it, unless a later one is there |
 //! | ledger | `shared/ledger.rs` | panics 1, down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected, released after it has left; who has changed it settles the panic bit after |
 //! | flips | `shared/ledger.rs` | flips 43 (wrapping), degraded 21 | raised after each change of somebody's eligibility; who counts reads it before |
 //! | judged by policy | `shared/ledger.rs` | 0 or 1 | a plain store by the writer, who settles panic then |
@@ -191,14 +191,14 @@
 //! an entry is a compare-and-swap on its word: that counts, refuses and is refused by a removal in one. The same for a
 //! fleet's slot, which is taken before the pick and travels in a guard until the lease has it: to count after would be one too
 //! many for a moment, and to give back by the pick's result would lose it where a policy panics. Every lease of a limited fleet
-//! holds one, so no lease has to say so. A probe's slot goes with the standing and not with the lease: who ends the standing's
+//! holds one. A probe's slot goes with the standing and not with the lease: who ends the standing's
 //! probe gives it back, and a forgotten one leaves it to the next. A pick looks for room before it enters, and chooses again
 //! where the last place went meanwhile; each such round is somebody else's success. That none is left is said after a look
 //! at all, in one pass that also tells [`Saturated`](crate::PickError::Saturated), which passes, from
 //! [`AllAvoided`](crate::PickError::AllAvoided), which does not. A policy that chooses nobody while somebody has room is asked
 //! once more as if there were no limits: whom it wants then was full. There is no queue: what waits here is seen by nobody, and
 //! whoever waits longer than its caller is work for nothing. All limits are off by default: the right number is the endpoint's,
-//! and a wrong one fails requests. Without a limit a request asks three flags and writes nothing more; with one per endpoint
+//! and a wrong one fails requests. Without a limit a request asks two flags and writes nothing more; with one per endpoint
 //! threads share its line, `Adaptive` takes a quarter (of ten) to two thirds (of a hundred) longer, as each endpoint's own word is read, and a fleet's limit adds
 //! two writes (`cargo bench --bench cycle -- --summary`, its last rows).
 //!
@@ -263,9 +263,8 @@
 //!
 //! **Old news**: the standing's epoch moves with each change. A lease remembers it from before it entered, and
 //! a result from another epoch is [`Late`](crate::SampleKind::Late): it updates counts and decides nothing. It reads the
-//! copy in its cell, as the standing is on a line that a request needs for nothing else. For the moment before a change is
-//! shown there, one that is picked will be late, and a success from before the change counts as if it had come before; whatever
-//! decides something asks the standing itself.
+//! copy in its cell, which it reads anyhow. Until a change is shown there, a success from before it may be counted; what decides
+//! something asks the standing itself, and so does a pick unless all is calm, which it is again after a return has been shown.
 //! A tracker is told of a readmission before the member is back, so nothing from before can eject it again.
 //!
 //! **Users' code** runs unlocked where it can: iterators, keys and weights are read before the lock, values

@@ -52,7 +52,7 @@ impl<E: Endpoint> Fleet<E> {
                 None => snapshot.choose_by_context(options, now.at, shard, shared)?,
             };
             let seat = snapshot.seat(index, shard);
-            if let Ok(epoch) = seat.enter() {
+            if let Ok(epoch) = seat.enter_in_calm() {
                 // Built where it is returned: to move it costs as much as to count it.
                 return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
             }

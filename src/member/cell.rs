@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::standing::EPOCH_MASK;
 use crate::health::{AdaptiveLimit, Concurrency, Counts, Open, Window};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
@@ -124,11 +125,22 @@ impl Cell {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Shows the epoch of the member's standing.
+    /// Shows this epoch, whatever is shown: what a broken variant does.
+    #[cfg(all(test, evenkeel_loom))]
+    pub(super) fn set_epoch(&self, epoch: u32) {
+        // ORDERING: Release. As in `show_epoch`; not what is broken.
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// Shows the epoch that the member's standing has turned to, unless a later one has been shown meanwhile.
     pub(super) fn show_epoch(&self, epoch: u32) {
-        // ORDERING: AcqRel, and a read-modify-write. Who shows after another sees what that one had seen, told in
-        // `Gate::show_epoch`.
-        self.epoch.swap(epoch, Ordering::AcqRel);
+        let is_later = |shown| epoch.wrapping_sub(shown) & EPOCH_MASK <= EPOCH_MASK / 2;
+        // ORDERING: Release, and Relaxed to look. Pairs with `epoch`; each is shown by who has turned to it.
+        let _ = self
+            .epoch
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |shown| {
+                is_later(shown).then_some(epoch)
+            });
     }
 
     /// Enters, for data of `generation`. An update in progress may not have moved the word yet, so an

@@ -77,16 +77,15 @@ impl Gate {
         cell.enter(generation).inspect_err(|_| self.turn_back(cell))
     }
 
-    /// Shows all cells the epoch of the member's standing, which has turned. Of all who show one the last shows the latest: for
-    /// each cell, who comes after the one whose change was the last sees that change, and shows again.
-    pub(super) fn show_epoch(&self, epoch: impl Fn() -> u32) {
-        loop {
-            let shown = epoch();
-            self.each().for_each(|cell| cell.show_epoch(shown));
-            if epoch() == shown {
-                return;
-            }
-        }
+    /// Shows all cells the epoch that the member's standing has turned to.
+    pub(super) fn show_epoch(&self, epoch: u32) {
+        self.each().for_each(|cell| cell.show_epoch(epoch));
+    }
+
+    /// Whether all cells show this epoch.
+    #[cfg(feature = "sim")]
+    pub(crate) fn shows_epoch(&self, epoch: u32) -> bool {
+        self.each().all(|cell| cell.epoch() == epoch)
     }
 
     /// How many may be inside, if that is limited.

@@ -265,12 +265,21 @@ impl<E: Endpoint> Member<E> {
     }
 
     /// Takes a request in. Returns the epoch that goes with its lease.
-    #[inline]
     pub(crate) fn enter(&self) -> Result<u32, Refused> {
-        let seat = &*self.0;
-        // Before entering: a result counts as late if anything changed since.
-        let epoch = seat.cell.epoch();
-        match seat.cell.enter(seat.edition.generation()) {
+        self.enter_since(self.0.state.standing.epoch())
+    }
+
+    /// The same for a pick that has found all calm: by the epoch that the cell shows. Who is back was shown to be before it
+    /// was calm again.
+    #[inline]
+    pub(crate) fn enter_in_calm(&self) -> Result<u32, Refused> {
+        self.enter_since(self.0.cell.epoch())
+    }
+
+    /// The epoch is read before entering: a result counts as late if anything changed since.
+    #[inline(always)]
+    fn enter_since(&self, epoch: u32) -> Result<u32, Refused> {
+        match self.0.cell.enter(self.0.edition.generation()) {
             Ok(()) => Ok(epoch),
             Err(refused) => Err(self.turned_back(refused)),
         }
@@ -348,5 +357,19 @@ impl<E: Endpoint> fmt::Debug for Member<E> {
             .field("in_flight", &self.in_flight())
             .field("score", &self.score())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_is_not_inside() {
+        let member = Member::alone("a".to_string());
+        member.core().gate.close();
+        assert_eq!(member.enter(), Err(Refused::Stale));
+        assert_eq!(member.enter_in_calm(), Err(Refused::Stale));
+        assert_eq!(member.in_flight(), 0);
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Standing {
     pub(crate) at: u32,
 }
 
-const EPOCH_MASK: u32 = (1 << 24) - 1;
+pub(super) const EPOCH_MASK: u32 = (1 << 24) - 1;
 const MOST_TIMES: u32 = (1 << 5) - 1;
 
 impl Standing {
@@ -177,8 +177,8 @@ pub(crate) trait Keeper {
     /// What counts the members that are out.
     fn ledger(&self) -> &Ledger;
 
-    /// The epoch has turned: copies of it are to be brought up to date.
-    fn turned(&self);
+    /// The epoch has turned to this one: it is to be shown where there are copies.
+    fn turned(&self, epoch: u32);
 }
 
 #[derive(Debug)]
@@ -213,7 +213,7 @@ impl StandingCell {
     fn change(&self, keeper: &impl Keeper, from: Standing, to: Standing) -> bool {
         let changed = self.exchange(from, to);
         if changed && from.epoch != to.epoch {
-            keeper.turned();
+            keeper.turned(to.epoch);
         }
         changed
     }
@@ -388,7 +388,7 @@ impl StandingCell {
         changed
     }
 
-    /// Moves to `phase`, wherever it stood, and settles the keeper.ledger(). Only the writer calls it; `phase`
+    /// Moves to `phase`, wherever it stood, and settles the ledger. Only the writer calls it; `phase`
     /// is one that holds no slot. Returns where it stood.
     pub(crate) fn place(&self, keeper: &impl Keeper, phase: Phase, now: Tick) -> Standing {
         loop {
@@ -423,7 +423,7 @@ impl Keeper for Ledger {
         self
     }
 
-    fn turned(&self) {}
+    fn turned(&self, _: u32) {}
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]

@@ -88,8 +88,8 @@ impl Keeper for State {
         &self.shared.ledger
     }
 
-    fn turned(&self) {
-        self.gate.show_epoch(|| self.standing.epoch());
+    fn turned(&self, epoch: u32) {
+        self.gate.show_epoch(epoch);
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) fn check_member(
         return Err(format!("{ejected} are ejected, and {limit} may be"));
     }
     let standing = member.core().standing.get();
+    if !member.core().gate.shows_epoch(standing.epoch) {
+        return Err(format!("server {machine} shows an old epoch"));
+    }
     if standing.is_ejected() {
         let now = Tick::from_nanos(now);
         let left = standing.probe_due_at(now).since(now);

@@ -107,3 +107,35 @@ fn a_clock_ten_years_ahead_and_back_heals() {
     }
     assert_eq!(cell.counts(at(5 * SECOND)).total, 3);
 }
+
+proptest! {
+    /// Who is let in at the first look would be at the second.
+    #[test]
+    fn a_plain_word_refuses_nobody(word: u64, generation in 0..=GENERATION_MASK, near in 0u64..3) {
+        // A generation near the word's, most of the time.
+        let generation = if near > 0 { generation_of(word).wrapping_add(near - 1) & GENERATION_MASK } else { generation };
+        if is_plain(word, generation) {
+            prop_assert_eq!(refusal(word, generation, FULL), Ok(()));
+        }
+    }
+
+    /// Whatever comes in whatever order, the latest is shown in the end; also where epochs wrap.
+    #[test]
+    fn the_latest_epoch_stays(start in 0..=EPOCH_MASK, order in Just((1u32..9).collect::<Vec<_>>()).prop_shuffle()) {
+        let cell = cell();
+        // ORDERING: Relaxed. One thread.
+        cell.epoch.store(start, Ordering::Relaxed);
+        for turn in order {
+            cell.show_epoch((start + turn) & EPOCH_MASK);
+        }
+        prop_assert_eq!(cell.epoch(), (start + 8) & EPOCH_MASK);
+    }
+}
+
+#[test]
+fn an_open_word_of_its_generation_is_plain() {
+    let word = 7 << INSIDE_BITS | 3 | 5 << WELL_SHIFT;
+    assert!(is_plain(word, 7));
+    assert!(!is_plain(word, 6) && !is_plain(word, 8) && !is_plain(word | CLOSED, 7));
+    assert!(!is_plain(word | (INSIDE_MASK & !(INSIDE_MASK >> 1)), 7));
+}
