@@ -4,6 +4,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
+use crate::shared::Randoms;
 
 /// Of two different endpoints drawn by weight, the one with fewer requests in flight for its weight.
 ///
@@ -40,31 +41,49 @@ struct Fewer(Pairs);
 impl<E: Endpoint> Picker<E> for Fewer {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let first = self.0.first(cx)?;
-        Some(fewer(cx.members(), first, || self.0.second(first, cx)))
+        let busy = cx.members()[first].in_flight();
+        if busy == 0 {
+            return Some(Choice::at(first));
+        }
+        let second = self.0.second(first, cx);
+        Some(fewer(cx.members(), first, busy, second))
     }
 
     fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
-        let table = &self.0.0;
         let mut randoms = asker.randoms();
-        let first = table.draw(randoms.next())?;
-        Some(fewer(all, first, || {
-            table.draw_other(first, randoms.next())
-        }))
+        let first = self.0.0.draw(randoms.next())?;
+        let busy = all[first].in_flight();
+        if busy == 0 {
+            return Some(Choice::at(first));
+        }
+        Some(self.of_two(all, first, busy, randoms))
     }
 }
 
-/// The first, or the other if that has fewer in flight for its weight.
+impl Fewer {
+    /// Apart, so that a draw that finds an idle one does not carry it.
+    #[inline(never)]
+    fn of_two<E: Endpoint>(
+        &self,
+        all: &[Member<E>],
+        first: usize,
+        busy: u64,
+        mut randoms: Randoms,
+    ) -> Choice {
+        let second = self.0.0.draw_other(first, randoms.next());
+        fewer(all, first, busy, second)
+    }
+}
+
+/// The first, which has so many in flight, or the other if that has fewer for its weight.
 #[inline]
 fn fewer<E: Endpoint>(
     members: &[Member<E>],
     first: usize,
-    other: impl FnOnce() -> Option<usize>,
+    busy: u64,
+    other: Option<usize>,
 ) -> Choice {
-    let busy = members[first].in_flight();
-    if busy == 0 {
-        return Choice::at(first);
-    }
-    let better = other().filter(|&second| {
+    let better = other.filter(|&second| {
         // (in_flight + 1) / weight, multiplied out.
         let load = |in_flight: u64, other: usize| {
             (u128::from(in_flight) + 1) * u128::from(members[other].weight().get())
