@@ -3,7 +3,7 @@
 use crate::shared::{Randoms, Shared};
 
 /// The calling thread's shard, and its random numbers: what is left of a [`PickContext`](super::PickContext) where all may be
-/// picked. To make one of those takes as long as such a choice.
+/// picked. To make one of those takes as long as a choice.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
