@@ -102,3 +102,20 @@ fn equal_loads_are_equal_whatever_the_rounding() {
         assert!(seen.abs_diff(1_000) < 150, "{seen} of 4000, {apart} apart");
     }
 }
+
+/// Each row's load is less than that of the one before by as little as counts for the same, and the last row's less than the
+/// first's by six times that.
+#[test]
+fn loads_that_fall_little_by_little_are_not_all_the_same() {
+    let weights: Vec<u32> = (0..7 * 32)
+        .map(|number| 8_000_000 + 3 * (number / 32))
+        .collect();
+    let fleet = fleet(&weights);
+    let _held: Vec<_> = (0..weights.len())
+        .flat_map(|number| hold(&fleet, number, 1))
+        .collect();
+    for _ in 0..1_000 {
+        let number = fleet.pick_endpoint().unwrap().endpoint().key();
+        assert!(number >= 4 * 32, "one of row {}", number / 32);
+    }
+}

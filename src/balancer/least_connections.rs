@@ -137,8 +137,8 @@ impl<E: Endpoint> Field for All<'_, E> {
     }
 }
 
-/// So much more than the least is as low: rounded, equal fractions may differ by one in 2^22. Others differ by more, unless
-/// by less than one in 2^20; both for weights up to 2^24, above which they are rounded.
+/// So much more or less than another is the same: rounded, equal fractions may differ by one in 2^22. Others are told apart, unless
+/// they differ by less than one in 2^19; both for weights up to 2^24, above which they are rounded.
 const SAME: f32 = 1.0 + 1.0 / (1 << 21) as f32;
 
 /// (In-flight + 1) / weight: by a product, as a division takes the time of ten.
@@ -221,7 +221,7 @@ impl Scan {
             if least * SAME < load {
                 (load, equals) = (least, 0);
             }
-            load = lower(least, load);
+            // By the first of the equals: by the last, each row might be a little lower than the one before.
             let most = load * SAME;
             let lanes = Lanes::that(loads.iter().map(|load| *load <= most));
             let weight = lanes.map(|lane| self.table.weight(first + lane)).sum();
