@@ -58,11 +58,10 @@ impl Load {
     /// another thread's clock.
     #[inline]
     pub(crate) const fn ages(self, now: Tick) -> i64 {
-        let ages = (now.as_nanos() >> AGE_BITS)
-            .wrapping_mul(self.0 & COUNT_MASK)
-            .wrapping_sub(self.0 >> COUNT_BITS);
-        // The lowest 40 bits, as a number with a sign.
-        (ages << COUNT_BITS) as i64
+        // As many starts at this time as there are, less what the starts are, in the topmost 40 bits, as a number with a sign. The
+        // count is added to the one as it is in the other.
+        let one = one(now);
+        one.wrapping_mul(self.0 & COUNT_MASK).wrapping_sub(self.0) as i64
     }
 }
 
