@@ -1,12 +1,14 @@
 //! The one that should answer first, of all.
 
+use std::time::Duration;
+
 use super::cumulative::{Cumulative, effective_weights};
-use super::{Choice, LoadBalancer, PickContext, Picker, View};
+use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::shared::{LANES, Readings};
 use crate::sync::{Ordering, Padded};
-use crate::time::nanos;
+use crate::time::{Tick, nanos};
 
 mod best;
 mod notes;
@@ -14,7 +16,7 @@ mod rows;
 
 use best::Best;
 use notes::{Notes, UNKNOWN};
-use rows::{Measure, Row, Terms};
+use rows::{Least, Measure, Row, Terms};
 
 /// Up to so many endpoints are compared, all of them.
 const ALL: usize = 256;
@@ -37,6 +39,7 @@ const SURE: f32 = 200.0;
 const SURELY: f32 = 6.0;
 
 /// For how many rounds waiting counts, where an endpoint gets so many requests a second from this fleet.
+#[inline]
 fn patience(pace: f32) -> f32 {
     // Before anything is known of the pace it is 0.
     let enough = (SURE / pace).max(SURELY);
@@ -95,6 +98,9 @@ impl Adaptive {
 impl<E: Endpoint> LoadBalancer<E> for Adaptive {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         let cursor = view.cursor();
+        if view.members().len() <= ALL {
+            view.pick_of_all();
+        }
         Box::new(Lowest::new(
             &effective_weights(view.members()),
             view.board(),
@@ -146,6 +152,30 @@ impl Lowest {
         }
     }
 
+    /// What the threads of this shard keep.
+    #[inline]
+    fn notes_of(&self, shard: usize) -> &Notes {
+        &self.notes[shard & (self.notes.len() - 1)].0
+    }
+
+    /// What a pick compares by.
+    #[inline]
+    fn measure(&self, notes: &Notes, now: Tick, usual: Option<Duration>, pace: f32) -> Measure {
+        Measure {
+            now,
+            knows_usual: usual.is_some(),
+            usual: match usual {
+                Some(usual) => nanos(usual) as f32,
+                // ORDERING: Relaxed. A hint.
+                None => f32::from_bits(notes.least.load(Ordering::Relaxed)),
+            },
+            due: self.due,
+            rounds: patience(pace),
+            // ORDERING: Relaxed. A hint; the members' own turns count.
+            present: notes.present.load(Ordering::Relaxed),
+        }
+    }
+
     /// Compares all members, or those that may be picked.
     #[inline(always)]
     fn all(
@@ -157,34 +187,36 @@ impl Lowest {
         let count = self.rounds.len();
         let mut best = Best::none();
         let mut row = Row::new();
-        for (number, first) in (0..count).step_by(LANES).enumerate() {
+        for number in 0..count.div_ceil(LANES) {
+            let first = number * LANES;
             let range = first..(first + LANES).min(count);
             match (board.row(number), may_pick) {
                 (Some(spots), None) => {
-                    row.see(spots.iter(), with.now);
-                    let terms = self.terms.at(range);
-                    self.compare(&mut best, &mut row, board, with, &terms, |lane| {
+                    let terms = self.terms.at(first, range.len());
+                    let least = row.compare(spots.iter(), with, &terms);
+                    self.add(&mut best, (&row, &least), board, with, &terms, |lane| {
                         first + lane
                     });
                 }
                 (_, may_pick) => {
                     let usable = |index: &usize| may_pick.is_none_or(|may_pick| may_pick(*index));
-                    self.these(&mut best, board, with, range.filter(usable));
+                    self.these(&mut best, &mut row, board, with, range.filter(usable));
                 }
             }
         }
         best
     }
 
-    /// Compares members from anywhere, [`LANES`] at most; returns the row.
+    /// Compares members from anywhere, [`LANES`] at most, in this row.
     #[inline(never)]
     fn these(
         &self,
         best: &mut Best,
+        row: &mut Row,
         board: &Readings,
         with: &Measure,
         indices: impl Iterator<Item = usize>,
-    ) -> Row {
+    ) {
         let mut places = [0; LANES];
         let mut lanes = 0;
         for (place, index) in places.iter_mut().zip(indices) {
@@ -192,32 +224,31 @@ impl Lowest {
             lanes += 1;
         }
         let indices = &places[..lanes];
-        let mut row = Row::new();
-        row.see(indices.iter().map(|&index| board.at(index)), with.now);
         let terms = self.terms.of_these(indices);
-        self.compare(best, &mut row, board, with, &terms.at(0..lanes), |lane| {
+        let terms = terms.at(0, lanes);
+        let spots = indices.iter().map(|&index| board.at(index));
+        let least = row.compare(spots, with, &terms);
+        self.add(best, (row, &least), board, with, &terms, |lane| {
             indices[lane]
         });
-        row
     }
 
-    /// Compares a row that has been looked at.
+    /// Adds a row that has been compared.
     #[inline(always)]
-    fn compare(
+    fn add(
         &self,
         best: &mut Best,
-        row: &mut Row,
+        (row, least): (&Row, &Least),
         board: &Readings,
         with: &Measure,
         terms: &Terms<&[f32]>,
         index: impl Fn(usize) -> usize,
     ) {
-        let least = row.compare(with, terms);
-        best.add(row, &least, with, terms, &index, |one, other| {
+        best.add((row, least), with, terms, &index, |one, other| {
             self.is_before(one, other)
         });
-        if least.is_invited() {
-            let mut those = (0..terms.lanes()).rev().map(index);
+        if least.is_invited {
+            let mut those = (0..row.lanes()).rev().map(index);
             let invited = those.find(|&index| board.at(index).cost().is_sign_negative());
             best.invited = invited.or(best.invited);
         }
@@ -234,6 +265,7 @@ impl Lowest {
     }
 
     /// The best of those compared, whose turn it was.
+    #[inline(always)]
     fn choose(
         &self,
         best: &Best,
@@ -299,26 +331,15 @@ impl<E: Endpoint> Picker<E> for Lowest {
         let Some(board) = &self.board else {
             return self.without_board(cx, members).map(Choice::at);
         };
-        let notes = &self.notes[cx.shard() & (self.notes.len() - 1)].0;
-        let usual = cx.usual().latency();
-        let with = Measure {
-            now: cx.now(),
-            usual: match usual {
-                Some(usual) => nanos(usual) as f32,
-                // ORDERING: Relaxed. A hint.
-                None => f32::from_bits(notes.least.load(Ordering::Relaxed)),
-            },
-            due: self.due,
-            rounds: patience(cx.pace()),
-            // ORDERING: Relaxed. A hint; the members' own turns count.
-            present: notes.present.load(Ordering::Relaxed),
-        };
+        let notes = self.notes_of(cx.shard());
+        let with = self.measure(notes, cx.now(), cx.usual().latency(), cx.pace());
         let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members, cx));
         let mut best = Best::none();
         if let Some(candidates) = &many {
             // Whoever may not be picked this time is as good as before.
-            let row = self.these(&mut best, board, &with, candidates.iter().copied());
-            notes.remember(candidates, row.costs());
+            let (mut row, candidates_too) = (Row::new(), candidates.iter().copied());
+            self.these(&mut best, &mut row, board, &with, candidates_too);
+            notes.remember(candidates, |lane| row.cost(lane));
         }
         if cx.any_will_do() {
             if many.is_none() {
@@ -331,7 +352,7 @@ impl<E: Endpoint> Picker<E> for Lowest {
                 Some(candidates) => {
                     let mut best = Best::none();
                     let usable = candidates.iter().copied().filter(|&index| may_pick(index));
-                    self.these(&mut best, board, &with, usable);
+                    self.these(&mut best, &mut Row::new(), board, &with, usable);
                     best
                 }
                 None => self.all(board, &with, Some(may_pick)),
@@ -351,6 +372,15 @@ impl<E: Endpoint> Picker<E> for Lowest {
             None => chosen,
         };
         chosen.map(Choice::at)
+    }
+
+    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+        let board = self.board.as_ref()?;
+        let notes = self.notes_of(asker.shard());
+        let usual = asker.usual().latency();
+        let with = self.measure(notes, asker.now(), usual, asker.pace());
+        let best = self.all(board, &with, None);
+        self.choose(&best, board, &with, notes).map(Choice::at)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Who asks for a choice where there is nothing to look at: all members may be picked.
 
+use crate::health::Usual;
 use crate::shared::{Randoms, Shared};
+use crate::time::Tick;
 
 /// The calling thread's shard, and its random numbers: what is left of a [`PickContext`](super::PickContext) where all may be
 /// picked. To make one of those takes as long as a choice.
@@ -9,12 +11,28 @@ use crate::shared::{Randoms, Shared};
 pub struct Asker<'a> {
     shared: &'a Shared,
     shard: usize,
+    now: Tick,
 }
 
 impl<'a> Asker<'a> {
     #[inline]
-    pub(crate) const fn new(shared: &'a Shared, shard: usize) -> Self {
-        Self { shared, shard }
+    pub(crate) const fn new(shared: &'a Shared, shard: usize, now: Tick) -> Self {
+        Self { shared, shard, now }
+    }
+
+    #[inline]
+    pub(super) const fn now(self) -> Tick {
+        self.now
+    }
+
+    #[inline]
+    pub(super) fn usual(self) -> Usual {
+        self.shared.usual()
+    }
+
+    #[inline]
+    pub(super) fn pace(self) -> f32 {
+        self.shared.trend.pace()
     }
 
     #[inline]
@@ -34,7 +52,6 @@ mod tests {
     use super::*;
     use crate::balancer::{PickContext, Regard};
     use crate::options::PickOptions;
-    use crate::time::Tick;
 
     #[test]
     fn draws_what_a_context_draws() {
@@ -44,7 +61,7 @@ mod tests {
             let calm = Regard::NoneRefused;
             let mut cx =
                 PickContext::<String>::of_fleet(&[], &options, Tick::ZERO, 0, &shared, calm);
-            let mut randoms = Asker::new(&same, 0).randoms();
+            let mut randoms = Asker::new(&same, 0, Tick::ZERO).randoms();
             for _ in 0..5 {
                 assert_eq!(randoms.next(), cx.random());
             }

@@ -1,31 +1,47 @@
-//! Which of a row of members, as bits.
+//! A row of members, side by side: by fours, and which of them as bits.
 
 use crate::shared::LANES;
+
+/// As many are compared at once.
+pub(super) const FOUR: usize = 4;
+
+/// So many and those that fill up the last four.
+#[inline]
+pub(super) const fn filled(lanes: usize) -> usize {
+    lanes.div_ceil(FOUR) * FOUR
+}
+
+/// Of each of a row's members, by fours.
+pub(super) type Fours<T> = [[T; FOUR]; LANES / FOUR];
 
 /// Some of a row, the first one first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lanes(u32);
 
 /// The bit of each.
-const BITS: [u32; LANES] = {
-    let mut bits = [0; LANES];
+const BITS: Fours<u32> = {
+    let mut bits = [[0; FOUR]; LANES / FOUR];
     let mut lane = 0;
     while lane < LANES {
-        bits[lane] = 1 << lane;
+        bits[lane / FOUR][lane % FOUR] = 1 << lane;
         lane += 1;
     }
     bits
 };
 
 impl Lanes {
-    /// Those of which this holds. A plain loop without branches, so that the compiler can take several at a time.
-    #[inline]
-    pub(super) fn that(are: impl Iterator<Item = bool>) -> Self {
-        let mut found = 0;
-        for (is, bit) in are.zip(&BITS) {
-            found |= bit & mask(is);
+    /// Those of the first so many of which this holds. Without a branch for each, so that the compiler compares four at a time.
+    #[inline(always)]
+    pub(super) fn that<T: Copy>(of: &Fours<T>, lanes: usize, is: impl Fn(T) -> bool) -> Self {
+        let mut found = [0; FOUR];
+        for (four, bits) in of[..lanes.div_ceil(FOUR)].iter().zip(&BITS) {
+            for lane in 0..FOUR {
+                found[lane] |= bits[lane] & mask(is(four[lane]));
+            }
         }
-        Self(found)
+        // What stands beside them in the last four does not count.
+        let first = ((1u64 << lanes) - 1) as u32;
+        Self((found[0] | found[1] | found[2] | found[3]) & first)
     }
 }
 
@@ -53,6 +69,12 @@ pub(super) fn either(is: bool, one: f32, other: f32) -> f32 {
     f32::from_bits((one.to_bits() & mask(is)) | (other.to_bits() & !mask(is)))
 }
 
+/// The lower one; neither is no number, so that one instruction does.
+#[inline(always)]
+pub(super) fn lower(one: f32, other: f32) -> f32 {
+    if one < other { one } else { other }
+}
+
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
@@ -60,9 +82,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn are_those_that_it_holds_for(are in prop::collection::vec(any::<bool>(), 0..=LANES)) {
-            let some: Vec<usize> = Lanes::that(are.iter().copied()).collect();
-            let expected: Vec<usize> = (0..are.len()).filter(|&lane| are[lane]).collect();
+        fn are_those_that_it_holds_for(of: Fours<bool>, lanes in 0..=LANES) {
+            let some: Vec<usize> = Lanes::that(&of, lanes, |is| is).collect();
+            let expected: Vec<usize> = (0..lanes).filter(|&lane| of.as_flattened()[lane]).collect();
             prop_assert_eq!(some, expected);
         }
 

@@ -1,7 +1,7 @@
 //! The least busy of all.
 
 use super::cumulative::{Cumulative, effective_weights};
-use super::lanes::Lanes;
+use super::lanes::{FOUR, Fours, Lanes, lower};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
@@ -147,12 +147,6 @@ fn load_of(count: f32, part: f32) -> f32 {
     (count + 1.0) * part
 }
 
-/// The lower one; neither is no number, so that one instruction does.
-#[inline]
-fn lower(one: f32, other: f32) -> f32 {
-    if one < other { one } else { other }
-}
-
 /// The loads of those side by side. A function of its own and by fours, so that the compiler takes four at a time, from
 /// reading them on: four that are written one by one and read at once are waited for.
 #[inline(never)]
@@ -207,14 +201,15 @@ impl Scan {
     /// The one with the lowest load of all, `drawn` if nobody may be picked.
     #[inline(never)]
     fn least(&self, drawn: usize, field: &mut impl Field) -> Choice {
-        let mut loads = [0.0; LANES];
+        let mut loads: Fours<f32> = [[0.0; FOUR]; LANES / FOUR];
         // Infinite as long as nobody may be picked.
         let mut load = f32::INFINITY;
         // Of all that have it, by weight: a row takes the place of the one before it as often as its part of their weight is.
         let (mut lowest, mut equals) = (Lowest::default(), 0);
-        for (row, first) in (0..self.parts.len()).step_by(LANES).enumerate() {
-            let loads = &mut loads[..LANES.min(self.parts.len() - first)];
-            let least = field.weigh(self, loads, row);
+        for row in 0..self.parts.len().div_ceil(LANES) {
+            let first = row * LANES;
+            let lanes = LANES.min(self.parts.len() - first);
+            let least = field.weigh(self, &mut loads.as_flattened_mut()[..lanes], row);
             if least > load * SAME || least == f32::INFINITY {
                 continue;
             }
@@ -223,7 +218,7 @@ impl Scan {
             }
             // By the first of the equals: by the last, each row might be a little lower than the one before.
             let most = load * SAME;
-            let lanes = Lanes::that(loads.iter().map(|load| *load <= most));
+            let lanes = Lanes::that(&loads, lanes, |load| load <= most);
             let weight = lanes.map(|lane| self.table.weight(first + lane)).sum();
             equals += weight;
             if weight == equals || below(equals, field.random()) < weight {

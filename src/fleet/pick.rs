@@ -51,7 +51,7 @@ impl<E: Endpoint> Fleet<E> {
         let snapshot = inner.current.load();
         // By a reading that is used again, upkeep is no more due than it was.
         if shared.is_calm(now.at) && !(now.is_fresh && self.upkeep_is_due(now.at)) {
-            let index = match snapshot.choose_of_all(options, shard, shared) {
+            let index = match snapshot.choose_of_all(options, now.at, shard, shared) {
                 Some(index) => index,
                 None => snapshot.choose_by_context(options, now.at, shard, shared)?,
             };

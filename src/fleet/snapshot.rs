@@ -126,13 +126,14 @@ impl<E: Endpoint> Snapshot<E> {
     pub(super) fn choose_of_all(
         &self,
         options: &PickOptions<'_>,
+        now: Tick,
         shard: usize,
         shared: &Shared,
     ) -> Option<usize> {
         if !self.picks_of_all || !options.avoid.is_empty() {
             return None;
         }
-        let asker = Asker::new(shared, shard);
+        let asker = Asker::new(shared, shard, now);
         let choice = self.picker.pick_of_all(self.routable(), asker)?;
         (choice.index() < self.count).then_some(choice.index())
     }

@@ -53,11 +53,13 @@ impl Trend {
     }
 
     /// How many requests a second an endpoint gets, in the mean.
+    #[inline]
     pub(crate) fn pace(&self) -> f32 {
         // ORDERING: Relaxed. As above.
         f32::from_bits(self.pace.load(Ordering::Relaxed))
     }
 
+    #[inline]
     pub(super) fn error_rate(&self) -> f32 {
         // ORDERING: Relaxed. As above.
         f32::from_bits(self.error_rate.load(Ordering::Relaxed))

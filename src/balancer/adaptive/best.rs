@@ -12,8 +12,8 @@ pub(super) struct Best {
     /// and the least cost of those who have it.
     due: i32,
     due_index: usize,
-    /// See [`Least::own`].
-    own: u32,
+    /// What is known to be the least that a request costs anybody alone, where that was asked; infinite if it is not known.
+    own: f32,
     /// Somebody with an invitation.
     pub(super) invited: Option<usize>,
 }
@@ -26,7 +26,7 @@ impl Best {
             late: NEVER,
             due: NOBODY,
             due_index: 0,
-            own: u32::MAX,
+            own: f32::INFINITY,
             invited: None,
         }
     }
@@ -35,18 +35,18 @@ impl Best {
     #[inline(always)]
     pub(super) fn add(
         &mut self,
-        row: &Row,
-        least: &Least,
+        (row, least): (&Row, &Least),
         with: &Measure,
         terms: &Terms<&[f32]>,
         index: impl Fn(usize) -> usize,
         is_before: impl Fn(usize, usize) -> bool,
     ) {
-        if least.cost <= self.cost && least.cost < NOBODY {
-            for lane in row.at_cost(least.cost, terms.lanes()) {
+        let cost = least.cost;
+        if cost <= self.cost && cost < NOBODY {
+            for lane in row.at_cost(cost) {
                 let index = index(lane);
-                if self.cost != least.cost || is_before(index, self.index) {
-                    (self.cost, self.index) = (least.cost, index);
+                if self.cost != cost || is_before(index, self.index) {
+                    (self.cost, self.index) = (cost, index);
                 }
             }
         }
@@ -62,7 +62,9 @@ impl Best {
                 }
             }
         }
-        self.own = self.own.min(least.own);
+        if let Some(own) = least.own {
+            self.own = self.own.min(own);
+        }
     }
 
     /// Who it is; `None` if nobody was compared.
@@ -77,7 +79,6 @@ impl Best {
 
     /// The least that a request costs anybody alone, if that is known of one.
     pub(super) fn least(&self) -> Option<f32> {
-        let known = self.own < f32::INFINITY.to_bits();
-        known.then(|| f32::from_bits(self.own + 1))
+        (self.own < f32::INFINITY).then_some(self.own)
     }
 }

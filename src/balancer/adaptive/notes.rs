@@ -55,19 +55,19 @@ impl Notes {
     }
 
     /// The first of the drawn that is better takes the place of the worst of the remembered.
-    pub(super) fn remember(&self, candidates: &Candidates, costs: &[f32]) {
+    pub(super) fn remember(&self, candidates: &Candidates, cost: impl Fn(usize) -> f32) {
         let (old, drawn) = candidates.split_at(REMEMBERED);
         let (mut worst, mut most) = (0, f32::NEG_INFINITY);
         for (at, index) in old.iter().enumerate() {
             // One that is there twice takes the place of another.
             let twice = old[..at].contains(index);
-            let cost = if twice { f32::INFINITY } else { costs[at] };
+            let cost = if twice { f32::INFINITY } else { cost(at) };
             if cost > most {
                 (worst, most) = (at, cost);
             }
         }
-        let mut drawn = drawn.iter().zip(&costs[REMEMBERED..]);
-        let better = |(index, cost): &(&usize, &f32)| **cost < most && !old.contains(index);
+        let mut drawn = drawn.iter().zip(REMEMBERED..);
+        let better = |(index, lane): &(&usize, usize)| cost(*lane) < most && !old.contains(index);
         if let Some((&index, _)) = drawn.find(better) {
             // ORDERING: Relaxed. As in `candidates`.
             self.good[worst].store(index as u32, Ordering::Relaxed);

@@ -1,9 +1,7 @@
-//! What a request costs at each of a row of members, side by side: in plain loops over arrays, which the compiler makes
-//! instructions of that take four members or more at a time.
+//! What a request costs at each of a row of members, side by side: in plain loops over four, which the compiler makes
+//! instructions of that take four members at a time.
 
-use std::ops::Range;
-
-use super::super::lanes::{Lanes, either, mask};
+use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
 use crate::shared::{AGES, LANES, Spot};
 use crate::time::Tick;
@@ -39,6 +37,8 @@ pub(super) struct Measure {
     pub(super) now: Tick,
     /// What an unknown endpoint costs.
     pub(super) usual: f32,
+    /// Whether that is the fleet's usual latency, and not the least that is known of anybody.
+    pub(super) knows_usual: bool,
     /// What an idle one's own cost is multiplied by when it is its turn; `None` if that does not matter.
     pub(super) due: Option<f32>,
     /// For how many rounds waiting counts.
@@ -47,17 +47,20 @@ pub(super) struct Measure {
     pub(super) present: u32,
 }
 
-/// What is seen of a row's members; when they have been compared, what it comes to is in the same place.
+/// What is seen of a row's members; when they have been weighed, what it comes to is in the same place. Filled up to a
+/// multiple of [`FOUR`], so that no loop has an end that is taken one by one.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// Requests in flight.
-    count: [i32; LANES],
+    /// Requests in flight. With a sign, as that is what processors convert at once.
+    count: Fours<i32>,
     /// Their ages, in parts of a nanosecond; then what a request costs where it is nobody's turn.
-    cost: [f32; LANES],
+    cost: Fours<f32>,
     /// What is kept as its own cost; then what a request costs alone, by that or by the mean age.
-    alone: [f32; LANES],
+    alone: Fours<f32>,
     /// When its turn is next; then how long ago that came, and [`NEVER`] where somebody is busy.
-    late: [u32; LANES],
+    late: Fours<u32>,
+    /// How many there are.
+    lanes: usize,
 }
 
 impl Measure {
@@ -77,15 +80,10 @@ impl Measure {
     }
 }
 
-/// Nearly always nobody's: the division is kept out of the way.
-#[cold]
-fn mean_ages(alone: &mut [f32], count: &[i32], ages: &[f32]) {
-    for ((alone, count), ages) in alone.iter_mut().zip(count).zip(ages) {
-        let (count, ages) = (*count as f32, ages * AGE);
-        if ages > OVERDUE * *alone * count {
-            *alone = ages / count;
-        }
-    }
+/// Whether requests of these ages in total, so many, have been on their way for longer than an answer takes.
+#[inline(always)]
+fn is_overdue(ages: f32, known: f32, count: i32) -> bool {
+    ages * AGE > OVERDUE * known * count as f32
 }
 
 /// A turn that came so long ago is somebody's: it may be no further ahead than a round of the heaviest. Nearer than that
@@ -97,7 +95,9 @@ pub(super) fn is_near(late: i32) -> bool {
 impl Terms<Box<[f32]>> {
     /// Made from one by the length of each one's round, and what a request adds to its cost.
     pub(super) fn of(all: impl Iterator<Item = (f32, f32)>) -> Self {
-        let (per_round, queue): (Vec<_>, Vec<_>) = all.unzip();
+        let (mut per_round, mut queue): (Vec<_>, Vec<_>) = all.unzip();
+        fill(&mut per_round);
+        fill(&mut queue);
         Self {
             per_round: per_round.into(),
             queue: queue.into(),
@@ -105,115 +105,178 @@ impl Terms<Box<[f32]>> {
     }
 
     /// Of these members, as many as a row has.
+    #[inline]
     pub(super) fn of_these(&self, indices: &[usize]) -> Terms<[f32; LANES]> {
-        let of = |all: &[f32]| {
-            let mut these = [0.0; LANES];
-            for (own, &index) in these.iter_mut().zip(indices) {
-                *own = all[index];
-            }
-            these
+        let mut these = Terms {
+            per_round: [1.0; LANES],
+            queue: [1.0; LANES],
         };
-        Terms {
-            per_round: of(&self.per_round),
-            queue: of(&self.queue),
+        let places = these.per_round.iter_mut().zip(&mut these.queue);
+        for ((per_round, queue), &index) in places.zip(indices) {
+            (*per_round, *queue) = (self.per_round[index], self.queue[index]);
         }
+        these
     }
 }
 
+/// Up to a multiple of [`FOUR`], with what does no harm.
+fn fill(terms: &mut Vec<f32>) {
+    terms.resize(filled(terms.len()), 1.0);
+}
+
 impl<T: AsRef<[f32]>> Terms<T> {
-    /// Of some of them.
+    /// Of so many from this one on.
     #[inline]
-    pub(super) fn at(&self, range: Range<usize>) -> Terms<&[f32]> {
+    pub(super) fn at(&self, first: usize, lanes: usize) -> Terms<&[f32]> {
+        let range = first..first + filled(lanes);
         Terms {
             per_round: &self.per_round.as_ref()[range.clone()],
             queue: &self.queue.as_ref()[range],
         }
-    }
-
-    /// Of how many.
-    #[inline]
-    pub(super) fn lanes(&self) -> usize {
-        self.queue.as_ref().len()
     }
 }
 
 impl Row {
     pub(super) const fn new() -> Self {
         Self {
-            count: [0; LANES],
-            cost: [0.0; LANES],
-            alone: [0.0; LANES],
-            late: [0; LANES],
+            count: [[0; FOUR]; LANES / FOUR],
+            cost: [[0.0; FOUR]; LANES / FOUR],
+            alone: [[0.0; FOUR]; LANES / FOUR],
+            late: [[0; FOUR]; LANES / FOUR],
+            lanes: 0,
         }
+    }
+
+    /// Compares these members, as many as there are terms for.
+    #[inline(always)]
+    pub(super) fn compare<'a>(
+        &mut self,
+        spots: impl Iterator<Item = Spot<'a>> + Clone,
+        with: &Measure,
+        terms: &Terms<&[f32]>,
+    ) -> Least {
+        self.see(spots.clone(), with.now);
+        let own = if with.knows_usual {
+            None
+        } else {
+            self.least_own()
+        };
+        let least = self.weigh(with, terms);
+        let least = if least.is_overdue {
+            self.compare_by_ages(spots, with, terms)
+        } else {
+            least
+        };
+        Least { own, ..least }
+    }
+
+    /// The same with the mean ages of those that are overdue in the place of what is kept. Nearly never: another look and the
+    /// divisions are kept out of the way.
+    #[cold]
+    #[inline(never)]
+    fn compare_by_ages<'a>(
+        &mut self,
+        spots: impl Iterator<Item = Spot<'a>>,
+        with: &Measure,
+        terms: &Terms<&[f32]>,
+    ) -> Least {
+        self.see(spots, with.now);
+        let all = self.count.as_flattened()[..self.lanes].iter();
+        let alone = self.alone.as_flattened_mut().iter_mut();
+        let ages = self.cost.as_flattened_mut().iter_mut();
+        for ((count, own), ages) in all.zip(alone).zip(ages) {
+            let known = if *own == 0.0 { with.usual } else { own.abs() };
+            if is_overdue(*ages, known, *count) {
+                *own = (*ages * AGE / *count as f32).copysign(*own);
+            }
+            *ages = 0.0;
+        }
+        self.weigh(with, terms)
     }
 
     /// Looks at these members.
     #[inline(always)]
-    pub(super) fn see<'a>(&mut self, spots: impl Iterator<Item = Spot<'a>>, now: Tick) {
-        let loads = self.count.iter_mut().zip(&mut self.cost);
-        let kept = self.alone.iter_mut().zip(&mut self.late);
+    fn see<'a>(&mut self, spots: impl Iterator<Item = Spot<'a>>, now: Tick) {
+        let (count, ages) = (self.count.as_flattened_mut(), self.cost.as_flattened_mut());
+        let (own, turn) = (self.alone.as_flattened_mut(), self.late.as_flattened_mut());
+        let loads = count.iter_mut().zip(&mut *ages);
+        let kept = own.iter_mut().zip(turn);
+        let mut lanes = 0;
         for ((spot, (count, ages)), (own, turn)) in spots.zip(loads).zip(kept) {
             let load = spot.load();
-            // With signs, as that is what processors convert at once.
             *count = load.count() as i32;
             *ages = load.ages(now) as f32;
             *own = spot.cost();
             *turn = spot.turn();
+            lanes += 1;
+        }
+        self.lanes = lanes;
+        // Nobody: busy, and dearer than anybody.
+        for lane in lanes..filled(lanes).min(LANES) {
+            (count[lane], ages[lane], own[lane]) = (1, 0.0, f32::INFINITY);
         }
     }
 
-    /// Compares as many as there are terms for. Not inlined: what the compiler makes of it should not depend on what is
-    /// around it.
+    /// The least of what is kept as somebody's own cost, if any is known that is no invitation.
+    #[cold]
+    fn least_own(&self) -> Option<f32> {
+        let kept = self.alone.as_flattened()[..self.lanes].iter();
+        let known = kept.copied().filter(|own| *own > 0.0);
+        known.min_by(f32::total_cmp)
+    }
+
+    /// Weighs those that have been looked at. Not inlined: what the compiler makes of it should not depend on what is around
+    /// it.
     #[inline(never)]
-    pub(super) fn compare(&mut self, with: &Measure, terms: &Terms<&[f32]>) -> Least {
+    fn weigh(&mut self, with: &Measure, terms: &Terms<&[f32]>) -> Least {
         let lanes = terms.queue.len().min(LANES);
         let (queue, per_round) = (&terms.queue[..lanes], &terms.per_round[..lanes]);
-        let (count, cost) = (&self.count[..lanes], &mut self.cost[..lanes]);
-        let (alone, late) = (&mut self.alone[..lanes], &mut self.late[..lanes]);
-        let mut least = Least {
-            cost: NOBODY,
-            late: NEVER,
-            own: u32::MAX,
-            signs: 0,
-        };
-        let mut is_overdue = 0;
-        for lane in 0..lanes {
-            let own = alone[lane];
-            // An unknown cost is 0, so it comes last.
-            least.own = least.own.min(own.to_bits().wrapping_sub(1));
-            least.signs |= own.to_bits();
-            alone[lane] = either(own == 0.0, with.usual, own.abs());
-            is_overdue |= mask(cost[lane] * AGE > OVERDUE * alone[lane] * count[lane] as f32);
-        }
+        let count = &self.count.as_flattened()[..lanes];
+        let cost = &mut self.cost.as_flattened_mut()[..lanes];
+        let alone = &mut self.alone.as_flattened_mut()[..lanes];
+        let late = &mut self.late.as_flattened_mut()[..lanes];
+        let (mut least, mut latest, mut signs, mut overdue) = (NOBODY, NEVER, 0, 0);
+        let with = *with;
         // Whose turn it is costs as little as the heaviest, and no other idle one less.
         let not_due = with.due.map_or(0.0, |due| due * NOT_DUE);
-        if is_overdue != 0 {
-            mean_ages(alone, count, cost);
-        }
         for lane in 0..lanes {
-            let is_busy = mask(count[lane] > 0);
+            let own = alone[lane];
+            signs |= own.to_bits();
+            alone[lane] = either(own == 0.0, with.usual, own.abs());
+            overdue |= mask(is_overdue(cost[lane], alone[lane], count[lane]));
+            let is_busy = count[lane] > 0;
             let busy = (count[lane] + 1) as f32 * queue[lane];
             let idle = if queue[lane] > not_due {
                 queue[lane]
             } else {
                 not_due
             };
-            let load = either(count[lane] > 0, busy, idle);
-            cost[lane] = alone[lane] * load * with.patience(late[lane], per_round[lane]);
-            least.cost = least.cost.min(order(cost[lane]));
-            late[lane] =
-                (with.present.wrapping_sub(late[lane]) & !is_busy) | (NEVER as u32 & is_busy);
-            least.late = least.late.max(late[lane] as i32);
+            let load = either(is_busy, busy, idle);
+            let turn = late[lane];
+            cost[lane] = alone[lane] * load * with.patience(turn, per_round[lane]);
+            least = least.min(order(cost[lane]));
+            let is_busy = mask(is_busy);
+            late[lane] = (with.present.wrapping_sub(turn) & !is_busy) | (NEVER as u32 & is_busy);
+            // Read again: otherwise it is taken for something to be decided one by one.
+            latest = latest.max(late[lane] as i32);
         }
-        least
+        Least {
+            cost: least,
+            late: latest,
+            own: None,
+            is_invited: signs >> 31 != 0,
+            is_overdue: overdue != 0,
+        }
     }
 
-    /// Those of so many where a request costs this.
-    pub(super) fn at_cost(&self, cost: i32, lanes: usize) -> impl Iterator<Item = usize> {
-        Lanes::that(self.cost[..lanes].iter().map(|&own| order(own) == cost))
+    /// Those where a request costs this.
+    #[inline(always)]
+    pub(super) fn at_cost(&self, cost: i32) -> impl Iterator<Item = usize> {
+        Lanes::that(&self.cost, self.lanes, |own| order(own) == cost)
     }
 
-    /// Those of so many whose turn came so long ago, and what a request costs as it is their turn.
+    /// Those whose turn came so long ago, and what a request costs as it is their turn.
+    #[inline(always)]
     pub(super) fn due(
         &self,
         late: i32,
@@ -222,21 +285,27 @@ impl Row {
     ) -> impl Iterator<Item = (usize, i32)> {
         let due = with.due.unwrap_or(f32::INFINITY);
         let turn = with.present.wrapping_sub(late as u32);
-        let own = &self.late[..terms.lanes()];
-        Lanes::that(own.iter().map(|&own| own == late as u32)).map(move |lane| {
+        let due_now = Lanes::that(&self.late, self.lanes, |own| own == late as u32);
+        due_now.map(move |lane| {
             let patience = with.patience(turn, terms.per_round[lane]);
-            (lane, order(self.alone[lane] * due * patience))
+            let alone = self.alone.as_flattened()[lane];
+            (lane, order(alone * due * patience))
         })
     }
 
-    /// What a request costs each where it is nobody's turn.
-    pub(super) const fn costs(&self) -> &[f32; LANES] {
-        &self.cost
+    /// How many there are.
+    pub(super) const fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// What a request costs this one where it is nobody's turn.
+    #[inline]
+    pub(super) fn cost(&self, lane: usize) -> f32 {
+        self.cost.as_flattened()[lane]
     }
 }
 
-/// A cost as a number in the same order: costs are not negative. Of floats there is no least one that processors would find
-/// side by side, because of those that are not numbers.
+/// A cost as a number in the same order: costs are not negative.
 #[inline(always)]
 pub(super) fn order(cost: f32) -> i32 {
     cost.to_bits() as i32
@@ -246,21 +315,15 @@ pub(super) fn order(cost: f32) -> i32 {
 pub(super) const NOBODY: i32 = i32::MAX;
 
 /// The least of a row.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Least {
     /// Of what a request costs where it is nobody's turn.
     pub(super) cost: i32,
     /// How long ago the first turn of the idle came.
     pub(super) late: i32,
-    /// One less than the bits of the least that is known to be a member's own cost.
-    pub(super) own: u32,
-    /// The highest bit set if there is an invitation.
-    signs: u32,
-}
-
-impl Least {
-    #[inline]
-    pub(super) const fn is_invited(&self) -> bool {
-        self.signs >> 31 != 0
-    }
+    /// Of what is kept as a member's own cost, where that was asked and any is known.
+    pub(super) own: Option<f32>,
+    /// Whether somebody has an invitation.
+    pub(super) is_invited: bool,
+    is_overdue: bool,
 }

@@ -120,7 +120,7 @@ proptest! {
         rounds in 2f32..16.0,
         order: u64,
         scattered in 0usize..100,
-        (equal_weights, all) in any::<(bool, bool)>(),
+        (equal_weights, all, knows_usual) in any::<(bool, bool, bool)>(),
     ) {
         let mut of = of;
         for one in &mut of {
@@ -131,7 +131,8 @@ proptest! {
         let (_places, read) = put(&mut board, &of, scattered);
         let weights: Vec<u64> = of.iter().map(|one| one.weight).collect();
         let lowest = Lowest::new(&weights, None, order, 1);
-        let with = Measure { now: NOW, usual: 1.5e6, due: lowest.due, rounds, present };
+        let (usual, due) = (1.5e6, lowest.due);
+        let with = Measure { now: NOW, usual, knows_usual, due, rounds, present };
         let may_pick = |index: usize| of[index].may_pick;
         let may_pick: &dyn Fn(usize) -> bool = &may_pick;
         let best = lowest.all(&read, &with, (!all).then_some(may_pick));
@@ -145,6 +146,7 @@ proptest! {
         prop_assert_eq!(found, equals.min_by_key(place));
         let usable = || of.iter().filter(|one| one.may_pick);
         let known = usable().filter(|one| one.cost > 0.0 && !one.is_invited).map(|one| one.cost);
+        let known = known.filter(|_| !knows_usual);
         prop_assert_eq!(best.least(), known.reduce(f32::min));
         let invited = of.iter().rposition(|one| one.may_pick && one.is_invited);
         prop_assert_eq!(best.invited, invited);

@@ -141,7 +141,7 @@ impl<'a> Spots<'a> {
     }
 
     #[inline]
-    pub(crate) fn iter(self) -> impl Iterator<Item = Spot<'a>> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = Spot<'a>> + Clone {
         let all = self.loads.iter().zip(self.costs).zip(self.turns);
         all.map(|((load, cost), turn)| Spot { load, cost, turn })
     }
