@@ -161,14 +161,16 @@ impl Lowest {
     /// What a pick compares by.
     #[inline]
     fn measure(&self, notes: &Notes, now: Tick, usual: Option<Duration>, pace: f32) -> Measure {
+        // ORDERING: Relaxed, both. A hint.
+        let least = notes.least.load(Ordering::Relaxed);
+        let known = usual.map(|usual| nanos(usual) as f32);
+        if let Some(usual) = known.filter(|usual| usual.to_bits() != least) {
+            notes.least.store(usual.to_bits(), Ordering::Relaxed);
+        }
         Measure {
             now,
             knows_usual: usual.is_some(),
-            usual: match usual {
-                Some(usual) => nanos(usual) as f32,
-                // ORDERING: Relaxed. A hint.
-                None => f32::from_bits(notes.least.load(Ordering::Relaxed)),
-            },
+            usual: known.unwrap_or_else(|| f32::from_bits(least)),
             due: self.due,
             rounds: patience(pace),
             // ORDERING: Relaxed. A hint; the members' own turns count.
@@ -337,8 +339,8 @@ impl<E: Endpoint> Picker<E> for Lowest {
         let mut best = Best::none();
         if let Some(candidates) = &many {
             // Whoever may not be picked this time is as good as before.
-            let (mut row, candidates_too) = (Row::new(), candidates.iter().copied());
-            self.these(&mut best, &mut row, board, &with, candidates_too);
+            let (mut row, all) = (Row::new(), candidates.iter().copied());
+            self.these(&mut best, &mut row, board, &with, all);
             notes.remember(candidates, |lane| row.cost(lane));
         }
         if cx.any_will_do() {

@@ -4,8 +4,8 @@ use crate::health::Usual;
 use crate::shared::{Randoms, Shared};
 use crate::time::Tick;
 
-/// The calling thread's shard, and its random numbers: what is left of a [`PickContext`](super::PickContext) where all may be
-/// picked. To make one of those takes as long as a choice.
+/// The calling thread's shard and its random numbers, the time, and what is usual: what is left of a
+/// [`PickContext`](super::PickContext) where all may be picked. To make one of those takes as long as a choice.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {

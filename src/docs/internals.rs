@@ -8,8 +8,8 @@
 //!          upkeep due?   claimed by one pick: a slice of at most 64 members
 //!          probe due?    taken by one pick: looks at up to 64 members, takes this request to an ejected one
 //!          snapshot      one pointer: members and picker together
-//!          picker.pick   one virtual call; an index. Where all may be picked, a policy that needs no more than the members
-//!                        and random numbers is asked without a context, which takes as long to make as a choice
+//!          picker.pick   one virtual call; an index. Where all may be picked, a policy of the crate's is asked without a
+//!                        context, which takes as long to make as a choice
 //!          may_pick?     no: drawn again at random, at most 8 times, then one O(n) draw by weight
 //!          gate.enter    one fetch_add, whose value tells: closed, or newer data → leave, start again
 //!                        the seat's handle is counted: both belong to the thread's shard
@@ -110,7 +110,9 @@
 //! starts: two words would be torn, and show an age of the size of `now`. What a request costs (latency times errors) is worked out by who knows
 //! something new, a measured success, a fault or upkeep, and read by each pick: a pick has time for a product, not for an exponential.
 //! Picks read it in rows of 32, into arrays on the stack, and compare in plain loops without branches: one member after the other each
-//! comparison is a branch that nobody foretells, and a processor compares four at a time. The readings of a row are not of one moment; neither
+//! comparison is a branch that nobody foretells, and a processor compares four at a time. So a row is filled up to a multiple of four, with nobodies that cost more than
+//! anybody. The mean age of what is in flight is worked out for each, a division too, as it goes on beside the rest; set apart for those that are overdue
+//! it is what most rows need where latencies vary, by a look more. The readings of a row are not of one moment; neither
 //! were those of one member after the other.
 //!
 //! **One endpoint against the fleet.** A fault is weighed by how often others fail, and that is known late or not at all where it is needed

@@ -23,8 +23,8 @@ pub(super) const UNKNOWN: f32 = 1.0;
 pub(super) struct Notes {
     /// The time in turns: when the last one chosen had its turn.
     pub(super) present: AtomicU32,
-    /// An `f32`'s bits: what a request costs at the best that is known, alone. An unknown one is taken to be as good
-    /// while it is not known what is usual, so it is tried when its turn comes.
+    /// An `f32`'s bits: what is usual, as long as that is known; else what a request costs at the best that is known, alone. An
+    /// unknown one is taken to be as good while it is not known what is usual, so it is tried when its turn comes.
     pub(super) least: AtomicU32,
     /// Members that were good the last time.
     good: [AtomicU32; REMEMBERED],

@@ -1,4 +1,4 @@
-//! What a request costs at each of a row of members, side by side: in plain loops over four, which the compiler makes
+//! What a request costs at each of a row of members, side by side: in plain loops over arrays, which the compiler makes
 //! instructions of that take four members at a time.
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
@@ -80,12 +80,6 @@ impl Measure {
     }
 }
 
-/// Whether requests of these ages in total, so many, have been on their way for longer than an answer takes.
-#[inline(always)]
-fn is_overdue(ages: f32, known: f32, count: i32) -> bool {
-    ages * AGE > OVERDUE * known * count as f32
-}
-
 /// A turn that came so long ago is somebody's: it may be no further ahead than a round of the heaviest. Nearer than that
 /// somebody's is, while all are idle.
 pub(super) fn is_near(late: i32) -> bool {
@@ -147,51 +141,22 @@ impl Row {
         }
     }
 
-    /// Compares these members, as many as there are terms for.
+    /// Compares these members.
     #[inline(always)]
     pub(super) fn compare<'a>(
-        &mut self,
-        spots: impl Iterator<Item = Spot<'a>> + Clone,
-        with: &Measure,
-        terms: &Terms<&[f32]>,
-    ) -> Least {
-        self.see(spots.clone(), with.now);
-        let own = if with.knows_usual {
-            None
-        } else {
-            self.least_own()
-        };
-        let least = self.weigh(with, terms);
-        let least = if least.is_overdue {
-            self.compare_by_ages(spots, with, terms)
-        } else {
-            least
-        };
-        Least { own, ..least }
-    }
-
-    /// The same with the mean ages of those that are overdue in the place of what is kept. Nearly never: another look and the
-    /// divisions are kept out of the way.
-    #[cold]
-    #[inline(never)]
-    fn compare_by_ages<'a>(
         &mut self,
         spots: impl Iterator<Item = Spot<'a>>,
         with: &Measure,
         terms: &Terms<&[f32]>,
     ) -> Least {
         self.see(spots, with.now);
-        let all = self.count.as_flattened()[..self.lanes].iter();
-        let alone = self.alone.as_flattened_mut().iter_mut();
-        let ages = self.cost.as_flattened_mut().iter_mut();
-        for ((count, own), ages) in all.zip(alone).zip(ages) {
-            let known = if *own == 0.0 { with.usual } else { own.abs() };
-            if is_overdue(*ages, known, *count) {
-                *own = (*ages * AGE / *count as f32).copysign(*own);
-            }
-            *ages = 0.0;
-        }
-        self.weigh(with, terms)
+        let own = if with.knows_usual {
+            None
+        } else {
+            self.least_own()
+        };
+        let least = self.weigh(with, terms);
+        Least { own, ..least }
     }
 
     /// Looks at these members.
@@ -211,39 +176,47 @@ impl Row {
             lanes += 1;
         }
         self.lanes = lanes;
-        // Nobody: busy, and dearer than anybody.
+        // Nobody: busy, and dearer than anybody, whatever its turn.
         for lane in lanes..filled(lanes).min(LANES) {
             (count[lane], ages[lane], own[lane]) = (1, 0.0, f32::INFINITY);
         }
     }
 
     /// The least of what is kept as somebody's own cost, if any is known that is no invitation.
-    #[cold]
+    #[inline(never)]
     fn least_own(&self) -> Option<f32> {
-        let kept = self.alone.as_flattened()[..self.lanes].iter();
-        let known = kept.copied().filter(|own| *own > 0.0);
-        known.min_by(f32::total_cmp)
+        let kept = self.alone.as_flattened()[..filled(self.lanes)].iter();
+        // By their bits, which are in the same order: an unknown one, which is 0, comes last, and before it those with a sign.
+        let before = |own: &f32| own.to_bits().wrapping_sub(1);
+        let least = kept.map(before).fold(u32::MAX, u32::min);
+        // The nobodies' are infinite.
+        let is_known = least < f32::INFINITY.to_bits() - 1;
+        is_known.then(|| f32::from_bits(least + 1))
     }
 
     /// Weighs those that have been looked at. Not inlined: what the compiler makes of it should not depend on what is around
     /// it.
     #[inline(never)]
     fn weigh(&mut self, with: &Measure, terms: &Terms<&[f32]>) -> Least {
+        debug_assert_eq!(terms.queue.len(), filled(self.lanes), "a term for each");
         let lanes = terms.queue.len().min(LANES);
         let (queue, per_round) = (&terms.queue[..lanes], &terms.per_round[..lanes]);
         let count = &self.count.as_flattened()[..lanes];
         let cost = &mut self.cost.as_flattened_mut()[..lanes];
         let alone = &mut self.alone.as_flattened_mut()[..lanes];
         let late = &mut self.late.as_flattened_mut()[..lanes];
-        let (mut least, mut latest, mut signs, mut overdue) = (NOBODY, NEVER, 0, 0);
+        let (mut least, mut latest, mut signs) = (NOBODY, NEVER, 0);
         let with = *with;
         // Whose turn it is costs as little as the heaviest, and no other idle one less.
         let not_due = with.due.map_or(0.0, |due| due * NOT_DUE);
         for lane in 0..lanes {
             let own = alone[lane];
             signs |= own.to_bits();
-            alone[lane] = either(own == 0.0, with.usual, own.abs());
-            overdue |= mask(is_overdue(cost[lane], alone[lane], count[lane]));
+            let known = either(own == 0.0, with.usual, own.abs());
+            // The mean is no number where there is nothing in flight, and nothing is overdue there.
+            let (ages, in_flight) = (cost[lane] * AGE, count[lane] as f32);
+            let is_overdue = ages > OVERDUE * known * in_flight;
+            alone[lane] = either(is_overdue, ages / in_flight, known);
             let is_busy = count[lane] > 0;
             let busy = (count[lane] + 1) as f32 * queue[lane];
             let idle = if queue[lane] > not_due {
@@ -265,7 +238,6 @@ impl Row {
             late: latest,
             own: None,
             is_invited: signs >> 31 != 0,
-            is_overdue: overdue != 0,
         }
     }
 
@@ -325,5 +297,4 @@ pub(super) struct Least {
     pub(super) own: Option<f32>,
     /// Whether somebody has an invitation.
     pub(super) is_invited: bool,
-    is_overdue: bool,
 }

@@ -153,6 +153,20 @@ proptest! {
     }
 }
 
+/// Should it no longer be known what is usual, the unknown cost what was, and not next to nothing.
+#[test]
+fn what_was_usual_is_kept() {
+    let mut board = Board::new();
+    let place = board.place();
+    let read = Readings::of([Some(&place)].into_iter()).expect("it has a place");
+    let lowest = Lowest::new(&[1], None, 0, 1);
+    let notes = &lowest.notes[0].0;
+    let with = lowest.measure(notes, NOW, Some(Duration::from_millis(7)), 0.0);
+    let best = lowest.all(&read, &with, None);
+    assert_eq!(lowest.choose(&best, &read, &with, notes), Some(0));
+    assert_eq!(lowest.measure(notes, NOW, None, 0.0).usual, 7e6);
+}
+
 /// As many as are remembered and drawn are compared in one row.
 #[test]
 fn candidates_fit_in_a_row() {
