@@ -318,11 +318,6 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         below(bound as u64, self.random()) as usize
     }
 
-    /// A random share of 1, below it.
-    pub(super) fn random_share(&mut self) -> f64 {
-        (self.random() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     /// 64 random bits.
     pub(super) fn random(&mut self) -> u64 {
         let counter = match (self.counter, self.shared) {

@@ -1,7 +1,7 @@
 //! The one that should answer first, of two.
 
 use super::power_of_two::Pairs;
-use super::{Choice, LoadBalancer, PickContext, Picker, View};
+use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
 
@@ -38,6 +38,7 @@ impl LeastResponseTime {
 
 impl<E: Endpoint> LoadBalancer<E> for LeastResponseTime {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+        view.pick_of_all();
         Box::new(Sooner(Pairs::new(view)))
     }
 }
@@ -49,23 +50,51 @@ impl<E: Endpoint> Picker<E> for Sooner {
         let first = self.0.first(cx)?;
         let second = self.0.second(first, cx);
         let members = cx.members();
-        let cost = second.map_or(1.0, |second| ratio(&members[second], &members[first]));
-        let better = second.filter(|_| cost < 1.0 && cx.random_share() >= cost.powi(3));
-        Some(Choice::at(better.unwrap_or(first)))
+        Some(sooner(members, first, second, || cx.random()))
+    }
+
+    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+        let mut randoms = asker.randoms();
+        let (first, second) = self.0.of_all(&mut randoms)?;
+        Some(sooner(all, first, second, || randoms.next()))
     }
 }
 
+/// The first, or the other if that costs less and chance lets it.
+#[inline]
+fn sooner<E: Endpoint>(
+    members: &[Member<E>],
+    first: usize,
+    other: Option<usize>,
+    random: impl FnOnce() -> u64,
+) -> Choice {
+    let better = other.filter(|&second| {
+        let cost = ratio(&members[second], &members[first]);
+        cost < 1.0 && share(random()) >= cost.powi(3)
+    });
+    Choice::at(better.unwrap_or(first))
+}
+
+/// A random share of 1, below it.
+#[inline]
+fn share(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// What a request to the second costs, as a multiple of what it costs to the first.
+#[inline]
 fn ratio<E: Endpoint>(second: &Member<E>, first: &Member<E>) -> f64 {
-    let latency = match (second.latency(), first.latency()) {
-        (Some(second), Some(first)) => second.as_secs_f64() / first.as_secs_f64(),
+    let nanos = |member: &Member<E>| member.core().latency.nanos();
+    let latency = match (nanos(second), nanos(first)) {
+        (Some(second), Some(first)) => f64::from(second) / f64::from(first),
         _ => 1.0,
     };
-    let queue = |member: &Member<E>| member.in_flight() as f64 + 1.0;
-    if first.in_flight() == 0 {
+    let (before_second, before_first) = (second.in_flight(), first.in_flight());
+    let queue = |in_flight: u64| in_flight as f64 + 1.0;
+    if before_first == 0 {
         // Both have been drawn by weight, so for an idle one it has had its say.
-        return latency * queue(second);
+        return latency * queue(before_second);
     }
     let weights = f64::from(first.weight().get()) / f64::from(second.weight().get());
-    latency * queue(second) / queue(first) * weights
+    latency * queue(before_second) / queue(before_first) * weights
 }

@@ -107,6 +107,13 @@ impl Pairs {
         cx.draw(&self.0)
     }
 
+    /// Two where all may be picked, if there are two.
+    #[inline]
+    pub(super) fn of_all(&self, randoms: &mut Randoms) -> Option<(usize, Option<usize>)> {
+        let first = self.0.draw(randoms.next())?;
+        Some((first, self.0.draw_other(first, randoms.next())))
+    }
+
     /// Another, if one is found.
     #[inline]
     pub(super) fn second<E: Endpoint>(
