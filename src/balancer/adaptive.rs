@@ -376,11 +376,11 @@ impl<E: Endpoint> Picker<E> for Lowest {
         chosen.map(Choice::at)
     }
 
-    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>, now: Tick) -> Option<Choice> {
         let board = self.board.as_ref()?;
         let notes = self.notes_of(asker.shard());
         let usual = asker.usual().latency();
-        let with = self.measure(notes, asker.now(), usual, asker.pace());
+        let with = self.measure(notes, now, usual, asker.pace());
         let best = self.all(board, &with, None);
         self.choose(&best, board, &with, notes).map(Choice::at)
     }

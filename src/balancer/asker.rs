@@ -2,27 +2,21 @@
 
 use crate::health::Usual;
 use crate::shared::{Randoms, Shared};
-use crate::time::Tick;
 
-/// The calling thread's shard and its random numbers, the time, and what is usual: what is left of a
-/// [`PickContext`](super::PickContext) where all may be picked. To make one of those takes as long as a choice.
+/// The calling thread's shard and its random numbers, and what is usual: what is left of a
+/// [`PickContext`](super::PickContext) where all may be picked. To make one of those takes as long as a choice. Two words, which are handed on in
+/// registers; so the time goes beside it.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
     shared: &'a Shared,
     shard: usize,
-    now: Tick,
 }
 
 impl<'a> Asker<'a> {
     #[inline]
-    pub(crate) const fn new(shared: &'a Shared, shard: usize, now: Tick) -> Self {
-        Self { shared, shard, now }
-    }
-
-    #[inline]
-    pub(super) const fn now(self) -> Tick {
-        self.now
+    pub(crate) const fn new(shared: &'a Shared, shard: usize) -> Self {
+        Self { shared, shard }
     }
 
     #[inline]
@@ -52,6 +46,7 @@ mod tests {
     use super::*;
     use crate::balancer::{PickContext, Regard};
     use crate::options::PickOptions;
+    use crate::time::Tick;
 
     #[test]
     fn draws_what_a_context_draws() {
@@ -61,7 +56,7 @@ mod tests {
             let calm = Regard::NoneRefused;
             let mut cx =
                 PickContext::<String>::of_fleet(&[], &options, Tick::ZERO, 0, &shared, calm);
-            let mut randoms = Asker::new(&same, 0, Tick::ZERO).randoms();
+            let mut randoms = Asker::new(&same, 0).randoms();
             for _ in 0..5 {
                 assert_eq!(randoms.next(), cx.random());
             }

@@ -6,6 +6,7 @@ use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::shared::{LANES, Randoms, Readings, Spots, below};
+use crate::time::Tick;
 
 /// Of all endpoints, the one with the fewest requests in flight for its weight; among equals, one drawn
 /// by weight.
@@ -186,7 +187,7 @@ impl<E: Endpoint> Picker<E> for Scan {
         Some(self.least(drawn, cx))
     }
 
-    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
         let mut randoms = asker.randoms();
         let drawn = self.table.draw(randoms.next())?;
         if self.in_flight(all, drawn) == 0 {

@@ -4,6 +4,7 @@ use super::power_of_two::Pairs;
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
+use crate::time::Tick;
 
 /// Of two different endpoints drawn by weight, the one with the lower cost: latency × (in-flight + 1) /
 /// weight, where the weight counts only if the first drawn is busy.
@@ -53,7 +54,7 @@ impl<E: Endpoint> Picker<E> for Sooner {
         Some(sooner(members, first, second, || cx.random()))
     }
 
-    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
         let mut randoms = asker.randoms();
         let (first, second) = self.0.of_all(&mut randoms)?;
         Some(sooner(all, first, second, || randoms.next()))

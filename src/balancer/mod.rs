@@ -22,6 +22,7 @@ use crate::error::BuildError;
 use crate::member::Member;
 use crate::shared::Readings;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded};
+use crate::time::Tick;
 
 pub use adaptive::Adaptive;
 pub use asker::Asker;
@@ -147,7 +148,7 @@ pub trait Picker<E: Endpoint>: Send + Sync {
     /// The choice where all may be picked, by a policy that has told the view that it answers: asked in place of
     /// [`pick`](Self::pick), which is asked after all if there is no answer.
     #[doc(hidden)]
-    fn pick_of_all(&self, _all: &[Member<E>], _asker: Asker<'_>) -> Option<Choice> {
+    fn pick_of_all(&self, _all: &[Member<E>], _asker: Asker<'_>, _now: Tick) -> Option<Choice> {
         None
     }
 

@@ -5,6 +5,7 @@ use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::shared::Randoms;
+use crate::time::Tick;
 
 /// Of two different endpoints drawn by weight, the one with fewer requests in flight for its weight.
 ///
@@ -49,7 +50,7 @@ impl<E: Endpoint> Picker<E> for Fewer {
         Some(fewer(cx.members(), first, busy, second))
     }
 
-    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
         let mut randoms = asker.randoms();
         let first = self.0.0.draw(randoms.next())?;
         let busy = all[first].in_flight();

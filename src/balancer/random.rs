@@ -4,6 +4,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
+use crate::time::Tick;
 
 /// A random endpoint, in proportion to its weight.
 ///
@@ -36,7 +37,7 @@ impl<E: Endpoint> Picker<E> for Draw {
         cx.draw(&self.0).map(Choice::at)
     }
 
-    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
         self.0.draw(asker.randoms().next()).map(Choice::at)
     }
 }

@@ -6,6 +6,7 @@ use super::schedule::Schedule;
 use super::{Asker, Choice, Cursor, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
+use crate::time::Tick;
 
 /// One endpoint after the other, each as often as any other; weights count only as 0 or not.
 ///
@@ -85,7 +86,7 @@ impl<E: Endpoint> Picker<E> for Walk {
         self.instead(cx)
     }
 
-    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>) -> Option<Choice> {
+    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
         self.next(asker.shard()).map(Choice::at)
     }
 }

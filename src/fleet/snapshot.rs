@@ -133,8 +133,8 @@ impl<E: Endpoint> Snapshot<E> {
         if !self.picks_of_all || !options.avoid.is_empty() {
             return None;
         }
-        let asker = Asker::new(shared, shard, now);
-        let choice = self.picker.pick_of_all(self.routable(), asker)?;
+        let asker = Asker::new(shared, shard);
+        let choice = self.picker.pick_of_all(self.routable(), asker, now)?;
         (choice.index() < self.count).then_some(choice.index())
     }
 
