@@ -105,6 +105,9 @@ fn one_that_is_ready_tells_what_there_is_against_it() {
 fn one_that_is_ejected_tells_by_what_since_when_until_when_and_what_it_takes() {
     let (fleet, clock) = out();
     clock.advance(1200 * MILLI);
+    // Where there are few requests evidence fades slower.
+    (1..10).for_each(|number| send(&fleet, number, Outcome::Success, 100));
+    fleet.maintain();
     let why = explain(&fleet, 0);
     assert_eq!((why.state, why.is_eligible), (MemberState::Ejected, false));
     assert_eq!(why.since, Some(1200 * MILLI));

@@ -67,9 +67,10 @@ const FAR: i32 = 1 << 30;
 /// The idle endpoint whose turn it is counts as one of the heaviest: by weights alone the light would never be used while there
 /// is little to do.
 ///
-/// So where all are alike they are served one after the other, each by its weight, as by
+/// So where all are known to be alike they are served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin); and where they differ by no more than the noise of
-/// their estimates, they are all used.
+/// their estimates, they are all used. Not evenly where requests are few: one client of a few requests a second may send one of twenty like
+/// endpoints several times its share, as nothing waits anywhere and its luck is all it knows (F3 of `benches/quality.md`).
 ///
 /// Up to 256 endpoints are all compared; of more, eight that were good the last time (for each shard of threads) and sixteen
 /// drawn by weight. An endpoint that has been avoided and idle for a second is invited now and then to show how it is: by one

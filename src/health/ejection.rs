@@ -39,7 +39,9 @@ pub struct Ejection {
     /// that fails as often as they do (Page's CUSUM). 0 turns this off; up to 50. Defaults to 11: where nobody else
     /// fails, two failures with not more than one success between them, or some three among twenty; and fewer than five
     /// false alarms in a million requests of an endpoint that fails like the others, whatever share that is, once it is known (the bound
-    /// is e^11, one in 60 000); a few more in the first half second after all begin to fail. Neither
+    /// is e^11, one in 60 000); a few more in the first half second after all begin to fail. Evidence
+    /// fades within ten seconds, or as long as thirty requests to an endpoint take in the mean, up to ten minutes: so where requests are few, one that fails
+    /// all is out by its fourth, and two faults a day apart say nothing. Neither
     /// Envoy nor gRPC has it. It takes the place of their failures in a row, which see an endpoint that fails three
     /// in ten after 599 requests, and eject everybody when all fail half.
     pub cusum_threshold: f64,

@@ -31,7 +31,7 @@ pub(crate) use latency::LatencyCell;
 pub use limits::{AdaptiveLimit, Limits};
 pub use panic::{PanicAction, PanicRule};
 pub use slow_start::SlowStart;
-pub(crate) use suspicion::Evidence;
+pub(crate) use suspicion::{Evidence, Fading};
 pub use tracker::SlidingWindow;
 pub(crate) use tracker::{Rule, Tells, health};
 pub(crate) use verdict::{
@@ -165,6 +165,7 @@ pub struct Judging<'a> {
     latency: Option<Duration>,
     in_flight: u64,
     mean_age: Option<Duration>,
+    fading: Fading,
 }
 
 impl<'a> Judging<'a> {
@@ -177,7 +178,19 @@ impl<'a> Judging<'a> {
             latency: None,
             in_flight: 0,
             mean_age: None,
+            fading: Fading::SHORT,
         }
+    }
+
+    /// The same where an endpoint gets so many requests a second.
+    pub(crate) fn with_pace(mut self, pace: f32) -> Self {
+        self.fading = Fading::at_pace(pace);
+        self
+    }
+
+    /// How long evidence lasts.
+    pub(crate) const fn fading(&self) -> Fading {
+        self.fading
     }
 
     /// The same with a latency estimate of the endpoint.

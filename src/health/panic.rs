@@ -33,7 +33,9 @@ use crate::error::BuildError;
 pub struct PanicRule {
     /// Panic begins below this share of eligible endpoints, in percent by count of those with a weight, 0 to 100. 0 turns
     /// the rule off: picks then fail with [`PickError::AllEjected`](crate::PickError::AllEjected) when none is
-    /// eligible. Defaults to 50, Envoy's `healthy_panic_threshold`.
+    /// eligible. Defaults to 50, Envoy's `healthy_panic_threshold`. Ejections alone leave half in
+    /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent) is 50), so by them panic begins only if either is moved; by marks, checks
+    /// and drains it begins as it is.
     pub threshold_percent: u32,
     /// So many percentage points above the threshold panic is over, 0 to 100: of a fleet of 30, with the defaults, it
     /// begins with 14 eligible and is over with 18. Rounded down to whole endpoints, and no more is asked for than

@@ -9,8 +9,15 @@
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// Evidence fades: of that from so long ago 37 % is left.
+/// Evidence fades: of that from so long ago 37 % is left, where requests come thick.
 const TAU_MILLIS: f32 = 10_000.0;
+
+/// Where they do not, as long as it takes for so many of an endpoint's requests: what tells is how many came between two faults, not
+/// how much time. Ten seconds are more at any rate above three a second.
+const TAU_REQUESTS: f32 = 30.0;
+
+/// But what is from ten minutes ago is another matter.
+const TAU_MOST_MILLIS: f32 = 600_000.0;
 
 /// Less than this is none.
 const TRACE: f32 = 0.05;
@@ -42,6 +49,25 @@ impl Evidence {
     }
 }
 
+/// How long evidence lasts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Fading {
+    millis: f32,
+}
+
+impl Fading {
+    /// Where requests come thick.
+    pub(crate) const SHORT: Self = Self { millis: TAU_MILLIS };
+
+    /// Where an endpoint gets so many requests a second, in the mean; 0 if hardly any, or if it is not known yet.
+    pub(crate) fn at_pace(pace: f32) -> Self {
+        let enough = TAU_REQUESTS / pace * 1000.0;
+        Self {
+            millis: enough.clamp(TAU_MILLIS, TAU_MOST_MILLIS),
+        }
+    }
+}
+
 /// How suspicious an endpoint is.
 #[derive(Debug)]
 pub(crate) struct Suspicion(AtomicU64);
@@ -66,9 +92,9 @@ impl Suspicion {
     }
 
     /// How much there is now.
-    pub(crate) fn get(&self, now: Tick) -> f32 {
+    pub(crate) fn get(&self, now: Tick, fading: Fading) -> f32 {
         // ORDERING: Relaxed. As above.
-        read(self.0.load(Ordering::Relaxed), now)
+        read(self.0.load(Ordering::Relaxed), now, fading)
     }
 
     pub(crate) fn set(&self, suspicion: f32, now: Tick) {
@@ -77,16 +103,16 @@ impl Suspicion {
     }
 
     /// Adds evidence, which may be negative. Each is added: who loses a race adds to what the winner left.
-    pub(crate) fn add(&self, evidence: f32, now: Tick) -> Change {
-        self.add_to(0.0, evidence, now)
+    pub(crate) fn add(&self, evidence: f32, now: Tick, fading: Fading) -> Change {
+        self.add_to(0.0, evidence, now, fading)
     }
 
     /// The same, where there is at least so much.
-    pub(crate) fn add_to(&self, least: f32, evidence: f32, now: Tick) -> Change {
+    pub(crate) fn add_to(&self, least: f32, evidence: f32, now: Tick, fading: Fading) -> Change {
         // ORDERING: Relaxed. As above.
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
-            let before = read(word, now);
+            let before = read(word, now, fading);
             let after = before.max(least) + evidence;
             let next = pack(after, now);
             // ORDERING: Relaxed, both. As above.
@@ -106,11 +132,11 @@ impl Suspicion {
     }
 }
 
-fn read(word: u64, now: Tick) -> f32 {
+fn read(word: u64, now: Tick, fading: Fading) -> f32 {
     let elapsed = (now.as_millis() as u32).wrapping_sub((word >> 32) as u32);
     // By a clock that has gone back it is a few weeks old, or of now.
     let elapsed = (elapsed as i32).max(0) as f32;
-    let z = elapsed / TAU_MILLIS;
+    let z = elapsed / fading.millis;
     f32::from_bits(word as u32) / (1.0 + z * (1.0 + z / 2.0 * (1.0 + z / 3.0)))
 }
 
@@ -146,7 +172,13 @@ mod tests {
     /// How many outcomes until the threshold, at most; the outcomes are a repeatable sequence with this share of
     /// faults, 5 ms apart.
     fn until_alarm(usual: f32, faults: f64, seed: u64, most: u32) -> Option<u32> {
+        until_alarm_at(5, usual, faults, seed, most)
+    }
+
+    /// The same, so many milliseconds apart.
+    fn until_alarm_at(apart: u64, usual: f32, faults: f64, seed: u64, most: u32) -> Option<u32> {
         let (cell, evidence) = (Suspicion::new(), Evidence::against(usual));
+        let fading = Fading::at_pace(1000.0 / apart as f32);
         let mut random = seed;
         (1..=most).find(|&request| {
             random = random
@@ -158,7 +190,8 @@ mod tests {
             } else {
                 -evidence.success
             };
-            cell.add(told, at(u64::from(request) * 5)).after >= THRESHOLD
+            let now = at(u64::from(request) * apart);
+            cell.add(told, now, fading).after >= THRESHOLD
         })
     }
 
@@ -183,14 +216,32 @@ mod tests {
     /// several: the sum of the alarms is at most what Poisson with 17 exceeds once in a million runs.
     #[test]
     fn it_is_seldom_wrong() {
-        for usual in [0.001f32, 0.005, 0.02, 0.1, 0.5] {
+        // Often, and every twenty seconds.
+        for (apart, usual) in [5, 20_000]
+            .into_iter()
+            .flat_map(|apart| [0.001f32, 0.005, 0.02, 0.1, 0.5].map(|usual| (apart, usual)))
+        {
             let (mut alarms, mut left, mut seed) = (0, 1_000_000u32, 7);
-            while let Some(after) = until_alarm(usual, usual.into(), seed, left) {
+            while let Some(after) = until_alarm_at(apart, usual, usual.into(), seed, left) {
                 (alarms, left, seed) = (alarms + 1, left - after, seed + 1);
             }
             assert!(alarms <= 41, "{usual}: {alarms} alarms in a million");
-            println!("{usual}: {alarms}");
+            println!("{usual}, {apart} ms apart: {alarms}");
         }
+    }
+
+    /// However seldom it is asked, up to once in ten minutes.
+    #[test]
+    fn who_fails_all_is_found_at_any_pace() {
+        for apart in [5, 100, 1_000, 20_000, 100_000, 300_000] {
+            let found = until_alarm_at(apart, 0.0, 1.0, 1, 100);
+            assert!(found <= Some(4), "{apart} ms apart: {found:?}");
+        }
+        assert_eq!(
+            until_alarm_at(86_400_000, 0.0, 1.0, 1, 100),
+            None,
+            "a day apart"
+        );
     }
 
     #[test]
@@ -205,14 +256,17 @@ mod tests {
     #[test]
     fn evidence_fades_and_does_not_come_back() {
         let cell = Suspicion::new();
-        cell.add(10.0, at(1_000));
-        assert!((cell.get(at(11_000)) - 3.75).abs() < 0.2);
-        assert!(cell.get(at(100_000)) < 0.1);
-        assert_eq!(cell.add(-1.0, at(100_000)).after, 0.0);
+        let short = Fading::SHORT;
+        cell.add(10.0, at(1_000), short);
+        assert!((cell.get(at(11_000), short) - 3.75).abs() < 0.2);
+        assert!(cell.get(at(100_000), short) < 0.1);
+        // One request in ten seconds: it lasts for 30 of them.
+        assert!((cell.get(at(301_000), Fading::at_pace(0.1)) - 3.75).abs() < 0.2);
+        assert_eq!(cell.add(-1.0, at(100_000), short).after, 0.0);
         assert!(cell.is_none());
         // A clock that has gone back.
-        cell.add(10.0, at(50_000));
-        assert_eq!(cell.get(at(1_000)), 10.0);
+        cell.add(10.0, at(50_000), short);
+        assert_eq!(cell.get(at(1_000), short), 10.0);
     }
 
     #[test]
@@ -241,13 +295,17 @@ mod loom_tests {
             let mine = add(&cell);
             let theirs = thread.join().unwrap();
             assert_eq!(mine.max(theirs), 4.0, "evidence was lost");
-            assert_eq!(cell.get(Tick::ZERO), 4.0, "evidence was lost");
+            assert_eq!(
+                cell.get(Tick::ZERO, Fading::SHORT),
+                4.0,
+                "evidence was lost"
+            );
         });
     }
 
     #[test]
     fn evidence_adds_up() {
-        two_add(|cell| cell.add(2.0, Tick::ZERO).after);
+        two_add(|cell| cell.add(2.0, Tick::ZERO, Fading::SHORT).after);
     }
 
     /// Broken: read, then write.
@@ -255,7 +313,7 @@ mod loom_tests {
     #[should_panic = "evidence was lost"]
     fn broken_variant_store() {
         two_add(|cell| {
-            let after = cell.get(Tick::ZERO) + 2.0;
+            let after = cell.get(Tick::ZERO, Fading::SHORT) + 2.0;
             cell.set(after, Tick::ZERO);
             after
         });

@@ -20,7 +20,7 @@ const SLOWEST: f64 = 0.6;
 /// Judges by successes and failures against the rest of the fleet, and by latency. The default.
 ///
 /// Two rules eject by default. A **sequential test** ([`Ejection::cusum_threshold`]) looks at each outcome as it
-/// comes: it finds an endpoint that fails all by its second failure, one that fails three in ten after ten
+/// comes: it finds an endpoint that fails all by its second failure (its fourth where requests are few), one that fails three in ten after ten
 /// requests or so, and singles nobody out when all fail alike. And the **score** of a sliding window, for display and
 /// for what goes on for long. The window is ten buckets long: the present one and the nine before it, so with the
 /// default length of 10 s it covers the last 9 to 10 s. The score is
@@ -168,7 +168,7 @@ impl Rule {
             return false;
         }
         let evidence = Evidence::against(cx.usual().error_rate() as f32);
-        let change = self.suspicion.add(-evidence.success, cx.now());
+        let change = self.suspicion.add(-evidence.success, cx.now(), cx.fading());
         change.before > 0.0 && change.after == 0.0
     }
 
@@ -215,7 +215,8 @@ impl Rule {
         };
         let threshold = settings.cusum_threshold as f32;
         let least = if on_trial { threshold / 2.0 } else { 0.0 };
-        let suspicion = self.suspicion.add_to(least, told, cx.now()).after;
+        let change = self.suspicion.add_to(least, told, cx.now(), cx.fading());
+        let suspicion = change.after;
         Detectors::NONE.with_if(Detector::Cusum, || {
             threshold > 0.0 && suspicion >= threshold
         })

@@ -172,8 +172,8 @@ impl<E: Endpoint> Member<E> {
             until,
             ejection: standing.is_ejected().then(|| state.reason()),
             times: standing.times,
-            evidence: rule.map(|rule| Figure {
-                value: rule.suspicion.get(now).into(),
+            evidence: rule.map(|_| Figure {
+                value: state.suspicion(now).into(),
                 threshold: above(settings.cusum_threshold),
             }),
             score: Figure {
@@ -233,8 +233,8 @@ impl State {
             Tracker::Custom(_) => None,
         };
         let figure = match (detector, &self.tracker) {
-            (Detector::Cusum, Tracker::Window(rule)) => {
-                Some((rule.suspicion.get(now).into(), settings.cusum_threshold))
+            (Detector::Cusum, Tracker::Window(_)) => {
+                Some((self.suspicion(now).into(), settings.cusum_threshold))
             }
             (Detector::ConsecutiveFailures, _) => in_a_row(settings.consecutive_failures),
             (Detector::ConsecutiveGatewayFailures, _) => {

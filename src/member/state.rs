@@ -9,8 +9,8 @@ use super::explain::pack;
 use super::gate::Gate;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Detector, Detectors, Health, HealthTracker, Judging, LatencyCell, Report, Rule, Tells,
-    Usual, health, penalty,
+    Alarm, Detector, Detectors, Fading, Health, HealthTracker, Judging, LatencyCell, Report, Rule,
+    Tells, Usual, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -130,6 +130,7 @@ impl State {
     pub(super) fn judging<'a>(&self, now: Tick, usual: &'a Usual) -> Judging<'a> {
         let age = self.place.as_ref().and_then(|place| place.mean_age(now));
         let cx = Judging::new(now, usual)
+            .with_pace(self.shared.trend.pace())
             .with_latency(self.latency.get())
             .with_mean_age(age);
         match self.tracker {
@@ -161,7 +162,8 @@ impl State {
     #[cold]
     fn make_good(&self, rule: &Rule, now: Tick) {
         let usual = self.shared.usual_now(self.shared.shard(), true);
-        if rule.success(&Judging::new(now, &usual)) {
+        let cx = Judging::new(now, &usual).with_pace(self.shared.trend.pace());
+        if rule.success(&cx) {
             self.shared.trend.cleared();
             if self.shared.prober.is_here(now) {
                 // It was put off while checks were under way.
@@ -316,7 +318,7 @@ impl State {
             self.make_good(rule, now);
         } else if outcome.is_fault() {
             let usual = self.shared.usual_now(self.shared.shard(), true);
-            let cx = Judging::new(now, &usual);
+            let cx = Judging::new(now, &usual).with_pace(self.shared.trend.pace());
             let was_suspect = !rule.suspicion.is_none();
             let found = rule.doubt(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
             if !was_suspect {
@@ -348,7 +350,10 @@ impl State {
     /// How suspicious it is.
     pub(crate) fn suspicion(&self, now: Tick) -> f32 {
         match &self.tracker {
-            Tracker::Window(rule) => rule.suspicion.get(now),
+            Tracker::Window(rule) => {
+                let fading = Fading::at_pace(self.shared.trend.pace());
+                rule.suspicion.get(now, fading)
+            }
             Tracker::Custom(_) => 0.0,
         }
     }

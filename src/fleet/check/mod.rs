@@ -200,8 +200,8 @@ impl<E: Endpoint> HealthCheck<E> {
         probes
     }
 
-    /// How long until the next [`tick`](Self::tick) should come: never more than a second, as requests eject
-    /// and the set changes meanwhile. 0 when a check is due. A probe that is finished may make it sooner.
+    /// How long until the next [`tick`](Self::tick) should come: never more than 20 ms while there is a fleet, as requests eject and suspect
+    /// meanwhile (half of what it takes a caller of a hundred requests a second to make another mistake). 0 when a check is due. A probe that is finished may make it sooner.
     /// A later tick does no harm, but after three seconds requests become probes again.
     #[must_use]
     pub fn next_due(&self) -> Duration {
