@@ -78,7 +78,7 @@ const FAR: i32 = 1 << 30;
 ///
 /// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
 /// alone not the queue that is building up; and to compare all does not herd, as each pick raises the cost that it saw. A pick costs
-/// 3 to 4 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
+/// 2 to 3 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
 /// where latencies differ by what is asked for more than by who answers, and one endpoint gets all of the heavy requests.
 ///
 /// Sources: comparing all, C3 (NSDI 2015); mean age, brpc's locality-aware balancing; remembered choices, Mitzenmacher, Prabhakar
