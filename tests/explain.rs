@@ -354,3 +354,45 @@ fn a_tracker_of_the_users_own_shows_its_score_and_nothing_that_is_not_its() {
         (Some(Detector::Tracker), None)
     );
 }
+
+/// Under Envoy's detectors, which have neither a sequential test nor a score.
+#[test]
+fn one_that_is_ready_shows_what_each_detector_measures() {
+    let clock = ManualClock::new();
+    let theirs = Ejection::envoy().latency_factor(3.0);
+    let fleet = setup(10, &clock).ejection(theirs).build().unwrap();
+    send(&fleet, 0, Outcome::Success, 2);
+    send(&fleet, 0, Outcome::Timeout, 1);
+    send(&fleet, 0, Outcome::Failure, 1);
+    let why = explain(&fleet, 0);
+    let figures = why.detectors.iter();
+    let figures: Vec<_> = figures
+        .map(|(by, it)| (*by, it.value, it.threshold))
+        .collect();
+    let latency = why.latency.unwrap().as_secs_f64();
+    assert_eq!(
+        figures,
+        [
+            (Detector::ConsecutiveFailures, 2.0, Some(5.0)),
+            (Detector::ConsecutiveGatewayFailures, 0.0, Some(5.0)),
+            (Detector::SuccessRate, 0.5, None),
+            (Detector::FailurePercentage, 50.0, Some(85.0)),
+            (Detector::LatencyOutlier, latency, None),
+        ]
+    );
+    assert_eq!(
+        why.to_string(),
+        format!(
+            "ready; consecutive failures 2 of 5, consecutive gateway failures 0 of 5, \
+             success rate 50.0 %, failure percentage 50.0 % of 85.0 %, latency outlier {:.1} ms, 2 faults in 4 requests, 0 in flight",
+            1e3 * latency
+        )
+    );
+    // Whatever is off is not shown; the default has two.
+    let fleet = setup(10, &clock)
+        .ejection(Ejection::default())
+        .build()
+        .unwrap();
+    let on = explain(&fleet, 0).detectors.into_iter().map(|(by, _)| by);
+    assert_eq!(on.collect::<Vec<_>>(), [Detector::Cusum, Detector::Score]);
+}

@@ -1,18 +1,21 @@
 //! Why a member takes requests or does not: [`Member::explain`].
 
-use std::fmt;
 use std::time::Duration;
 
 use super::standing::{Phase, Standing};
 use super::state::{State, Tracker};
 use super::{Member, MemberState};
 use crate::endpoint::{Endpoint, Weight};
-use crate::health::{Detector, PanicAction, health};
+use crate::health::{Detector, Ejection, PanicAction, health};
 use crate::options::MemberId;
 use crate::sync::Ordering;
 use crate::time::Tick;
 
-/// Why an endpoint takes requests, or does not, at one moment: as data, and as one line ([`fmt::Display`]). See
+mod show;
+
+pub(crate) use show::Ordinal;
+
+/// Why an endpoint takes requests, or does not, at one moment: as data, and as one line ([`Display`](std::fmt::Display)). See
 /// [`Member::explain`].
 ///
 /// What is not known is `None`. Each number is right by itself; together they are of one moment only while
@@ -54,6 +57,10 @@ pub struct Explanation {
     pub requests_in_window: Option<Figure>,
     /// Those of them that ended in a fault.
     pub faults_in_window: Option<u64>,
+    /// What each detector that is on measures now, in the order of [`Detector::ALL`], each as [`EjectionReason::measured`]. What it is
+    /// held against is known of those whose threshold is set; success rates and latencies are held against the other endpoints',
+    /// at upkeep, so here theirs is `None`. With a tracker of yours latency and the score only.
+    pub detectors: Vec<(Detector, Figure)>,
     /// The share of the fleet's requests that fail, 0 to 1, as of the last upkeep, without endpoints that stand out. `None`
     /// while no upkeep has looked at an endpoint that is judged.
     pub usual_error_rate: Option<f64>,
@@ -99,7 +106,7 @@ pub struct Figure {
 }
 
 impl<E: Endpoint> Member<E> {
-    /// Why it takes requests, or does not. For operators: it reads a few dozen words and takes no lock.
+    /// Why it takes requests, or does not. For operators: it reads a few dozen words, allocates a list and takes no lock.
     ///
     /// # Examples
     ///
@@ -186,6 +193,7 @@ impl<E: Endpoint> Member<E> {
                     .map(|_| settings.minimum_volume.max(1) as f64),
             }),
             faults_in_window: rule.map(|_| counts.faults),
+            detectors: state.measure_all(now),
             usual_error_rate: shared.trend.known_error_rate(),
             latency: state.latency.get(),
             usual_latency: usual.latency(),
@@ -225,48 +233,85 @@ impl State {
 
     /// Notes what this detector has measured.
     pub(super) fn note_evidence(&self, detector: Detector, threshold: Option<f64>, now: Tick) {
-        let settings = &self.shared.ejection;
-        let counts = self.gate.counts(now);
-        let faults = counts.faults as f64 / counts.total.max(1) as f64;
-        let in_a_row = |limit: u32| match &self.tracker {
-            Tracker::Window(rule) => Some((rule.in_a_row(detector) as f64, f64::from(limit))),
-            Tracker::Custom(_) => None,
-        };
-        let figure = match (detector, &self.tracker) {
-            (Detector::Cusum, Tracker::Window(_)) => {
-                Some((self.suspicion(now).into(), settings.cusum_threshold))
-            }
-            (Detector::ConsecutiveFailures, _) => in_a_row(settings.consecutive_failures),
-            (Detector::ConsecutiveGatewayFailures, _) => {
-                in_a_row(settings.consecutive_gateway_failures)
-            }
-            (Detector::ConsecutiveLocalOriginFailures, _) => {
-                in_a_row(settings.consecutive_local_origin_failures)
-            }
-            (Detector::SuccessRate, _) => threshold.map(|least| (1.0 - faults, least)),
-            (Detector::FailurePercentage, _) => Some((
-                faults * 100.0,
-                f64::from(settings.failure_percentage_threshold),
-            )),
-            (Detector::LatencyOutlier, _) => {
-                let latency = self.latency.get();
-                latency
-                    .zip(threshold)
-                    .map(|(it, most)| (it.as_secs_f64(), most / 1e9))
-            }
-            (Detector::Score, Tracker::Window(_)) => {
-                let usual = self.shared.usual();
-                let score = health(counts, &self.judging(now, &usual)).score;
-                Some((score, settings.score_threshold))
-            }
-            (Detector::Score, Tracker::Custom(_)) => Some((self.score(), settings.score_threshold)),
-            _ => None,
-        };
+        let figure = self
+            .measure(detector, now)
+            .zip(self.held_against(detector, threshold));
         let (value, threshold) = figure.unzip();
         // ORDERING: Relaxed. For display.
         self.evidence
             .store(pack(value, threshold), Ordering::Relaxed);
     }
+
+    /// What each detector that is on measures now.
+    fn measure_all(&self, now: Tick) -> Vec<(Detector, Figure)> {
+        let is_counted = matches!(self.tracker, Tracker::Window(_));
+        let is_on = |detector: &Detector| {
+            let needs_counts = !matches!(detector, Detector::LatencyOutlier | Detector::Score);
+            is_on(*detector, &self.shared.ejection) && (is_counted || !needs_counts)
+        };
+        let figure = |detector| {
+            let threshold = self.held_against(detector, None);
+            let value = self.measure(detector, now)?;
+            Some((detector, Figure { value, threshold }))
+        };
+        let all = Detector::ALL.into_iter().filter(is_on);
+        all.filter_map(figure).collect()
+    }
+
+    /// What this detector measures now, if it is known.
+    fn measure(&self, detector: Detector, now: Tick) -> Option<f64> {
+        let counts = self.gate.counts(now);
+        let faults = counts.faults as f64 / counts.total.max(1) as f64;
+        match (detector, &self.tracker) {
+            (Detector::Cusum, Tracker::Window(_)) => Some(self.suspicion(now).into()),
+            (
+                Detector::ConsecutiveFailures
+                | Detector::ConsecutiveGatewayFailures
+                | Detector::ConsecutiveLocalOriginFailures,
+                Tracker::Window(rule),
+            ) => Some(rule.in_a_row(detector) as f64),
+            (Detector::SuccessRate, _) => Some(1.0 - faults),
+            (Detector::FailurePercentage, _) => Some(faults * 100.0),
+            (Detector::LatencyOutlier, _) => self.latency.get().map(|it| it.as_secs_f64()),
+            (Detector::Score, Tracker::Window(_)) => {
+                let usual = self.shared.usual();
+                Some(health(counts, &self.judging(now, &usual)).score)
+            }
+            (Detector::Score, Tracker::Custom(_)) => Some(self.score()),
+            _ => None,
+        }
+    }
+
+    /// What this detector's figure is held against: what is set, or by upkeep this.
+    fn held_against(&self, detector: Detector, by_upkeep: Option<f64>) -> Option<f64> {
+        let settings = &self.shared.ejection;
+        match detector {
+            Detector::SuccessRate => by_upkeep,
+            Detector::LatencyOutlier => by_upkeep.map(|nanos| nanos / 1e9),
+            set => setting(set, settings),
+        }
+    }
+}
+
+/// What is set for this detector; `None` for those without a setting of their own.
+fn setting(detector: Detector, settings: &Ejection) -> Option<f64> {
+    Some(match detector {
+        Detector::Cusum => settings.cusum_threshold,
+        Detector::ConsecutiveFailures => settings.consecutive_failures.into(),
+        Detector::ConsecutiveGatewayFailures => settings.consecutive_gateway_failures.into(),
+        Detector::ConsecutiveLocalOriginFailures => {
+            settings.consecutive_local_origin_failures.into()
+        }
+        Detector::SuccessRate => settings.success_rate_stdev_factor,
+        Detector::FailurePercentage => settings.failure_percentage_threshold.into(),
+        Detector::LatencyOutlier => settings.latency_factor,
+        Detector::Score => settings.score_threshold,
+        Detector::Tracker | Detector::ActiveCheck | Detector::GoingAway => return None,
+    })
+}
+
+fn is_on(detector: Detector, settings: &Ejection) -> bool {
+    setting(detector, settings).is_some_and(|threshold| threshold > 0.0)
 }
 
 /// Two numbers in a word.
@@ -285,151 +330,6 @@ fn unpack(word: u64) -> Option<Figure> {
         value: number((word >> 32) as u32)?,
         threshold: number(word as u32),
     })
-}
-
-/// One line, such as `ejected by the sequential test 1.2 s ago (evidence 11.4 of 11.0), probe in 0.8 s, 2nd time in a
-/// row, 5 good probes wanted; 0 in flight`.
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.state {
-            MemberState::Ejected | MemberState::Probing => self.show_ejection(f)?,
-            MemberState::Warming => {
-                let share = 100.0 * self.slow_start_share.unwrap_or(1.0);
-                write!(f, "in slow start")?;
-                show(f, " for ", self.since)?;
-                write!(f, ", at {share:.0} % of its share")?;
-                show(f, ", all of it in ", self.until)?;
-            }
-            MemberState::Ready | MemberState::Degraded => {
-                write!(f, "{}", self.state)?;
-                show(f, " for ", self.since)?;
-            }
-            MemberState::Up | MemberState::Down => {
-                write!(f, "marked {}", self.state)?;
-                show(f, " for ", self.since)?;
-            }
-            MemberState::Idle => write!(f, "idle, of weight 0")?,
-            MemberState::Draining => write!(f, "draining or removed")?,
-        }
-        if self.panicking && !matches!(self.state, MemberState::Idle | MemberState::Draining) {
-            f.write_str(match self.panic_action {
-                PanicAction::IgnoreHealth => "; panic: takes requests whatever its health",
-                PanicAction::FailFast => "; panic: picks fail",
-            })?;
-        }
-        f.write_str(";")?;
-        if matches!(
-            self.state,
-            MemberState::Ready | MemberState::Degraded | MemberState::Warming
-        ) {
-            self.show_health(f)?;
-        }
-        write!(f, " {} in flight", self.in_flight)?;
-        match self.limit {
-            Some(limit) if is_full(self.in_flight, self.limit) => {
-                write!(f, ", at its limit of {limit}")
-            }
-            Some(limit) => write!(f, " of {limit}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Explanation {
-    fn show_ejection(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ejection = self.ejection.as_ref();
-        let detector = ejection.and_then(|ejection| ejection.detector);
-        f.write_str("ejected")?;
-        if let Some(detector) = detector {
-            write!(f, " {}", detector.by())?;
-        }
-        if let Some(since) = self.since {
-            write!(f, " {:.1} s ago", since.as_secs_f64())?;
-        }
-        if let (Some(detector), Some(measured)) = (detector, ejection.and_then(|it| it.measured)) {
-            write!(f, " (")?;
-            measured.show(detector, f)?;
-            write!(f, ")")?;
-        }
-        match self.until {
-            _ if self.state == MemberState::Probing => {
-                write!(f, ", a probe is under way")?;
-                show(f, ", to be given up in ", self.until)?;
-            }
-            Some(Duration::ZERO) => write!(f, ", probe due")?,
-            until => show(f, ", probe in ", until)?,
-        }
-        if self.times > 1 {
-            write!(f, ", {} time in a row", Ordinal(self.times))?;
-        }
-        match ejection.and_then(|ejection| ejection.probes_wanted) {
-            None => Ok(()),
-            Some(1) => write!(f, ", 1 good probe wanted"),
-            Some(wanted) => write!(f, ", {wanted} good probes wanted"),
-        }
-    }
-
-    fn show_health(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Figure {
-            value,
-            threshold: Some(threshold),
-        }) = self.evidence
-        {
-            write!(f, " evidence {value:.1} of {threshold:.1},")?;
-        }
-        match (self.faults_in_window, self.requests_in_window) {
-            (Some(faults), Some(requests)) => {
-                write!(f, " {faults} faults in {} requests,", requests.value)
-            }
-            _ => write!(f, " score {:.2},", self.score.value),
-        }
-    }
-}
-
-impl Figure {
-    /// As this detector has measured it.
-    fn show(&self, detector: Detector, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (value, threshold) = (self.value, self.threshold.unwrap_or(0.0));
-        match detector {
-            Detector::Cusum => write!(f, "evidence {value:.1} of {threshold:.1}"),
-            Detector::ConsecutiveFailures
-            | Detector::ConsecutiveGatewayFailures
-            | Detector::ConsecutiveLocalOriginFailures => write!(f, "{value} of {threshold}"),
-            Detector::SuccessRate => {
-                let (value, threshold) = (100.0 * value, 100.0 * threshold);
-                write!(f, "{value:.1} %, below {threshold:.1} %")
-            }
-            Detector::FailurePercentage => write!(f, "{value:.1} % of {threshold:.1} %"),
-            Detector::LatencyOutlier => {
-                let (value, threshold) = (1e3 * value, 1e3 * threshold);
-                write!(f, "{value:.1} ms, above {threshold:.1} ms")
-            }
-            _ => write!(f, "{value:.2}, below {threshold:.2}"),
-        }
-    }
-}
-
-/// 1st, 2nd, 3rd, 4th, 11th, 21st.
-pub(crate) struct Ordinal(pub(crate) u32);
-
-impl fmt::Display for Ordinal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ending = match (self.0 % 10, self.0 / 10 % 10) {
-            (_, 1) => "th",
-            (1, _) => "st",
-            (2, _) => "nd",
-            (3, _) => "rd",
-            _ => "th",
-        };
-        write!(f, "{}{ending}", self.0)
-    }
-}
-
-fn show(f: &mut fmt::Formatter<'_>, before: &str, time: Option<Duration>) -> fmt::Result {
-    match time {
-        None => Ok(()),
-        Some(time) => write!(f, "{before}{:.1} s", time.as_secs_f64()),
-    }
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
