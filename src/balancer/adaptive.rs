@@ -69,8 +69,8 @@ const FAR: i32 = 1 << 30;
 ///
 /// So where all are known to be alike they are served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin); and where they differ by no more than the noise of
-/// their estimates, they are all used. Not evenly where requests are few: one client of a few requests a second may send one of twenty like
-/// endpoints several times its share, as nothing waits anywhere and its luck is all it knows (F3 of `benches/quality.md`).
+/// their estimates, they are all used. Not evenly where requests are few: one of a hundred like endpoints may then get several times
+/// its share, as nothing waits anywhere (F3 of `benches/quality.md`).
 ///
 /// Up to 256 endpoints are all compared; of more, eight that were good the last time (for each shard of threads) and sixteen
 /// drawn by weight. An endpoint that has been avoided and idle for a second is invited now and then to show how it is: by one

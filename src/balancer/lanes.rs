@@ -69,12 +69,6 @@ pub(super) fn either(is: bool, one: f32, other: f32) -> f32 {
     f32::from_bits((one.to_bits() & mask(is)) | (other.to_bits() & !mask(is)))
 }
 
-/// The lower one; neither is no number, so that one instruction does.
-#[inline(always)]
-pub(super) fn lower(one: f32, other: f32) -> f32 {
-    if one < other { one } else { other }
-}
-
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;

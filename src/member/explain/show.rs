@@ -97,7 +97,7 @@ impl Explanation {
         {
             write!(f, " evidence {value:.1} of {threshold:.1},")?;
         }
-        // Those that are said below, in other words.
+        // The one has been said, and the other is what the faults come to.
         let is_said = |detector| matches!(detector, Detector::Cusum | Detector::Score);
         for (detector, figure) in self.detectors.iter().filter(|one| !is_said(one.0)) {
             write!(f, " {} ", detector.name())?;
