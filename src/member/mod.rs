@@ -10,6 +10,7 @@ mod lease;
 mod marks;
 mod standing;
 mod state;
+mod warming;
 
 use std::fmt;
 use std::time::Duration;

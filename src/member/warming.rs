@@ -1,0 +1,68 @@
+//! Slow start: who is in one, for how long, and what share that is.
+
+use std::time::Duration;
+
+use super::standing::{Phase, Standing};
+use super::state::State;
+use crate::shared::EventKind;
+use crate::sync::Ordering;
+use crate::time::Tick;
+
+impl State {
+    /// A check has passed, the first in a row or another.
+    pub(super) fn passes(&self, now: Tick) {
+        // ORDERING: Relaxed, both. One check is out at a time; whoever looks later has seen the standing turn.
+        if self.passing_since.load(Ordering::Relaxed) == 0 {
+            let millis = now.as_millis() as u32;
+            self.passing_since.store(millis.max(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn passes_no_more(&self) {
+        // ORDERING: Relaxed. As above.
+        self.passing_since.store(0, Ordering::Relaxed);
+    }
+
+    /// How far on its slow start is, if it is in one. The time for which it had passed checks before it came back counts for
+    /// up to half of it: they show that it is well, not that it is warm.
+    pub(crate) fn warming_for(&self, standing: Standing, now: Tick) -> Option<Duration> {
+        let warming = standing.warming_for(now)?;
+        Some(warming + self.head_start(standing))
+    }
+
+    fn head_start(&self, standing: Standing) -> Duration {
+        // ORDERING: Relaxed. As above.
+        let passed = match self.passing_since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => standing.at.wrapping_sub(since),
+        };
+        // By a clock that went back it may seem to have been after: of weeks then.
+        let passed = if passed > u32::MAX / 2 { 0 } else { passed };
+        Duration::from_millis(passed.into()).min(self.shared.slow_start.window / 2)
+    }
+
+    /// It has come in as this.
+    pub(super) fn begins_to_warm(&self, phase: Phase, now: Tick) {
+        if phase == Phase::Warming {
+            self.tell(now, EventKind::SlowStartBegun);
+        }
+    }
+
+    /// As what it comes back.
+    pub(super) fn back(&self) -> Phase {
+        if self.shared.slow_start.window.is_zero() {
+            Phase::In
+        } else {
+            Phase::Warming
+        }
+    }
+
+    /// Begins a slow start, for a member that is not published yet.
+    pub(crate) fn warm(&self, now: Tick) {
+        if self.back() == Phase::Warming {
+            self.shared.warms_from(now);
+            self.standing.warm(now);
+            self.begins_to_warm(self.standing.get().phase, now);
+        }
+    }
+}
