@@ -3,28 +3,16 @@
 //! is in flight.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+mod common;
 
-use evenkeel::sim::{self, Fault, Policy, Report, Scenario, policies, scenarios};
+use common::sims::{named, scenario};
+use common::{MILLI, SECOND};
+use evenkeel::sim::{self, Fault, Policy, Report, Scenario};
 use evenkeel::{CallPlan, Ejection, Fleet, Hedge, PanicRule, RoundRobin, Throttle};
-
-const MILLI: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-fn scenario(name: &str) -> Scenario {
-    let all = scenarios().into_iter();
-    all.clone()
-        .find(|scenario| scenario.name() == name)
-        .unwrap()
-}
 
 /// The default policy behind a caller of the default plan.
 fn retried() -> Policy {
-    let all = policies();
-    let named = all
-        .into_iter()
-        .find(|policy| policy.name() == "adaptive-retried");
-    named.unwrap()
+    named("adaptive-retried")
 }
 
 fn run(scenario: &Scenario, policy: &Policy) -> Report {

@@ -2,24 +2,16 @@
 //! theory.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::time::Duration;
 
-use evenkeel::sim::{self, Policy, Report, Scenario, policies, scenarios};
+use common::sims::{named, scenario};
+use evenkeel::sim::{self, Policy, Report, Scenario, policies};
 use evenkeel::{Cluster, Fleet, LoadBalancer, PowerOfTwo, Random, Target};
 
 fn run(scenario: &Scenario, policy: &str) -> Report {
-    let policy = policies()
-        .into_iter()
-        .find(|known| known.name() == policy)
-        .unwrap();
-    sim::run(scenario, &policy, 1).unwrap()
-}
-
-fn scenario(name: &str) -> Scenario {
-    scenarios()
-        .into_iter()
-        .find(|scenario| scenario.name() == name)
-        .unwrap()
+    sim::run(scenario, &named(policy), 1).unwrap()
 }
 
 /// Shares of the window's attempts that went to the servers that are not well, in percent.

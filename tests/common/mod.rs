@@ -3,6 +3,8 @@
 
 pub(crate) mod calls;
 pub(crate) mod checks;
+#[cfg(feature = "sim")]
+pub(crate) mod sims;
 pub(crate) mod tiers;
 pub(crate) mod zones;
 

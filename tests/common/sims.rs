@@ -1,0 +1,24 @@
+//! What the tests of simulations ask for by name.
+
+use std::time::Duration;
+
+use evenkeel::sim::{Policy, Scenario, policies, scenarios};
+
+pub(crate) fn named(name: &str) -> Policy {
+    policies()
+        .into_iter()
+        .find(|policy| policy.name() == name)
+        .unwrap()
+}
+
+pub(crate) fn scenario(name: &str) -> Scenario {
+    scenarios()
+        .into_iter()
+        .find(|scenario| scenario.name() == name)
+        .unwrap()
+}
+
+/// All alike, for 12 s.
+pub(crate) fn well() -> Scenario {
+    scenario("S1a").cut_to(Duration::from_secs(12))
+}

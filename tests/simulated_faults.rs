@@ -1,0 +1,108 @@
+//! Faults in the simulation: how soon they are found out, what callers see of them, and how soon who has healed is back.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::sims::{named, scenario, well};
+use common::{MILLI, SECOND};
+use evenkeel::sim::{self, Fault, Policy, Study};
+use evenkeel::{Fleet, HealthCheckSettings};
+
+/// Each of ten clients sends 28 requests a second to each server, so its fifth failure comes within half a
+/// second but once in 1 000 (a Poisson of mean 14); the half second after that is clean. Ejections of 2 s
+/// and 4 s, a quarter more at most, end 7.5 s after the fault began, 4.5 s after it has ended; ten picks may go by
+/// before the probe.
+#[test]
+fn a_dead_server_is_found_out_and_comes_back() {
+    let scenario = scenario("S5a").window(15 * SECOND, 18 * SECOND);
+    let report = sim::run(&scenario, &named("power-of-two"), 1).unwrap();
+    assert!(report.detected_after.unwrap() <= SECOND, "{report:?}");
+    assert!(report.recovered_after.unwrap() <= 5 * SECOND, "{report:?}");
+    assert!(report.window.share_to_unwell < report.window.unwell / 4.0);
+    assert!(report.ejections >= 10 && report.false_ejections == 0);
+    // One of twenty, for each of ten clients.
+    assert!((report.most_ejected - 0.05).abs() < 1e-9);
+    let well = sim::run(&well(), &named("power-of-two"), 1).unwrap();
+    assert_eq!((well.detected_after, well.ejections), (None, 0));
+}
+
+/// Checks find out after one failure of each client's, so the bounds are those of Poisson about that: 168 000 requests,
+/// ten clients, and fewer than seven more with odds of 1e-5 (see `linkerds_biaser_pays_one_failure_a_client`). It is back
+/// within 1.1 s to the next check, 2 s of checks that pass, and half of the slow start of 5 s: 5.6 s.
+#[test]
+fn with_checks_a_client_sees_one_failure() {
+    for (name, servers) in [("S4", 1.0), ("S5a", 1.0), ("S5b", 5.0), ("S6", 1.0)] {
+        let report = sim::run(&scenario(name), &named("adaptive-checked"), 1).unwrap();
+        let failed = (report.window.errors * report.window.requests as f64).round();
+        let most = 10.0 * servers + 7.0 * servers;
+        assert!(failed <= most, "{name}: {failed} failed");
+        assert!(report.ejections >= (10.0 * servers) as u64 && report.false_ejections == 0);
+        assert!(report.recovered_after.unwrap() <= 6 * SECOND, "{name}");
+        // Ten clients check twenty servers every 5.25 s, for 60 s; some more for those in doubt.
+        assert!((2200..5000).contains(&report.checks), "{report:?}");
+    }
+    let without = sim::run(&well(), &named("adaptive"), 1).unwrap();
+    assert_eq!(without.checks, 0);
+}
+
+/// Where all fail alike, checks that fail too prove nothing: at most five false alarms in a million requests, or
+/// two in these 384 000, which is which Poisson takes above 9 with odds of 5e-5. And while all fail half, most are suspect: no storm of checks
+/// (in doubt each would be checked without end), and of the 700 that are sent by their interval three misses in a
+/// row, one in eight, take none out while that is known: 36 in the mean of ten runs, 260 if it is not minded.
+#[test]
+fn checks_single_nobody_out_when_all_fail_alike() {
+    let report = sim::run(&scenario("S13"), &named("adaptive-checked"), 1).unwrap();
+    assert!(report.false_ejections <= 9, "{}", report.false_ejections);
+    assert!(report.checks < report.requests / 3, "{}", report.checks);
+    let report = sim::run(&scenario("S17"), &named("adaptive-checked"), 1).unwrap();
+    assert!(report.ejections <= 60, "{}", report.ejections);
+    assert!(report.checks < report.requests / 20, "{}", report.checks);
+}
+
+/// What a server does to requests it does to checks, and a check of one that was replaced is told that nobody is there.
+#[test]
+fn checks_see_what_requests_would() {
+    let idle = || well().load(0.001);
+    let faults = [
+        Fault::fails(1.0),
+        Fault::stalls(),
+        Fault::refuses(),
+        Fault::hangs(),
+    ];
+    for fault in faults {
+        let checked = Policy::fleet("checked", "", Fleet::builder).with_checks(
+            HealthCheckSettings::default()
+                .interval(SECOND / 2)
+                .timeout(SECOND / 4)
+                .unhealthy_threshold(1),
+        );
+        // Hardly a request; the ten clients find out from checks.
+        let report = sim::run(&idle().fault(fault.clone().on(0..1)), &checked, 1).unwrap();
+        assert!(report.ejections >= 10, "{fault:?}: {}", report.ejections);
+        assert_eq!(report.false_ejections, 0, "{fault:?}");
+    }
+    let replaced = idle().churn(MILLI * 300, 3, 0.5, SECOND);
+    let checked = named("adaptive-checked");
+    let report = sim::run(&replaced, &checked, 1).unwrap();
+    assert_eq!(report, sim::run(&replaced, &checked, 1).unwrap());
+}
+
+/// Half of their share is back when half of the clients let them in and half of the ramp, of 5 s, is over; to a tenth of a
+/// second, which is how often that is looked at.
+#[test]
+fn healed_servers_are_back_with_the_back_off_then_running_and_half_the_ramp() {
+    let faulty = ["S4", "S5a", "S5b", "S6", "S12"];
+    let study = Study::new(faulty.map(scenario).to_vec(), vec![named("adaptive")], 1..4);
+    for report in study.run(|_, _| ()).unwrap() {
+        let back = report.out_for.unwrap() + 2_600 * MILLI;
+        // If it is within the run.
+        assert!(
+            back > 15 * SECOND || report.recovered_after.is_some_and(|after| after <= back),
+            "{} {}: {:?}, {:?}",
+            report.scenario,
+            report.seed,
+            report.recovered_after,
+            report.out_for
+        );
+    }
+}
