@@ -121,6 +121,14 @@
 //! for a second or more. What tells the two apart is *how many* are under suspicion: beyond two fifths it is the share
 //! among the last requests of the shard, whatever endpoint they went to.
 //!
+//! **Short of capacity.** A back-off that doubles spares requests, as each probe of a dead endpoint fails one; what it costs, the capacity of an
+//! endpoint that has healed, does not count where one of twenty is out. Where eight of twenty fail together for half a second, again and again, it does: soon they
+//! are out for a minute, and a queue of seconds at the other twelve fails ten times what the faults would. So beyond a tenth an ejection is brief and
+//! forgets those before; what stays dead is left alone by the doubling of probes that fail, which begins later and costs S12 some 0.05 % of its
+//! requests. Slow start asks the others to take what the new do not, which they cannot where that is
+//! half of the load; so it begins at what is missing. How many are in slow start is as upkeep counts: a count of each turn would be one more place
+//! to write for all that turn.
+//!
 //! **Invitations.** A policy that picks the least cost never learns that an endpoint it avoids has healed. Upkeep looks for the one that has been idle
 //! for the longest, a second at least, and marks it on the board; one pick takes it. They are saved up from one request in fifty, and an endpoint
 //! that was no better waits twice as long. So what it costs is bounded, and nobody waits for chance. An invitation stands until somebody

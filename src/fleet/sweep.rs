@@ -34,6 +34,7 @@ pub(super) struct Sweep {
     faults: u64,
     suspects: usize,
     judged: usize,
+    warming: usize,
     /// For the detectors that compare, if any is on.
     reports: Vec<(usize, MemberId, Report)>,
     /// Whoever has been idle for the longest, of those that may be invited: for how long, and where.
@@ -91,7 +92,9 @@ impl Sweep {
         if routable && !standing.is_ejected() {
             self.latencies.extend(core.latency.get());
         }
-        let has_warmed = core.warming_for(standing, now) >= Some(shared.slow_start.window);
+        let warming = core.warming_for(standing, now);
+        let has_warmed = warming >= Some(shared.slow_start.window);
+        self.warming += usize::from(routable && warming.is_some() && !has_warmed);
         if has_warmed && core.standing.warmed() {
             core.tell(now, EventKind::SlowStartOver);
         }
@@ -132,6 +135,7 @@ impl Sweep {
         shared.set_usual_latency(median);
         let error_rate = self.faults as f64 / (self.requests as f64 + PRIOR);
         shared.trend.publish(error_rate, self.suspects, self.judged);
+        shared.trend.set_warming(self.warming);
         let pace = self.requests as f64 / self.judged.max(1) as f64;
         shared
             .trend

@@ -12,6 +12,10 @@ use crate::error::BuildError;
 /// share = max(minimum_share, (t / window) ^ (1 / aggression))          t: time since it came
 /// ```
 ///
+/// While more endpoints are out or in slow start than the fleet can spare
+/// ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), the share is that of them at least: where four of
+/// ten come back at once, each begins at 0.4, as the others cannot take all that those four do not.
+///
 /// Where [checks](crate::HealthCheck) have brought back whom requests had ejected, the time for which it had passed them
 /// counts too: 2 s by default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)), and never more than half
 /// of the window. They have shown more than the first requests would. As long as slow start lasts, half of the evidence sends

@@ -12,8 +12,19 @@ pub(crate) fn earned_ejection(settings: &Ejection, health: Health) -> bool {
     health.samples >= settings.minimum_volume.max(1) && health.score < settings.score_threshold
 }
 
+/// Whether so many of `count` are out that the others are not taken to carry all.
+pub(crate) fn is_short(settings: &Ejection, out: usize, count: usize) -> bool {
+    out > 1 && out * 100 > settings.spare_capacity_percent as usize * count
+}
+
+/// The time of the first ejection, jitter aside, in a fleet that is `short` of capacity or not. Short: a look whether it
+/// was for a moment only.
+pub(crate) fn first_time(settings: &Ejection, short: bool) -> Duration {
+    settings.base_ejection_time / if short { 4 } else { 1 }
+}
+
 /// The length of the `times`-th ejection in a row, `random` deciding the jitter.
-pub(crate) fn ejection_time(settings: &Ejection, times: u32, random: u64) -> Duration {
+pub(crate) fn ejection_time(settings: &Ejection, times: u32, short: bool, random: u64) -> Duration {
     let multiple = match settings.backoff {
         Backoff::Doubling => 1 << times.saturating_sub(1).min(31),
         Backoff::Linear => times.max(1),
@@ -22,6 +33,11 @@ pub(crate) fn ejection_time(settings: &Ejection, times: u32, random: u64) -> Dur
         .base_ejection_time
         .saturating_mul(multiple)
         .min(settings.longest_ejection());
+    let length = match (short, times) {
+        (false, _) => length,
+        (true, 0 | 1) => first_time(settings, true),
+        (true, _) => length / 2,
+    };
     let swing = u64::from(settings.jitter_percent) * 10_000;
     // Parts per million: from 1 - swing to 1 + swing.
     let factor = 1_000_000 - swing + random % (2 * swing + 1);
@@ -40,8 +56,12 @@ pub(crate) fn probe_time(settings: &Ejection, times: u32) -> Duration {
         .min(longest)
 }
 
-/// How many ejections in a row are left of `times`, after the endpoint has stayed in.
-pub(crate) fn times_left(settings: &Ejection, times: u32, stayed: Duration) -> u32 {
+/// How many ejections in a row are left of `times`, after the endpoint has stayed in. None where capacity is short: what fails again
+/// then may be what all share.
+pub(crate) fn times_left(settings: &Ejection, times: u32, short: bool, stayed: Duration) -> u32 {
+    if short {
+        return 0;
+    }
     let forgotten = stayed.as_millis() / settings.backoff_decay.as_millis().max(1);
     times.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
 }
@@ -213,33 +233,65 @@ mod tests {
     fn lengths_double_to_the_maximum() {
         let settings = Ejection::default().jitter_percent(0);
         let seconds: Vec<u64> = (1..9)
-            .map(|times| ejection_time(&settings, times, 7).as_secs())
+            .map(|times| ejection_time(&settings, times, false, 7).as_secs())
             .collect();
         assert_eq!(seconds, [2, 4, 8, 16, 32, 64, 64, 64]);
     }
 
+    #[test]
+    fn where_capacity_is_short_they_are_half_as_long_and_the_first_a_quarter() {
+        let settings = Ejection::default().jitter_percent(0);
+        let millis: Vec<_> = (1..9)
+            .map(|times| ejection_time(&settings, times, true, 7).as_millis())
+            .collect();
+        assert_eq!(
+            millis,
+            [500, 2_000, 4_000, 8_000, 16_000, 32_000, 32_000, 32_000]
+        );
+    }
+
+    #[test]
+    fn a_tenth_can_be_spared_and_always_one() {
+        let default = Ejection::default();
+        let table = [
+            (0, 0, false),
+            (1, 2, false),
+            (2, 4, true),
+            (2, 20, false),
+            (3, 20, true),
+            (3, 30, false),
+            (1_000_000, 1_000_000, true),
+        ];
+        for (out, count, short) in table {
+            assert_eq!(is_short(&default, out, count), short, "{out} of {count}");
+        }
+        let off = Ejection::default().spare_capacity_percent(100);
+        assert!(!is_short(&off, 1_000_000, 1_000_000));
+        assert!(!is_short(&Ejection::envoy(), 20, 20));
+    }
+
     proptest! {
         #[test]
-        fn a_length_stays_within_its_jitter(times in 0u32.., random: u64, base in 1u64..86_400_000, jitter in 0u32..=100) {
+        fn a_length_stays_within_its_jitter(times in 0u32.., short: bool, random: u64, base in 1u64..86_400_000, jitter in 0u32..=100) {
             let settings = Ejection::default()
                 .base_ejection_time(Duration::from_millis(base))
                 .max_ejection_time(Duration::from_secs(86_400))
                 .jitter_percent(jitter);
-            let plain = ejection_time(&settings.clone().jitter_percent(0), times, 0);
-            let length = ejection_time(&settings, times, random);
+            let plain = ejection_time(&settings.clone().jitter_percent(0), times, short, 0);
+            let length = ejection_time(&settings, times, short, random);
             let share = f64::from(jitter) / 100.0;
             prop_assert!(length.as_secs_f64() <= plain.as_secs_f64() * (1.0 + share) + 1e-6);
             prop_assert!(length.as_secs_f64() >= plain.as_secs_f64() * (1.0 - share) - 1e-6);
         }
 
         #[test]
-        fn no_setting_brings_a_rule_down(times: u32, random: u64, base: u64, max: u64, score: f64) {
+        fn no_setting_brings_a_rule_down(times: u32, short: bool, random: u64, base: u64, max: u64, score: f64) {
             let settings = Ejection::default()
                 .base_ejection_time(Duration::from_secs(base))
                 .max_ejection_time(Duration::from_secs(max))
                 .score_threshold(score);
             let _ = settings.check();
-            let _ = ejection_time(&settings, times, random);
+            let _ = ejection_time(&settings, times, short, random);
             let _ = earned_ejection(&settings, Health::new(score, random));
         }
     }
@@ -247,8 +299,9 @@ mod tests {
     #[test]
     fn ejections_are_forgotten_one_after_the_other() {
         let settings = Ejection::default();
-        let left = |seconds| times_left(&settings, 3, Duration::from_secs(seconds));
+        let left = |seconds| times_left(&settings, 3, false, Duration::from_secs(seconds));
         assert_eq!([0, 29, 30, 61, 90, 1_000].map(left), [3, 3, 2, 1, 0, 0]);
+        assert_eq!(times_left(&settings, 3, true, Duration::ZERO), 0);
     }
 
     fn reports(rates: &[(u64, u64)]) -> Vec<Report> {

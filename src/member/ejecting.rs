@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::standing::{Finding, Phase, ProbedBy, Verdict};
 use super::state::{Former, State};
-use crate::health::{Detector, Detectors, Evidence, ejection_time, times_left};
+use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
 use crate::shared::{EventKind, PRESENCE, Return};
 use crate::sync::Ordering;
@@ -35,12 +35,13 @@ impl State {
             return;
         };
         let random = shared.random(shared.shard());
+        let short = shared.is_short(1);
         let verdict = self.standing.eject(
             self,
             epoch,
             now,
-            |times, stayed| times_left(settings, times, stayed),
-            |times| ejection_time(settings, times, random),
+            |times, stayed| times_left(settings, times, short, stayed),
+            |times| ejection_time(settings, times, short, random),
         );
         match verdict {
             Verdict::Ejected => {
@@ -241,7 +242,8 @@ impl State {
             Some(passed) => self.weigh(passed, now),
             None => (Finding::Nothing(wait), None),
         };
-        let spread = settings.base_ejection_time / (all as u32).saturating_sub(1).max(1);
+        let spread =
+            first_time(settings, self.shared.is_short(0)) / (all as u32).saturating_sub(1).max(1);
         let (finding, wait) = match finding {
             // No longer than the last time: that is there to spare requests.
             Finding::Bad => (Finding::Nothing(wait), wait),
@@ -278,6 +280,7 @@ impl State {
             self.forget_record(now);
         }
         let random = shared.random(shared.shard());
+        let short = shared.is_short(0);
         let back = self.back();
         if finding == Finding::Good && back == Phase::Warming {
             // Before it is back: else a pick in between would not ask for its share.
@@ -286,7 +289,7 @@ impl State {
         let changed = self
             .standing
             .conclude(self, epoch, finding, back, now, |times| {
-                ejection_time(&shared.ejection, times, random)
+                ejection_time(&shared.ejection, times, short, random)
             });
         if !changed {
             return;

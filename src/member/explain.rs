@@ -197,7 +197,7 @@ impl<E: Endpoint> Member<E> {
             usual_error_rate: shared.trend.known_error_rate(),
             latency: state.latency.get(),
             usual_latency: usual.latency(),
-            slow_start_share: warming.map(|so_far| shared.slow_start.share(so_far)),
+            slow_start_share: warming.map(|so_far| state.share_after(so_far)),
             in_flight,
             limit,
             weight: self.weight(),

@@ -260,8 +260,7 @@ impl<E: Endpoint> Member<E> {
     #[inline(never)]
     fn admits_in_part(&self, standing: Standing, now: Tick, draw: u64) -> bool {
         let state = self.core();
-        let since = state.warming_for(standing, now).unwrap_or_default();
-        let share = state.shared.slow_start.share(since);
+        let share = state.share_after(state.warming_for(standing, now).unwrap_or_default());
         share >= 1.0 || (draw as f64) < share * u64::MAX as f64
     }
 

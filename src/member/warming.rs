@@ -30,6 +30,17 @@ impl State {
         Some(warming + self.head_start(standing))
     }
 
+    /// What share it gets so long after its slow start began. No less than what is missing where the fleet cannot spare
+    /// it: there is nobody to take what it does not.
+    pub(super) fn share_after(&self, warming: Duration) -> f64 {
+        let share = self.shared.slow_start.share(warming);
+        if share < 1.0 {
+            share.max(self.shared.missing())
+        } else {
+            share
+        }
+    }
+
     fn head_start(&self, standing: Standing) -> Duration {
         // ORDERING: Relaxed. As above.
         let passed = match self.passing_since.load(Ordering::Relaxed) {

@@ -2,6 +2,7 @@
 //! lease writes here and never calls the fleet; the next pick reads it.
 
 mod board;
+mod capacity;
 mod deadlines;
 mod due;
 mod events;

@@ -25,6 +25,8 @@ pub(crate) struct Trend {
     judged: AtomicU64,
     /// An `f32`'s bits: requests a second to an endpoint, in the mean.
     pace: AtomicU32,
+    /// Endpoints in slow start.
+    warming: AtomicU64,
 }
 
 impl Trend {
@@ -34,6 +36,7 @@ impl Trend {
             suspects: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicU32::new(0),
+            warming: AtomicU64::new(0),
         }
     }
 
@@ -44,6 +47,18 @@ impl Trend {
             .store((error_rate as f32).to_bits(), Ordering::Relaxed);
         self.suspects.store(suspects as u64, Ordering::Relaxed);
         self.judged.store(judged as u64, Ordering::Relaxed);
+    }
+
+    /// Sets how many endpoints are in slow start.
+    pub(crate) fn set_warming(&self, count: usize) {
+        // ORDERING: Relaxed. As above.
+        self.warming.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// How many endpoints are in slow start.
+    pub(crate) fn warming(&self) -> usize {
+        // ORDERING: Relaxed. As above.
+        self.warming.load(Ordering::Relaxed) as usize
     }
 
     /// Sets how many requests a second an endpoint gets.

@@ -22,6 +22,7 @@ pub fn scenarios() -> Vec<Scenario> {
     let one = 0..1;
     let pauses = Fault::stalls().at_random(Demand::exponential(10 * SECOND), Demand::always(200 * MILLI));
     let noisy = Fault::slow(0.3).at_random(Demand::exponential(4500 * MILLI), Demand::exponential(500 * MILLI));
+    let moments = Fault::fails(1.0).at_random(Demand::exponential(5 * SECOND), Demand::exponential(SECOND / 2));
     vec![
         base("S1a", "all alike, load 0.7"),
         base("S1b", "all alike, load 0.9").load(0.9),
@@ -55,6 +56,8 @@ pub fn scenarios() -> Vec<Scenario> {
         base("S17", "all fail 50 % for 20 s").fault(Fault::fails(0.5).between(15 * SECOND, 35 * SECOND)),
         base("S18", "all fail all in 1 ms for 20 s").fault(Fault::fails(1.0).between(15 * SECOND, 35 * SECOND)),
         base("S19", "load 1.2 for 10 s, at most 40 queue at a server").queue(40).surge(20 * SECOND, 30 * SECOND, 1.2 / 0.7),
+        base("S20", "8 of 20 fail all in 1 ms for 0.5 s, every 5.5 s").fault(Fault::fails(1.0).on(0..8).flapping(SECOND / 2, 5 * SECOND)),
+        base("S21", "each by itself fails all in 1 ms, for 0.5 s of 5.5 s").fault(moments),
         base("F1", "fairness at load 0.3").load(0.3),
         base("F2", "fairness at load 0.3, 100 servers").servers(100).load(0.3),
         base("F3", "fairness at load 0.03, 100 servers").servers(100).load(0.03),

@@ -62,6 +62,10 @@ fn each_setting_out_of_range_is_named() {
             good().max_ejection_percent(101),
             "Ejection::max_ejection_percent is 101",
         ),
+        (
+            good().spare_capacity_percent(101),
+            "Ejection::spare_capacity_percent is 101",
+        ),
     ];
     for (settings, message) in table {
         let error = settings.check().unwrap_err().to_string();
