@@ -38,8 +38,11 @@ const STAMP_MASK: u32 = (1 << STAMP_BITS) - 1;
 const AHEAD_MILLIS: u32 = 60_000;
 
 /// An endpoint idle for this long drifts toward what is usual, and if it then answers like the others, it is taken
-/// half-way there: that it has changed is likelier than that it has not.
+/// half-way there: that it has changed is likelier than that it has not. Or all the way, if it was far from there.
 const IDLE_MILLIS: u32 = 1_000;
+
+/// Above 1.7 times what is usual is far; of square roots. Nearer, what differs may be the noise of few answers.
+const FAR: f32 = 1.3;
 
 /// Up to 1.5 times what is usual is like the others; of square roots.
 const LIKE_OTHERS: f32 = 1.225;
@@ -124,10 +127,12 @@ impl LatencyCell {
                     let usual = usual().map_or(f32::INFINITY, believable);
                     let next = observed(word, stamp, sample);
                     is_back = sample < LIKE_OTHERS * usual;
-                    if is_back && root(next) > usual {
-                        pack(samples(next), stamp, (root(next) + usual) / 2.0)
-                    } else {
-                        next
+                    match root(next) / usual {
+                        far if is_back && far > FAR => pack(samples(next), stamp, usual),
+                        above if is_back && above > 1.0 => {
+                            pack(samples(next), stamp, (root(next) + usual) / 2.0)
+                        }
+                        _ => next,
                     }
                 }
                 word => observed(word, stamp, sample),
@@ -368,12 +373,19 @@ mod tests {
 
     #[test]
     fn an_answer_like_the_others_after_a_long_time_counts_for_more() {
-        let (usual, healed, slow) = (10 * MILLI, known(1_000 * MILLI), known(1_000 * MILLI));
-        healed.observe(at(5_000), 10 * MILLI, || Some(usual));
-        slow.observe(at(5_000), 40 * MILLI, || Some(usual));
-        // Roots of 31.6 and 3.2, three tenths of the way, and for the first half of what is left.
-        assert!(healed.get().unwrap() < 180 * MILLI);
-        assert!(slow.get().unwrap() > 500 * MILLI);
+        let after = |was: u32, answer: u32| {
+            let cell = known(was * MILLI);
+            cell.observe(at(5_000), answer * MILLI, || Some(10 * MILLI));
+            cell.get().unwrap().as_secs_f64() * 1e3
+        };
+        // It is taken for well at once, however slow it was.
+        for was in [40, 1_000] {
+            assert!((after(was, 10) - 10.0).abs() < 0.01, "{}", after(was, 10));
+        }
+        // Of roots, 3.87 and 3.16, three tenths of the way are 3.66, and half of what is left 3.41.
+        assert!((after(15, 10) - 11.6).abs() < 0.1, "{}", after(15, 10));
+        // One that is slow still: three tenths of the way, from 31.6 to 6.3.
+        assert!(after(1_000, 40) > 500.0);
     }
 
     #[test]

@@ -19,8 +19,9 @@ use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, proc
 use crate::time::{Tick, nanos};
 
 /// How many times its cost an endpoint counts for that has said it has too much to do: so that it gets requests only
-/// where others have a queue for it.
-const SPARED: f32 = 4.0;
+/// where others have more to do. No more than that: what it does not get fills the others, and where all queues are short, they say the
+/// same in turn.
+const SPARED: f32 = 2.0;
 
 #[derive(Debug)]
 pub(crate) enum Tracker {

@@ -58,6 +58,8 @@ pub fn scenarios() -> Vec<Scenario> {
         base("S19", "load 1.2 for 10 s, at most 40 queue at a server").queue(40).surge(20 * SECOND, 30 * SECOND, 1.2 / 0.7),
         base("S20", "8 of 20 fail all in 1 ms for 0.5 s, every 5.5 s").fault(Fault::fails(1.0).on(0..8).flapping(SECOND / 2, 5 * SECOND)),
         base("S21", "each by itself fails all in 1 ms, for 0.5 s of 5.5 s").fault(moments),
+        base("S22", "load 0.95, at most 4 queue at a server").load(0.95).queue(4),
+        base("S23", "300 servers of one slot").servers(300).slots(1),
         base("F1", "fairness at load 0.3").load(0.3),
         base("F2", "fairness at load 0.3, 100 servers").servers(100).load(0.3),
         base("F3", "fairness at load 0.03, 100 servers").servers(100).load(0.03),
