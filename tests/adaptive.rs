@@ -201,7 +201,7 @@ fn one_whose_requests_do_not_come_back_is_avoided_before_they_do() {
 }
 
 /// Of many endpoints the good are remembered, also by who may not take them this time, as a retry may not. Twenty of 600
-/// are fast: sixteen draws of 600 meet none of them in 58 picks of 100, so what is not remembered is seen. With all eight
+/// are fast, all in the first of 19 rows: three draws meet it in 16 picks of 100, so what is not remembered is seen. With all eight
 /// remembered being fast, all but a few are sent there.
 #[test]
 fn who_is_to_be_avoided_once_is_remembered() {

@@ -15,7 +15,7 @@ mod notes;
 mod rows;
 
 use best::Best;
-use notes::{Notes, UNKNOWN};
+use notes::{Candidates, Notes, UNKNOWN};
 use rows::{Least, Measure, Row, Terms};
 
 /// Up to so many endpoints are compared, all of them.
@@ -46,6 +46,9 @@ fn patience(pace: f32) -> f32 {
     (pace * WAITING).clamp(FEWEST, MOST).min(enough)
 }
 
+/// An odd number that moves whatever differs to the top.
+const SPREAD: u64 = 0xD6E8_FEB8_6659_FD93;
+
 /// A round of the heaviest is 2 to the power of this.
 const ROUND_BITS: u32 = 10;
 const HEAVIEST: u32 = 1 << ROUND_BITS;
@@ -72,8 +75,8 @@ const FAR: i32 = 1 << 30;
 /// their estimates, they are all used. Not evenly where requests are few: one of a hundred like endpoints may then get several times
 /// its share, as nothing waits anywhere (F3 of `benches/quality.md`).
 ///
-/// Up to 256 endpoints are all compared; of more, eight that were good the last time (for each shard of threads) and sixteen
-/// drawn by weight. An endpoint that has been avoided and idle for a second is invited now and then to show how it is: by one
+/// Up to 256 endpoints are all compared; of more 104: eight that were good the last time (for each shard of threads) and three
+/// rows of 32 in the order of the set, which are drawn by the weight of their members, spread evenly over the picks. An endpoint that has been avoided and idle for a second is invited now and then to show how it is: by one
 /// request in fifty at most, and each time it is no better after twice as long, up to 32 s.
 ///
 /// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
@@ -149,7 +152,9 @@ impl Lowest {
             shift: order.wrapping_neg() as usize % weights.len().max(1),
             table: Cumulative::new(weights),
             board,
-            notes: (0..shards).map(|_| Padded(Notes::new())).collect(),
+            notes: (0..shards as u64)
+                .map(|shard| Padded(Notes::new((order ^ shard << 32).wrapping_mul(SPREAD))))
+                .collect(),
         }
     }
 
@@ -191,23 +196,76 @@ impl Lowest {
         let mut best = Best::none();
         let mut row = Row::new();
         for number in 0..count.div_ceil(LANES) {
-            let first = number * LANES;
-            let range = first..(first + LANES).min(count);
-            match (board.row(number), may_pick) {
-                (Some(spots), None) => {
-                    let terms = self.terms.at(first, range.len());
-                    let least = row.compare(spots.iter(), with, &terms);
-                    self.add(&mut best, (&row, &least), board, with, &terms, |lane| {
-                        first + lane
-                    });
-                }
-                (_, may_pick) => {
-                    let usable = |index: &usize| may_pick.is_none_or(|may_pick| may_pick(*index));
-                    self.these(&mut best, &mut row, board, with, range.filter(usable));
-                }
-            }
+            self.row(&mut best, &mut row, board, with, number, may_pick);
         }
         best
+    }
+
+    /// Compares some of many, whether or not they may be picked, and remembers who is good.
+    fn some(
+        &self,
+        candidates: &Candidates,
+        board: &Readings,
+        with: &Measure,
+        notes: &Notes,
+    ) -> Best {
+        let (mut best, mut row) = (Best::none(), Row::new());
+        let good = candidates.good.iter().copied();
+        self.these(&mut best, &mut row, board, with, good);
+        let worst = Notes::worst(&candidates.good, |lane| row.cost(lane));
+        let costs = candidates.drawn.map(|index| {
+            self.row(&mut best, &mut row, board, with, index / LANES, None);
+            row.cost(index % LANES)
+        });
+        notes.remember(candidates, worst, costs);
+        best
+    }
+
+    /// Compares those of some that may be picked.
+    fn some_of(
+        &self,
+        candidates: &Candidates,
+        board: &Readings,
+        with: &Measure,
+        may_pick: &dyn Fn(usize) -> bool,
+    ) -> Best {
+        let (mut best, mut row) = (Best::none(), Row::new());
+        let good = candidates.good.iter().copied();
+        let good = good.filter(|&index| may_pick(index));
+        self.these(&mut best, &mut row, board, with, good);
+        for index in candidates.drawn {
+            let number = index / LANES;
+            self.row(&mut best, &mut row, board, with, number, Some(may_pick));
+        }
+        best
+    }
+
+    /// Compares one row's members, or those that may be picked.
+    #[inline(always)]
+    fn row(
+        &self,
+        best: &mut Best,
+        row: &mut Row,
+        board: &Readings,
+        with: &Measure,
+        number: usize,
+        may_pick: Option<&dyn Fn(usize) -> bool>,
+    ) {
+        let first = number * LANES;
+        let range = first..(first + LANES).min(self.rounds.len());
+        match (board.row(number), may_pick) {
+            (Some(spots), None) => {
+                let terms = self.terms.at(first, range.len());
+                let least = row.compare(spots.iter(), with, &terms);
+                self.add(best, (&*row, &least), board, with, &terms, |lane| {
+                    first + lane
+                });
+            }
+            (_, may_pick) => {
+                let usable = |index: &usize| may_pick.is_none_or(|may_pick| may_pick(*index));
+                self.these(best, row, board, with, range.filter(usable));
+            }
+        }
     }
 
     /// Compares members from anywhere, [`LANES`] at most, in this row.
@@ -336,28 +394,16 @@ impl<E: Endpoint> Picker<E> for Lowest {
         };
         let notes = self.notes_of(cx.shard());
         let with = self.measure(notes, cx.now(), cx.usual().latency(), cx.pace());
-        let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members, cx));
-        let mut best = Best::none();
-        if let Some(candidates) = &many {
-            // Whoever may not be picked this time is as good as before.
-            let (mut row, all) = (Row::new(), candidates.iter().copied());
-            self.these(&mut best, &mut row, board, &with, all);
-            notes.remember(candidates, |lane| row.cost(lane));
-        }
+        let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members.len()));
+        // Whoever may not be picked this time is as good as before.
+        let best = (many.as_ref()).map(|candidates| self.some(candidates, board, &with, notes));
         if cx.any_will_do() {
-            if many.is_none() {
-                best = self.all(board, &with, None);
-            }
+            let best = best.unwrap_or_else(|| self.all(board, &with, None));
             return self.choose(&best, board, &with, notes).map(Choice::at);
         }
         let best_of = |may_pick: &dyn Fn(usize) -> bool| {
             let best = match &many {
-                Some(candidates) => {
-                    let mut best = Best::none();
-                    let usable = candidates.iter().copied().filter(|&index| may_pick(index));
-                    self.these(&mut best, &mut Row::new(), board, &with, usable);
-                    best
-                }
+                Some(candidates) => self.some_of(candidates, board, &with, may_pick),
                 None => self.all(board, &with, Some(may_pick)),
             };
             self.choose(&best, board, &with, notes)

@@ -2,7 +2,7 @@
 //!
 //! | policy | looks at | cost of a pick |
 //! |---|---|---|
-//! | [`Adaptive`](crate::Adaptive), the default | latency, in-flight, age and errors of all, or of 24 beyond 256 | grows with their number up to 256 |
+//! | [`Adaptive`](crate::Adaptive), the default | latency, in-flight, age and errors of all, or of 104 beyond 256 | grows with their number up to 256 |
 //! | [`PowerOfTwo`](crate::PowerOfTwo) | in-flight of two, drawn by weight | the same for any number |
 //! | [`LeastConnections`](crate::LeastConnections) | in-flight of all | grows with their number, unless the first drawn is idle |
 //! | [`LeastResponseTime`](crate::LeastResponseTime) | latency and in-flight of two | the same for any number |
