@@ -304,6 +304,11 @@ fn a_setting_out_of_range_is_refused_by_field_and_value() {
             "101",
         ),
         (
+            with(exact().spare_capacity_percent(101)),
+            "Ejection::spare_capacity_percent",
+            "101",
+        ),
+        (
             with(exact().max_ejection_percent(u32::MAX)),
             "Ejection::max_ejection_percent",
             "4294967295",

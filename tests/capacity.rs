@@ -1,4 +1,5 @@
-//! While more endpoints are out than the fleet can spare, they are let back sooner, and take what is missing.
+//! While more endpoints are out than the fleet can spare, they are let back sooner, and take what is missing. And where requests are
+//! many, no ejection is longer than it takes for its probe to be one of very many.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -118,4 +119,37 @@ fn slow_start_begins_at_what_is_missing() {
             "{count}: {seen} for {expected}"
         );
     }
+}
+
+/// The longest ejection of one of ten that fails all, at a thousand requests a second for two and a half minutes.
+fn longest(requests: u64) -> u128 {
+    let clock = ManualClock::new();
+    let settings = by_row().max_ejection_requests(requests);
+    let fleet = setup(10, &clock).ejection(settings).build().unwrap();
+    let mut longest = 0;
+    for _ in 0..150_000 {
+        clock.advance(MILLI);
+        let lease = fleet.pick_endpoint().unwrap();
+        if number(&lease) == 0 {
+            lease.record(Outcome::Failure);
+            if state(&fleet, 0) == MemberState::Ejected {
+                longest = longest.max(out_for(&fleet, 0));
+            }
+        } else {
+            lease.record(Outcome::Success);
+        }
+    }
+    longest
+}
+
+#[test]
+fn no_ejection_is_longer_than_ten_thousand_requests_and_four_times_the_base() {
+    // The window holds nine to ten tenths of its length, so the rate is read up to a tenth too low.
+    let longest_by_rate = longest(10_000);
+    assert!(
+        (10_000..=11_200).contains(&longest_by_rate),
+        "{longest_by_rate}"
+    );
+    assert_eq!(longest(1), 8_000);
+    assert_eq!(longest(0), 64_000);
 }

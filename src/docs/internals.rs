@@ -129,6 +129,10 @@
 //! half of the load; so it begins at what is missing. How many are in slow start is as upkeep counts: a count of each turn would be one more place
 //! to write for all that turn.
 //!
+//! **How long at most.** What a back-off spares is requests, so how long it should become is a question of how many there are: at five a second a
+//! probe each 16 s is one request in eighty, at five hundred one in eight thousand. So it grows to a time or to a number of requests, whichever is
+//! less: who sends many finds out soon that a server is back.
+//!
 //! **Invitations.** A policy that picks the least cost never learns that an endpoint it avoids has healed. Upkeep looks for the one that has been idle
 //! for the longest, a second at least, and marks it on the board; one pick takes it. They are saved up from one request in fifty, and an endpoint
 //! that was no better waits twice as long. So what it costs is bounded, and nobody waits for chance. An invitation stands until somebody

@@ -12,6 +12,15 @@ pub(crate) fn earned_ejection(settings: &Ejection, health: Health) -> bool {
     health.samples >= settings.minimum_volume.max(1) && health.score < settings.score_threshold
 }
 
+/// How the fleet stands when an endpoint is ejected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Strain {
+    /// Whether it is short of capacity.
+    pub(crate) short: bool,
+    /// How many requests a second it sends for each endpoint that is out; 0 if hardly any, or if it is not known yet.
+    pub(crate) rate: f64,
+}
+
 /// Whether so many of `count` are out that the others are not taken to carry all.
 pub(crate) fn is_short(settings: &Ejection, out: usize, count: usize) -> bool {
     out > 1 && out * 100 > settings.spare_capacity_percent as usize * count
@@ -24,7 +33,12 @@ pub(crate) fn first_time(settings: &Ejection, short: bool) -> Duration {
 }
 
 /// The length of the `times`-th ejection in a row, `random` deciding the jitter.
-pub(crate) fn ejection_time(settings: &Ejection, times: u32, short: bool, random: u64) -> Duration {
+pub(crate) fn ejection_time(
+    settings: &Ejection,
+    times: u32,
+    strain: Strain,
+    random: u64,
+) -> Duration {
     let multiple = match settings.backoff {
         Backoff::Doubling => 1 << times.saturating_sub(1).min(31),
         Backoff::Linear => times.max(1),
@@ -32,8 +46,8 @@ pub(crate) fn ejection_time(settings: &Ejection, times: u32, short: bool, random
     let length = settings
         .base_ejection_time
         .saturating_mul(multiple)
-        .min(settings.longest_ejection());
-    let length = match (short, times) {
+        .min(settings.longest_at(strain.rate));
+    let length = match (strain.short, times) {
         (false, _) => length,
         (true, 0 | 1) => first_time(settings, true),
         (true, _) => length / 2,
@@ -229,11 +243,30 @@ mod tests {
         assert_eq!(ejection_limit(&never_one, 10), 1);
     }
 
+    /// Where it is not known how many requests there are.
+    fn strain(short: bool) -> Strain {
+        Strain { short, rate: 0.0 }
+    }
+
+    #[test]
+    fn where_requests_are_many_they_double_until_a_probe_is_one_in_ten_thousand() {
+        let longest = |rate| {
+            let settings = Ejection::default().jitter_percent(0);
+            let strain = Strain { short: false, rate };
+            ejection_time(&settings, 9, strain, 7).as_secs_f64()
+        };
+        let rates = [0.0, 1.0, 156.0, 200.0, 500.0, 1e9, f64::MAX, f64::NAN, -1.0];
+        let lengths = [64.0, 64.0, 64.0, 50.0, 20.0, 8.0, 8.0, 64.0, 64.0];
+        assert_eq!(rates.map(longest), lengths);
+        let envoy = Ejection::envoy().longest_at(1e9);
+        assert_eq!(envoy, Duration::from_secs(300));
+    }
+
     #[test]
     fn lengths_double_to_the_maximum() {
         let settings = Ejection::default().jitter_percent(0);
         let seconds: Vec<u64> = (1..9)
-            .map(|times| ejection_time(&settings, times, false, 7).as_secs())
+            .map(|times| ejection_time(&settings, times, strain(false), 7).as_secs())
             .collect();
         assert_eq!(seconds, [2, 4, 8, 16, 32, 64, 64, 64]);
     }
@@ -242,7 +275,7 @@ mod tests {
     fn where_capacity_is_short_they_are_half_as_long_and_the_first_a_quarter() {
         let settings = Ejection::default().jitter_percent(0);
         let millis: Vec<_> = (1..9)
-            .map(|times| ejection_time(&settings, times, true, 7).as_millis())
+            .map(|times| ejection_time(&settings, times, strain(true), 7).as_millis())
             .collect();
         assert_eq!(
             millis,
@@ -277,8 +310,8 @@ mod tests {
                 .base_ejection_time(Duration::from_millis(base))
                 .max_ejection_time(Duration::from_secs(86_400))
                 .jitter_percent(jitter);
-            let plain = ejection_time(&settings.clone().jitter_percent(0), times, short, 0);
-            let length = ejection_time(&settings, times, short, random);
+            let plain = ejection_time(&settings.clone().jitter_percent(0), times, strain(short), 0);
+            let length = ejection_time(&settings, times, strain(short), random);
             let share = f64::from(jitter) / 100.0;
             prop_assert!(length.as_secs_f64() <= plain.as_secs_f64() * (1.0 + share) + 1e-6);
             prop_assert!(length.as_secs_f64() >= plain.as_secs_f64() * (1.0 - share) - 1e-6);
@@ -291,7 +324,7 @@ mod tests {
                 .max_ejection_time(Duration::from_secs(max))
                 .score_threshold(score);
             let _ = settings.check();
-            let _ = ejection_time(&settings, times, short, random);
+            let _ = ejection_time(&settings, times, strain(short), random);
             let _ = earned_ejection(&settings, Health::new(score, random));
         }
     }

@@ -35,13 +35,13 @@ impl State {
             return;
         };
         let random = shared.random(shared.shard());
-        let short = shared.is_short(1);
+        let strain = shared.strain(1);
         let verdict = self.standing.eject(
             self,
             epoch,
             now,
-            |times, stayed| times_left(settings, times, short, stayed),
-            |times| ejection_time(settings, times, short, random),
+            |times, stayed| times_left(settings, times, strain.short, stayed),
+            |times| ejection_time(settings, times, strain, random),
         );
         match verdict {
             Verdict::Ejected => {
@@ -280,7 +280,7 @@ impl State {
             self.forget_record(now);
         }
         let random = shared.random(shared.shard());
-        let short = shared.is_short(0);
+        let strain = shared.strain(0);
         let back = self.back();
         if finding == Finding::Good && back == Phase::Warming {
             // Before it is back: else a pick in between would not ask for its share.
@@ -289,7 +289,7 @@ impl State {
         let changed = self
             .standing
             .conclude(self, epoch, finding, back, now, |times| {
-                ejection_time(&shared.ejection, times, short, random)
+                ejection_time(&shared.ejection, times, strain, random)
             });
         if !changed {
             return;

@@ -67,6 +67,12 @@ impl Trend {
         self.pace.store(pace.to_bits(), Ordering::Relaxed);
     }
 
+    /// How many requests a second those get together that are judged.
+    pub(crate) fn rate(&self) -> f32 {
+        // ORDERING: Relaxed. As above.
+        self.pace() * self.judged.load(Ordering::Relaxed) as f32
+    }
+
     /// How many requests a second an endpoint gets, in the mean.
     #[inline]
     pub(crate) fn pace(&self) -> f32 {
