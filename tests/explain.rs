@@ -355,6 +355,42 @@ fn a_tracker_of_the_users_own_shows_its_score_and_nothing_that_is_not_its() {
     );
 }
 
+/// What upkeep compares with is shown after it has.
+#[test]
+fn what_upkeep_held_it_against_is_told_while_it_is_in() {
+    let settings = exact().score_threshold(0.0).success_rate_stdev_factor(2.0);
+    let fleet = by(settings.latency_factor(3.0), 1, 20 * MILLI);
+    let why = explain(&fleet, 0);
+    let held: Vec<_> = (why.detectors.iter())
+        .map(|(by, it)| (*by, (it.threshold.unwrap() * 1e6).round()))
+        .collect();
+    let expected = [
+        (Detector::SuccessRate, 950_000.0),
+        (Detector::LatencyOutlier, 30_000.0),
+    ];
+    assert_eq!(held, expected);
+    let line = why.to_string();
+    let shown =
+        "success rate 97.5 %, ejects below 95.0 %, latency outlier 20.0 ms, ejects above 30.0 ms";
+    assert!(line.contains(shown), "{line}");
+}
+
+#[test]
+fn one_that_asked_to_be_spared_says_for_how_long() {
+    let clock = ManualClock::new();
+    let fleet = setup(3, &clock).build().unwrap();
+    send(&fleet, 0, Outcome::overloaded(Some(3 * SECOND)), 1);
+    clock.advance(SECOND);
+    let why = explain(&fleet, 0);
+    assert!(why.is_eligible && why.spared_for == Some(2 * SECOND));
+    assert!(
+        why.to_string().starts_with("ready; spared for 2.0 s; "),
+        "{why}"
+    );
+    clock.advance(2 * SECOND);
+    assert_eq!(explain(&fleet, 0).spared_for, None);
+}
+
 /// Under Envoy's detectors, which have neither a sequential test nor a score.
 #[test]
 fn one_that_is_ready_shows_what_each_detector_measures() {

@@ -148,11 +148,12 @@ impl Sweep {
         if compares(shared) {
             let reports: Vec<_> = self.reports.iter().map(|(.., report)| *report).collect();
             let (outliers, thresholds) = outliers(&shared.ejection, &reports);
+            shared.trend.hold_against(&thresholds);
             for (at, found) in outliers {
                 let (index, id, _) = self.reports[at];
                 if let Some(core) = member(index, id) {
                     let epoch = core.standing.get().epoch;
-                    core.eject_against(epoch, found, |by| thresholds.of(by), now);
+                    core.eject(epoch, found, now);
                 }
             }
         }

@@ -121,19 +121,9 @@ const LEAST_DEVIATION: f64 = 0.025;
 /// What an endpoint was held against, by the detectors that compare.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Thresholds {
-    success_rate: Option<f64>,
+    pub(crate) success_rate: Option<f64>,
     /// In nanoseconds.
-    latency: Option<f64>,
-}
-
-impl Thresholds {
-    pub(crate) fn of(&self, detector: Detector) -> Option<f64> {
-        match detector {
-            Detector::SuccessRate => self.success_rate,
-            Detector::LatencyOutlier => self.latency,
-            _ => None,
-        }
-    }
+    pub(crate) latency: Option<f64>,
 }
 
 /// Which of these stand out, by the detectors that compare: index, and what found it; and from where on.

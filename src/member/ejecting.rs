@@ -17,17 +17,6 @@ const CHECKS_FOR_A_PROBE: u32 = 3;
 impl State {
     /// Ejects for what was found, if that is enforced, the member has been in since `epoch`, and the cap allows.
     pub(crate) fn eject(&self, epoch: u32, found: Detectors, now: Tick) {
-        self.eject_against(epoch, found, |_| None, now);
-    }
-
-    /// The same, where what ejects is not a setting for each detector.
-    pub(crate) fn eject_against(
-        &self,
-        epoch: u32,
-        found: Detectors,
-        threshold: impl FnOnce(Detector) -> Option<f64>,
-        now: Tick,
-    ) {
         let shared = &*self.shared;
         let settings = &shared.ejection;
         shared.counters.found(found);
@@ -49,7 +38,7 @@ impl State {
                 self.ejected_at.store(now.as_nanos(), Ordering::Relaxed);
                 // ORDERING: Relaxed. As in `cause`.
                 self.cause.store(cause.number(), Ordering::Relaxed);
-                self.note_evidence(cause, threshold(cause), now);
+                self.note_evidence(cause, now);
                 self.want_all(now);
                 shared.counters.ejected_by(cause);
                 self.is_out(now);

@@ -57,9 +57,9 @@ pub struct Explanation {
     pub requests_in_window: Option<Figure>,
     /// Those of them that ended in a fault.
     pub faults_in_window: Option<u64>,
-    /// What each detector that is on measures now, in the order of [`Detector::ALL`], each as [`EjectionReason::measured`]. What it is
-    /// held against is known of those whose threshold is set; success rates and latencies are held against the other endpoints',
-    /// at upkeep, so here theirs is `None`. With a tracker of yours latency and the score only.
+    /// What each detector that is on measures now, in the order of [`Detector::ALL`], each as [`EjectionReason::measured`], and what it is
+    /// held against. Success rates and latencies are held against the other endpoints' at upkeep: here by the last, and by none if
+    /// too few had enough requests. With a tracker of yours latency and the score only.
     pub detectors: Vec<(Detector, Figure)>,
     /// The share of the fleet's requests that fail, 0 to 1, as of the last upkeep, without endpoints that stand out. `None`
     /// while no upkeep has looked at an endpoint that is judged.
@@ -68,6 +68,9 @@ pub struct Explanation {
     pub latency: Option<Duration>,
     /// The fleet's median of those, as of the last upkeep.
     pub usual_latency: Option<Duration>,
+    /// For how long policies that look at it prefer others, as it has said that it has too much to do
+    /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) or goes away.
+    pub spared_for: Option<Duration>,
     /// In slow start: the share of requests that it takes of those that fall on it, up to 1.
     pub slow_start_share: Option<f64>,
     /// Requests in flight.
@@ -197,6 +200,7 @@ impl<E: Endpoint> Member<E> {
             usual_error_rate: shared.trend.known_error_rate(),
             latency: state.latency.get(),
             usual_latency: usual.latency(),
+            spared_for: state.spared_for(now),
             slow_start_share: warming.map(|so_far| state.share_after(so_far)),
             in_flight,
             limit,
@@ -232,10 +236,8 @@ impl State {
     }
 
     /// Notes what this detector has measured.
-    pub(super) fn note_evidence(&self, detector: Detector, threshold: Option<f64>, now: Tick) {
-        let figure = self
-            .measure(detector, now)
-            .zip(self.held_against(detector, threshold));
+    pub(super) fn note_evidence(&self, detector: Detector, now: Tick) {
+        let figure = self.measure(detector, now).zip(self.held_against(detector));
         let (value, threshold) = figure.unzip();
         // ORDERING: Relaxed. For display.
         self.evidence
@@ -250,7 +252,7 @@ impl State {
             is_on(*detector, &self.shared.ejection) && (is_counted || !needs_counts)
         };
         let figure = |detector| {
-            let threshold = self.held_against(detector, None);
+            let threshold = self.held_against(detector);
             let value = self.measure(detector, now)?;
             Some((detector, Figure { value, threshold }))
         };
@@ -282,13 +284,13 @@ impl State {
         }
     }
 
-    /// What this detector's figure is held against: what is set, or by upkeep this.
-    fn held_against(&self, detector: Detector, by_upkeep: Option<f64>) -> Option<f64> {
-        let settings = &self.shared.ejection;
+    /// What this detector's figure is held against: what is set, or what upkeep has found.
+    fn held_against(&self, detector: Detector) -> Option<f64> {
+        let by_upkeep = self.shared.trend.limit(detector);
         match detector {
             Detector::SuccessRate => by_upkeep,
             Detector::LatencyOutlier => by_upkeep.map(|nanos| nanos / 1e9),
-            set => setting(set, settings),
+            set => setting(set, &self.shared.ejection),
         }
     }
 }

@@ -279,13 +279,13 @@ impl State {
         self.set_penalty(now, &self.shared.usual());
     }
 
-    /// Whether others are preferred for what it said. An end further ahead than can be was set by a clock that has
+    /// For how long others are preferred for what it said. An end further ahead than can be was set by a clock that has
     /// gone back.
-    fn is_spared(&self, now: Tick) -> bool {
+    pub(super) fn spared_for(&self, now: Tick) -> Option<Duration> {
         // ORDERING: Relaxed. As in `publish`.
         let until = self.spared_until.load(Ordering::Relaxed);
-        let left = until.wrapping_sub(now.as_millis() as u32);
-        left > 0 && u128::from(left) <= self.shared.ejection.longest_ejection().as_millis()
+        let left = Duration::from_millis(until.wrapping_sub(now.as_millis() as u32).into());
+        (!left.is_zero() && left <= self.shared.ejection.longest_ejection()).then_some(left)
     }
 
     /// What errors add to the cost of a request: those of the window's later half, so that an endpoint which had few
@@ -293,7 +293,7 @@ impl State {
     fn set_penalty(&self, now: Tick, usual: &Usual) {
         let counts = self.gate.recent(now);
         let mut penalty = penalty(counts.faults, counts.total, usual.error_rate());
-        if self.is_spared(now) {
+        if self.spared_for(now).is_some() {
             penalty *= SPARED;
         }
         if self.is_suspect(now) {

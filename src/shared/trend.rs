@@ -2,7 +2,7 @@
 //! suspicion at once. Counts here are statistics: upkeep counts anew, and between that they are close.
 
 use super::{Shard, Shared};
-use crate::health::Usual;
+use crate::health::{Detector, Thresholds, Usual};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// While so large a share of the others is under suspicion at once, the fault is in what all share. More than
@@ -27,6 +27,8 @@ pub(crate) struct Trend {
     pace: AtomicU32,
     /// Endpoints in slow start.
     warming: AtomicU64,
+    /// Two `f32`s' bits, NaN if not known: below which success rate and above which latency, in nanoseconds, upkeep ejects.
+    limits: [AtomicU32; 2],
 }
 
 impl Trend {
@@ -37,6 +39,7 @@ impl Trend {
             judged: AtomicU64::new(0),
             pace: AtomicU32::new(0),
             warming: AtomicU64::new(0),
+            limits: std::array::from_fn(|_| AtomicU32::new(f32::NAN.to_bits())),
         }
     }
 
@@ -47,6 +50,29 @@ impl Trend {
             .store((error_rate as f32).to_bits(), Ordering::Relaxed);
         self.suspects.store(suspects as u64, Ordering::Relaxed);
         self.judged.store(judged as u64, Ordering::Relaxed);
+    }
+
+    /// What endpoints are held against from now on.
+    pub(crate) fn hold_against(&self, limits: &Thresholds) {
+        let known = [limits.success_rate, limits.latency];
+        for (place, limit) in self.limits.iter().zip(known) {
+            let limit = limit.map_or(f32::NAN, |limit| limit as f32);
+            // ORDERING: Relaxed. As above.
+            place.store(limit.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// What this detector held endpoints against at the last upkeep, if it compares them.
+    pub(crate) fn limit(&self, detector: Detector) -> Option<f64> {
+        let [success_rate, latency] = &self.limits;
+        let place = match detector {
+            Detector::SuccessRate => success_rate,
+            Detector::LatencyOutlier => latency,
+            _ => return None,
+        };
+        // ORDERING: Relaxed. As above.
+        let limit = f32::from_bits(place.load(Ordering::Relaxed));
+        (!limit.is_nan()).then_some(limit.into())
     }
 
     /// Sets how many endpoints are in slow start.

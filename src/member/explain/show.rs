@@ -37,6 +37,7 @@ impl fmt::Display for Explanation {
                 PanicAction::FailFast => "; panic: picks fail",
             })?;
         }
+        show(f, "; spared for ", self.spared_for)?;
         f.write_str(";")?;
         if matches!(
             self.state,
@@ -68,7 +69,7 @@ impl Explanation {
         }
         if let (Some(detector), Some(measured)) = (detector, ejection.and_then(|it| it.measured)) {
             write!(f, " (")?;
-            measured.show(detector, f)?;
+            measured.show(detector, "", f)?;
             write!(f, ")")?;
         }
         match self.until {
@@ -101,7 +102,7 @@ impl Explanation {
         let is_said = |detector| matches!(detector, Detector::Cusum | Detector::Score);
         for (detector, figure) in self.detectors.iter().filter(|one| !is_said(one.0)) {
             write!(f, " {} ", detector.name())?;
-            figure.show(*detector, f)?;
+            figure.show(*detector, "ejects ", f)?;
             write!(f, ",")?;
         }
         match (self.faults_in_window, self.requests_in_window) {
@@ -114,11 +115,11 @@ impl Explanation {
 }
 
 impl Figure {
-    /// As this detector has measured it.
-    fn show(&self, detector: Detector, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// As this detector has measured it; `ejects` goes before where it would eject, or does not.
+    fn show(&self, detector: Detector, ejects: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.value;
         let Some(threshold) = self.threshold else {
-            // It is held against the others at upkeep.
+            // Too few of the others have had enough requests to be held against.
             return match detector {
                 Detector::SuccessRate => write!(f, "{:.1} %", 100.0 * value),
                 Detector::LatencyOutlier => write!(f, "{:.1} ms", 1e3 * value),
@@ -132,14 +133,14 @@ impl Figure {
             | Detector::ConsecutiveLocalOriginFailures => write!(f, "{value} of {threshold}"),
             Detector::SuccessRate => {
                 let (value, threshold) = (100.0 * value, 100.0 * threshold);
-                write!(f, "{value:.1} %, below {threshold:.1} %")
+                write!(f, "{value:.1} %, {ejects}below {threshold:.1} %")
             }
             Detector::FailurePercentage => write!(f, "{value:.1} % of {threshold:.1} %"),
             Detector::LatencyOutlier => {
                 let (value, threshold) = (1e3 * value, 1e3 * threshold);
-                write!(f, "{value:.1} ms, above {threshold:.1} ms")
+                write!(f, "{value:.1} ms, {ejects}above {threshold:.1} ms")
             }
-            _ => write!(f, "{value:.2}, below {threshold:.2}"),
+            _ => write!(f, "{value:.2}, {ejects}below {threshold:.2}"),
         }
     }
 }
