@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 
 /// How endpoints are checked, how often, and how many answers it takes.
 ///
-/// The names are Envoy's where it has one; Envoy has no defaults for the first four. An interval runs from
+/// The names are Envoy's where it has one, and [`envoy`](Self::envoy) has its values; it has no defaults for the first four. An interval runs from
 /// the end of one check to the start of the next.
 ///
 /// ```
@@ -101,6 +101,39 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl HealthCheckSettings {
+    /// As Envoy has them: these four, which it wants to be given, and its defaults for the rest. That is, after a failed check the interval as
+    /// ever, 60 s while there is no traffic, and no jitter.
+    ///
+    /// ```
+    /// use evenkeel::HealthCheckSettings;
+    /// use std::time::Duration;
+    ///
+    /// let theirs = HealthCheckSettings::envoy(Duration::from_secs(10), Duration::from_secs(2), 3, 2);
+    /// assert_eq!(theirs.no_traffic_interval, Some(Duration::from_secs(60)));
+    /// assert_eq!(theirs.unhealthy_interval, Some(theirs.interval));
+    /// ```
+    #[must_use]
+    pub fn envoy(
+        interval: Duration,
+        timeout: Duration,
+        unhealthy_threshold: u32,
+        healthy_threshold: u32,
+    ) -> Self {
+        Self {
+            interval,
+            timeout,
+            healthy_threshold,
+            unhealthy_threshold,
+            unhealthy_interval: Some(interval),
+            healthy_edge_interval: Some(interval),
+            unhealthy_edge_interval: Some(interval),
+            no_traffic_interval: Some(Duration::from_secs(60)),
+            initial_jitter: Duration::ZERO,
+            jitter_percent: 0,
+            ..Self::default()
+        }
+    }
+
     setters! {
         interval: Duration => interval,
         timeout: Duration => timeout,
