@@ -1,23 +1,49 @@
-//! While more endpoints are out than the fleet can spare, they are let back sooner, and take what is missing. And where requests are
+//! While more endpoints are out than the fleet can spare and the others have too much to do, they are let back sooner, and take what is
+//! missing. And where requests are
 //! many, no ejection is longer than it takes for its probe to be one of very many.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
+use std::time::Duration;
+
 use common::{MILLI, SECOND, Server, by_row, ejected, fail, number, setup, state};
 use evenkeel::{Cluster, Fleet, ManualClock, MemberState, Outcome, SlowStart, WeightedRoundRobin};
 
-/// Ten endpoints, of which one can be spared.
-fn ten(clock: &ManualClock) -> Fleet<Server> {
-    setup(10, clock).ejection(by_row()).build().unwrap()
+/// Ten endpoints, of which one can be spared; answers take 10 ms.
+fn ten(clock: &ManualClock, slow_start: SlowStart) -> Fleet<Server> {
+    let fleet = setup(10, clock).policy(WeightedRoundRobin::new());
+    let fleet = fleet
+        .ejection(by_row())
+        .slow_start(slow_start)
+        .build()
+        .unwrap();
+    answer(&fleet, clock, 10 * MILLI);
+    fleet
 }
 
-/// Sends one probe to each whose time is up, and ends it like this.
-fn probe_all(fleet: &Fleet<Server>, outcome: Outcome) {
+/// Each endpoint that is in answers a hundred times in ten seconds, so that this is how long it takes.
+fn answer(fleet: &Fleet<Server>, clock: &ManualClock, latency: Duration) {
+    for _ in 0..100 {
+        clock.advance(100 * MILLI);
+        for number in (0..10).filter(|number| !ejected(fleet).contains(number)) {
+            let lease = fleet.lease(&number).unwrap();
+            lease.record_with_latency(Outcome::Success, latency);
+        }
+        fleet.maintain();
+    }
+}
+
+/// Sends a probe to each whose time is up, and ends it like this; all answers take so long.
+fn probe_all(fleet: &Fleet<Server>, outcome: Outcome, latency: Duration) {
     for _ in 0..200 {
         let lease = fleet.pick_endpoint().unwrap();
-        let is_probe = lease.is_probe();
-        lease.record(if is_probe { outcome } else { Outcome::Success });
+        let outcome = if lease.is_probe() {
+            outcome
+        } else {
+            Outcome::Success
+        };
+        lease.record_with_latency(outcome, latency);
     }
 }
 
@@ -26,45 +52,61 @@ fn out_for(fleet: &Fleet<Server>, number: usize) -> u128 {
     member.explain().until.unwrap().as_millis()
 }
 
-#[test]
-fn one_is_out_for_the_base_time_and_those_beyond_for_a_quarter() {
-    let clock = ManualClock::new();
-    let fleet = ten(&clock);
-    (0..3).for_each(|n| fail(&fleet, n, 5));
-    assert_eq!([0, 1, 2].map(|n| out_for(&fleet, n)), [2_000, 500, 500]);
-}
-
-#[test]
-fn those_that_fail_their_probes_are_out_for_half_as_long_as_one_would_be() {
-    let clock = ManualClock::new();
-    let fleet = ten(&clock);
-    (0..3).for_each(|n| fail(&fleet, n, 5));
-    for half in [2_000, 4_000, 8_000] {
-        clock.advance(clock_step(&fleet, 2));
-        probe_all(&fleet, Outcome::Failure);
-        assert_eq!(out_for(&fleet, 2), half);
-    }
-}
-
-fn clock_step(fleet: &Fleet<Server>, number: usize) -> std::time::Duration {
-    MILLI * u32::try_from(out_for(fleet, number)).unwrap()
-}
-
-/// What has been ejected before counts for one that is out alone, and not where many are.
-#[test]
-fn who_fails_again_with_many_others_begins_anew() {
-    let clock = ManualClock::new();
-    let fleet = ten(&clock);
+/// Out after a while in which it came back some times: it has failed four times in a row.
+fn fail_often(fleet: &Fleet<Server>, clock: &ManualClock, number: usize) {
     for _ in 0..3 {
-        (0..4).for_each(|n| fail(&fleet, n, 5));
-        assert_eq!([1, 2, 3].map(|n| out_for(&fleet, n)), [500; 3]);
-        clock.advance(10 * SECOND);
-        probe_all(&fleet, Outcome::Success);
-        assert_eq!(ejected(&fleet), []);
+        fail(fleet, number, 5);
+        clock.advance(20 * SECOND);
+        probe_all(fleet, Outcome::Success, 10 * MILLI);
     }
-    // The first of each time counted those before.
-    fail(&fleet, 0, 5);
+    fail(fleet, number, 5);
+}
+
+#[test]
+fn while_the_others_keep_up_an_ejection_is_as_long_as_ever() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock, SlowStart::off());
+    fail_often(&fleet, &clock, 0);
+    (1..4).for_each(|n| fail(&fleet, n, 5));
     assert_eq!(out_for(&fleet, 0), 16_000);
+    answer(&fleet, &clock, 19 * MILLI);
+    assert_eq!(out_for(&fleet, 0), 6_000);
+}
+
+#[test]
+fn where_they_have_too_much_to_do_it_is_over_soon_and_forgotten() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock, SlowStart::off());
+    fail_often(&fleet, &clock, 0);
+    (1..4).for_each(|n| fail(&fleet, n, 5));
+    answer(&fleet, &clock, 30 * MILLI);
+    // Of the sixteen seconds that it had, it is half as long.
+    assert_eq!([0, 1, 2, 3].map(|n| out_for(&fleet, n)), [0; 4]);
+    probe_all(&fleet, Outcome::Success, 30 * MILLI);
+    assert_eq!(ejected(&fleet), []);
+    // Once nobody is missing they begin anew, but for the last of them, which can be spared.
+    answer(&fleet, &clock, 10 * MILLI);
+    let times = [0, 1, 2, 3].map(|n| fleet.member(&n).unwrap().explain().times);
+    assert_eq!(
+        times.iter().filter(|&&times| times == 0).count(),
+        3,
+        "{times:?}"
+    );
+}
+
+/// A quarter of the base time, and half of the usual for each probe that fails.
+#[test]
+fn who_fails_then_is_out_for_a_quarter_and_then_for_halves() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock, SlowStart::off());
+    (1..4).for_each(|n| fail(&fleet, n, 5));
+    answer(&fleet, &clock, 30 * MILLI);
+    fail(&fleet, 0, 5);
+    for length in [500, 2_000, 4_000, 8_000] {
+        assert_eq!(out_for(&fleet, 0), length);
+        clock.advance(Duration::from_millis(length as u64));
+        probe_all(&fleet, Outcome::Failure, 30 * MILLI);
+    }
 }
 
 #[test]
@@ -72,38 +114,32 @@ fn nothing_is_shorter_where_all_can_be_spared() {
     let clock = ManualClock::new();
     let generous = by_row().spare_capacity_percent(100);
     let fleet = setup(10, &clock).ejection(generous).build().unwrap();
-    (0..5).for_each(|n| fail(&fleet, n, 5));
-    assert_eq!([0, 4].map(|n| out_for(&fleet, n)), [2_000, 2_000]);
+    answer(&fleet, &clock, 10 * MILLI);
+    (1..4).for_each(|n| fail(&fleet, n, 5));
+    answer(&fleet, &clock, 100 * MILLI);
+    fail(&fleet, 0, 5);
+    assert_eq!(out_for(&fleet, 0), 2_000);
 }
 
-/// Of ten, four come back at once: each begins with two fifths of its share, not with a tenth; and one that comes back alone
-/// with a tenth.
+/// Of ten, four come back at once while the others have too much to do: each begins with two fifths of its share, not with a tenth; and
+/// with a tenth if they have not.
 #[test]
 fn slow_start_begins_at_what_is_missing() {
-    let clock = ManualClock::new();
-    let slow = SlowStart::default().window(100 * SECOND);
-    let build = || {
-        let fleet = setup(10, &clock).policy(WeightedRoundRobin::new());
-        fleet.ejection(by_row()).slow_start(slow.clone()).build()
-    };
-    let returned = |count| {
-        let fleet = build().unwrap();
-        (0..count).for_each(|n| fail(&fleet, n, 5));
-        clock.advance(2 * SECOND);
-        probe_all(&fleet, Outcome::Success);
+    for (latency, share) in [(10, 0.1), (30, 0.4)] {
+        let clock = ManualClock::new();
+        let fleet = ten(&clock, SlowStart::default().window(1000 * SECOND));
+        (0..4).for_each(|n| fail(&fleet, n, 5));
+        answer(&fleet, &clock, latency * MILLI);
+        probe_all(&fleet, Outcome::Success, latency * MILLI);
         fleet.maintain();
-        assert!((0..count).all(|n| state(&fleet, n) == MemberState::Warming));
-        fleet
-    };
-    for (count, share) in [(1, 0.1), (4, 0.4)] {
-        let fleet = returned(count);
+        assert!((0..4).all(|n| state(&fleet, n) == MemberState::Warming));
         let explained = fleet
             .member(&0)
             .unwrap()
             .explain()
             .slow_start_share
             .unwrap();
-        assert!((explained - share).abs() < 0.01, "{count}: {explained}");
+        assert!((explained - share).abs() < 0.01, "{latency}: {explained}");
         let picks = 20_000;
         let to_first = (0..picks).filter(|_| {
             let lease = fleet.pick_endpoint().unwrap();
@@ -111,13 +147,58 @@ fn slow_start_begins_at_what_is_missing() {
             lease.record(Outcome::Success);
             number == 0
         });
-        // With a share s, c of ten get c s of 10 - c (1 - s). A deviation of the share seen is at most 0.002.
-        let expected = share / (10.0 - count as f64 * (1.0 - share));
-        let seen = to_first.count() as f64 / picks as f64;
+        // With a share s, four of ten get 4 s of 10 - 4 (1 - s). A deviation of the share seen is at most 0.002.
+        let expected = share / (10.0 - 4.0 * (1.0 - share));
+        let seen = to_first.count() as f64 / f64::from(picks);
         assert!(
-            (seen - expected).abs() < 0.02,
-            "{count}: {seen} for {expected}"
+            (seen - expected).abs() < 0.01,
+            "{latency}: {seen} for {expected}"
         );
+    }
+}
+
+/// Ten more beside ten that have too much to do come to their share step by step all the same: nobody is missing.
+#[test]
+fn the_new_are_more_than_there_were() {
+    let clock = ManualClock::new();
+    let slow = SlowStart::default()
+        .window(1000 * SECOND)
+        .new_endpoints(true);
+    let fleet = ten(&clock, slow);
+    fleet.update(common::servers(&[1; 20])).unwrap();
+    answer(&fleet, &clock, 30 * MILLI);
+    let share = fleet.member(&15).unwrap().explain().slow_start_share;
+    assert_eq!(share, Some(0.1));
+}
+
+/// Who is ejected anew before upkeep has counted is not two that are missing.
+#[test]
+fn nobody_is_missing_twice() {
+    for percent in [10, 100] {
+        let clock = ManualClock::new();
+        let slow = SlowStart::default().window(1000 * SECOND);
+        let settings = by_row()
+            .max_ejection_percent(100)
+            .spare_capacity_percent(percent);
+        let fleet = setup(10, &clock)
+            .ejection(settings)
+            .slow_start(slow)
+            .build()
+            .unwrap();
+        answer(&fleet, &clock, 10 * MILLI);
+        (0..9).for_each(|n| fail(&fleet, n, 5));
+        answer(&fleet, &clock, 30 * MILLI);
+        probe_all(&fleet, Outcome::Success, 30 * MILLI);
+        fleet.maintain();
+        (0..8).for_each(|n| fail(&fleet, n, 5));
+        let share = fleet
+            .member(&8)
+            .unwrap()
+            .explain()
+            .slow_start_share
+            .unwrap();
+        let expected = if percent == 100 { 0.1 } else { 1.0 };
+        assert!((share - expected).abs() < 0.01, "{percent} %: {share}");
     }
 }
 

@@ -60,11 +60,12 @@ fn checks_single_nobody_out_when_all_fail_alike() {
 }
 
 /// Where many fail for a moment at once or in turn, ejections do not take away more than they save, whatever the policy and who
-/// probes. Without [`Ejection::spare_capacity_percent`] the errors of these were, in percent: 6.1 for 0.37, 5.3 for 0.26, 20 for 0.39; 4.0
-/// for 1.0, 2.9 for 0.53, 14 for 1.1. The bounds are half as much again, as ten seeds differ by a tenth.
+/// probes. Without [`Ejection::spare_capacity_percent`] the errors of these were, in percent: 6.1 for 0.51, 5.3 for 0.28, 20 for 0.55; 4.0
+/// for 1.8, 2.9 for 0.48, 14 for 1.3. The bounds are half as much again, as seeds differ by a tenth or two. And five that flap while the others
+/// can carry all are out for long: 0.035 with checks, of which 0.21 where capacity is taken to be short.
 #[test]
 fn moments_of_many_do_not_cost_the_capacity_of_those_that_are_well() {
-    let bounds = [("S20", [0.6, 0.4, 0.6]), ("S21", [1.6, 0.8, 1.7])];
+    let bounds = [("S20", [0.8, 0.45, 0.85]), ("S21", [2.7, 0.75, 2.0])];
     for (name, bounds) in bounds {
         for (policy, most) in ["adaptive", "adaptive-checked", "power-of-two"]
             .into_iter()
@@ -78,6 +79,10 @@ fn moments_of_many_do_not_cost_the_capacity_of_those_that_are_well() {
         let errors = |policy| sim::run(&scenario(name), policy, 1).unwrap().window.errors;
         assert!(errors(&named("adaptive")) < errors(&off), "{name}");
     }
+    let flapping = Fault::fails(1.0).on(0..5).flapping(2 * SECOND, 2 * SECOND);
+    let flapping = scenario("S1a").load(0.6).fault(flapping);
+    let report = sim::run(&flapping, &named("adaptive-checked"), 1).unwrap();
+    assert!(report.window.errors < 0.0006, "{}", report.window.errors);
 }
 
 /// Whom a stall had kept away is invited a second after its last answer at most, and taken for well by the first that is like the others'.

@@ -92,9 +92,13 @@ impl Sweep {
         if routable && !standing.is_ejected() {
             self.latencies.extend(core.latency.get());
         }
+        if standing.is_ejected() && shared.is_short() {
+            core.hasten(now);
+        }
         let warming = core.warming_for(standing, now);
         let has_warmed = warming >= Some(shared.slow_start.window);
-        self.warming += usize::from(routable && warming.is_some() && !has_warmed);
+        let is_back = warming.is_some() && !has_warmed && core.was_ejected();
+        self.warming += usize::from(routable && is_back);
         if has_warmed && core.standing.warmed() {
             core.tell(now, EventKind::SlowStartOver);
         }
@@ -133,9 +137,9 @@ impl Sweep {
         let median =
             (!self.latencies.is_empty()).then(|| *self.latencies.select_nth_unstable(middle).1);
         shared.set_usual_latency(median);
+        shared.note_capacity(self.warming, median);
         let error_rate = self.faults as f64 / (self.requests as f64 + PRIOR);
         shared.trend.publish(error_rate, self.suspects, self.judged);
-        shared.trend.set_warming(self.warming);
         let pace = self.requests as f64 / self.judged.max(1) as f64;
         shared
             .trend

@@ -12,7 +12,7 @@ use crate::error::BuildError;
 /// longer. (While all the fleet fails, a failed probe tells little: then it takes more of them, and fewer
 /// successes.) So an endpoint that has
 /// recovered returns within the ejection then running, at most [`max_ejection_time`](Self::max_ejection_time)
-/// and jitter (less where requests [are many](Self::max_ejection_requests); sooner while more are out than the fleet [can spare](Self::spare_capacity_percent)), given traffic: the pick that takes the probe is found within n / 64 picks of n endpoints,
+/// and jitter (less where requests [are many](Self::max_ejection_requests), or those that are left [have too much to do](Self::spare_capacity_percent)), given traffic: the pick that takes the probe is found within n / 64 picks of n endpoints,
 /// and while probes do not end well, at most one pick in eleven is one. Back again, it gets its share
 /// step by step: see [`SlowStart`](crate::SlowStart).
 ///
@@ -121,17 +121,17 @@ pub struct Ejection {
     /// How many endpoints may be ejected at once, in percent by count of those with a weight, 0 to 100,
     /// rounded down. Defaults to 50: a dead zone of three can be taken out whole. (Envoy: 10.)
     pub max_ejection_percent: u32,
-    /// How many endpoints the fleet can spare, in percent by count, 0 to 100, and one in any case; 100 turns this off. While
-    /// more are out (ejected or marked down), those that are left may not be able to carry the load, so that to keep one out costs more
-    /// than to try it. Then
+    /// How many endpoints the fleet can spare, in percent by count, 0 to 100, and one in any case; 100 turns this off. Where more
+    /// are out (ejected, marked down, or in slow start), and the others take twice as long to answer as before (their median, until it is
+    /// no more than half as long again), those that are left cannot carry the load, and to keep one out costs more than to try it. Then
     ///
-    /// * an endpoint that fails is out for a quarter of the base time, whatever it was ejected before, and each probe that fails keeps it
-    ///   out for half of the usual time;
+    /// * an ejection lasts half as long, the first in a row a quarter, and one that began before no longer than if it began now;
+    /// * who comes back has its ejections in a row forgotten;
     /// * passes of [checks](crate::HealthCheck) are spread over a quarter of the base time;
-    /// * a [slow start](crate::SlowStart) begins at no less than the share of endpoints that are out or in slow start.
+    /// * a [slow start](crate::SlowStart) is at no less than the share of endpoints that are out or in slow start.
     ///
     /// Defaults to 10, all that Envoy ejects by default, so that it has nothing like this. Where eight of 20 fail all for half a second of
-    /// every five and a half, at 0.7 of the fleet's capacity, 0.4 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without
+    /// every five and a half, at 0.7 of the fleet's capacity, 0.5 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without
     /// this it is 6 % and 20 % (S20 of `benches/quality.md`).
     pub spare_capacity_percent: u32,
     /// Whether one of two or more may be ejected, whatever the percentage, unless that is 0. Defaults to `true`: in a
@@ -213,7 +213,7 @@ impl Ejection {
     /// Envoy's detectors and values: five faults in a row; success rates below the others' by 1.9 deviations (as
     /// they are [computed here](Self::success_rate_stdev_factor)); five gateway failures in a row and failure percentage
     /// detected and not enforced; 30 s longer for each ejection up to 300 s without jitter, one forgotten for 10 s in;
-    /// at most 10 %, and none of fewer than ten, all of which can be spared; one probe and back. Without the sequential test and the score, which Envoy
+    /// at most 10 %, and none of fewer than ten, and no care for capacity; one probe and back. Without the sequential test and the score, which Envoy
     /// does not have.
     ///
     /// ```

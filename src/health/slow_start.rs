@@ -12,7 +12,7 @@ use crate::error::BuildError;
 /// share = max(minimum_share, (t / window) ^ (1 / aggression))          t: time since it came
 /// ```
 ///
-/// While more endpoints are out or in slow start than the fleet can spare
+/// Where so many endpoints are out or in slow start that the others have too much to do
 /// ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), the share is that of them at least: where four of
 /// ten come back at once, each begins at 0.4, as the others cannot take all that those four do not.
 ///

@@ -15,14 +15,14 @@ pub(crate) fn earned_ejection(settings: &Ejection, health: Health) -> bool {
 /// How the fleet stands when an endpoint is ejected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Strain {
-    /// Whether it is short of capacity.
+    /// Whether those that are left have too much to do.
     pub(crate) short: bool,
     /// How many requests a second it sends for each endpoint that is out; 0 if hardly any, or if it is not known yet.
     pub(crate) rate: f64,
 }
 
-/// Whether so many of `count` are out that the others are not taken to carry all.
-pub(crate) fn is_short(settings: &Ejection, out: usize, count: usize) -> bool {
+/// Whether more of `count` are out than can be spared.
+pub(crate) fn are_many(settings: &Ejection, out: usize, count: usize) -> bool {
     out > 1 && out * 100 > settings.spare_capacity_percent as usize * count
 }
 
@@ -286,11 +286,11 @@ mod tests {
             (1_000_000, 1_000_000, true),
         ];
         for (out, count, short) in table {
-            assert_eq!(is_short(&default, out, count), short, "{out} of {count}");
+            assert_eq!(are_many(&default, out, count), short, "{out} of {count}");
         }
         let off = Ejection::default().spare_capacity_percent(100);
-        assert!(!is_short(&off, 1_000_000, 1_000_000));
-        assert!(!is_short(&Ejection::envoy(), 20, 20));
+        assert!(!are_many(&off, 1_000_000, 1_000_000));
+        assert!(!are_many(&Ejection::envoy(), 20, 20));
     }
 
     proptest! {

@@ -24,7 +24,7 @@ impl State {
             return;
         };
         let random = shared.random(shared.shard());
-        let strain = shared.strain(1);
+        let strain = shared.strain();
         let verdict = self.standing.eject(
             self,
             epoch,
@@ -171,6 +171,17 @@ impl State {
         }
     }
 
+    /// The fleet is short of capacity: who is out is tried no later than if that had begun now.
+    pub(crate) fn hasten(&self, now: Tick) {
+        let (shared, strain) = (&*self.shared, self.shared.strain());
+        let random = shared.random(shared.shard());
+        let length = |times| ejection_time(&shared.ejection, times, strain, random);
+        if self.standing.hasten(now, length) {
+            let due = self.standing.get().probe_due_at(now);
+            shared.probe_due.lower(due);
+        }
+    }
+
     /// The probe of `epoch` was not sent; another may be, at once.
     pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
         self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now);
@@ -232,7 +243,7 @@ impl State {
             None => (Finding::Nothing(wait), None),
         };
         let spread =
-            first_time(settings, self.shared.is_short(0)) / (all as u32).saturating_sub(1).max(1);
+            first_time(settings, self.shared.is_short()) / (all as u32).saturating_sub(1).max(1);
         let (finding, wait) = match finding {
             // No longer than the last time: that is there to spare requests.
             Finding::Bad => (Finding::Nothing(wait), wait),
@@ -269,7 +280,7 @@ impl State {
             self.forget_record(now);
         }
         let random = shared.random(shared.shard());
-        let strain = shared.strain(0);
+        let strain = shared.strain();
         let back = self.back();
         if finding == Finding::Good && back == Phase::Warming {
             // Before it is back: else a pick in between would not ask for its share.
@@ -295,6 +306,9 @@ impl State {
                 let by = Return::Probe;
                 self.tell(now, EventKind::Returned { by });
                 self.begins_to_warm(back, now);
+                if strain.short {
+                    self.standing.forgive();
+                }
                 shared.settle_panic(now);
                 shared.probe_succeeded();
             }

@@ -260,6 +260,22 @@ impl StandingCell {
         Verdict::Moot
     }
 
+    /// Has the next probe of an ejected one due no later than this; `length` tells the time of the n-th. Whether that is sooner.
+    pub(crate) fn hasten(&self, now: Tick, length: impl FnOnce(u32) -> Duration) -> bool {
+        let from = self.get();
+        if from.phase != Phase::Ejected {
+            return false;
+        }
+        let at = stamp_after(now, length(from.times));
+        from.at.wrapping_sub(at) as i32 > 0 && self.exchange(from, Standing { at, ..from })
+    }
+
+    /// Forgets its ejections in a row, as it is back.
+    pub(crate) fn forgive(&self) {
+        let from = self.get();
+        let _ = from.is_in() && self.exchange(from, Standing { times: 0, ..from });
+    }
+
     /// Goes on with an ejection from before the member was out of rotation, if a slot is free. `false` if
     /// none is: then the member is for the writer to place.
     pub(crate) fn restore(&self, keeper: &impl Keeper, former: Standing) -> bool {

@@ -413,6 +413,12 @@ impl State {
         f64::from(self.score.load(Ordering::Relaxed)) / f64::from(WHOLE)
     }
 
+    /// Whether it has ever been ejected.
+    pub(crate) fn was_ejected(&self) -> bool {
+        self.ejected_at() > 0
+    }
+
+    /// When it was ejected the last time.
     pub(crate) fn ejected_at(&self) -> u64 {
         // ORDERING: Relaxed. Decides an order among the ejected, nothing else.
         self.ejected_at.load(Ordering::Relaxed)

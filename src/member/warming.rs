@@ -30,11 +30,11 @@ impl State {
         Some(warming + self.head_start(standing))
     }
 
-    /// What share it gets so long after its slow start began. No less than what is missing where the fleet cannot spare
-    /// it: there is nobody to take what it does not.
+    /// What share it gets so long after its slow start began. No less than what is missing where it was out itself and the fleet cannot
+    /// spare it: there is nobody to take what it does not.
     pub(super) fn share_after(&self, warming: Duration) -> f64 {
         let share = self.shared.slow_start.share(warming);
-        if share < 1.0 {
+        if share < 1.0 && self.was_ejected() {
             share.max(self.shared.missing())
         } else {
             share

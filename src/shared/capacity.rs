@@ -1,35 +1,171 @@
-//! How much of the fleet's capacity is missing.
+//! Whether the endpoints that are left can carry what those that are out did.
+
+use std::time::Duration;
 
 use super::Shared;
-use crate::health::{Strain, is_short};
+use crate::health::{Strain, are_many};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-impl Shared {
-    /// Whether more endpoints are out than the fleet can spare, with so many `more`.
-    pub(crate) fn is_short(&self, more: usize) -> bool {
-        let out = self.ledger.read().refused() + more;
-        is_short(&self.ejection, out, self.ledger.count())
-    }
+/// It is short where answers take so many times as long as in calm,
+const SHORT: f32 = 2.0;
 
-    /// How the fleet stands, with so many `more` out.
-    pub(crate) fn strain(&self, more: usize) -> Strain {
-        let out = self.ledger.read().ejected + more;
-        Strain {
-            short: self.is_short(more),
-            rate: f64::from(self.trend.rate()) / out.max(1) as f64,
+/// and until they take no more than this.
+const ENOUGH: f32 = 1.5;
+
+/// How soon what is calm follows answers that take longer, those that take less, and any while many are out: what lasts for
+/// ten minutes is how it is. In seconds.
+const RISES: f32 = 30.0;
+const FALLS: f32 = 5.0;
+const MOVES: f32 = 600.0;
+
+/// What upkeep has found.
+#[derive(Debug)]
+pub(crate) struct Capacity {
+    /// Endpoints in slow start that were out. Not the new: they are more than there were.
+    warming: AtomicU64,
+    /// An `f32`'s bits: how long answers take, in nanoseconds, while no more endpoints are out than can be spared. 0 if that is
+    /// not known.
+    calm: AtomicU32,
+    /// 1 where more are out, and answers take longer than that by far.
+    short: AtomicU32,
+}
+
+impl Capacity {
+    pub(super) fn new() -> Self {
+        Self {
+            warming: AtomicU64::new(0),
+            calm: AtomicU32::new(0),
+            short: AtomicU32::new(0),
         }
     }
 
-    /// The share of endpoints that are out or in slow start; 0 as long as the fleet can spare them. Who is in slow start is as
-    /// upkeep counted.
+    fn warming(&self) -> usize {
+        // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
+        self.warming.load(Ordering::Relaxed) as usize
+    }
+
+    fn is_short(&self) -> bool {
+        // ORDERING: Relaxed. As above.
+        self.short.load(Ordering::Relaxed) != 0
+    }
+
+    /// The fleet's latency is this now, `passed` after the last time, and more or fewer are out than can be spared.
+    fn note(&self, latency: f32, many_out: bool, passed: f32) {
+        // ORDERING: Relaxed, all. As above.
+        let calm = match f32::from_bits(self.calm.load(Ordering::Relaxed)) {
+            0.0 => latency,
+            calm => calm,
+        };
+        let times = if self.is_short() { ENOUGH } else { SHORT };
+        let is_short = many_out && latency > times * calm;
+        // ORDERING: Relaxed. As above.
+        self.short.store(is_short.into(), Ordering::Relaxed);
+        let tau = match (many_out, latency > calm) {
+            (true, _) => MOVES,
+            (_, true) => RISES,
+            _ => FALLS,
+        };
+        let calm = calm + (latency - calm) * (passed / tau).min(1.0);
+        // ORDERING: Relaxed. As above.
+        self.calm.store(calm.to_bits(), Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// What upkeep has counted: how many are in slow start after they were out, and how long answers take, if that is known.
+    pub(crate) fn note_capacity(&self, warming: usize, latency: Option<Duration>) {
+        // ORDERING: Relaxed. As above.
+        (self.capacity.warming).store(warming as u64, Ordering::Relaxed);
+        if let Some(latency) = latency {
+            let passed = self.interval().as_secs_f32();
+            let latency = latency.as_nanos() as f32;
+            self.capacity.note(latency, self.many_are_out(), passed);
+        }
+    }
+
+    /// Whether so many are out that those that are left have too much to do. Not any more for the last that come back: as many as
+    /// can be spared have their ejections counted as ever.
+    pub(crate) fn is_short(&self) -> bool {
+        self.capacity.is_short() && self.many_are_out()
+    }
+
+    /// How the fleet stands.
+    pub(crate) fn strain(&self) -> Strain {
+        let out = self.ledger.read().ejected.max(1);
+        Strain {
+            short: self.is_short(),
+            rate: f64::from(self.trend.rate()) / out as f64,
+        }
+    }
+
+    /// The share of endpoints that are out or in slow start, where the others have too much to do; else 0.
     pub(crate) fn missing(&self) -> f64 {
-        let (out, count) = (
-            self.ledger.read().refused() + self.trend.warming(),
-            self.ledger.count(),
-        );
-        if is_short(&self.ejection, out, count) {
-            out as f64 / count.max(1) as f64
+        if self.is_short() {
+            self.out() as f64 / self.ledger.count().max(1) as f64
         } else {
             0.0
+        }
+    }
+
+    fn many_are_out(&self) -> bool {
+        are_many(&self.ejection, self.out(), self.ledger.count())
+    }
+
+    /// How many are out, or in slow start after they were. Who has been ejected again since upkeep counted is no two.
+    fn out(&self) -> usize {
+        let out = self.ledger.read().refused() + self.capacity.warming();
+        out.min(self.ledger.count())
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    /// So many seconds of this latency, noted ten times a second; for how many of them it was short.
+    fn during(capacity: &Capacity, seconds: u32, latency: f32, many_out: bool) -> f32 {
+        let noted = (0..10 * seconds).filter(|_| {
+            capacity.note(latency, many_out, 0.1);
+            capacity.is_short()
+        });
+        noted.count() as f32 / 10.0
+    }
+
+    #[test]
+    fn it_is_short_while_many_are_out_and_answers_take_twice_as_long() {
+        let capacity = Capacity::new();
+        assert_eq!(during(&capacity, 10, 10.0, false), 0.0);
+        assert_eq!(during(&capacity, 10, 19.0, true), 0.0);
+        assert_eq!(during(&capacity, 10, 25.0, true), 10.0);
+        // Until it takes no more than half as long again.
+        assert_eq!(during(&capacity, 10, 17.0, true), 10.0);
+        assert_eq!(during(&capacity, 10, 14.0, true), 0.0);
+        assert_eq!(during(&capacity, 10, 17.0, true), 0.0);
+        assert_eq!(
+            during(&capacity, 10, 100.0, false),
+            0.0,
+            "nobody is missing"
+        );
+    }
+
+    #[test]
+    fn what_lasts_is_how_it_is() {
+        let capacity = Capacity::new();
+        during(&capacity, 10, 10.0, false);
+        // To 50 from 10 by e-folds of 600 s: 1.5 times what is calm is below 50 after ln(40 / 16.7) of them.
+        let short = during(&capacity, 1200, 50.0, true);
+        assert!((short - 525.0).abs() < 10.0, "{short}");
+        // And soon what is less.
+        during(&capacity, 30, 10.0, false);
+        assert_eq!(during(&capacity, 10, 25.0, true), 10.0);
+    }
+
+    #[test]
+    fn no_latency_brings_it_down() {
+        let capacity = Capacity::new();
+        for latency in [f32::MAX, 0.0, 1.0, f32::MAX, 1.0] {
+            during(&capacity, 1, latency, true);
+            during(&capacity, 1, latency, false);
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
 pub(crate) use board::{AGES, Board, LANES, Place, Readings, Spot, Spots};
+use capacity::Capacity;
 use deadlines::Deadlines;
 pub(crate) use due::Due;
 pub use events::{EventKind, Return};
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     /// Nanoseconds; 0 while unknown.
     usual_latency: AtomicU64,
     pub(crate) trend: Trend,
+    capacity: Capacity,
     /// Until when somebody is in slow start, in nanoseconds.
     warming_until: AtomicU64,
     /// How long slow start takes, in nanoseconds.
@@ -163,6 +165,7 @@ impl Shared {
             picks_since_probe: AtomicU64::new(u64::MAX),
             usual_latency: AtomicU64::new(0),
             trend: Trend::new(),
+            capacity: Capacity::new(),
             warming_until: AtomicU64::new(0),
             warming_for: nanos(setup.slow_start.window),
             interval: AtomicU64::new(nanos(interval)),

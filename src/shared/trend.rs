@@ -25,8 +25,6 @@ pub(crate) struct Trend {
     judged: AtomicU64,
     /// An `f32`'s bits: requests a second to an endpoint, in the mean.
     pace: AtomicU32,
-    /// Endpoints in slow start.
-    warming: AtomicU64,
     /// Two `f32`s' bits, NaN if not known: below which success rate and above which latency, in nanoseconds, upkeep ejects.
     limits: [AtomicU32; 2],
 }
@@ -38,7 +36,6 @@ impl Trend {
             suspects: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicU32::new(0),
-            warming: AtomicU64::new(0),
             limits: std::array::from_fn(|_| AtomicU32::new(f32::NAN.to_bits())),
         }
     }
@@ -73,18 +70,6 @@ impl Trend {
         // ORDERING: Relaxed. As above.
         let limit = f32::from_bits(place.load(Ordering::Relaxed));
         (!limit.is_nan()).then_some(limit.into())
-    }
-
-    /// Sets how many endpoints are in slow start.
-    pub(crate) fn set_warming(&self, count: usize) {
-        // ORDERING: Relaxed. As above.
-        self.warming.store(count as u64, Ordering::Relaxed);
-    }
-
-    /// How many endpoints are in slow start.
-    pub(crate) fn warming(&self) -> usize {
-        // ORDERING: Relaxed. As above.
-        self.warming.load(Ordering::Relaxed) as usize
     }
 
     /// Sets how many requests a second an endpoint gets.

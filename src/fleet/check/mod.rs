@@ -64,7 +64,7 @@ const CALM: Duration = Duration::from_secs(1);
 ///   three times as many as it would take requests
 ///   ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), and for as long as
 ///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s; a quarter of that time
-///   while more are out than the fleet can spare ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)).
+///   where those that are left have too much to do ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)).
 ///   So one that
 ///   is well for no longer than that between two failures does not come back each time to fail once more. (Where
 ///   all the fleet fails a pass tells more, and it takes fewer.) A failed one keeps it out for another

@@ -334,3 +334,50 @@ fn broken_variant_give_back_by_a_look() {
         true
     });
 }
+
+/// An ejection is hastened while its probe is taken and ends well: it is back, and its slot is free.
+fn hasten_against_probe(hasten: fn(&Setting)) {
+    loom::model(move || {
+        let setting = Arc::new(Setting {
+            cell: StandingCell::new(Phase::In),
+            ledger: Ledger::new(PanicRule::off()),
+        });
+        let (cell, ledger) = (&setting.cell, &setting.ledger);
+        ledger.set_limit(1);
+        cell.eject(ledger, 0, at(0), |times, _| times, |_| 4 * SECOND);
+        let other = setting.clone();
+        let probe =
+            thread::spawn(move || claim(&other, at(3)).is_some_and(|epoch| good(&other, epoch)));
+        hasten(&setting);
+        let back = probe.join().unwrap();
+        let stands = if back { Phase::In } else { Phase::Ejected };
+        assert_eq!(setting.cell.get().phase, stands, "its return was undone");
+        assert_eq!(setting.ledger.read().ejected, usize::from(!back));
+        assert!(back || setting.cell.get().probe_is_due(at(3), DAY));
+    });
+}
+
+#[test]
+fn who_is_hastened_meets_its_probe() {
+    hasten_against_probe(|setting| {
+        setting.cell.hasten(at(1), |_| SECOND);
+    });
+}
+
+/// Broken: read, then write.
+#[test]
+#[should_panic = "its return was undone"]
+fn broken_variant_hasten_by_a_store() {
+    hasten_against_probe(|setting| {
+        setting.cell.hasten(at(1), |_| SECOND);
+        let from = setting.cell.get();
+        if from.phase == Phase::Ejected {
+            let at = stamp_after(at(2), Duration::ZERO);
+            // ORDERING: Release. As in `change`; not what is broken.
+            setting
+                .cell
+                .0
+                .store(Standing { at, ..from }.pack(), Ordering::Release);
+        }
+    });
+}

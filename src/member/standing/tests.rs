@@ -215,3 +215,19 @@ fn a_probe_holds_a_slot_until_it_is_over_and_a_forgotten_one_leaves_it_to_the_ne
     assert_eq!(ledger.probes.taken(), 0);
     assert!(claim(other, &ledger, at(5000)).is_some());
 }
+
+#[test]
+fn what_is_hastened_is_due_sooner_and_never_later() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    assert!(!cell.hasten(at(500), |_| SECOND), "it is due before");
+    assert!(cell.hasten(at(500), |times| SECOND / 4 * times));
+    assert_eq!(claim(&cell, &ledger, at(749)), None);
+    let epoch = claim(&cell, &ledger, at(750)).unwrap();
+    assert!(!cell.hasten(at(750), |_| Duration::ZERO), "it is probed");
+    assert!(cell.conclude(&ledger, epoch, Finding::Good, Phase::In, at(800), seconds));
+    assert!(!cell.hasten(at(800), |_| Duration::ZERO), "it is back");
+    assert_eq!(cell.get().times, 1);
+    cell.forgive();
+    assert_eq!(cell.get().times, 0);
+}
