@@ -38,15 +38,85 @@ fn equals_are_served_in_turn_each_once_in_a_round() {
     }
 }
 
-/// Beyond 256 it looks at sixteen: eight drawn anew, and who has waited the longest of those. With eight draws
-/// of 300 a pick, one that is not drawn for 30 rounds has odds of (1 - 1/300)^(8 · 9000) = 10^-104.
+/// Beyond 256 it looks at 104: whoever has waited the longest of those, or has had no turn yet, has the next, so all are within a few of
+/// the 30 that are due, at any rate.
 #[test]
 fn of_more_than_it_can_compare_all_are_used_and_evenly() {
-    let count = 300;
-    let seen = counts(count, &sequence(&equal(count, 1), count * 30));
-    // Due are 30 each; where all are alike who has waited is preferred, so it is less uneven than chance
-    // (Poisson: 9 to 61 with odds of 10^-4 for any of 300).
-    assert!(seen.iter().all(|seen| (9..=61).contains(seen)), "{seen:?}");
+    for count in [300, 1000, 3000] {
+        for tick in [Duration::ZERO, MILLI] {
+            let clock = ManualClock::new();
+            let fleet = setup(count, &clock)
+                .policy(Adaptive::new())
+                .build()
+                .unwrap();
+            let mut seen = vec![0; count];
+            for _ in 0..count * 30 {
+                clock.advance(tick);
+                let lease = fleet.pick_endpoint().unwrap();
+                seen[number(&lease)] += 1;
+                lease.record_with_latency(Outcome::Success, 10 * MILLI);
+            }
+            let (least, most) = (seen.iter().min().unwrap(), seen.iter().max().unwrap());
+            assert!(*least >= 26 && *most <= 34, "{count}: {least} to {most}");
+        }
+    }
+}
+
+/// Those that come later are used like the others from the first round on.
+#[test]
+fn who_joins_many_has_its_turn() {
+    let clock = ManualClock::new();
+    let fleet = setup(1000, &clock).policy(Adaptive::new()).build().unwrap();
+    drive(&fleet, &clock, 5000, |_| 10 * MILLI);
+    fleet.update(servers(&[1; 1010])).unwrap();
+    let seen = drive(&fleet, &clock, 3 * 1010, |_| 10 * MILLI);
+    for new in 1000..1010 {
+        let picks = seen.iter().filter(|&&picked| picked == new).count();
+        assert!((1..=6).contains(&picks), "{new}: {picks}");
+    }
+}
+
+/// The heavy of many have their share also while each is looked at now and then only. Ten of 1000 have half of the weight; and of weights
+/// 1 to 10 the light have up to twice of theirs at the worst, which is a few.
+#[test]
+fn weights_of_many_count_when_idle() {
+    let shares_of = |weights: &[u32]| {
+        let clock = ManualClock::new();
+        let builder = Fleet::builder().endpoints(servers(weights)).seed(3);
+        let fleet = builder
+            .policy(Adaptive::new())
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        drive(&fleet, &clock, 20_000, |_| 10 * MILLI);
+        let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        let picks = 20 * weights.len();
+        let picked = drive(&fleet, &clock, picks, |_| 10 * MILLI);
+        let mut seen = vec![0.0; weights.len()];
+        picked.iter().for_each(|&number| seen[number] += 1.0);
+        let due = weights
+            .iter()
+            .map(|&weight| f64::from(weight) / total * picks as f64);
+        seen.iter()
+            .zip(due)
+            .map(|(seen, due)| seen / due)
+            .collect::<Vec<_>>()
+    };
+    let mut ten_heavy = vec![1; 1000];
+    ten_heavy[500..510].fill(100);
+    let shares = shares_of(&ten_heavy);
+    let heavy = shares[500..510].iter().sum::<f64>() / 10.0;
+    assert!((heavy - 1.0).abs() < 0.05, "{heavy}");
+    let mixed: Vec<u32> = (0..1000).map(|number| number % 10 + 1).collect();
+    let shares = shares_of(&mixed);
+    for weight in 0..10 {
+        let of_weight = shares.iter().skip(weight).step_by(10).sum::<f64>() / 100.0;
+        assert!(
+            (0.6..2.2).contains(&of_weight),
+            "{}: {of_weight}",
+            weight + 1
+        );
+    }
 }
 
 #[test]

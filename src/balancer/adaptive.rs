@@ -76,7 +76,8 @@ const FAR: i32 = 1 << 30;
 /// its share, as nothing waits anywhere (F3 of `benches/quality.md`).
 ///
 /// Up to 256 endpoints are all compared; of more 104: eight that were good the last time (for each shard of threads) and three
-/// rows of 32 in the order of the set, which are drawn by the weight of their members, spread evenly over the picks. An endpoint that has been avoided and idle for a second is invited now and then to show how it is: by one
+/// rows of 32 in the order of the set, which are drawn by the weight of their members, spread evenly over the picks. Shares of like endpoints are
+/// then within a few of what is due; of very different weights, while there is little to do, the lightest may get twice theirs. An endpoint that has been avoided and idle for a second is invited now and then to show how it is: by one
 /// request in fifty at most, and each time it is no better after twice as long, up to 32 s.
 ///
 /// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
@@ -125,6 +126,9 @@ struct Lowest {
     /// How far from the end the one is that comes first of equals: in each fleet another, so that many clients do not all
     /// choose the same.
     shift: usize,
+    /// How much of what it has waited whoever is chosen keeps, in rounds of this length if its own is shorter: many endpoints are
+    /// looked at in turns, and the heavy have many turns between two looks. 0 where all are looked at.
+    kept: u32,
     table: Cumulative,
     /// `None` where the view was not the fleet's own.
     board: Option<Readings>,
@@ -150,6 +154,10 @@ impl Lowest {
             terms: Terms::of(terms),
             due,
             shift: order.wrapping_neg() as usize % weights.len().max(1),
+            kept: match weights.len() {
+                ..=ALL => 0,
+                _ => ((most << ROUND_BITS) as f64 / mean.max(1.0)) as u32,
+            },
             table: Cumulative::new(weights),
             board,
             notes: (0..shards as u64)
@@ -173,12 +181,14 @@ impl Lowest {
         if let Some(usual) = known.filter(|usual| usual.to_bits() != least) {
             notes.least.store(usual.to_bits(), Ordering::Relaxed);
         }
+        let rounds = patience(pace);
         Measure {
             now,
             knows_usual: usual.is_some(),
             usual: known.unwrap_or_else(|| f32::from_bits(least)),
             due: self.due,
-            rounds: patience(pace),
+            rounds,
+            untried: if self.kept > 0 { rounds } else { 0.0 },
             // ORDERING: Relaxed. A hint; the members' own turns count.
             present: notes.present.load(Ordering::Relaxed),
         }
@@ -338,7 +348,8 @@ impl Lowest {
         let index = invited.or_else(|| best.index(|one, other| self.is_before(one, other)))?;
         let (spot, round) = (board.at(index), self.rounds[index]);
         // Whoever has waited for longer than counts does not have many turns at once.
-        let waited = round.saturating_mul(with.rounds as u32);
+        let waited = round.max(self.kept).saturating_mul(with.rounds as u32);
+        let waited = waited.min(FAR as u32 / 2);
         let turn = match spot.turn() {
             // It has had none; or so long ago that it looks to be ahead.
             turn if turn == 0 || ahead(turn, with.present) > FAR => with.present,

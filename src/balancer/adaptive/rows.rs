@@ -43,6 +43,9 @@ pub(super) struct Measure {
     pub(super) due: Option<f32>,
     /// For how many rounds waiting counts.
     pub(super) rounds: f32,
+    /// For how many rounds whoever has had no turn has waited. None where all are compared: the new, which may be cold, get their turn in
+    /// the end. Of many, as many as count: among so few there is always one that has waited, and the new would have no turn ever.
+    pub(super) untried: f32,
     /// The time in turns.
     pub(super) present: u32,
 }
@@ -69,7 +72,7 @@ impl Measure {
     fn patience(&self, turn: u32, per_round: f32) -> f32 {
         let waited = ahead(self.present, turn) as f32 * per_round;
         // It may have had no turn.
-        let waited = either(turn == 0, 0.0, waited);
+        let waited = either(turn == 0, self.untried, waited);
         let waited = if waited > -1.0 { waited } else { -1.0 };
         let waited = if waited < self.rounds {
             waited

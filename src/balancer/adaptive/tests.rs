@@ -57,7 +57,7 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
         known
     };
     let waited = match of.turn {
-        0 => 0.0,
+        0 => with.untried,
         turn => ahead(with.present, turn) as f32 * lowest.terms.per_round[index],
     };
     let waited = waited.clamp(-1.0, with.rounds);
@@ -132,7 +132,7 @@ proptest! {
         let weights: Vec<u64> = of.iter().map(|one| one.weight).collect();
         let lowest = Lowest::new(&weights, None, order, 1);
         let (usual, due) = (1.5e6, lowest.due);
-        let with = Measure { now: NOW, usual, knows_usual, due, rounds, present };
+        let with = Measure { now: NOW, usual, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, present };
         let may_pick = |index: usize| of[index].may_pick;
         let may_pick: &dyn Fn(usize) -> bool = &may_pick;
         let notes = lowest.notes_of(0);
