@@ -6,17 +6,18 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{LANES, Readings};
+use crate::shared::Readings;
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
 mod best;
+mod compare;
 mod notes;
 mod rows;
 
 use best::Best;
-use notes::{Candidates, Notes, UNKNOWN};
-use rows::{Least, Measure, Row, Terms};
+use notes::{Notes, UNKNOWN};
+use rows::{Measure, Terms};
 
 /// Up to so many endpoints are compared, all of them.
 const ALL: usize = 256;
@@ -194,137 +195,6 @@ impl Lowest {
         }
     }
 
-    /// Compares all members, or those that may be picked.
-    #[inline(always)]
-    fn all(
-        &self,
-        board: &Readings,
-        with: &Measure,
-        may_pick: Option<&dyn Fn(usize) -> bool>,
-    ) -> Best {
-        let count = self.rounds.len();
-        let mut best = Best::none();
-        let mut row = Row::new();
-        for number in 0..count.div_ceil(LANES) {
-            self.row(&mut best, &mut row, board, with, number, may_pick);
-        }
-        best
-    }
-
-    /// Compares some of many, whether or not they may be picked, and remembers who is good.
-    fn some(
-        &self,
-        candidates: &Candidates,
-        board: &Readings,
-        with: &Measure,
-        notes: &Notes,
-    ) -> Best {
-        let (mut best, mut row) = (Best::none(), Row::new());
-        let good = candidates.good.iter().copied();
-        self.these(&mut best, &mut row, board, with, good);
-        let worst = Notes::worst(&candidates.good, |lane| row.cost(lane));
-        let costs = candidates.drawn.map(|index| {
-            self.row(&mut best, &mut row, board, with, index / LANES, None);
-            row.cost(index % LANES)
-        });
-        notes.remember(candidates, worst, costs);
-        best
-    }
-
-    /// Compares those of some that may be picked.
-    fn some_of(
-        &self,
-        candidates: &Candidates,
-        board: &Readings,
-        with: &Measure,
-        may_pick: &dyn Fn(usize) -> bool,
-    ) -> Best {
-        let (mut best, mut row) = (Best::none(), Row::new());
-        let good = candidates.good.iter().copied();
-        let good = good.filter(|&index| may_pick(index));
-        self.these(&mut best, &mut row, board, with, good);
-        for index in candidates.drawn {
-            let number = index / LANES;
-            self.row(&mut best, &mut row, board, with, number, Some(may_pick));
-        }
-        best
-    }
-
-    /// Compares one row's members, or those that may be picked.
-    #[inline(always)]
-    fn row(
-        &self,
-        best: &mut Best,
-        row: &mut Row,
-        board: &Readings,
-        with: &Measure,
-        number: usize,
-        may_pick: Option<&dyn Fn(usize) -> bool>,
-    ) {
-        let first = number * LANES;
-        let range = first..(first + LANES).min(self.rounds.len());
-        match (board.row(number), may_pick) {
-            (Some(spots), None) => {
-                let terms = self.terms.at(first, range.len());
-                let least = row.compare(spots.iter(), with, &terms);
-                self.add(best, (&*row, &least), board, with, &terms, |lane| {
-                    first + lane
-                });
-            }
-            (_, may_pick) => {
-                let usable = |index: &usize| may_pick.is_none_or(|may_pick| may_pick(*index));
-                self.these(best, row, board, with, range.filter(usable));
-            }
-        }
-    }
-
-    /// Compares members from anywhere, [`LANES`] at most, in this row.
-    #[inline(never)]
-    fn these(
-        &self,
-        best: &mut Best,
-        row: &mut Row,
-        board: &Readings,
-        with: &Measure,
-        indices: impl Iterator<Item = usize>,
-    ) {
-        let mut places = [0; LANES];
-        let mut lanes = 0;
-        for (place, index) in places.iter_mut().zip(indices) {
-            *place = index;
-            lanes += 1;
-        }
-        let indices = &places[..lanes];
-        let terms = self.terms.of_these(indices);
-        let terms = terms.at(0, lanes);
-        let spots = indices.iter().map(|&index| board.at(index));
-        let least = row.compare(spots, with, &terms);
-        self.add(best, (row, &least), board, with, &terms, |lane| {
-            indices[lane]
-        });
-    }
-
-    /// Adds a row that has been compared.
-    #[inline(always)]
-    fn add(
-        &self,
-        best: &mut Best,
-        (row, least): (&Row, &Least),
-        board: &Readings,
-        with: &Measure,
-        terms: &Terms<&[f32]>,
-        index: impl Fn(usize) -> usize,
-    ) {
-        best.add((row, least), with, terms, &index, |one, other| {
-            self.is_before(one, other)
-        });
-        if least.is_invited {
-            let mut those = (0..row.lanes()).rev().map(index);
-            let invited = those.find(|&index| board.at(index).cost().is_sign_negative());
-            best.invited = invited.or(best.invited);
-        }
-    }
-
     /// Who comes first of equals.
     fn is_before(&self, one: usize, other: usize) -> bool {
         let count = self.rounds.len();
@@ -406,27 +276,24 @@ impl<E: Endpoint> Picker<E> for Lowest {
         let notes = self.notes_of(cx.shard());
         let with = self.measure(notes, cx.now(), cx.usual().latency(), cx.pace());
         let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members.len()));
-        // Whoever may not be picked this time is as good as before.
-        let best = (many.as_ref()).map(|candidates| self.some(candidates, board, &with, notes));
-        if cx.any_will_do() {
-            let best = best.unwrap_or_else(|| self.all(board, &with, None));
-            return self.choose(&best, board, &with, notes).map(Choice::at);
-        }
-        let best_of = |may_pick: &dyn Fn(usize) -> bool| {
+        let best_of = |may_pick: Option<&dyn Fn(usize) -> bool>| {
             let best = match &many {
-                Some(candidates) => self.some_of(candidates, board, &with, may_pick),
-                None => self.all(board, &with, Some(may_pick)),
+                Some(candidates) => self.some(candidates, board, &with, notes, may_pick),
+                None => self.all(board, &with, may_pick),
             };
             self.choose(&best, board, &with, notes)
         };
+        if cx.any_will_do() {
+            return best_of(None).map(Choice::at);
+        }
         let warm = if cx.heeds_slow_start() {
             // Whoever it would be but for its slow start has had its turn: else it would be the best of the next pick too,
             // and have its full share by the first that lets it.
-            best_of(&|index| cx.may_pick_if_warm(index)).filter(|&first| cx.may_pick(first))
+            best_of(Some(&|index| cx.may_pick_if_warm(index))).filter(|&first| cx.may_pick(first))
         } else {
             None
         };
-        let chosen = warm.or_else(|| best_of(&|index| cx.may_pick(index)));
+        let chosen = warm.or_else(|| best_of(Some(&|index| cx.may_pick(index))));
         let chosen = match many {
             Some(_) => chosen.or_else(|| cx.draw(&self.table)),
             None => chosen,

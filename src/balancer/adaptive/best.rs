@@ -67,6 +67,31 @@ impl Best {
         }
     }
 
+    /// Others, of rows that have been compared apart.
+    #[inline(always)]
+    pub(super) fn join(&mut self, other: &Self, is_before: impl Fn(usize, usize) -> bool) {
+        let is_first = other.cost == self.cost && is_before(other.index, self.index);
+        if other.cost < self.cost || (is_first && other.cost < NOBODY) {
+            (self.cost, self.index) = (other.cost, other.index);
+        }
+        let is_due_first = other.due == self.due && is_before(other.due_index, self.due_index);
+        let is_sooner = other.due < self.due || is_due_first;
+        if other.late > self.late || (other.late == self.late && other.late > NEVER && is_sooner) {
+            (self.late, self.due) = (other.late, other.due);
+            self.due_index = other.due_index;
+        }
+        self.own = self.own.min(other.own);
+        self.invited = other.invited.or(self.invited);
+    }
+
+    /// Those of whom one may be it: of the least cost, and whose turn it is.
+    pub(super) fn both(&self) -> [Option<usize>; 2] {
+        [
+            (self.cost < NOBODY).then_some(self.index),
+            (self.late > NEVER).then_some(self.due_index),
+        ]
+    }
+
     /// Who it is; `None` if nobody was compared.
     #[inline]
     pub(super) fn index(&self, is_before: impl Fn(usize, usize) -> bool) -> Option<usize> {

@@ -244,6 +244,24 @@ impl Row {
         }
     }
 
+    /// Takes this one out: nobody costs as much, and it is nobody's turn.
+    pub(super) fn take_out(&mut self, lane: usize) {
+        self.cost.as_flattened_mut()[lane] = f32::from_bits(NOBODY as u32);
+        self.late.as_flattened_mut()[lane] = NEVER as u32;
+    }
+
+    /// The least of those that are left. What is kept as their own costs is still everybody's: it tells what is usual.
+    pub(super) fn least_left(&self, before: &Least) -> Least {
+        let lanes = filled(self.lanes).min(LANES);
+        let costs = self.cost.as_flattened()[..lanes].iter();
+        let lates = self.late.as_flattened()[..lanes].iter();
+        Least {
+            cost: costs.map(|&own| order(own)).fold(NOBODY, i32::min),
+            late: lates.map(|&own| own as i32).fold(NEVER, i32::max),
+            ..*before
+        }
+    }
+
     /// Those where a request costs this.
     #[inline(always)]
     pub(super) fn at_cost(&self, cost: i32) -> impl Iterator<Item = usize> {

@@ -1,0 +1,171 @@
+//! Who is compared: all, or some of many; and of those whoever may be picked.
+
+use super::Lowest;
+use super::best::Best;
+use super::notes::{Candidates, Notes};
+use super::rows::{Least, Measure, Row, Terms};
+use crate::shared::{LANES, Readings};
+
+/// Whether a member may be picked; to ask takes longer than to compare.
+pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
+
+/// So often the best of a row are asked about; then all are.
+const LOOKS: usize = 5;
+
+impl Lowest {
+    /// Compares all members, or those that may be picked.
+    #[inline(always)]
+    pub(super) fn all(&self, board: &Readings, with: &Measure, may_pick: MayPick<'_>) -> Best {
+        let mut best = Best::none();
+        let mut row = Row::new();
+        for number in 0..self.rounds.len().div_ceil(LANES) {
+            self.row(&mut best, &mut row, board, with, number, may_pick);
+        }
+        best
+    }
+
+    /// Compares some of many, or those that may be picked; and remembers who is good.
+    pub(super) fn some(
+        &self,
+        candidates: &Candidates,
+        board: &Readings,
+        with: &Measure,
+        notes: &Notes,
+        may_pick: MayPick<'_>,
+    ) -> Best {
+        let (mut best, mut row) = (Best::none(), Row::new());
+        let good = candidates.good.iter().copied();
+        self.these(&mut best, &mut row, board, with, good, may_pick);
+        // What was taken out, as it may not be picked, has no cost: it is as good as before.
+        let worst = Notes::worst(&candidates.good, |lane| row.cost(lane));
+        let costs = candidates.drawn.map(|index| {
+            self.row(&mut best, &mut row, board, with, index / LANES, may_pick);
+            row.cost(index % LANES)
+        });
+        notes.remember(candidates, worst, costs);
+        best
+    }
+
+    /// Compares one row's members.
+    #[inline(always)]
+    fn row(
+        &self,
+        best: &mut Best,
+        row: &mut Row,
+        board: &Readings,
+        with: &Measure,
+        number: usize,
+        may_pick: MayPick<'_>,
+    ) {
+        let first = number * LANES;
+        let range = first..(first + LANES).min(self.rounds.len());
+        let Some(spots) = board.row(number) else {
+            return self.these(best, row, board, with, range, may_pick);
+        };
+        let terms = self.terms.at(first, range.len());
+        let least = row.compare(spots.iter(), with, &terms);
+        let index = |lane| first + lane;
+        let Some(may_pick) = may_pick else {
+            return self.add(best, (row, &least), board, with, &terms, index);
+        };
+        let asked = (index, |index| index - first, may_pick);
+        self.add_of(best, (row, least), board, with, &terms, asked);
+    }
+
+    /// Compares members from anywhere, [`LANES`] at most, in this row.
+    #[inline(never)]
+    fn these(
+        &self,
+        best: &mut Best,
+        row: &mut Row,
+        board: &Readings,
+        with: &Measure,
+        indices: impl Iterator<Item = usize>,
+        may_pick: MayPick<'_>,
+    ) {
+        let mut places = [0; LANES];
+        let mut lanes = 0;
+        for (place, index) in places.iter_mut().zip(indices) {
+            *place = index;
+            lanes += 1;
+        }
+        let indices = &places[..lanes];
+        let terms = self.terms.of_these(indices);
+        let terms = terms.at(0, lanes);
+        let spots = indices.iter().map(|&index| board.at(index));
+        let least = row.compare(spots, with, &terms);
+        let index = |lane: usize| indices[lane];
+        let Some(may_pick) = may_pick else {
+            return self.add(best, (row, &least), board, with, &terms, index);
+        };
+        let lane = |wanted| indices.iter().position(|&index| index == wanted);
+        let asked = (index, |index| lane(index).unwrap_or(0), may_pick);
+        self.add_of(best, (row, least), board, with, &terms, asked);
+    }
+
+    /// Adds a row that has been compared.
+    #[inline(always)]
+    fn add(
+        &self,
+        best: &mut Best,
+        (row, least): (&Row, &Least),
+        board: &Readings,
+        with: &Measure,
+        terms: &Terms<&[f32]>,
+        index: impl Fn(usize) -> usize,
+    ) {
+        best.add((row, least), with, terms, &index, |one, other| {
+            self.is_before(one, other)
+        });
+        if least.is_invited {
+            let mut those = (0..row.lanes()).rev().map(index);
+            let invited = those.find(|&index| board.at(index).cost().is_sign_negative());
+            best.invited = invited.or(best.invited);
+        }
+    }
+
+    /// Adds those of it that may be picked: its best are asked about, and taken out if they may not, until they may. Of each one there is
+    /// told at what index it stands, and in which lane.
+    #[inline(always)]
+    fn add_of(
+        &self,
+        best: &mut Best,
+        (row, mut least): (&mut Row, Least),
+        board: &Readings,
+        with: &Measure,
+        terms: &Terms<&[f32]>,
+        (index, lane, may_pick): (
+            impl Fn(usize) -> usize,
+            impl Fn(usize) -> usize,
+            &dyn Fn(usize) -> bool,
+        ),
+    ) {
+        let is_before = |one, other| self.is_before(one, other);
+        for look in 0.. {
+            let mut one = Best::none();
+            one.add((&*row, &least), with, terms, &index, is_before);
+            let mut may_all = true;
+            for best in one.both().into_iter().flatten() {
+                if !may_pick(best) {
+                    row.take_out(lane(best));
+                    may_all = false;
+                }
+            }
+            if may_all {
+                best.join(&one, is_before);
+                break;
+            }
+            if look == LOOKS {
+                let out = (0..row.lanes()).filter(|&lane| !may_pick(index(lane)));
+                out.for_each(|lane| row.take_out(lane));
+            }
+            least = row.least_left(&least);
+        }
+        if least.is_invited {
+            let mut those = (0..row.lanes()).rev().map(index);
+            let invited =
+                those.find(|&index| board.at(index).cost().is_sign_negative() && may_pick(index));
+            best.invited = invited.or(best.invited);
+        }
+    }
+}
