@@ -22,7 +22,9 @@ pub enum Upkeep {
     Picks,
     /// The caller, with [`Fleet::maintain`], about ten times a second.
     /// Picks then take no lock. Without it, scores and the latencies of idle endpoints stand still, what is
-    /// usual is never known (so patience stays at 1 s), and a tracker of yours ejects by alarm only;
+    /// usual is never known (so patience stays at 1 s), nor how many requests there are and whether capacity is short
+    /// ([`Ejection::max_ejection_requests`](crate::Ejection::max_ejection_requests),
+    /// [`spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), and a tracker of yours ejects by alarm only;
     /// ejections in the request path, returns and drains go on.
     Caller,
 }

@@ -27,6 +27,7 @@ use crate::error::BuildError;
 ///     .consecutive_failures(10)
 ///     .base_ejection_time(Duration::from_secs(30))
 ///     .max_ejection_time(Duration::from_secs(300))
+///     .max_ejection_requests(0) // whatever the traffic
 ///     .max_ejection_percent(10);
 /// let fleet: Fleet<String> = Fleet::builder().ejection(careful).build()?;
 /// # Ok::<(), evenkeel::BuildError>(())
@@ -97,14 +98,14 @@ pub struct Ejection {
     /// at full weight and costs five failures or more; here it costs one probe, so it can be tried
     /// sooner.)
     pub base_ejection_time: Duration,
-    /// The longest ejection, up to a day; below the base time it counts as that, as Envoy's. Defaults to
+    /// The longest ejection, up to a day; below the base time it counts as that, as Envoy's. Where requests are many it is less:
+    /// see [`max_ejection_requests`](Self::max_ejection_requests). Defaults to
     /// 64 s, the base doubled five times. (Envoy: 300 s.)
     pub max_ejection_time: Duration,
     /// How many requests the fleet sends in the longest ejection, for each endpoint that is out, if that takes less than
     /// [`max_ejection_time`](Self::max_ejection_time); 0 turns this off. Never shorter than four times the base time. As each probe of an
     /// endpoint that is still dead is a request that fails, there is no need to wait for longer than it takes until that is one in so many.
-    /// Defaults to 10 000, which 560 requests a second send in 18 s: one of 20 that had failed for 42 s was back at half its share after
-    /// 6.4 s in the mean of five seeds, and at 64 s not within the 12 s that were left. (Envoy: none.)
+    /// Defaults to 10 000, which 560 requests a second send in 18 s. (Envoy: none.)
     pub max_ejection_requests: u64,
     /// How ejections in a row grow. Defaults to [`Backoff::Doubling`]. (Envoy: [`Backoff::Linear`].)
     pub backoff: Backoff,

@@ -9,11 +9,11 @@ use crate::error::BuildError;
 /// goes there with the probability below, and elsewhere otherwise.
 ///
 /// ```text
-/// share = max(minimum_share, (t / window) ^ (1 / aggression))          t: time since it came
+/// share = max(minimum_share, (t / window) ^ (1 / aggression), missing)          t: time since it came
 /// ```
 ///
-/// Where so many endpoints are out or in slow start that the others have too much to do
-/// ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), the share is that of them at least: where four of
+/// What is missing counts for whoever comes back: where so many endpoints are out or have come back that the others have too much to do
+/// ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), it is the share of those, and else 0. Where four of
 /// ten come back at once, each begins at 0.4, as the others cannot take all that those four do not.
 ///
 /// Where [checks](crate::HealthCheck) have brought back whom requests had ejected, the time for which it had passed them
