@@ -94,6 +94,18 @@ fn where_they_have_too_much_to_do_it_is_over_soon_and_forgotten() {
     );
 }
 
+/// But not before it wants to be asked again.
+#[test]
+fn who_asked_to_be_spared_is_left_alone() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock, SlowStart::off());
+    (0..4).for_each(|n| fail(&fleet, n, 5));
+    clock.advance(2 * SECOND);
+    probe_all(&fleet, Outcome::overloaded(Some(15 * SECOND)), 10 * MILLI);
+    answer(&fleet, &clock, 30 * MILLI);
+    assert_eq!([0, 1, 2, 3].map(|n| out_for(&fleet, n)), [5_000; 4]);
+}
+
 /// A quarter of the base time, and half of the usual for each probe that fails.
 #[test]
 fn who_fails_then_is_out_for_a_quarter_and_then_for_halves() {

@@ -171,8 +171,11 @@ impl State {
         }
     }
 
-    /// The fleet is short of capacity: who is out is tried no later than if that had begun now.
+    /// The fleet is short of capacity: who is out is tried no later than if that had begun now, unless it has said when to come again.
     pub(crate) fn hasten(&self, now: Tick) {
+        if self.spared_for(now).is_some() {
+            return;
+        }
         let (shared, strain) = (&*self.shared, self.shared.strain());
         let random = shared.random(shared.shard());
         let length = |times| ejection_time(&shared.ejection, times, strain, random);
