@@ -132,8 +132,8 @@ pub struct Ejection {
     /// * a [slow start](crate::SlowStart) is at no less than the share of endpoints that are out or in slow start.
     ///
     /// Defaults to 10, all that Envoy ejects by default, so that it has nothing like this. Where eight of 20 fail all for half a second of
-    /// every five and a half, at 0.7 of the fleet's capacity, 0.5 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without
-    /// this it is 6 % and 20 % (S20 of `benches/quality.md`).
+    /// every five and a half, at 0.7 of the fleet's capacity, 0.6 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without
+    /// this it is 4 % and 19 % (S20 of `benches/quality.md`).
     pub spare_capacity_percent: u32,
     /// Whether one of two or more may be ejected, whatever the percentage, unless that is 0. Defaults to `true`: in a
     /// fleet of three a dead one is a third of all requests. (Envoy: `always_eject_one_host`, `false`, so that with 10
