@@ -37,12 +37,14 @@ impl fmt::Display for Explanation {
                 PanicAction::FailFast => "; panic: picks fail",
             })?;
         }
-        show(f, "; spared for ", self.spared_for)?;
-        f.write_str(";")?;
-        if matches!(
+        let is_judged = matches!(
             self.state,
             MemberState::Ready | MemberState::Degraded | MemberState::Warming
-        ) {
+        );
+        // Whoever is out gets nothing anyhow.
+        show(f, "; spared for ", self.spared_for.filter(|_| is_judged))?;
+        f.write_str(";")?;
+        if is_judged {
             self.show_health(f)?;
         }
         write!(f, " {} in flight", self.in_flight)?;
