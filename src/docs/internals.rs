@@ -63,6 +63,8 @@
 //! | suspicion | `health/suspicion.rs` | stamp 32 ms, f32 evidence | swap until it is in: each piece of evidence adds up |
 //! | rows | `health/tracker.rs` | local origin 21, gateway 21, any 21 | swap by a fault, a plain 0 by a success |
 //! | trend | `shared/trend.rs`, `shared/shard.rs` | the share that fails, suspects, judged, one a fleet; the last requests' failures, one a shard | statistics: upkeep counts anew, between that each event adds |
+//! | where upkeep ejects | `shared/trend.rs` | two f32, NaN if it is not known | plain stores by upkeep, for explanations |
+//! | capacity | `shared/capacity.rs` | how many are back in slow start; an f32, latency in calm; whether it is short | plain stores by upkeep, one at a time |
 //! | slow start's end | `shared/mod.rs` | nanoseconds | raised before a member is back, read by each pick |
 //! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |
 //! | retry bucket, ten a caller, and ten if it throttles | `caller/recent.rs` | epoch 22, retries or accepts 20, requests 22 | compare-and-swap: add if of this time, else a new one in |
@@ -74,6 +76,7 @@
 //! | randomness | `shared/shard.rs` | a count, and two numbers that are ready, one a shard | fetch_add, then plain stores: a race draws a number twice |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores, upkeep's keep the sign; whoever clears the sign has the invitation |
+//! | what a shard's picks remember of many | `balancer/adaptive/notes.rs` | eight indices 32, the last draw 64, the time in turns 32, what is usual | plain stores: hints, each looked at like any other |
 //! | last reading of the clock | `shared/shard.rs` | nanoseconds, how many uses it has, and how many are left | plain stores: by a race a reading may get the uses of the one before |
 //!
 //! Fields that wrap are topmost and carry nowhere; fields that count stop short of their end by as many
@@ -112,7 +115,8 @@
 //! Picks read it in rows of 32, into arrays on the stack, and compare in plain loops without branches: one member after the other each
 //! comparison is a branch that nobody foretells, and a processor compares four at a time. So a row is filled up to a multiple of four, with nobodies that cost more than
 //! anybody. The mean age of what is in flight is worked out for each, a division too, as it goes on beside the rest; set apart for those that are overdue
-//! it is what most rows need where latencies vary, by a look more. The readings of a row are not of one moment; neither
+//! it is what most rows need where latencies vary, by a look more. Whether a member may be picked is three loads from anywhere, so where not all
+//! may, rows are compared as ever, and only whoever would be the best is asked about, and taken out if it may not. The readings of a row are not of one moment; neither
 //! were those of one member after the other.
 //!
 //! **One endpoint against the fleet.** A fault is weighed by how often others fail, and that is known late or not at all where it is needed
