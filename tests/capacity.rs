@@ -1,6 +1,5 @@
 //! While more endpoints are out than the fleet can spare and the others have too much to do, they are let back sooner, and take what is
-//! missing. And where requests are
-//! many, no ejection is longer than it takes for its probe to be one of very many.
+//! missing. And where requests are many, no ejection is longer than it takes for its probe to be one of very many.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -127,7 +127,7 @@ pub struct Ejection {
     /// no more than half as long again), those that are left cannot carry the load, and to keep one out costs more than to try it. Then
     ///
     /// * an ejection lasts half as long, the first in a row a quarter, and one that began before no longer than if it began now;
-    /// * who comes back has its ejections in a row forgotten;
+    /// * who comes back has its ejections in a row forgotten, but for the last: as many as can be spared;
     /// * passes of [checks](crate::HealthCheck) are spread over a quarter of the base time;
     /// * a [slow start](crate::SlowStart) is at no less than the share of endpoints that are out or in slow start.
     ///
