@@ -124,6 +124,9 @@
 //! other. So the share is of those that do not stand out (as of the last upkeep, ten times a second); and that is wrong where all begin to fail at once,
 //! for a second or more. What tells the two apart is *how many* are under suspicion: beyond two fifths it is the share
 //! among the last requests of the shard, whatever endpoint they went to.
+//! Checks are quicker than requests: within ten milliseconds they would take out whoever has failed one request, before enough others have had
+//! one to fail. So before they take out one of several they look at others, who answer as quickly; how many of those fail tells which of the two it
+//! is, and makes suspects of whoever is as bad. (To hold the suspects' own checks against each other does not tell: where five die together all of those fail.)
 //!
 //! **Short of capacity.** A back-off that doubles spares requests, as each probe of a dead endpoint fails one; what it costs, the capacity of an
 //! endpoint that has healed, does not count where one of twenty is out, nor where the others have little to do. Where eight of twenty fail together

@@ -284,6 +284,17 @@ impl Told {
     }
 }
 
+/// How a check's result counts for the sequential test of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Test {
+    /// If the endpoint is under suspicion.
+    IfSuspect,
+    /// The same, but it takes nobody out: others may fail as well.
+    Held,
+    /// Also if it is not: it was looked at because others are.
+    Anyway,
+}
+
 /// How soon the next check comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {

@@ -22,7 +22,7 @@ use crate::outcome::Sample;
 use crate::time::Tick;
 
 pub use check::HealthCheckSettings;
-pub(crate) use check::{Checked, Pace, Told};
+pub(crate) use check::{Checked, Pace, Test, Told};
 pub(crate) use concurrency::Concurrency;
 pub use detector::Detector;
 pub(crate) use detector::Detectors;

@@ -10,7 +10,7 @@ use super::gate::Gate;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
     Alarm, Detector, Detectors, Fading, Health, HealthTracker, Judging, LatencyCell, Report, Rule,
-    Tells, Usual, health, penalty,
+    Tells, Test, Usual, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -307,21 +307,27 @@ impl State {
     }
 
     /// A check of a member that is in ended like this: for the sequential test it counts like a request.
-    pub(crate) fn checked(&self, outcome: Outcome, now: Tick) {
+    pub(crate) fn checked(&self, outcome: Outcome, test: Test, now: Tick) {
         let Tracker::Window(rule) = &self.tracker else {
             return;
         };
         let standing = self.standing.get();
-        if rule.suspicion.is_none() || !standing.is_in() {
+        let was_suspect = !rule.suspicion.is_none();
+        if !standing.is_in() || !(was_suspect || test == Test::Anyway) {
             return;
         }
         if outcome == Outcome::Success {
             self.make_good(rule, now);
         } else if outcome.is_fault() {
-            let usual = self.shared.usual_now(self.shared.shard(), true);
+            let usual = self.shared.usual_now(self.shared.shard(), was_suspect);
             let cx = Judging::new(now, &usual).with_pace(self.shared.trend.pace());
-            let was_suspect = !rule.suspicion.is_none();
-            let found = rule.doubt(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
+            let settings = &self.shared.ejection;
+            let most = match test {
+                // As much as leaves it in doubt, so that it is checked again.
+                Test::Held => 0.99 * settings.cusum_threshold as f32,
+                Test::IfSuspect | Test::Anyway => f32::INFINITY,
+            };
+            let found = rule.doubt(settings, standing.is_on_trial(), outcome, &cx, most);
             if !was_suspect {
                 self.shared.trend.suspected();
             }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::health::{Checked, HealthCheckSettings, Told};
+use super::round::{Round, Says};
+use crate::health::{Checked, HealthCheckSettings, Test, Told};
 use crate::options::MemberId;
 use crate::outcome::Outcome;
 use crate::time::Tick;
@@ -20,6 +21,8 @@ pub(super) struct Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Nothing,
+    /// For the sequential test it counts so; and the next is to come at once, if the member is in doubt then.
+    Tested(Test, bool),
     /// Out with it for being told this, if it has been in since this epoch.
     Eject(u32, Told),
     /// The half-open probe of this epoch has ended.
@@ -47,6 +50,8 @@ struct Entry {
     /// The ejection that its passes count for, by when it was.
     ejected_at: Option<u64>,
     out: Option<Out>,
+    /// Its next check is for a look at the others.
+    beside: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +69,8 @@ pub(super) enum Why {
     /// Requests have made the member suspect, and it goes on with their sequential test. It does not count as one without
     /// an answer in a row: those are an interval apart, and these a moment.
     Doubt,
+    /// Others are in doubt: see [`Round`]. It does not count in a row either.
+    Beside,
     /// It is the half-open probe of an ejected member.
     Claimed,
 }
@@ -82,6 +89,10 @@ pub(super) struct Book {
     pub(super) had_traffic: bool,
     /// When all members were last looked at.
     watched: Option<Tick>,
+    /// The last look at others than those in doubt.
+    pub(super) round: Round,
+    /// The next tick should begin one.
+    pub(super) wants_round: bool,
 }
 
 impl Book {
@@ -107,6 +118,7 @@ impl Book {
                     checked,
                     ejected_at: None,
                     out: None,
+                    beside: false,
                 }
             });
             (entry.at, entry.edition) = (at, edition);
@@ -170,6 +182,23 @@ impl Book {
         }
     }
 
+    /// A check now, for a look at the others, unless one is under way. Whether there will be.
+    pub(super) fn look_at(&mut self, id: MemberId, now: Tick) -> bool {
+        let entry = self.entries.get_mut(&id);
+        let Some(entry) = entry.filter(|entry| entry.out.is_none()) else {
+            return false;
+        };
+        entry.beside = true;
+        self.bring_forward(id, now);
+        true
+    }
+
+    /// Whether its next check was to be that.
+    pub(super) fn was_to_be_looked_at(&mut self, id: MemberId) -> bool {
+        let entry = self.entries.get_mut(&id);
+        entry.is_some_and(|entry| std::mem::take(&mut entry.beside))
+    }
+
     fn schedule(&mut self, id: MemberId, due: Tick) {
         if let Some(entry) = self.entries.get_mut(&id) {
             self.waiting.remove(&(entry.due, id));
@@ -215,7 +244,7 @@ impl Book {
         settings: &HealthCheckSettings,
         outcome: Outcome,
         now: Tick,
-        random: u64,
+        (random, others_are_in_doubt): (u64, bool),
     ) -> Action {
         // Not by the time, which a clock that went back may have made another.
         let is_it = |out: &Sent| out.ticket == sent.ticket;
@@ -237,10 +266,13 @@ impl Book {
             return Action::Nothing;
         }
         let told = Told::by(outcome);
+        if out.why == Why::Beside {
+            self.round.note(now, told);
+        }
         let (checked, pace) = match (told, out.why) {
             // One that is out need not fail thrice in a row to stay out.
             (Told::Miss, Why::Claimed) => entry.checked.found_out().after(settings, told),
-            (Told::Miss, Why::Doubt) => entry.checked.after(settings, Told::Nothing),
+            (Told::Miss, Why::Doubt | Why::Beside) => entry.checked.after(settings, Told::Nothing),
             _ => entry.checked.after(settings, told),
         };
         entry.checked = checked;
@@ -260,7 +292,24 @@ impl Book {
                 wait,
             }),
             Told::Miss | Told::Fail if checked.is_failing() => Action::Eject(out.epoch, told),
-            _ => Action::Nothing,
+            _ => self.test(out.why, told, others_are_in_doubt, now),
+        }
+    }
+
+    /// How a result counts for the sequential test. Where others are in doubt too, none takes its endpoint out before it is
+    /// known that the rest are well.
+    fn test(&mut self, why: Why, told: Told, others_are_in_doubt: bool, now: Tick) -> Action {
+        match why {
+            Why::Beside => return Action::Tested(Test::Anyway, true),
+            Why::Doubt if told == Told::Miss && others_are_in_doubt => {}
+            _ => return Action::Tested(Test::IfSuspect, true),
+        }
+        let says = self.round.says(now);
+        self.wants_round |= says == Says::Nothing;
+        match says {
+            Says::OnlyThese => Action::Tested(Test::IfSuspect, true),
+            Says::Nothing | Says::Wait => Action::Tested(Test::Held, true),
+            Says::All => Action::Tested(Test::Held, false),
         }
     }
 
@@ -280,6 +329,9 @@ impl Book {
         let due = self.waiting.first().map(|&(due, _)| due);
         let due = due.filter(|_| self.out.len() < most);
         self.edition?;
+        if self.wants_round {
+            return Some(Tick::ZERO);
+        }
         given_up.into_iter().chain(due).min()
     }
 

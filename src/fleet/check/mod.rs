@@ -2,6 +2,7 @@
 
 mod book;
 mod probe;
+mod round;
 mod run;
 
 use std::fmt;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use super::{Fleet, Inner};
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
-use crate::health::{Checked, Detector, Detectors, HealthCheckSettings, Pace, Told};
+use crate::health::{Checked, Detector, Detectors, HealthCheckSettings, Pace, Test, Told};
 use crate::member::{Member, State};
 use crate::outcome::Outcome;
 use crate::shared::Shared;
@@ -20,6 +21,7 @@ use crate::time::Tick;
 
 use book::{Action, Book, Sent, Why};
 pub use probe::Probe;
+use round::Says;
 
 /// Between two looks at all members, while anybody is ejected or under suspicion; and between two ticks at most, as requests
 /// eject and suspect meanwhile. Half of what it takes a caller of a hundred requests a second to make another mistake.
@@ -56,8 +58,12 @@ const CALM: Duration = Duration::from_secs(1);
 ///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), and not for
 ///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold), whose checks are an interval apart. As
 ///   long as that lasts, policies that compare costs take it for ten times as slow. So the first failure is often the only
-///   one that a caller sees. Where many of the fleet's endpoints are suspect at once there are no such checks, and no
-///   answer to other checks counts for the test alone: whatever fails then is shared by all.
+///   one that a caller sees.
+/// - **These, or all.** Where others are in doubt too, a check takes nobody out before up to 32 endpoints that are not in doubt
+///   have been checked once: where two fifths of those fail as well, the fault is shared by all, and for a tenth of a second the
+///   test takes nobody out. Who fails then is in doubt from there on, so of several that die together some are found
+///   before a request fails there. A check that is answered by a failure still decides at once. Where many of the fleet's
+///   endpoints are suspect there are no checks for doubt, and no answer to other checks counts for the test alone.
 /// - **Back by checks alone.** While the driver is there, no request is a probe. When the ejection's time is
 ///   over, a check is sent. One that checks have ejected is back, in [slow start](crate::SlowStart), after
 ///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One that requests have ejected takes
@@ -89,7 +95,7 @@ const CALM: Duration = Duration::from_secs(1);
 /// Nothing on the request path. A tick is O(log n) for each check that is due, of n endpoints; O(n) after a
 /// change of the set; and while anybody is ejected or suspect O(n) once in 20 ms (of more than 20 000 endpoints less
 /// often), to find those whose time has come. A failed request costs some 16 checks if the endpoint is well, about 2 if
-/// it is not.
+/// it is not; and while several are in doubt and fail their checks, up to 32 more in a tenth of a second.
 ///
 /// # Examples
 ///
@@ -191,6 +197,7 @@ impl<E: Endpoint> HealthCheck<E> {
         book.heal(now, core.longest_wait());
         core.give_up(&mut book, members, now);
         core.watch(&mut book, members, now);
+        core.look_at_others(&mut book, members, now);
         while let Some((id, at)) = book.due(now, core.settings.max_probes) {
             let member = &members[at];
             debug_assert_eq!(member.id(), id, "the book is of this set");
@@ -240,8 +247,8 @@ impl Core {
     fn give_up<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         while let Some(sent) = book.overdue(now) {
             let place = book.place(sent.id);
-            let random = self.shared.random(self.shared.shard());
-            let action = book.settle(sent, &self.settings, Outcome::Timeout, now, random);
+            let seen = self.seen();
+            let action = book.settle(sent, &self.settings, Outcome::Timeout, now, seen);
             if let Some(member) = place.and_then(|at| members.get(at)) {
                 act(member.core(), action, Outcome::Timeout, now);
             }
@@ -276,10 +283,37 @@ impl Core {
         }
     }
 
+    /// Has some checked that nobody suspects, if those who are in doubt are held for that.
+    fn look_at_others<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
+        if !std::mem::take(&mut book.wants_round) || book.round.says(now) != Says::Nothing {
+            return;
+        }
+        let all = members.len();
+        let start = self.shared.random(self.shared.shard()) as usize % all.max(1);
+        // Evenly over the set, as those of a zone stand side by side.
+        let most = round::MOST.min(self.settings.max_probes);
+        let step = (all / most).max(1);
+        let some = (0..all)
+            .step_by(step)
+            .map(|ahead| &members[(start + ahead) % all]);
+        let is_well = |state: &State| state.standing.get().is_in() && state.suspicion(now) == 0.0;
+        let others = some.take(most).map(Member::core);
+        let others = others.filter(|state| is_well(state) && book.look_at(state.id, now));
+        let count = others.count();
+        book.round.begin(now, count, self.settings.patience());
+    }
+
     /// Enters a check of a member into the book; none if it is ejected and its time is not over.
     fn send(&self, book: &mut Book, state: &State, now: Tick) -> Option<Sent> {
         let patience = self.settings.patience();
         let standing = state.standing.get();
+        let is_in_doubt = state.is_in_doubt(now);
+        let mut is_looked_at = book.was_to_be_looked_at(state.id);
+        if is_looked_at && (is_in_doubt || !standing.is_in()) {
+            // It is not one of the others any more.
+            book.round.note(now, Told::Nothing);
+            is_looked_at = false;
+        }
         let (epoch, why) = if standing.is_ejected() {
             book.found_out(state.id, state.ejected_at());
             let Some(epoch) = state.claim_check(now, patience) else {
@@ -295,22 +329,28 @@ impl Core {
             if state.latency.get().is_some() {
                 book.has_answered(state.id);
             }
-            let why = if state.is_in_doubt(now) {
-                Why::Doubt
-            } else {
-                Why::Due
+            let why = match is_in_doubt {
+                true => Why::Doubt,
+                false if is_looked_at => Why::Beside,
+                false => Why::Due,
             };
             (standing.epoch, why)
         };
         Some(book.send(state.id, epoch, why, now.after(patience)))
     }
 
+    /// What is drawn for the next check, and whether more than one member is in doubt.
+    fn seen(&self) -> (u64, bool) {
+        let random = self.shared.random(self.shared.shard());
+        (random, self.shared.trend.has_other_suspects())
+    }
+
     /// Takes in a check's outcome. The book is in order before the member's standing is changed, which may
     /// run a tracker of the user's.
     fn settle(&self, sent: Sent, state: &State, outcome: Outcome) {
         let now = self.shared.now();
-        let random = self.shared.random(self.shared.shard());
-        let action = (self.book.lock()).settle(sent, &self.settings, outcome, now, random);
+        let seen = self.seen();
+        let action = (self.book.lock()).settle(sent, &self.settings, outcome, now, seen);
         if let Some(wait) = act(state, action, outcome, now) {
             self.book.lock().bring_forward(sent.id, now.after(wait));
         }
@@ -321,13 +361,16 @@ impl Core {
 fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Duration> {
     let action = match action {
         // No answer where few answer proves little: how little, the sequential test knows.
-        Action::Eject(_, Told::Miss) if state.shared.trend.is_common(true) => Action::Nothing,
+        Action::Eject(_, Told::Miss) if state.shared.trend.is_common(true) => {
+            Action::Tested(Test::IfSuspect, true)
+        }
         action => action,
     };
     match action {
-        Action::Nothing => {
-            state.checked(outcome, now);
-            state.is_in_doubt(now).then_some(Duration::ZERO)
+        Action::Nothing => None,
+        Action::Tested(test, at_once) => {
+            state.checked(outcome, test, now);
+            (at_once && state.is_in_doubt(now)).then_some(Duration::ZERO)
         }
         Action::Eject(epoch, _) => {
             state.eject(epoch, Detectors::NONE.with(Detector::ActiveCheck), now);
