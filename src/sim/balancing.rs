@@ -1,6 +1,6 @@
 //! What stands between clients and servers: the trait [`Balancing`], and the world as it looks at it.
 
-use super::drivers::Check;
+use super::drivers::Driven;
 use super::machine::Machine;
 use super::random::{Purpose, Stream};
 use crate::outcome::Outcome;
@@ -113,8 +113,8 @@ pub(super) enum Next {
 /// A promise that was broken: what, in words.
 pub(super) type Broken = String;
 
-/// What a check's end led to.
-pub(super) type CheckEnded = (Option<(usize, Verdict)>, Vec<Check>);
+/// Of which machine a check was that has ended, and what that led to.
+pub(super) type CheckEnded = (Option<usize>, Driven);
 
 /// Chooses for all clients.
 pub(super) trait Balancing {
@@ -174,14 +174,14 @@ pub(super) trait Balancing {
         None
     }
 
-    /// Every 20 ms, where there are checks: those to be sent.
-    fn checks_due(&mut self, _: &World) -> Vec<Check> {
-        Vec::new()
+    /// Every 20 ms, where there are checks.
+    fn checks_due(&mut self, _: &World) -> Driven {
+        Driven::default()
     }
 
-    /// A check has ended, and perhaps has before: of which machine, what that led to, and which are to be sent at once.
+    /// A check has ended, and perhaps has before.
     fn check_ended(&mut self, _number: u32, _: Outcome, _: &World) -> Result<CheckEnded, Broken> {
-        Ok((None, Vec::new()))
+        Ok((None, Driven::default()))
     }
 
     /// A server's answer: how many requests it has, and how long they take.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::balancing::{
     Attempt, Balancing, Broken, CheckEnded, Ending, Next, Progress, Target, Verdict, World,
 };
-use super::drivers::Check;
+use super::drivers::Driven;
 use super::fleets::{Fleets, Server};
 use super::invariants::check_member;
 use super::random::{Purpose, Stream};
@@ -329,7 +329,7 @@ impl Balancing for Callers {
         self.fleets.check_timeout()
     }
 
-    fn checks_due(&mut self, world: &World) -> Vec<Check> {
+    fn checks_due(&mut self, world: &World) -> Driven {
         self.fleets.checks_due(world)
     }
 

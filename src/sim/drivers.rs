@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::balancing::{Broken, Verdict, World};
+use super::balancing::{Broken, World};
 use super::fleets::{Client, Server};
 use crate::error::BuildError;
 use crate::fleet::{HealthCheck, Probe};
@@ -17,6 +17,15 @@ pub(super) struct Check {
     /// Counts checks in the order in which they are sent.
     pub(super) number: u32,
     pub(super) machine: u32,
+}
+
+/// What drivers ask for, and what they have done.
+#[derive(Debug, Default)]
+pub(super) struct Driven {
+    /// Checks that are to be sent.
+    pub(super) checks: Vec<Check>,
+    /// The machines that they have ejected.
+    pub(super) ejected: Vec<usize>,
 }
 
 struct UnderWay {
@@ -58,13 +67,20 @@ impl Drivers {
         self.settings.longest_wait()
     }
 
-    /// What a client's driver wants to be checked now.
-    pub(super) fn tick(&mut self, number: usize, client: &mut Client, due: &mut Vec<Check>) {
+    /// A client's driver does what is due.
+    pub(super) fn tick(
+        &mut self,
+        number: usize,
+        client: &mut Client,
+        now: Tick,
+        driven: &mut Driven,
+    ) {
+        let before = client.fleet.shared().counters.ejections.get();
         for probe in self.each[number].tick() {
             let machine = probe.endpoint().machine;
             client.checked[machine as usize] += 1;
             self.sent = self.sent.wrapping_add(1);
-            due.push(Check {
+            driven.checks.push(Check {
                 number: self.sent,
                 machine,
             });
@@ -75,17 +91,22 @@ impl Drivers {
             };
             self.under_way.insert(self.sent, under_way);
         }
+        if client.fleet.shared().counters.ejections.get() > before {
+            client.touched = true;
+            let ejected = ejected_at(client, now);
+            driven.ejected.extend(ejected);
+        }
     }
 
-    /// A check has ended, if it had not before; the driver may want another at once.
+    /// A check has ended, if it had not before: of which machine. The driver may want another at once.
     pub(super) fn ended(
         &mut self,
         number: u32,
         outcome: Outcome,
         clients: &mut [Client],
         world: &World,
-        due: &mut Vec<Check>,
-    ) -> Result<Option<(usize, Verdict)>, Broken> {
+        driven: &mut Driven,
+    ) -> Result<Option<usize>, Broken> {
         let Some(ended) = self.under_way.remove(&number) else {
             return Ok(None);
         };
@@ -95,20 +116,36 @@ impl Drivers {
             probe,
         } = ended;
         let client = &mut clients[at];
+        let now = Tick::from_nanos(world.now);
         let member = probe.member().clone();
         let was_out = member.core().standing.get().is_ejected();
         probe.finish(outcome);
         client.checked[machine] -= 1;
         client.touched = true;
         let standing = member.core().standing.get();
-        let ejected = standing.is_ejected() && !was_out;
-        if ejected && standing.probe_is_due(Tick::from_nanos(world.now), Duration::MAX) {
+        let is_out = standing.is_ejected();
+        if is_out && !was_out && standing.probe_is_due(now, Duration::MAX) {
             return Err(format!("server {machine} is ejected until now"));
         }
         drop(member);
         if self.each[at].next_due().is_zero() {
-            self.tick(at, client, due);
+            self.tick(at, client, now, driven);
         }
-        Ok(Some((machine, Verdict { ejected })))
+        if is_out && !was_out && !driven.ejected.contains(&machine) {
+            driven.ejected.push(machine);
+        }
+        Ok(Some(machine))
     }
+}
+
+/// The machines that this client has ejected at this moment.
+fn ejected_at(client: &Client, now: Tick) -> Vec<usize> {
+    let members = client.fleet.members();
+    let ejected = members.iter().filter(|member| {
+        let state = member.core();
+        state.standing.get().is_ejected() && state.ejected_at() == now.as_nanos()
+    });
+    ejected
+        .map(|member| member.endpoint().machine as usize)
+        .collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::balancing::{Attempt, Balancing, Broken, CheckEnded, Ending, Target, Verdict, World};
-use super::drivers::{Check, Drivers};
+use super::drivers::{Driven, Drivers};
 use super::invariants::{check_fleet, check_member};
 use super::random::{Purpose, Stream};
 use crate::cluster::Cluster;
@@ -225,15 +225,16 @@ impl Balancing for Fleets {
         self.drivers.as_ref().map(Drivers::timeout)
     }
 
-    fn checks_due(&mut self, world: &World) -> Vec<Check> {
-        self.clock.set(Tick::from_nanos(world.now));
-        let mut due = Vec::new();
+    fn checks_due(&mut self, world: &World) -> Driven {
+        let now = Tick::from_nanos(world.now);
+        self.clock.set(now);
+        let mut driven = Driven::default();
         if let Some(drivers) = &mut self.drivers {
             for (number, client) in self.clients.iter_mut().enumerate() {
-                drivers.tick(number, client, &mut due);
+                drivers.tick(number, client, now, &mut driven);
             }
         }
-        due
+        driven
     }
 
     fn check_ended(
@@ -243,12 +244,12 @@ impl Balancing for Fleets {
         world: &World,
     ) -> Result<CheckEnded, Broken> {
         self.clock.set(Tick::from_nanos(world.now));
-        let mut due = Vec::new();
+        let mut driven = Driven::default();
         let Some(drivers) = &mut self.drivers else {
-            return Ok((None, due));
+            return Ok((None, driven));
         };
-        let ended = drivers.ended(number, outcome, &mut self.clients, world, &mut due)?;
-        Ok((ended, due))
+        let ended = drivers.ended(number, outcome, &mut self.clients, world, &mut driven)?;
+        Ok((ended, driven))
     }
 
     fn tick(&mut self, world: &World) -> usize {

@@ -4,7 +4,7 @@ use super::{Engine, Event};
 use crate::outcome::Outcome;
 use crate::sim::balancing::Broken;
 use crate::sim::calendar::{Lane, NEVER};
-use crate::sim::drivers::Check;
+use crate::sim::drivers::{Check, Driven};
 use crate::sim::machine::Job;
 use crate::sim::random::{Purpose, Stream};
 
@@ -70,14 +70,17 @@ impl Engine<'_> {
             }
         } else {
             self.checks.next_look += LOOK;
-            let due = self.balancing.checks_due(&self.world);
-            self.send_checks(due);
+            let driven = self.balancing.checks_due(&self.world);
+            self.take(driven);
         }
         Ok(())
     }
 
-    fn send_checks(&mut self, due: Vec<Check>) {
-        for check in due {
+    fn take(&mut self, driven: Driven) {
+        for machine in driven.ejected {
+            self.meter.ejection(machine, &self.world);
+        }
+        for check in driven.checks {
             self.log(Event::CheckSent, u64::from(check.machine), check.number);
             self.checks.sent += 1;
             self.checks.to_servers.put(self.world.now, check);
@@ -113,14 +116,11 @@ impl Engine<'_> {
 
     /// A client knows how its check went: `Timeout` also of a bad answer.
     fn check_ended(&mut self, number: u32, outcome: Outcome) -> Result<(), Broken> {
-        let (ended, due) = self.balancing.check_ended(number, outcome, &self.world)?;
-        if let Some((machine, verdict)) = ended {
+        let (ended, driven) = self.balancing.check_ended(number, outcome, &self.world)?;
+        if let Some(machine) = ended {
             self.log(Event::CheckEnded, machine as u64, number);
-            if verdict.ejected {
-                self.meter.ejection(machine, &self.world);
-            }
         }
-        self.send_checks(due);
+        self.take(driven);
         Ok(())
     }
 }
