@@ -50,7 +50,7 @@ fn misses_of_one_in_doubt_are_no_row() {
     let mut setting = in_doubt(exact().cusum_threshold(20.0), 1);
     for _ in 0..3 {
         setting.clock.advance(MILLI * 20);
-        assert_eq!(setting.round(zero(TIMEOUT)), [0]);
+        assert!(setting.round(zero(TIMEOUT)).contains(&0));
         assert!(!setting.is_out(0));
     }
     setting.round(zero(TIMEOUT));

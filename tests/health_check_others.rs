@@ -54,7 +54,7 @@ fn five_that_die_together_are_out_for_two_failed_requests() {
     }
 }
 
-/// All fail each second check: two in doubt, whom checks would take out by two misses, stay in as the others miss too.
+/// All fail each second check: two in doubt, whom two misses would take out, stay in as the others miss too.
 #[test]
 fn where_all_fail_checks_take_nobody_out() {
     let mut setting = in_doubt(20, &[0, 1]);
@@ -66,11 +66,37 @@ fn where_all_fail_checks_take_nobody_out() {
     assert_eq!(out(&setting, 20), []);
 }
 
+/// What failed before the look counts after it, so two misses are enough as ever; those of an endpoint whose
+/// failure is its own bring no others under suspicion.
 #[test]
-fn who_is_alone_in_doubt_is_out_without_a_look_at_others() {
+fn who_is_alone_in_doubt_is_out_after_one_look_at_the_others() {
     let mut setting = in_doubt(20, &[3]);
-    assert_eq!(at_once(&mut setting, |_, _| TIMEOUT), [3, 3]);
+    let mut checked = at_once(
+        &mut setting,
+        |server, _| {
+            if server == 3 { TIMEOUT } else { SUCCESS }
+        },
+    );
     assert_eq!(out(&setting, 20), [3]);
+    checked.sort_unstable();
+    let expected: Vec<usize> = (0..20).chain([3]).collect();
+    let mut expected = expected;
+    expected.sort_unstable();
+    assert_eq!(checked, expected);
+}
+
+/// Where each third check of anybody fails, from one moment on: two in doubt that miss twice in a row would be out, were they not
+/// held against the others.
+#[test]
+fn where_all_fail_a_third_two_misses_are_not_enough() {
+    let mut setting = in_doubt(20, &[0, 1]);
+    let third = |server: usize, before: usize| match before {
+        // The two and every third of the others, once; then the two once more.
+        0..40 if server < 2 || server % 3 == 0 => TIMEOUT,
+        _ => SUCCESS,
+    };
+    at_once(&mut setting, third);
+    assert_eq!(out(&setting, 20), []);
 }
 
 #[test]

@@ -125,8 +125,9 @@
 //! for a second or more. What tells the two apart is *how many* are under suspicion: beyond two fifths it is the share
 //! among the last requests of the shard, whatever endpoint they went to.
 //! Checks are quicker than requests: within ten milliseconds they would take out whoever has failed one request, before enough others have had
-//! one to fail. So before they take out one of several they look at others, who answer as quickly; how many of those fail tells which of the two it
-//! is, and makes suspects of whoever is as bad. (To hold the suspects' own checks against each other does not tell: where five die together all of those fail.)
+//! one to fail. So a failed one waits until others have been looked at, who answer as quickly; how many of those fail is what it is
+//! held against, and whoever is as bad is found by it. (To hold suspects' checks against each other does not tell: where five die together all of those
+//! fail. To look at others only where more than one is in doubt is too late for a client that sends a request now and then.)
 //!
 //! **Short of capacity.** A back-off that doubles spares requests, as each probe of a dead endpoint fails one; what it costs, the capacity of an
 //! endpoint that has healed, does not count where one of twenty is out, nor where the others have little to do. Where eight of twenty fail together

@@ -285,12 +285,10 @@ impl Told {
 }
 
 /// How a check's result counts for the sequential test of its endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Test {
-    /// If the endpoint is under suspicion.
-    IfSuspect,
-    /// The same, but it takes nobody out: others may fail as well.
-    Held,
+    /// If the endpoint is under suspicion, and against others of which at least this share fail.
+    IfSuspect(f32),
     /// Also if it is not: it was looked at because others are.
     Anyway,
 }

@@ -35,7 +35,7 @@ pub(crate) use suspicion::{Evidence, Fading};
 pub use tracker::SlidingWindow;
 pub(crate) use tracker::{Rule, Tells, health};
 pub(crate) use verdict::{
-    Report, Strain, Thresholds, are_many, earned_ejection, ejection_limit, ejection_time,
+    Report, Strain, Thresholds, are_many, doubt, earned_ejection, ejection_limit, ejection_time,
     first_time, outliers, penalty, probe_time, times_left,
 };
 pub(crate) use window::{Counts, Open, Window};

@@ -104,22 +104,16 @@ impl Suspicion {
 
     /// Adds evidence, which may be negative. Each is added: who loses a race adds to what the winner left.
     pub(crate) fn add(&self, evidence: f32, now: Tick, fading: Fading) -> Change {
-        self.add_within((0.0, f32::INFINITY), evidence, now, fading)
+        self.add_to(0.0, evidence, now, fading)
     }
 
-    /// The same, where there is at least so much before, and at most so much after.
-    pub(crate) fn add_within(
-        &self,
-        (least, most): (f32, f32),
-        evidence: f32,
-        now: Tick,
-        fading: Fading,
-    ) -> Change {
+    /// The same, where there is at least so much.
+    pub(crate) fn add_to(&self, least: f32, evidence: f32, now: Tick, fading: Fading) -> Change {
         // ORDERING: Relaxed. As above.
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             let before = read(word, now, fading);
-            let after = (before.max(least) + evidence).min(most.max(before));
+            let after = before.max(least) + evidence;
             let next = pack(after, now);
             // ORDERING: Relaxed, both. As above.
             match self

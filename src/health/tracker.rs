@@ -184,7 +184,7 @@ impl Rule {
         let rows = self.extend(outcome);
         // At least, not equal: a number that was passed must alarm again.
         let reached = |row: u64, limit: u32| limit > 0 && row >= u64::from(limit);
-        self.doubt(settings, on_trial, outcome, cx, f32::INFINITY)
+        self.doubt(settings, on_trial, outcome, cx)
             .with_if(Detector::ConsecutiveFailures, || {
                 reached(rows.any, settings.consecutive_failures)
             })
@@ -199,14 +199,13 @@ impl Rule {
             })
     }
 
-    /// The sequential test's part of it; suspicion grows to `most`.
+    /// The sequential test's part of it.
     pub(crate) fn doubt(
         &self,
         settings: &Ejection,
         on_trial: bool,
         outcome: Outcome,
         cx: &Judging<'_>,
-        most: f32,
     ) -> Detectors {
         let evidence = Evidence::against(cx.usual().error_rate() as f32);
         let told = if outcome == Outcome::Timeout {
@@ -216,7 +215,7 @@ impl Rule {
         };
         let threshold = settings.cusum_threshold as f32;
         let least = if on_trial { threshold / 2.0 } else { 0.0 };
-        let change = (self.suspicion).add_within((least, most), told, cx.now(), cx.fading());
+        let change = self.suspicion.add_to(least, told, cx.now(), cx.fading());
         let suspicion = change.after;
         Detectors::NONE.with_if(Detector::Cusum, || {
             threshold > 0.0 && suspicion >= threshold

@@ -100,6 +100,15 @@ pub(crate) fn penalty(faults: u64, total: u64, usual: f64) -> f32 {
     (1.0 / ((1.0 - excess) * (1.0 - excess)) + 20.0 * excess) as f32
 }
 
+/// How many times its cost a request to an endpoint is worth that has failed one, while checks show how it is: few are in need
+/// of it before they have. Less where a share `usual` fails everywhere, so that the failure says little, and so many are in doubt at a time
+/// that the others would have too much to do.
+pub(crate) fn doubt(usual: f64) -> f32 {
+    /// Where as many fail as this, the failure is as likely the endpoint's own as not.
+    const OWN: f64 = 0.05;
+    (1.0 + 9.0 * OWN / (OWN + usual)) as f32
+}
+
 /// What is known of one endpoint at upkeep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Report {
@@ -382,6 +391,8 @@ mod tests {
         assert!(penalty(1, 100, 0.0) < 1.3);
         assert!(penalty(30, 100, 0.0) > 7.0);
         assert!(penalty(100, 100, 0.0) > 100.0);
+        assert_eq!(doubt(0.0), 10.0);
+        assert!(doubt(0.1) < 4.5 && doubt(1.0) > 1.0);
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use super::gate::Gate;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
     Alarm, Detector, Detectors, Fading, Health, HealthTracker, Judging, LatencyCell, Report, Rule,
-    Tells, Test, Usual, health, penalty,
+    Tells, Test, Usual, doubt, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -47,9 +47,6 @@ impl Former {
 
 /// The best score, as it is kept: so that hundredths are what they are.
 const WHOLE: u16 = 50_000;
-
-/// What doubt makes of an endpoint's cost, while checks clear it: few are in need of it before they have.
-const DOUBT: f32 = 10.0;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -163,12 +160,16 @@ impl State {
     #[cold]
     fn make_good(&self, rule: &Rule, now: Tick) {
         let usual = self.shared.usual_now(self.shared.shard(), true);
-        let cx = Judging::new(now, &usual).with_pace(self.shared.trend.pace());
+        self.make_good_against(rule, &usual, now);
+    }
+
+    fn make_good_against(&self, rule: &Rule, usual: &Usual, now: Tick) {
+        let cx = Judging::new(now, usual).with_pace(self.shared.trend.pace());
         if rule.success(&cx) {
             self.shared.trend.cleared();
             if self.shared.prober.is_here(now) {
                 // It was put off while checks were under way.
-                self.set_penalty(now, &usual);
+                self.set_penalty(now, &self.shared.usual());
             }
         }
     }
@@ -297,7 +298,7 @@ impl State {
             penalty *= SPARED;
         }
         if self.is_suspect(now) {
-            penalty *= DOUBT;
+            penalty *= doubt(usual.error_rate());
         }
         // ORDERING: Relaxed. As in `publish`.
         self.penalty.store(penalty.to_bits(), Ordering::Relaxed);
@@ -316,18 +317,18 @@ impl State {
         if !standing.is_in() || !(was_suspect || test == Test::Anyway) {
             return;
         }
+        let usual = self.shared.usual_now(self.shared.shard(), was_suspect);
+        let least = match test {
+            Test::IfSuspect(share) => share.into(),
+            Test::Anyway => 0.0,
+        };
+        let rate = usual.error_rate().max(least);
+        let others = self.shared.usual().with_error_rate(rate);
         if outcome == Outcome::Success {
-            self.make_good(rule, now);
+            self.make_good_against(rule, &others, now);
         } else if outcome.is_fault() {
-            let usual = self.shared.usual_now(self.shared.shard(), was_suspect);
-            let cx = Judging::new(now, &usual).with_pace(self.shared.trend.pace());
-            let settings = &self.shared.ejection;
-            let most = match test {
-                // As much as leaves it in doubt, so that it is checked again.
-                Test::Held => 0.99 * settings.cusum_threshold as f32,
-                Test::IfSuspect | Test::Anyway => f32::INFINITY,
-            };
-            let found = rule.doubt(settings, standing.is_on_trial(), outcome, &cx, most);
+            let cx = Judging::new(now, &others).with_pace(self.shared.trend.pace());
+            let found = rule.doubt(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
             if !was_suspect {
                 self.shared.trend.suspected();
             }

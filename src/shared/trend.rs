@@ -116,12 +116,6 @@ impl Trend {
         self.suspects.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether anybody is beside one that is, or has been since the last upkeep.
-    pub(crate) fn has_other_suspects(&self) -> bool {
-        // ORDERING: Relaxed. As above.
-        self.suspects.load(Ordering::Relaxed) > 1
-    }
-
     /// One less is.
     pub(crate) fn cleared(&self) {
         // ORDERING: Relaxed, both. As above. Upkeep may have counted it already.

@@ -18,11 +18,13 @@ pub(super) struct Sent {
 }
 
 /// What a result asks of the member's standing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Action {
     Nothing,
-    /// For the sequential test it counts so; and the next is to come at once, if the member is in doubt then.
-    Tested(Test, bool),
+    /// For the sequential test it counts so.
+    Tested(Test),
+    /// For that it counts when a look at others is over; the next is to come at once, if the member is in doubt.
+    Held,
     /// Out with it for being told this, if it has been in since this epoch.
     Eject(u32, Told),
     /// The half-open probe of this epoch has ended.
@@ -91,8 +93,8 @@ pub(super) struct Book {
     watched: Option<Tick>,
     /// The last look at others than those in doubt.
     pub(super) round: Round,
-    /// The next tick should begin one.
-    pub(super) wants_round: bool,
+    /// Those in doubt whose checks have failed without an answer, and which wait for that.
+    held: Vec<MemberId>,
 }
 
 impl Book {
@@ -244,7 +246,7 @@ impl Book {
         settings: &HealthCheckSettings,
         outcome: Outcome,
         now: Tick,
-        (random, others_are_in_doubt): (u64, bool),
+        random: u64,
     ) -> Action {
         // Not by the time, which a clock that went back may have made another.
         let is_it = |out: &Sent| out.ticket == sent.ticket;
@@ -292,24 +294,47 @@ impl Book {
                 wait,
             }),
             Told::Miss | Told::Fail if checked.is_failing() => Action::Eject(out.epoch, told),
-            _ => self.test(out.why, told, others_are_in_doubt, now),
+            _ => self.test(sent.id, (out.why, told), now),
         }
     }
 
-    /// How a result counts for the sequential test. Where others are in doubt too, none takes its endpoint out before it is
-    /// known that the rest are well.
-    fn test(&mut self, why: Why, told: Told, others_are_in_doubt: bool, now: Tick) -> Action {
+    /// How a result counts for the sequential test. One of a member in doubt that is no answer does not before it is known how
+    /// the others are.
+    fn test(&mut self, id: MemberId, (why, told): (Why, Told), now: Tick) -> Action {
         match why {
-            Why::Beside => return Action::Tested(Test::Anyway, true),
-            Why::Doubt if told == Told::Miss && others_are_in_doubt => {}
-            _ => return Action::Tested(Test::IfSuspect, true),
+            Why::Beside => return Action::Tested(Test::Anyway),
+            Why::Doubt => {}
+            Why::Due | Why::Claimed => return Action::Tested(Test::IfSuspect(0.0)),
         }
-        let says = self.round.says(now);
-        self.wants_round |= says == Says::Nothing;
-        match says {
-            Says::OnlyThese => Action::Tested(Test::IfSuspect, true),
-            Says::Nothing | Says::Wait => Action::Tested(Test::Held, true),
-            Says::All => Action::Tested(Test::Held, false),
+        match self.round.says(now) {
+            Says::Share(share) => Action::Tested(Test::IfSuspect(share)),
+            _ if told != Told::Miss => Action::Tested(Test::IfSuspect(0.0)),
+            Says::All => Action::Nothing,
+            Says::Nothing | Says::Wait => {
+                self.held.push(id);
+                Action::Held
+            }
+        }
+    }
+
+    /// Whether those in doubt wait for a look at others, and none is under way.
+    pub(super) fn wants_round(&self, now: Tick) -> bool {
+        !self.held.is_empty() && self.round.says(now) == Says::Nothing
+    }
+
+    /// Whom a look at others has shown to be held against how many of those fail, once for each check that failed; none if it is
+    /// still under way, or has shown that all fail.
+    pub(super) fn release(&mut self, now: Tick) -> Option<(Vec<MemberId>, Test)> {
+        match self.round.says(now) {
+            Says::Share(share) => {
+                let held = std::mem::take(&mut self.held);
+                Some((held, Test::IfSuspect(share)))
+            }
+            Says::All => {
+                self.held.clear();
+                None
+            }
+            Says::Nothing | Says::Wait => None,
         }
     }
 
@@ -324,13 +349,13 @@ impl Book {
     }
 
     /// When there is something to do next.
-    pub(super) fn next(&self, most: usize) -> Option<Tick> {
+    pub(super) fn next(&self, most: usize, now: Tick) -> Option<Tick> {
         let given_up = self.out.first().map(|sent| sent.until);
         let due = self.waiting.first().map(|&(due, _)| due);
         let due = due.filter(|_| self.out.len() < most);
         self.edition?;
-        if self.wants_round {
-            return Some(Tick::ZERO);
+        if !self.held.is_empty() && self.round.says(now) != Says::Wait {
+            return Some(now);
         }
         given_up.into_iter().chain(due).min()
     }

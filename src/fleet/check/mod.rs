@@ -21,7 +21,6 @@ use crate::time::Tick;
 
 use book::{Action, Book, Sent, Why};
 pub use probe::Probe;
-use round::Says;
 
 /// Between two looks at all members, while anybody is ejected or under suspicion; and between two ticks at most, as requests
 /// eject and suspect meanwhile. Half of what it takes a caller of a hundred requests a second to make another mistake.
@@ -57,13 +56,14 @@ const CALM: Duration = Duration::from_secs(1);
 ///   until it is cleared or out: each result counts like a request's for the sequential test
 ///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), and not for
 ///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold), whose checks are an interval apart. As
-///   long as that lasts, policies that compare costs take it for ten times as slow. So the first failure is often the only
+///   long as that lasts, policies that compare costs take it for ten times as slow (less where all fail at times). So the first failure is often the only
 ///   one that a caller sees.
-/// - **These, or all.** Where others are in doubt too, a check takes nobody out before up to 32 endpoints that are not in doubt
-///   have been checked once: where two fifths of those fail as well, the fault is shared by all, and for a tenth of a second the
-///   test takes nobody out. Who fails then is in doubt from there on, so of several that die together some are found
-///   before a request fails there. A check that is answered by a failure still decides at once. Where many of the fleet's
-///   endpoints are suspect there are no checks for doubt, and no answer to other checks counts for the test alone.
+/// - **This one, or all.** A check of an endpoint in doubt that gets no answer counts when up to 32 endpoints that are not in
+///   doubt have been checked too, once in a tenth of a second at most. It is held against the share of those that fail: so where all have
+///   begun to fail the test takes out next to nobody, and where two fifths of them fail nobody. Who fails that look is
+///   in doubt from there on, so of several that die together some are found before a request fails there. A check that is
+///   answered by a failure still decides at once. Where many of the fleet's endpoints are suspect there are no
+///   checks for doubt, and no answer to other checks counts for the test alone.
 /// - **Back by checks alone.** While the driver is there, no request is a probe. When the ejection's time is
 ///   over, a check is sent. One that checks have ejected is back, in [slow start](crate::SlowStart), after
 ///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One that requests have ejected takes
@@ -95,7 +95,7 @@ const CALM: Duration = Duration::from_secs(1);
 /// Nothing on the request path. A tick is O(log n) for each check that is due, of n endpoints; O(n) after a
 /// change of the set; and while anybody is ejected or suspect O(n) once in 20 ms (of more than 20 000 endpoints less
 /// often), to find those whose time has come. A failed request costs some 16 checks if the endpoint is well, about 2 if
-/// it is not; and while several are in doubt and fail their checks, up to 32 more in a tenth of a second.
+/// it is not; and where one of those fails up to 32 more.
 ///
 /// # Examples
 ///
@@ -197,6 +197,7 @@ impl<E: Endpoint> HealthCheck<E> {
         book.heal(now, core.longest_wait());
         core.give_up(&mut book, members, now);
         core.watch(&mut book, members, now);
+        core.release(&mut book, members, now);
         core.look_at_others(&mut book, members, now);
         while let Some((id, at)) = book.due(now, core.settings.max_probes) {
             let member = &members[at];
@@ -224,7 +225,7 @@ impl<E: Endpoint> HealthCheck<E> {
         }
         let most = core.settings.max_probes;
         let watch = now.after(WATCH);
-        book.next(most)
+        book.next(most, now)
             .map_or(watch, |due| due.min(watch))
             .since(now)
     }
@@ -247,8 +248,8 @@ impl Core {
     fn give_up<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         while let Some(sent) = book.overdue(now) {
             let place = book.place(sent.id);
-            let seen = self.seen();
-            let action = book.settle(sent, &self.settings, Outcome::Timeout, now, seen);
+            let random = self.shared.random(self.shared.shard());
+            let action = book.settle(sent, &self.settings, Outcome::Timeout, now, random);
             if let Some(member) = place.and_then(|at| members.get(at)) {
                 act(member.core(), action, Outcome::Timeout, now);
             }
@@ -283,9 +284,22 @@ impl Core {
         }
     }
 
+    /// Takes in failed checks that were held until others had been looked at.
+    fn release<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
+        let Some((held, test)) = book.release(now) else {
+            return;
+        };
+        for member in held
+            .into_iter()
+            .filter_map(|id| members.get(book.place(id)?))
+        {
+            member.core().checked(Outcome::Timeout, test, now);
+        }
+    }
+
     /// Has some checked that nobody suspects, if those who are in doubt are held for that.
     fn look_at_others<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        if !std::mem::take(&mut book.wants_round) || book.round.says(now) != Says::Nothing {
+        if !book.wants_round(now) {
             return;
         }
         let all = members.len();
@@ -339,18 +353,12 @@ impl Core {
         Some(book.send(state.id, epoch, why, now.after(patience)))
     }
 
-    /// What is drawn for the next check, and whether more than one member is in doubt.
-    fn seen(&self) -> (u64, bool) {
-        let random = self.shared.random(self.shared.shard());
-        (random, self.shared.trend.has_other_suspects())
-    }
-
     /// Takes in a check's outcome. The book is in order before the member's standing is changed, which may
     /// run a tracker of the user's.
     fn settle(&self, sent: Sent, state: &State, outcome: Outcome) {
         let now = self.shared.now();
-        let seen = self.seen();
-        let action = (self.book.lock()).settle(sent, &self.settings, outcome, now, seen);
+        let random = self.shared.random(self.shared.shard());
+        let action = (self.book.lock()).settle(sent, &self.settings, outcome, now, random);
         if let Some(wait) = act(state, action, outcome, now) {
             self.book.lock().bring_forward(sent.id, now.after(wait));
         }
@@ -362,16 +370,17 @@ fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Dur
     let action = match action {
         // No answer where few answer proves little: how little, the sequential test knows.
         Action::Eject(_, Told::Miss) if state.shared.trend.is_common(true) => {
-            Action::Tested(Test::IfSuspect, true)
+            Action::Tested(Test::IfSuspect(0.0))
         }
         action => action,
     };
     match action {
         Action::Nothing => None,
-        Action::Tested(test, at_once) => {
+        Action::Tested(test) => {
             state.checked(outcome, test, now);
-            (at_once && state.is_in_doubt(now)).then_some(Duration::ZERO)
+            state.is_in_doubt(now).then_some(Duration::ZERO)
         }
+        Action::Held => state.is_in_doubt(now).then_some(Duration::ZERO),
         Action::Eject(epoch, _) => {
             state.eject(epoch, Detectors::NONE.with(Detector::ActiveCheck), now);
             None
