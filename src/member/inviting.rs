@@ -12,10 +12,12 @@ const DEGRADED: u8 = 1 << 7;
 impl State {
     /// For how long it has been idle, in milliseconds, if it may be invited to show how it is now: after a second, and
     /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
-    /// where no pick looks, and others are to be tried.
+    /// where no pick looks, and others are to be tried. One that has come to others who were known, and has had no turn, comes first:
+    /// it costs as much as the middle of those, so where there is little to do there is always one that costs less.
     pub(crate) fn may_be_invited(&self, now: Tick) -> Option<u32> {
-        if self.place.as_ref().is_some_and(Place::is_invited) {
-            return None;
+        let place = self.place.as_ref().filter(|place| !place.is_invited())?;
+        if self.has_joined && place.had_no_turn() {
+            return Some(u32::MAX);
         }
         // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
         let times = self.invited.load(Ordering::Relaxed) & !DEGRADED;

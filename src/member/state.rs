@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) latency: LatencyCell,
     /// Its place on the fleet's board; none outside a fleet.
     pub(crate) place: Option<Place>,
+    /// It came when others were known.
+    pub(super) has_joined: bool,
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
     classes: Classes,
@@ -110,6 +112,7 @@ impl State {
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
             place,
+            has_joined: shared.usual().latency().is_some(),
             shared,
             tracker,
             classes: Classes::default(),

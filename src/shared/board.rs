@@ -190,6 +190,12 @@ impl Place {
         cell.store(cost.to_bits() | invitation, Ordering::Relaxed);
     }
 
+    /// Whether no picker that gives turns has chosen it yet.
+    pub(crate) fn had_no_turn(&self) -> bool {
+        // ORDERING: Relaxed. As in `add`.
+        self.page.turns[self.at].load(Ordering::Relaxed) == 0
+    }
+
     /// Whether there is an invitation that nobody has accepted.
     pub(crate) fn is_invited(&self) -> bool {
         // ORDERING: Relaxed. As in `add`.
