@@ -68,8 +68,7 @@ impl Lowest {
         let Some(may_pick) = may_pick else {
             return self.add(best, (row, &least), board, with, &terms, index);
         };
-        let asked = (index, |index| index - first, may_pick);
-        self.add_of(best, (row, least), board, with, &terms, asked);
+        self.add_of(best, (row, least), board, with, &terms, (index, may_pick));
     }
 
     /// Compares members from anywhere, [`LANES`] at most, in this row.
@@ -98,9 +97,7 @@ impl Lowest {
         let Some(may_pick) = may_pick else {
             return self.add(best, (row, &least), board, with, &terms, index);
         };
-        let lane = |wanted| indices.iter().position(|&index| index == wanted);
-        let asked = (index, |index| lane(index).unwrap_or(0), may_pick);
-        self.add_of(best, (row, least), board, with, &terms, asked);
+        self.add_of(best, (row, least), board, with, &terms, (index, may_pick));
     }
 
     /// Adds a row that has been compared.
@@ -125,7 +122,7 @@ impl Lowest {
     }
 
     /// Adds those of it that may be picked: its best are asked about, and taken out if they may not, until they may. Of each one there is
-    /// told at what index it stands, and in which lane.
+    /// told at what index it stands.
     #[inline(always)]
     fn add_of(
         &self,
@@ -134,11 +131,7 @@ impl Lowest {
         board: &Readings,
         with: &Measure,
         terms: &Terms<&[f32]>,
-        (index, lane, may_pick): (
-            impl Fn(usize) -> usize,
-            impl Fn(usize) -> usize,
-            &dyn Fn(usize) -> bool,
-        ),
+        (index, may_pick): (impl Fn(usize) -> usize, &dyn Fn(usize) -> bool),
     ) {
         let is_before = |one, other| self.is_before(one, other);
         for look in 0.. {
@@ -147,7 +140,9 @@ impl Lowest {
             let mut may_all = true;
             for best in one.both().into_iter().flatten() {
                 if !may_pick(best) {
-                    row.take_out(lane(best));
+                    // It may be among them twice. So each look takes somebody out, and there is an end, whatever is answered.
+                    let out = (0..row.lanes()).filter(|&lane| index(lane) == best);
+                    out.for_each(|lane| row.take_out(lane));
                     may_all = false;
                 }
             }
