@@ -6,7 +6,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::Readings;
+use crate::shared::{JOINED, Readings};
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
@@ -32,6 +32,10 @@ const FEWEST: f32 = 2.0;
 /// and so many at most.
 const MOST: f32 = 16.0;
 
+/// For this many rounds divided by how many requests a second an endpoint gets: where those are far apart estimates are old, and
+/// nothing is lost by turns.
+const SELDOM: f32 = 2.0;
+
 /// But for no more than this divided by how many requests a second an endpoint gets: of so many answers the estimate is made,
 /// and the more they are the less of what differs between two is noise.
 const SURE: f32 = 200.0;
@@ -42,9 +46,12 @@ const SURELY: f32 = 6.0;
 /// For how many rounds waiting counts, where an endpoint gets so many requests a second from this fleet.
 #[inline]
 fn patience(pace: f32) -> f32 {
-    // Before anything is known of the pace it is 0.
+    // Before anything is known of the pace it is 0, and all are alike.
     let enough = (SURE / pace).max(SURELY);
-    (pace * WAITING).clamp(FEWEST, MOST).min(enough)
+    (pace * WAITING)
+        .max(SELDOM / pace)
+        .clamp(FEWEST, MOST)
+        .min(enough)
 }
 
 /// An odd number that moves whatever differs to the top.
@@ -64,17 +71,20 @@ const FAR: i32 = 1 << 30;
 /// cost     = latency · (in_flight + 1) · mean weight / weight · penalty · (1 − 0.02 · waited)
 /// latency  = the endpoint's estimate, or the mean age of its requests in flight where that is more than 3 times it
 /// penalty  = 1 / (1 − x)² + 20 x    x: its share of errors above the fleet's, in the window's later half
-/// waited   = rounds since its turn came, by its weight; at most as many as go by in 1.5 s, from 2 to 16, and no more than 200 / (requests
-///            a second to each), or 6 where that is less
+/// waited   = rounds since its turn came, by its weight; at most as many as go by in 1.5 s, or 2 / (requests a second to each) where that
+///            is more, from 2 to 16, and no more than 200 / (requests a second to each), or 6 where that is less
 /// ```
 ///
 /// The idle endpoint whose turn it is counts as one of the heaviest: by weights alone the light would never be used while there
 /// is little to do.
 ///
+/// Each of the first set has a turn before anybody is preferred, and whoever joins later is invited to have one; until it has answered three
+/// times it counts as a little better than what is usual.
+///
 /// So where all are known to be alike they are served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin); and where they differ by no more than the noise of
-/// their estimates, they are all used. Not evenly where requests are few: one of a hundred like endpoints may then get several times
-/// its share, as nothing waits anywhere (F3 of `benches/quality.md`).
+/// their estimates, they are all used. Not evenly where nothing waits: one of twenty or a hundred like endpoints may then get some six times
+/// its share for a while, and others a tenth (F3 of `benches/quality.md`), unless requests to each are many seconds apart.
 ///
 /// Up to 256 endpoints are all compared; of more 104: eight that were good the last time (for each shard of threads) and three
 /// rows of 32 in the order of the set, which are drawn by the weight of their members, spread evenly over the picks. Shares of like endpoints are
@@ -222,10 +232,10 @@ impl Lowest {
         let waited = waited.min(FAR as u32 / 2);
         let turn = match spot.turn() {
             // It has had none; or so long ago that it looks to be ahead.
-            turn if turn == 0 || ahead(turn, with.present) > FAR => with.present,
+            turn if turn <= JOINED || ahead(turn, with.present) > FAR => with.present,
             turn => later(turn, with.present.wrapping_sub(waited)),
         };
-        spot.set_turn(turn.wrapping_add(round).max(1));
+        spot.set_turn(turn.wrapping_add(round).max(JOINED + 1));
         if let Some(least) = best.least() {
             // ORDERING: Relaxed. A hint.
             notes.least.store(least.to_bits(), Ordering::Relaxed);

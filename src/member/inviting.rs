@@ -16,7 +16,7 @@ impl State {
     /// it costs as much as the middle of those, so where there is little to do there is always one that costs less.
     pub(crate) fn may_be_invited(&self, now: Tick) -> Option<u32> {
         let place = self.place.as_ref().filter(|place| !place.is_invited())?;
-        if self.has_joined && place.had_no_turn() {
+        if place.has_just_joined() {
             return Some(u32::MAX);
         }
         // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.

@@ -56,8 +56,6 @@ pub(crate) struct State {
     pub(crate) latency: LatencyCell,
     /// Its place on the fleet's board; none outside a fleet.
     pub(crate) place: Option<Place>,
-    /// It came when others were known.
-    pub(super) has_joined: bool,
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
     classes: Classes,
@@ -65,7 +63,7 @@ pub(crate) struct State {
     score: AtomicU16,
     /// An f32's bits: how many times a request's cost its errors make it.
     penalty: AtomicU32,
-    /// Until when others are preferred, in milliseconds (wrapping), as it has said that it has too much to do.
+    /// Until when others are preferred, in milliseconds (wrapping), as it has said that it has too much to do; 0 for not at all.
     spared_until: AtomicU32,
     /// An f32's bits: how many good probes are wanted still, while it is out.
     pub(super) wanted: AtomicU32,
@@ -101,6 +99,9 @@ impl State {
         tracker: Tracker,
         phase: Phase,
     ) -> Self {
+        if shared.usual().latency().is_some() {
+            place.iter().for_each(Place::joins);
+        }
         let limits = &shared.limits;
         let gate = match limits.of_endpoint() {
             None => Gate::new(cells, shared.ejection.window),
@@ -112,7 +113,6 @@ impl State {
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
             place,
-            has_joined: shared.usual().latency().is_some(),
             shared,
             tracker,
             classes: Classes::default(),
@@ -192,11 +192,13 @@ impl State {
         }
     }
 
-    /// Shows policies what a request costs here. While the endpoint is new, no more than what is usual: it is to be tried.
+    /// Shows policies what a request costs here. While the endpoint is new, less than what is usual: it is to be tried. Else the
+    /// first whose second answer is as good as its first would look better than all that have had one, and keep its lead.
     fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
+        const PROMISE: f32 = 0.85;
         let latency = match usual_nanos(&self.shared.usual()) {
             _ if !self.latency.is_new() => latency,
-            Some(usual) => latency.min(usual),
+            Some(usual) => PROMISE * latency.min(usual),
             // Unknown, for the picker to say.
             None => 0.0,
         };
@@ -279,7 +281,7 @@ impl State {
         let until = now.after(wait.min(self.shared.ejection.longest_ejection()));
         // ORDERING: Relaxed. As in `publish`.
         self.spared_until
-            .store(until.as_millis() as u32, Ordering::Relaxed);
+            .store((until.as_millis() as u32).max(1), Ordering::Relaxed);
         self.set_penalty(now, &self.shared.usual());
     }
 
@@ -288,6 +290,9 @@ impl State {
     pub(super) fn spared_for(&self, now: Tick) -> Option<Duration> {
         // ORDERING: Relaxed. As in `publish`.
         let until = self.spared_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return None;
+        }
         let left = Duration::from_millis(until.wrapping_sub(now.as_millis() as u32).into());
         (!left.is_zero() && left <= self.shared.ejection.longest_ejection()).then_some(left)
     }
@@ -381,6 +386,10 @@ impl State {
 
     /// Asks the tracker, publishes the score and the cost, and returns the verdict; `None` if the tracker panicked.
     pub(crate) fn examine(&self, now: Tick, usual: &Usual) -> Option<(Health, Report)> {
+        if self.spared_for(now).is_none() {
+            // ORDERING: Relaxed. As in `publish`. Otherwise it would be of now once more when milliseconds have wrapped.
+            self.spared_until.store(0, Ordering::Relaxed);
+        }
         let counts = self.gate.counts(now);
         let health = catch_unwind(AssertUnwindSafe(|| {
             let cx = self.judging(now, usual);

@@ -30,6 +30,9 @@ const AGE_BITS: u32 = 14;
 /// What ages in total are told in: so many in a nanosecond.
 pub(crate) const AGES: u64 = 1 << (COUNT_BITS - AGE_BITS);
 
+/// The turn of who has had none, and has come to others.
+pub(crate) const JOINED: u32 = 1;
+
 /// The sign of a cost.
 const INVITATION: u32 = 1 << 31;
 
@@ -80,7 +83,8 @@ pub(crate) struct Page {
     /// What a request costs at a member where nothing is in flight, by its latency and its errors: the bits of an
     /// `f32`, in nanoseconds. 0 while unknown; with a minus sign, an invitation to the next pick.
     costs: [AtomicU32; PLACES],
-    /// When a member's turn is next, in rounds of a picker's own.
+    /// When a member's turn is next, in rounds of a picker's own. 0 if it has had none, [`JOINED`] if it has had none since it has
+    /// come to others.
     turns: [AtomicU32; PLACES],
     /// A bit for each place that somebody has.
     taken: AtomicU64,
@@ -190,10 +194,16 @@ impl Place {
         cell.store(cost.to_bits() | invitation, Ordering::Relaxed);
     }
 
-    /// Whether no picker that gives turns has chosen it yet.
-    pub(crate) fn had_no_turn(&self) -> bool {
+    /// It is of somebody who has come to others that are known.
+    pub(crate) fn joins(&self) {
         // ORDERING: Relaxed. As in `add`.
-        self.page.turns[self.at].load(Ordering::Relaxed) == 0
+        self.page.turns[self.at].store(JOINED, Ordering::Relaxed);
+    }
+
+    /// Whether that has had no turn since.
+    pub(crate) fn has_just_joined(&self) -> bool {
+        // ORDERING: Relaxed. As in `add`.
+        self.page.turns[self.at].load(Ordering::Relaxed) == JOINED
     }
 
     /// Whether there is an invitation that nobody has accepted.

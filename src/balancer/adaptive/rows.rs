@@ -3,7 +3,7 @@
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
-use crate::shared::{AGES, LANES, Spot};
+use crate::shared::{AGES, JOINED, LANES, Spot};
 use crate::time::Tick;
 
 /// From how many times an endpoint's latency on the age of what is in flight there takes its place: before it
@@ -12,6 +12,10 @@ const OVERDUE: f32 = 3.0;
 
 /// What a round of waiting takes off a cost: 2 %.
 const DISCOUNT: f32 = 0.02;
+
+/// What is left of the cost of who was there from the first on and has had no turn: less than anybody's. Not nothing, as nobody costs
+/// more than any, and nothing times that is no number.
+pub(super) const FIRST: f32 = 1e-6;
 
 /// Among the idle of different weights, what others cost than the one whose turn it is.
 const NOT_DUE: f32 = 1.04;
@@ -43,8 +47,8 @@ pub(super) struct Measure {
     pub(super) due: Option<f32>,
     /// For how many rounds waiting counts.
     pub(super) rounds: f32,
-    /// For how many rounds whoever has had no turn has waited. None where all are compared: the new, which may be cold, get their turn in
-    /// the end. Of many, as many as count: among so few there is always one that has waited, and the new would have no turn ever.
+    /// For how many rounds whoever has come to others and has had no turn has waited. None where all are compared: the new may be cold, and
+    /// get their turn by invitation. Of many, as many as count: among so few there is always one that has waited.
     pub(super) untried: f32,
     /// The time in turns.
     pub(super) present: u32,
@@ -72,14 +76,15 @@ impl Measure {
     fn patience(&self, turn: u32, per_round: f32) -> f32 {
         let waited = ahead(self.present, turn) as f32 * per_round;
         // It may have had no turn.
-        let waited = either(turn == 0, self.untried, waited);
+        let waited = either(turn == JOINED, self.untried, waited);
         let waited = if waited > -1.0 { waited } else { -1.0 };
         let waited = if waited < self.rounds {
             waited
         } else {
             self.rounds
         };
-        1.0 - DISCOUNT * waited
+        // Of those who were there from the first on each has one before others are preferred for what is known of them.
+        either(turn == 0, FIRST, 1.0 - DISCOUNT * waited)
     }
 }
 

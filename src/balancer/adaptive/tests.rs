@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::rows::FIRST;
 use super::*;
 use crate::shared::{Board, LANES, Place};
 use crate::time::Tick;
@@ -23,7 +24,7 @@ struct Shown {
 
 fn shown(present: u32) -> impl Strategy<Value = Shown> {
     let near = (-5000i32..5000).prop_map(move |off| present.wrapping_add_signed(off));
-    let turn = prop_oneof![4 => near, 1 => Just(0), 1 => any::<u32>()];
+    let turn = prop_oneof![4 => near, 1 => Just(0), 1 => Just(JOINED), 1 => any::<u32>()];
     // A few costs, so that there are equals.
     let cost = prop_oneof![Just(0.0), Just(1e6), Just(2e6), 1e3..1e10f32];
     let ages = prop_oneof![2 => Just(vec![]), 3 => prop::collection::vec(0u64..2000, 1..6)];
@@ -57,7 +58,7 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
         known
     };
     let waited = match of.turn {
-        0 => with.untried,
+        JOINED => with.untried,
         turn => ahead(with.present, turn) as f32 * lowest.terms.per_round[index],
     };
     let waited = waited.clamp(-1.0, with.rounds);
@@ -67,7 +68,12 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
         (0, Some(due)) => queue.max(due * 1.04),
         _ => (count + 1.0) * queue,
     };
-    own * load * (1.0 - 0.02 * waited)
+    own * load
+        * if of.turn == 0 {
+            FIRST
+        } else {
+            1.0 - 0.02 * waited
+        }
 }
 
 /// What a request costs at each who may be picked, whose turn it is or not.
@@ -191,6 +197,31 @@ fn what_was_usual_is_kept() {
     assert_eq!(lowest.measure(notes, NOW, None, 0.0).usual, 7e6);
 }
 
+/// One that stands in a row several times, and may be picked or not from look to look, does not keep a pick for ever.
+#[test]
+fn whatever_is_answered_there_is_an_end() {
+    let mut board = Board::new();
+    let places: Vec<_> = (0..300).map(|_| board.place()).collect();
+    let read = Readings::of(places.iter().map(Some)).expect("each has a place");
+    for from in 0..30 {
+        // What is remembered at first is the first one, eight times.
+        let lowest = Lowest::new(&[1; 300], None, 0, 1);
+        let notes = lowest.notes_of(0);
+        let with = lowest.measure(notes, NOW, None, 0.0);
+        let asked = std::cell::Cell::new(0u64);
+        let may_pick = |index: usize| {
+            if index != 0 {
+                return true;
+            }
+            let count = asked.replace(asked.get() + 1);
+            assert!(count < 10_000, "without end");
+            (from..from + 6).contains(&count)
+        };
+        let candidates = notes.candidates(&lowest.table, 300);
+        lowest.some(&candidates, &read, &with, notes, Some(&may_pick));
+    }
+}
+
 /// Draws are spread evenly: of 960 members in 30 rows each row is compared once in 19 picks of three, and by chance four would
 /// not be (30 times 29/30 to the power of 57).
 #[test]
@@ -226,7 +257,7 @@ fn the_good_are_remembered() {
 /// sure.
 #[test]
 fn waiting_counts_for_as_long_as_it_tells_something() {
-    let paces = [0.0, 1.0, 4.0, 12.0, 25.0, 50.0, 1e6, f32::MAX];
-    let rounds = [2.0, 2.0, 6.0, 16.0, 8.0, 6.0, 6.0, 6.0];
+    let paces = [0.0, 0.4, 1.0, 4.0, 12.0, 25.0, 50.0, 1e6, f32::MAX];
+    let rounds = [16.0, 5.0, 2.0, 6.0, 16.0, 8.0, 6.0, 6.0, 6.0];
     assert_eq!(paces.map(patience), rounds);
 }

@@ -1,0 +1,80 @@
+//! Promise: where there is little to do each endpoint is used too, from the first on and when it comes later, with the default policy.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{MILLI, SECOND};
+use evenkeel::{Cluster, Endpoint, Fleet, ManualClock, Outcome, Target};
+
+type Server = Target<usize, ()>;
+
+/// One request after the other, so long apart; an answer takes some 10 ms. Whom they go to.
+fn requests(
+    fleet: &Fleet<Server>,
+    clock: &ManualClock,
+    (count, apart): (usize, Duration),
+    latency: impl Fn(usize, usize) -> Duration,
+) -> Vec<usize> {
+    let request = |number| {
+        clock.advance(apart);
+        let lease = fleet.pick_endpoint().unwrap();
+        let to = lease.endpoint().key();
+        let latency = latency(to, number);
+        clock.advance(latency);
+        lease.record_with_latency(Outcome::Success, latency);
+        to
+    };
+    (0..count).map(request).collect()
+}
+
+/// From 5 to 15 ms, differently each time.
+fn varying(to: usize, number: usize) -> Duration {
+    let mixed = (to * 7919 + number * 104_729 + 17) % 101;
+    Duration::from_micros(5_000 + 100 * mixed as u64)
+}
+
+fn fleet(count: usize, clock: &ManualClock) -> Fleet<Server> {
+    let endpoints = (0..count).map(|key| Target::new(key, ()));
+    let builder = Fleet::builder().endpoints(endpoints).seed(1);
+    builder.clock(clock.clone()).build().unwrap()
+}
+
+#[test]
+fn each_has_a_turn_before_anybody_is_preferred() {
+    for apart in [MILLI * 10, SECOND] {
+        let clock = ManualClock::new();
+        let mut first = requests(&fleet(40, &clock), &clock, (40, apart), varying);
+        first.sort_unstable();
+        assert_eq!(first, (0..40).collect::<Vec<_>>());
+    }
+}
+
+/// It had nothing for ever before: it cost what is usual, and one of the others always cost less.
+#[test]
+fn who_joins_others_that_are_known_is_used_soon() {
+    let own = |to: usize, _| Duration::from_millis(if to == 10 { 9 } else { 5 + to as u64 });
+    for apart in [MILLI * 20, MILLI * 200] {
+        let clock = ManualClock::new();
+        let fleet = fleet(10, &clock);
+        requests(&fleet, &clock, (300, apart), own);
+        fleet.insert(Target::new(10, ())).unwrap();
+        let to = requests(&fleet, &clock, (550, apart), own);
+        let first = to.iter().position(|&to| to == 10).unwrap();
+        assert!(first < 60, "{first}");
+    }
+}
+
+/// Each has its own latency, from 8 to 12 ms: the quickest would have all but the invitations, by what it was known for first.
+#[test]
+fn nobody_has_all_for_being_a_little_quicker() {
+    let own = |to: usize, _| Duration::from_micros(8_000 + 40 * to as u64);
+    for (apart, most) in [(MILLI * 30, 15), (SECOND, 2)] {
+        let clock = ManualClock::new();
+        let to = requests(&fleet(100, &clock), &clock, (4_000, apart), own);
+        let times = (0..100).map(|key| to.iter().filter(|&&to| to == key).count());
+        let busiest = times.max().unwrap();
+        assert!(busiest <= 40 * most, "{busiest} of 4000");
+    }
+}
