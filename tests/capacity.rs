@@ -6,8 +6,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{MILLI, SECOND, Server, by_row, ejected, fail, number, setup, state};
-use evenkeel::{Cluster, Fleet, ManualClock, MemberState, Outcome, SlowStart, WeightedRoundRobin};
+use common::{MILLI, SECOND, Server, by_row, ejected, exact, fail, number, setup, state};
+use evenkeel::{
+    Cluster, Fleet, ManualClock, Mark, MemberState, Outcome, SlowStart, Tick, WeightedRoundRobin,
+};
 
 /// Ten endpoints, of which one can be spared; answers take 10 ms.
 fn ten(clock: &ManualClock, slow_start: SlowStart) -> Fleet<Server> {
@@ -244,4 +246,46 @@ fn no_ejection_is_longer_than_ten_thousand_requests_and_four_times_the_base() {
     );
     assert_eq!(longest(1), 8_000);
     assert_eq!(longest(0), 64_000);
+}
+
+/// Those marked down are idle, so what is known of them drifts to what is usual: it must not be what is.
+#[test]
+fn half_of_all_marked_down_do_not_hide_that_the_others_are_slow() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
+    let answer = |ticks: usize, latency: Duration| {
+        for _ in 0..ticks {
+            for key in 0..10 {
+                if fleet.member(&key).unwrap().state() == MemberState::Ready {
+                    let lease = fleet.lease(&key).unwrap();
+                    lease.record_with_latency(Outcome::Success, latency);
+                }
+            }
+            clock.advance(MILLI * 100);
+            fleet.maintain();
+        }
+    };
+    answer(100, MILLI * 10);
+    (0..5).for_each(|key| assert!(fleet.mark(&key, Mark::Down)));
+    answer(300, MILLI * 100);
+    let usual = fleet.member(&9).unwrap().explain().usual_latency.unwrap();
+    assert!(usual > MILLI * 90, "{usual:?}");
+}
+
+/// Milliseconds wrap after 49.7 days: who has never asked for it is not spared shortly before, nor who has once again after.
+#[test]
+fn nobody_is_spared_again_when_milliseconds_wrap() {
+    let clock = ManualClock::new();
+    let wrap = Duration::from_millis(1 << 32);
+    clock.set(Tick::from_nanos((wrap - SECOND * 40).as_nanos() as u64));
+    let fleet = setup(3, &clock).build().unwrap();
+    let spared = |key: usize| fleet.member(&key).unwrap().explain().spared_for;
+    assert_eq!(spared(0), None);
+    let busy = fleet.lease(&1).unwrap();
+    busy.record(Outcome::overloaded(Some(SECOND)));
+    assert_eq!(spared(1), Some(SECOND));
+    clock.advance(SECOND * 2);
+    fleet.maintain();
+    clock.advance(wrap - SECOND * 5);
+    assert_eq!(spared(1), None);
 }

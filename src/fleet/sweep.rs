@@ -89,7 +89,7 @@ impl Sweep {
         if let Some(usual) = usual.latency().filter(|_| is_idle) {
             core.latency.settle(now, usual, shared.interval());
         }
-        if routable && !standing.is_ejected() {
+        if routable && standing.takes_requests() {
             self.latencies.extend(core.latency.get());
         }
         if standing.is_ejected() && shared.is_short() {
@@ -137,7 +137,7 @@ impl Sweep {
         let median =
             (!self.latencies.is_empty()).then(|| *self.latencies.select_nth_unstable(middle).1);
         shared.set_usual_latency(median);
-        shared.note_capacity(self.warming, median);
+        shared.note_capacity(self.warming, median, now);
         let error_rate = self.faults as f64 / (self.requests as f64 + PRIOR);
         shared.trend.publish(error_rate, self.suspects, self.judged);
         let pace = self.requests as f64 / self.judged.max(1) as f64;

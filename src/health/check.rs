@@ -42,7 +42,8 @@ pub struct HealthCheckSettings {
     pub unhealthy_threshold: u32,
     /// From one failed check of an endpoint that is out to the next: 1 ms to a day. Unset by default: then
     /// the interval, at most 1 s. (Envoy: the interval. As long as it lasts, an endpoint that is well again
-    /// is missed.)
+    /// is missed.) Sooner where those that are left have too much to do: after half of
+    /// [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time) or so.
     pub unhealthy_interval: Option<Duration>,
     /// The same while passes are not yet enough to bring it back. Unset by default: then the interval, at
     /// most 1 s. (Envoy: the interval. There are requests to be had for being quick.)

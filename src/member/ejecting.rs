@@ -7,7 +7,7 @@ use super::standing::{Finding, Phase, ProbedBy, Verdict};
 use super::state::{Former, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{EventKind, PRESENCE, Return};
+use crate::shared::{EventKind, PRESENCE, Return, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -177,7 +177,8 @@ impl State {
             return;
         }
         let (shared, strain) = (&*self.shared, self.shared.strain());
-        let random = shared.random(shared.shard());
+        // The same each time it is looked at: of many draws the shortest would be left of the jitter. Not by its id, which is of the process.
+        let random = mix(self.ejected_at());
         let length = |times| ejection_time(&shared.ejection, times, strain, random);
         if self.standing.hasten(now, length) {
             let due = self.standing.get().probe_due_at(now);

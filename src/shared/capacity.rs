@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Shared;
 use crate::health::{Strain, are_many};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::time::Tick;
 
 /// It is short where answers take so many times as long as in calm,
 const SHORT: f32 = 2.0;
@@ -26,6 +27,8 @@ pub(crate) struct Capacity {
     /// An `f32`'s bits: how long answers take, in nanoseconds, while no more endpoints are out than can be spared. 0 if that is
     /// not known.
     calm: AtomicU32,
+    /// When that was last noted, in nanoseconds; 0 for never.
+    noted: AtomicU64,
     /// 1 where more are out, and answers take longer than that by far.
     short: AtomicU32,
 }
@@ -35,6 +38,7 @@ impl Capacity {
         Self {
             warming: AtomicU64::new(0),
             calm: AtomicU32::new(0),
+            noted: AtomicU64::new(0),
             short: AtomicU32::new(0),
         }
     }
@@ -73,11 +77,17 @@ impl Capacity {
 
 impl Shared {
     /// What upkeep has counted: how many are in slow start after they were out, and how long answers take, if that is known.
-    pub(crate) fn note_capacity(&self, warming: usize, latency: Option<Duration>) {
+    pub(crate) fn note_capacity(&self, warming: usize, latency: Option<Duration>, now: Tick) {
         // ORDERING: Relaxed. As above.
         (self.capacity.warming).store(warming as u64, Ordering::Relaxed);
         if let Some(latency) = latency {
-            let passed = self.interval().as_secs_f32();
+            // ORDERING: Relaxed. As above. At most as long as it takes to follow: a clock may jump.
+            let before = self.capacity.noted.swap(now.as_nanos(), Ordering::Relaxed);
+            let passed = match before {
+                0 => self.interval(),
+                before => now.since(Tick::from_nanos(before)),
+            };
+            let passed = passed.as_secs_f32().min(FALLS);
             let latency = latency.as_nanos() as f32;
             self.capacity.note(latency, self.many_are_out(), passed);
         }
