@@ -48,13 +48,13 @@ fn one_failure_takes_sixteen_checks_to_clear_or_two_to_confirm() {
 #[test]
 fn misses_of_one_in_doubt_are_no_row() {
     let mut setting = in_doubt(exact().cusum_threshold(20.0), 1);
-    for _ in 0..3 {
+    let mut misses = 0;
+    while !setting.is_out(0) {
         setting.clock.advance(MILLI * 20);
-        assert!(setting.round(zero(TIMEOUT)).contains(&0));
-        assert!(!setting.is_out(0));
+        misses += usize::from(setting.round(zero(TIMEOUT)).contains(&0));
+        assert!(misses <= 4);
     }
-    setting.round(zero(TIMEOUT));
-    assert!(setting.is_out(0), "5.70 and 4 of 4.28 are more than 20");
+    assert_eq!(misses, 4, "5.70 and 4 of 4.28 are more than 20");
 }
 
 /// There it would be checked again and again, and nothing could come of it.

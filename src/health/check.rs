@@ -359,6 +359,7 @@ impl Checked {
     pub(crate) fn after(self, settings: &HealthCheckSettings, told: Told) -> (Self, Pace) {
         let (verdict, against, threshold, doubt) = match (told, self.verdict) {
             (Told::Nothing, Verdict::Failing) => return (self, Pace::Failing),
+            (Told::Nothing, _) if self.row > 0 => return (self, Pace::Doubted),
             (Told::Nothing, _) => return (self, Pace::Passing),
             (Told::Pass, Verdict::Failing) => (
                 Verdict::Passing,

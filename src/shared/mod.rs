@@ -32,6 +32,7 @@ pub(crate) use prober::{PRESENCE, Prober};
 pub(crate) use shard::{Randoms, Reading, Shard};
 pub(crate) use slots::Held;
 use slots::Slots;
+pub(crate) use trend::COMMON;
 use trend::Trend;
 
 /// How many picks go by after a probe before another may be one, unless it ends well. A client with a

@@ -7,7 +7,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// While so large a share of the others is under suspicion at once, the fault is in what all share. More than
 /// a third, so that a dead zone of three is not taken for that.
-const COMMON: f64 = 0.4;
+pub(crate) const COMMON: f64 = 0.4;
 
 /// What one outcome weighs in a shard's share of failures: the last 32 or so count.
 const WEIGHT: f32 = 1.0 / 32.0;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::round::{Round, Says};
+use super::round::{Number, Round, Says};
 use crate::health::{Checked, HealthCheckSettings, Test, Told};
 use crate::options::MemberId;
 use crate::outcome::Outcome;
@@ -23,7 +23,7 @@ pub(super) enum Action {
     Nothing,
     /// For the sequential test it counts so.
     Tested(Test),
-    /// For that it counts when a look at others is over; the next is to come at once, if the member is in doubt.
+    /// For that it counts when a look at others is over, and until then there is no other for doubt.
     Held,
     /// Out with it for being told this, if it has been in since this epoch.
     Eject(u32, Told),
@@ -52,8 +52,10 @@ struct Entry {
     /// The ejection that its passes count for, by when it was.
     ejected_at: Option<u64>,
     out: Option<Out>,
-    /// Its next check is for a look at the others.
-    beside: bool,
+    /// Which look at the others its next check is for.
+    asked: Option<Number>,
+    /// It has asked not to be checked before.
+    not_before: Tick,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,8 @@ struct Out {
     /// The standing's when it was sent.
     epoch: u32,
     why: Why,
+    /// Which look at the others waits for it.
+    look: Option<Number>,
 }
 
 /// What a check is for.
@@ -93,8 +97,8 @@ pub(super) struct Book {
     watched: Option<Tick>,
     /// The last look at others than those in doubt.
     pub(super) round: Round,
-    /// Those in doubt whose checks have failed without an answer, and which wait for that.
-    held: Vec<MemberId>,
+    /// Those in doubt of which a check got no answer, which counts when that is over.
+    held: BTreeSet<MemberId>,
 }
 
 impl Book {
@@ -102,6 +106,7 @@ impl Book {
     /// due. O(members).
     pub(super) fn follow(
         &mut self,
+        now: Tick,
         edition: u64,
         members: impl Iterator<Item = MemberId>,
         mut seen: impl FnMut(usize) -> (Checked, Tick),
@@ -120,7 +125,8 @@ impl Book {
                     checked,
                     ejected_at: None,
                     out: None,
-                    beside: false,
+                    asked: None,
+                    not_before: Tick::ZERO,
                 }
             });
             (entry.at, entry.edition) = (at, edition);
@@ -128,11 +134,17 @@ impl Book {
                 self.waiting.insert((entry.due, id));
             }
         }
-        let waiting = &mut self.waiting;
+        let (waiting, held, round) = (&mut self.waiting, &mut self.held, &mut self.round);
         self.entries.retain(|&id, entry| {
             let stays = entry.edition == edition;
             if !stays {
                 waiting.remove(&(entry.due, id));
+                held.remove(&id);
+                // Whoever has gone is not waited for.
+                let under_way = entry.out.as_mut().and_then(|out| out.look.take());
+                for look in entry.asked.take().into_iter().chain(under_way) {
+                    round.note(look, now, Told::Nothing);
+                }
             }
             // Should it come back while its check is under way, there is no second one.
             stays || entry.out.is_some()
@@ -184,21 +196,43 @@ impl Book {
         }
     }
 
-    /// A check now, for a look at the others, unless one is under way. Whether there will be.
-    pub(super) fn look_at(&mut self, id: MemberId, now: Tick) -> bool {
-        let entry = self.entries.get_mut(&id);
-        let Some(entry) = entry.filter(|entry| entry.out.is_none()) else {
-            return false;
-        };
-        entry.beside = true;
-        self.bring_forward(id, now);
-        true
+    /// Begins a look at these. Each is checked now, or a check is under way that counts; but for those that have asked not to be
+    /// checked yet.
+    pub(super) fn look_at(
+        &mut self,
+        others: impl Iterator<Item = MemberId>,
+        now: Tick,
+        patience: Duration,
+    ) {
+        self.round.begin(now, patience);
+        let look = Some(self.round.number());
+        for id in others {
+            let entry = self.entries.get_mut(&id);
+            let Some(entry) = entry.filter(|entry| entry.not_before <= now) else {
+                continue;
+            };
+            self.round.ask();
+            match &mut entry.out {
+                Some(out) => out.look = look,
+                None => {
+                    entry.asked = look;
+                    self.bring_forward(id, now);
+                }
+            }
+        }
+        self.round.end_if_enough(now);
     }
 
-    /// Whether its next check was to be that.
-    pub(super) fn was_to_be_looked_at(&mut self, id: MemberId) -> bool {
-        let entry = self.entries.get_mut(&id);
-        entry.is_some_and(|entry| std::mem::take(&mut entry.beside))
+    /// Whether its next check is for a look at the others. If it is not one of them any more, it is not waited for.
+    pub(super) fn is_asked(&mut self, id: MemberId, is_other: bool, now: Tick) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return false;
+        };
+        if let Some(look) = entry.asked.filter(|_| !is_other) {
+            entry.asked = None;
+            self.round.note(look, now, Told::Nothing);
+        }
+        entry.asked.is_some()
     }
 
     fn schedule(&mut self, id: MemberId, due: Tick) {
@@ -232,19 +266,21 @@ impl Book {
         let ticket = self.tickets;
         if let Some(entry) = self.entries.get_mut(&id) {
             self.waiting.remove(&(entry.due, id));
-            entry.out = Some(Out { epoch, why });
+            let look = entry.asked.take();
+            entry.out = Some(Out { epoch, why, look });
         }
         let sent = Sent { until, ticket, id };
         self.out.insert(sent);
         sent
     }
 
-    /// A check has ended. `None` if it had been given up, or its member has gone.
+    /// A check of a member that is in doubt, or is not, has ended. Nothing if it had been given up, or its member has gone.
     pub(super) fn settle(
         &mut self,
         sent: Sent,
         settings: &HealthCheckSettings,
         outcome: Outcome,
+        is_in_doubt: bool,
         now: Tick,
         random: u64,
     ) -> Action {
@@ -268,8 +304,8 @@ impl Book {
             return Action::Nothing;
         }
         let told = Told::by(outcome);
-        if out.why == Why::Beside {
-            self.round.note(now, told);
+        if let Some(look) = out.look {
+            self.round.note(look, now, told);
         }
         let (checked, pace) = match (told, out.why) {
             // One that is out need not fail thrice in a row to stay out.
@@ -278,12 +314,15 @@ impl Book {
             _ => entry.checked.after(settings, told),
         };
         entry.checked = checked;
+        entry.not_before = Tick::ZERO;
         let mut wait = settings.wait(pace, self.had_traffic, random);
         if let Outcome::Overloaded {
             retry_after: Some(asked),
         } = outcome
         {
-            wait = wait.max(asked.min(settings.longest_wait()));
+            let asked = asked.min(settings.longest_wait());
+            entry.not_before = now.after(asked);
+            wait = wait.max(asked);
         }
         self.schedule(sent.id, now.after(wait));
         match told {
@@ -294,24 +333,32 @@ impl Book {
                 wait,
             }),
             Told::Miss | Told::Fail if checked.is_failing() => Action::Eject(out.epoch, told),
-            _ => self.test(sent.id, (out.why, told), now),
+            _ => self.test(sent.id, (out, told), is_in_doubt, now),
         }
     }
 
     /// How a result counts for the sequential test. One of a member in doubt that is no answer does not before it is known how
     /// the others are.
-    fn test(&mut self, id: MemberId, (why, told): (Why, Told), now: Tick) -> Action {
-        match why {
-            Why::Beside => return Action::Tested(Test::Anyway),
+    fn test(
+        &mut self,
+        id: MemberId,
+        (out, told): (Out, Told),
+        is_in_doubt: bool,
+        now: Tick,
+    ) -> Action {
+        match out.why {
             Why::Doubt => {}
-            Why::Due | Why::Claimed => return Action::Tested(Test::IfSuspect(0.0)),
+            _ if out.look.is_some() => return Action::Tested(Test::Anyway),
+            // It has become suspect meanwhile.
+            Why::Due if is_in_doubt => {}
+            _ => return Action::Tested(Test::IfSuspect(0.0)),
         }
         match self.round.says(now) {
             Says::Share(share) => Action::Tested(Test::IfSuspect(share)),
             _ if told != Told::Miss => Action::Tested(Test::IfSuspect(0.0)),
             Says::All => Action::Nothing,
             Says::Nothing | Says::Wait => {
-                self.held.push(id);
+                self.held.insert(id);
                 Action::Held
             }
         }
@@ -322,19 +369,18 @@ impl Book {
         !self.held.is_empty() && self.round.says(now) == Says::Nothing
     }
 
-    /// Whom a look at others has shown to be held against how many of those fail, once for each check that failed; none if it is
-    /// still under way, or has shown that all fail.
-    pub(super) fn release(&mut self, now: Tick) -> Option<(Vec<MemberId>, Test)> {
-        match self.round.says(now) {
-            Says::Share(share) => {
-                let held = std::mem::take(&mut self.held);
-                Some((held, Test::IfSuspect(share)))
-            }
-            Says::All => {
-                self.held.clear();
-                None
-            }
-            Says::Nothing | Says::Wait => None,
+    /// Whether a check of it waits for that.
+    pub(super) fn holds(&self, id: MemberId) -> bool {
+        self.held.contains(&id)
+    }
+
+    /// Who has waited for a look at others that is over, and which share of those fails; none if all do.
+    pub(super) fn release(&mut self) -> Option<(BTreeSet<MemberId>, Test)> {
+        let says = self.round.tell()?;
+        let held = std::mem::take(&mut self.held);
+        match says {
+            Says::Share(share) => Some((held, Test::IfSuspect(share))),
+            _ => None,
         }
     }
 

@@ -183,7 +183,8 @@ impl<E: Endpoint> HealthCheck<E> {
         let snapshot = inner.current.load();
         let members = snapshot.routable();
         let mut book = core.book.lock();
-        book.follow(snapshot.edition, members.iter().map(Member::id), |at| {
+        let ids = members.iter().map(Member::id);
+        book.follow(now, snapshot.edition, ids, |at| {
             let random = shared.random(shared.shard());
             // It has answered a request: the thresholds count for it.
             let known = members[at].core().latency.get().is_some();
@@ -247,11 +248,12 @@ impl Core {
     /// Checks whose answer has not come in time have timed out.
     fn give_up<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         while let Some(sent) = book.overdue(now) {
-            let place = book.place(sent.id);
-            let random = self.shared.random(self.shared.shard());
-            let action = book.settle(sent, &self.settings, Outcome::Timeout, now, random);
-            if let Some(member) = place.and_then(|at| members.get(at)) {
-                act(member.core(), action, Outcome::Timeout, now);
+            let member = book.place(sent.id).and_then(|at| members.get(at));
+            let is_in_doubt = member.is_some_and(|member| member.core().is_in_doubt(now));
+            let (timeout, random) = (Outcome::Timeout, self.shared.random(self.shared.shard()));
+            let action = book.settle(sent, &self.settings, timeout, is_in_doubt, now, random);
+            if let Some(member) = member {
+                act(member.core(), action, timeout, now);
             }
         }
     }
@@ -278,22 +280,25 @@ impl Core {
             let standing = member.core().standing.get();
             if standing.is_ejected() {
                 book.bring_forward(member.id(), standing.probe_due_at(now));
-            } else if member.core().is_in_doubt(now) {
+            } else if member.core().is_in_doubt(now) && !book.holds(member.id()) {
                 book.bring_forward(member.id(), now);
             }
         }
     }
 
-    /// Takes in failed checks that were held until others had been looked at.
+    /// Takes in failed checks that were held until others had been looked at. The next of each comes at once, while it is in doubt.
     fn release<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        let Some((held, test)) = book.release(now) else {
+        let Some((held, test)) = book.release() else {
             return;
         };
-        for member in held
-            .into_iter()
-            .filter_map(|id| members.get(book.place(id)?))
-        {
-            member.core().checked(Outcome::Timeout, test, now);
+        for id in held {
+            let Some(state) = book.place(id).map(|at| members[at].core()) else {
+                continue;
+            };
+            state.checked(Outcome::Timeout, test, now);
+            if state.is_in_doubt(now) {
+                book.bring_forward(id, now);
+            }
         }
     }
 
@@ -302,19 +307,16 @@ impl Core {
         if !book.wants_round(now) {
             return;
         }
-        let all = members.len();
-        let start = self.shared.random(self.shared.shard()) as usize % all.max(1);
-        // Evenly over the set, as those of a zone stand side by side.
-        let most = round::MOST.min(self.settings.max_probes);
-        let step = (all / most).max(1);
-        let some = (0..all)
-            .step_by(step)
-            .map(|ahead| &members[(start + ahead) % all]);
         let is_well = |state: &State| state.standing.get().is_in() && state.suspicion(now) == 0.0;
-        let others = some.take(most).map(Member::core);
-        let others = others.filter(|state| is_well(state) && book.look_at(state.id, now));
-        let count = others.count();
-        book.round.begin(now, count, self.settings.patience());
+        let others = members.iter().map(Member::core);
+        let others: Vec<_> = others.filter(|state| is_well(state)).collect();
+        // Evenly over the set, as those of a zone stand side by side.
+        let (all, count) = (others.len(), others.len().min(round::MOST));
+        let start = self.shared.random(self.shared.shard()) as usize % all.max(1);
+        let some = (0..count).map(|one| others[(start + one * all / count) % all].id);
+        let turns = count.div_ceil(self.settings.max_probes).max(1) as u32;
+        let patience = self.settings.patience().saturating_mul(turns);
+        book.look_at(some, now, patience);
     }
 
     /// Enters a check of a member into the book; none if it is ejected and its time is not over.
@@ -322,12 +324,8 @@ impl Core {
         let patience = self.settings.patience();
         let standing = state.standing.get();
         let is_in_doubt = state.is_in_doubt(now);
-        let mut is_looked_at = book.was_to_be_looked_at(state.id);
-        if is_looked_at && (is_in_doubt || !standing.is_in()) {
-            // It is not one of the others any more.
-            book.round.note(now, Told::Nothing);
-            is_looked_at = false;
-        }
+        let is_other = standing.is_in() && !is_in_doubt;
+        let is_asked = book.is_asked(state.id, is_other, now);
         let (epoch, why) = if standing.is_ejected() {
             book.found_out(state.id, state.ejected_at());
             let Some(epoch) = state.claim_check(now, patience) else {
@@ -345,7 +343,7 @@ impl Core {
             }
             let why = match is_in_doubt {
                 true => Why::Doubt,
-                false if is_looked_at => Why::Beside,
+                false if is_asked => Why::Beside,
                 false => Why::Due,
             };
             (standing.epoch, why)
@@ -357,8 +355,13 @@ impl Core {
     /// run a tracker of the user's.
     fn settle(&self, sent: Sent, state: &State, outcome: Outcome) {
         let now = self.shared.now();
-        let random = self.shared.random(self.shared.shard());
-        let action = (self.book.lock()).settle(sent, &self.settings, outcome, now, random);
+        let (is_in_doubt, random) = (
+            state.is_in_doubt(now),
+            self.shared.random(self.shared.shard()),
+        );
+        let mut book = self.book.lock();
+        let action = book.settle(sent, &self.settings, outcome, is_in_doubt, now, random);
+        drop(book);
         if let Some(wait) = act(state, action, outcome, now) {
             self.book.lock().bring_forward(sent.id, now.after(wait));
         }
@@ -375,12 +378,11 @@ fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Dur
         action => action,
     };
     match action {
-        Action::Nothing => None,
+        Action::Nothing | Action::Held => None,
         Action::Tested(test) => {
             state.checked(outcome, test, now);
             state.is_in_doubt(now).then_some(Duration::ZERO)
         }
-        Action::Held => state.is_in_doubt(now).then_some(Duration::ZERO),
         Action::Eject(epoch, _) => {
             state.eject(epoch, Detectors::NONE.with(Detector::ActiveCheck), now);
             None

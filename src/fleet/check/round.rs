@@ -3,19 +3,16 @@
 use std::time::Duration;
 
 use crate::health::Told;
+use crate::shared::COMMON;
 use crate::time::Tick;
 
 /// How many are looked at, at most: of so many of which half fail, fewer than two fifths do once in ten looks. (16 were too few: where ten
 /// of twenty fail together they were told from all of them half as often.)
 pub(super) const MOST: usize = 32;
 
-/// For how long a look tells, once it is over. By then upkeep, which comes ten times a second by default, knows what share of
-/// requests fails.
+/// For how long a look tells those that did not wait for it, once it is over. By then upkeep, which comes ten times a second by default,
+/// knows what share of requests fails.
 const FRESH: Duration = Duration::from_millis(100);
-
-/// From which share of failures on it is all: the same as of endpoints under suspicion
-/// (`COMMON` of the fleet's trend), more than a third, so that a dead zone of three is not taken for that.
-const ALL: f32 = 0.4;
 
 /// What a look at the others says.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,64 +27,98 @@ pub(super) enum Says {
     All,
 }
 
+/// Which look a check is for: one that is sent for a look and ends after the next has begun tells neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Number(u64);
+
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    sent: u32,
+    number: Number,
+    asked: u32,
     passed: u32,
     failed: u32,
-    /// When the last answer came that it takes; or, as long as that has not come, until when to wait for it. `None` before the first look.
-    at: Option<Tick>,
+    /// Until when it is waited for, and for how long that is. `None` before the first.
+    until: Option<(Tick, Duration)>,
+    /// When enough of them had answered.
+    over: Option<Tick>,
+    /// Whether those that waited for it have been told.
+    is_told: bool,
 }
 
 impl Round {
-    /// So many are looked at, which answer within this time or not at all.
-    pub(super) fn begin(&mut self, now: Tick, sent: usize, patience: Duration) {
-        let sent = sent as u32;
-        let at = if sent == 0 { now } else { now.after(patience) };
-        let (passed, failed) = (0, 0);
+    /// Another, for those that are asked from here on; they answer within this time or not at all.
+    pub(super) fn begin(&mut self, now: Tick, patience: Duration) {
         *self = Self {
-            sent,
-            passed,
-            failed,
-            at: Some(at),
+            number: Number(self.number.0 + 1),
+            until: Some((now.after(patience), patience)),
+            ..Self::default()
         };
     }
 
-    /// One of them has ended like this. One of a look before this one may be among them.
-    pub(super) fn note(&mut self, now: Tick, told: Told) {
-        let was_over = self.is_over();
+    pub(super) const fn number(&self) -> Number {
+        self.number
+    }
+
+    /// One more is asked.
+    pub(super) const fn ask(&mut self) {
+        self.asked += 1;
+    }
+
+    /// A check that was for this look has ended like this.
+    pub(super) fn note(&mut self, number: Number, now: Tick, told: Told) {
+        if number != self.number {
+            return;
+        }
         match told {
             Told::Pass => self.passed += 1,
             Told::Miss | Told::Fail => self.failed += 1,
-            Told::Nothing => self.sent = self.sent.saturating_sub(1),
+            Told::Nothing => self.asked = self.asked.saturating_sub(1),
         }
-        if self.is_over() && !was_over {
-            self.at = Some(now);
-        }
+        self.end_if_enough(now);
     }
 
-    /// Whether all but a quarter have answered: a few that hang should not keep those in that are in doubt.
-    fn is_over(&self) -> bool {
-        4 * (self.passed + self.failed) >= 3 * self.sent
+    /// It is over when all but a quarter have answered, or all but one that would not make a difference: a few that hang should not
+    /// keep those in that are in doubt. At once, if nobody is asked.
+    pub(super) fn end_if_enough(&mut self, now: Tick) {
+        let silent = self.asked.saturating_sub(self.passed + self.failed);
+        let may_be_all = is_all(self.failed + silent, self.asked);
+        let is_enough = 4 * silent <= self.asked || (silent == 1 && !may_be_all);
+        if is_enough && self.over.is_none() {
+            self.over = Some(now);
+        }
     }
 
     /// What it says by now.
     pub(super) fn says(&self, now: Tick) -> Says {
-        let Some(at) = self.at else {
-            return Says::Nothing;
-        };
-        if !self.is_over() && now < at {
-            return Says::Wait;
-        }
-        // A clock may have gone back.
-        if !self.is_over() || at > now || now.since(at) >= FRESH {
-            return Says::Nothing;
-        }
-        match self.failed as f32 / (self.passed + self.failed).max(1) as f32 {
-            share if share >= ALL => Says::All,
-            share => Says::Share(share),
+        // A clock may have gone back: what is further ahead than it can be is over.
+        match (self.over, self.until) {
+            (Some(at), _) if at <= now && now.since(at) < FRESH => self.verdict(),
+            (None, Some((until, patience))) if now < until && until.since(now) <= patience => {
+                Says::Wait
+            }
+            _ => Says::Nothing,
         }
     }
+
+    /// What it has said, for those that have waited for it: once, however late they ask.
+    pub(super) fn tell(&mut self) -> Option<Says> {
+        let tells = self.over.is_some() && !self.is_told;
+        self.is_told |= tells;
+        tells.then(|| self.verdict())
+    }
+
+    fn verdict(&self) -> Says {
+        let answered = self.passed + self.failed;
+        match is_all(self.failed, answered) {
+            true => Says::All,
+            false => Says::Share(self.failed as f32 / answered.max(1) as f32),
+        }
+    }
+}
+
+/// Whether so many of them that fail are all: as many as endpoints under suspicion are. Of nobody, none is.
+fn is_all(failed: u32, of: u32) -> bool {
+    failed > 0 && f64::from(failed) >= COMMON * f64::from(of)
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
@@ -98,11 +129,14 @@ mod tests {
         Tick::from_nanos(millis * 1_000_000)
     }
 
-    fn after(sent: usize, passed: usize, failed: usize) -> Round {
+    fn after(asked: usize, passed: usize, failed: usize) -> Round {
         let mut round = Round::default();
-        round.begin(at(500), sent, Duration::from_secs(2));
-        (0..passed).for_each(|_| round.note(at(700), Told::Pass));
-        (0..failed).for_each(|_| round.note(at(700), Told::Miss));
+        round.begin(at(500), Duration::from_secs(2));
+        (0..asked).for_each(|_| round.ask());
+        round.end_if_enough(at(500));
+        let mut note = |told| round.note(round.number(), at(700), told);
+        (0..passed).for_each(|_| note(Told::Pass));
+        (0..failed).for_each(|_| note(Told::Miss));
         round
     }
 
@@ -120,6 +154,16 @@ mod tests {
     }
 
     #[test]
+    fn tells_those_that_waited_once_however_late() {
+        let mut round = after(4, 4, 0);
+        assert_eq!(round.says(at(90_000)), Says::Nothing);
+        assert_eq!(round.tell(), Some(Says::Share(0.0)));
+        assert_eq!(round.tell(), None);
+        assert_eq!(after(4, 2, 0).tell(), None, "it is not over");
+        assert_eq!(Round::default().tell(), None);
+    }
+
+    #[test]
     fn two_fifths_that_fail_are_all_and_the_rest_of_a_zone_is_not() {
         assert_eq!(after(20, 12, 8).says(at(700)), Says::All);
         assert_eq!(after(20, 14, 6).says(at(700)), Says::Share(0.3));
@@ -130,11 +174,36 @@ mod tests {
         assert_eq!(after(20, 14, 0).says(at(2499)), Says::Wait);
         assert_eq!(after(20, 14, 0).says(at(2500)), Says::Nothing, "for ever");
         assert_eq!(after(20, 15, 0).says(at(700)), Says::Share(0.0));
-        let mut round = after(4, 2, 0);
-        round.note(at(900), Told::Nothing);
+        let mut round = after(4, 1, 0);
+        round.note(round.number(), at(900), Told::Nothing);
         assert_eq!(round.says(at(900)), Says::Wait);
-        round.note(at(900), Told::Nothing);
+        round.note(round.number(), at(900), Told::Nothing);
+        assert_eq!(round.says(at(999)), Says::Wait);
+        round.note(round.number(), at(950), Told::Nothing);
         assert_eq!(round.says(at(999)), Says::Share(0.0));
+    }
+
+    #[test]
+    fn one_that_hangs_is_not_waited_for_where_it_makes_no_difference() {
+        assert_eq!(after(3, 2, 0).says(at(700)), Says::Share(0.0));
+        assert_eq!(after(3, 1, 1).says(at(700)), Says::Wait);
+        assert_eq!(after(2, 1, 0).says(at(700)), Says::Wait);
+        assert_eq!(after(1, 0, 0).says(at(700)), Says::Wait);
+    }
+
+    #[test]
+    fn what_was_for_another_look_does_not_count() {
+        let mut round = after(4, 0, 0);
+        let before = round.number();
+        round.begin(at(600), Duration::from_secs(2));
+        (0..4).for_each(|_| round.ask());
+        (0..4).for_each(|_| round.note(before, at(700), Told::Miss));
+        assert_eq!(round.says(at(700)), Says::Wait);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_have_it_waited_for_until_it_was() {
+        assert_eq!(after(4, 0, 0).says(at(499)), Says::Nothing);
     }
 
     #[test]

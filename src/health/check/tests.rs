@@ -152,7 +152,9 @@ fn what_says_nothing_changes_nothing() {
     ] {
         assert_eq!(after(failing(), &[outcome]), [(true, Pace::Failing)]);
         let row = [TIMEOUT, TIMEOUT, outcome, TIMEOUT];
-        assert!(after(Checked::PASSING, &row)[3].0, "the row goes on");
+        let row = after(Checked::PASSING, &row);
+        assert!(row[3].0, "the row goes on");
+        assert_eq!(row[2], (false, Pace::Doubted), "and the next comes as soon");
         let (checked, _) = Checked::UNKNOWN.after(&threes(), Told::by(outcome));
         assert_eq!(checked, Checked::UNKNOWN);
     }
