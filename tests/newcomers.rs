@@ -78,3 +78,67 @@ fn nobody_has_all_for_being_a_little_quicker() {
         assert!(busiest <= 40 * most, "{busiest} of 4000");
     }
 }
+
+/// What became of its first request told nothing, and it was never asked again: 1 of 20 000.
+#[test]
+fn whose_first_request_tells_nothing_is_asked_again() {
+    let told = [
+        None,
+        Some(Outcome::Ignored),
+        Some(Outcome::overloaded(None)),
+    ];
+    // One that joins ten others, and one of the first set; a fifth as slow as the next.
+    for (first_set, told) in [11, 10]
+        .into_iter()
+        .flat_map(|set| told.map(|told| (set, told)))
+    {
+        let clock = ManualClock::new();
+        let fleet = fleet(first_set, &clock);
+        let mut times = 0;
+        let mut run = |count| {
+            for _ in 0..count {
+                clock.advance(MILLI * 20);
+                let lease = fleet.pick_endpoint().unwrap();
+                let to = lease.endpoint().key();
+                let latency = MILLI * if to == 10 { 1 } else { 5 + to as u32 };
+                clock.advance(latency);
+                times += usize::from(to == 10);
+                match told {
+                    _ if to != 10 || times > 1 => {
+                        lease.record_with_latency(Outcome::Success, latency);
+                    }
+                    Some(outcome) => lease.record(outcome),
+                    None => drop(lease),
+                }
+            }
+        };
+        run(300);
+        if first_set == 10 {
+            fleet.insert(Target::new(10, ())).unwrap();
+        }
+        run(1_000);
+        assert!(
+            times > 700,
+            "{times} with {told:?}, of {first_set} at first"
+        );
+    }
+}
+
+/// A hundred join ten at once, one of which had been slow: they are asked in the order they came, and it in turns with them.
+#[test]
+fn those_who_join_are_asked_in_order_and_do_not_keep_others_away() {
+    let clock = ManualClock::new();
+    let fleet = fleet(10, &clock);
+    let apart = MILLI * 10;
+    let own = |to: usize| MILLI * (5 + to.min(9) as u32);
+    let slow = |to: usize, _| if to == 0 { MILLI * 200 } else { own(to) };
+    requests(&fleet, &clock, (600, apart), slow);
+    for key in 10..110 {
+        fleet.insert(Target::new(key, ())).unwrap();
+    }
+    let to = requests(&fleet, &clock, (6_000, apart), |to, _| own(to));
+    let first = |key: usize| to.iter().position(|&to| to == key);
+    let joined: Vec<usize> = (10..110).map_while(first).collect();
+    assert!(joined.len() >= 50 && joined.is_sorted(), "{joined:?}");
+    assert!(first(0) < first(40), "{:?} after {:?}", first(0), first(20));
+}

@@ -78,8 +78,8 @@ const FAR: i32 = 1 << 30;
 /// The idle endpoint whose turn it is counts as one of the heaviest: by weights alone the light would never be used while there
 /// is little to do.
 ///
-/// Each of the first set has a turn before anybody is preferred, and whoever joins later is invited to have one; until it has answered three
-/// times it counts as a little better than what is usual.
+/// Each of the first set has a turn before anybody is preferred, and whoever joins later is invited to have one (or is invited again, as long as its
+/// requests tell nothing of it); from its first answer to its third it counts as a little better than what is usual.
 ///
 /// So where all are known to be alike they are served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin); and where they differ by no more than the noise of

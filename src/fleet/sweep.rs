@@ -7,13 +7,16 @@ use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
 use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
-use crate::member::State;
+use crate::member::{Guest, State};
 use crate::options::MemberId;
 use crate::shared::{EventKind, Shared};
 use crate::time::Tick;
 
 /// Of how many requests one may be an invitation: the share of traffic that finds out whether who was avoided is back.
 const INVITED: f64 = 0.02;
+
+/// So many invitations go to those of whom nothing is known, then one to whoever has been idle for the longest.
+const UNKNOWN: u32 = 2;
 
 /// How many invitations are saved up at most.
 const SAVED: f64 = 3.0;
@@ -39,8 +42,12 @@ pub(super) struct Sweep {
     reports: Vec<(usize, MemberId, Report)>,
     /// Whoever has been idle for the longest, of those that may be invited: for how long, and where.
     idlest: Option<(u32, usize, MemberId)>,
+    /// The first of those of whom nothing is known, and where.
+    unknown: Option<(usize, MemberId)>,
     /// Invitations saved up.
     invitations: f64,
+    /// How many in a row were of those of whom nothing was known.
+    in_a_row: u32,
 }
 
 impl Sweep {
@@ -49,6 +56,7 @@ impl Sweep {
             latencies: std::mem::take(&mut self.latencies),
             reports: std::mem::take(&mut self.reports),
             invitations: self.invitations,
+            in_a_row: self.in_a_row,
             ..Self::default()
         };
         self.latencies.clear();
@@ -125,8 +133,13 @@ impl Sweep {
             && suspicion < STANDS_OUT * threshold
             && standing.warming_for(now).is_none()
         {
-            let idle = core.may_be_invited(now);
-            self.idlest = self.idlest.max(idle.map(|idle| (idle, index, core.id)));
+            match core.may_be_invited(now) {
+                Some(Guest::Unknown) => self.unknown = self.unknown.or(Some((index, core.id))),
+                Some(Guest::Idle(idle)) => {
+                    self.idlest = self.idlest.max(Some((idle, index, core.id)));
+                }
+                None => {}
+            }
         }
     }
 
@@ -164,10 +177,18 @@ impl Sweep {
         let passes = shared.ejection.window.as_secs_f64() / shared.interval().as_secs_f64();
         let earned = INVITED * self.requests as f64 / passes.max(1.0);
         self.invitations = (self.invitations + earned).min(SAVED);
-        if let Some((_, index, id)) = self.idlest.filter(|_| self.invitations >= 1.0) {
+        let idlest = self.idlest.map(|(_, index, id)| (index, id));
+        let (guest, in_a_row) = match self.unknown {
+            Some(_) if self.in_a_row < UNKNOWN || idlest.is_none() => {
+                (self.unknown, (self.in_a_row + 1).min(UNKNOWN))
+            }
+            _ => (idlest, 0),
+        };
+        if let Some((index, id)) = guest.filter(|_| self.invitations >= 1.0) {
             if let Some(core) = member(index, id) {
                 core.invite();
                 self.invitations -= 1.0;
+                self.in_a_row = in_a_row;
             }
         }
         self.restart();

@@ -9,21 +9,35 @@ use crate::time::Tick;
 /// The bit of `State::invited` that says that the endpoint is degraded.
 const DEGRADED: u8 = 1 << 7;
 
+/// Who may be invited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// Others are known, and of it nothing is: it costs as much as the middle of those, so where there is little to do there is
+    /// always one that costs less.
+    Unknown,
+    /// It has been idle for so many milliseconds.
+    Idle(u32),
+}
+
 impl State {
-    /// For how long it has been idle, in milliseconds, if it may be invited to show how it is now: after a second, and
+    /// Whether an idle one may be invited to show how it is now: after a second, and
     /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
-    /// where no pick looks, and others are to be tried. One that has come to others who were known, and has had no turn, comes first:
-    /// it costs as much as the middle of those, so where there is little to do there is always one that costs less.
-    pub(crate) fn may_be_invited(&self, now: Tick) -> Option<u32> {
+    /// where no pick looks, and others are to be tried. One that has had no turn need not wait; nor by much one whose requests have told
+    /// nothing of it, as they were given up: in one second of so many.
+    pub(crate) fn may_be_invited(&self, now: Tick) -> Option<Guest> {
         let place = self.place.as_ref().filter(|place| !place.is_invited())?;
         if place.has_just_joined() {
-            return Some(u32::MAX);
+            return Some(Guest::Unknown);
         }
         // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
         let times = self.invited.load(Ordering::Relaxed) & !DEGRADED;
-        let wait = 1_000 << times;
+        if self.latency.nanos().is_none() {
+            let others_are_known = self.shared.usual().latency().is_some();
+            let is_its_second = now.as_millis() / 1_000 % (1 << times) == 0;
+            return (others_are_known && is_its_second).then_some(Guest::Unknown);
+        }
         let idle = self.latency.idle_millis(now);
-        (self.latency.nanos().is_some() && idle >= wait).then_some(idle)
+        (idle >= 1_000 << times).then_some(Guest::Idle(idle))
     }
 
     /// Invites the next pick of a policy that compares costs.

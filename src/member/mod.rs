@@ -28,6 +28,7 @@ pub use classes::Outcomes;
 pub(crate) use explain::Ordinal;
 pub use explain::{EjectionReason, Explanation, Figure};
 pub(crate) use gate::Gate;
+pub(crate) use inviting::Guest;
 pub use lease::Lease;
 use standing::ProbedBy;
 pub(crate) use standing::{Phase, Standing};
