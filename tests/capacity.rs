@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::{MILLI, SECOND, Server, by_row, ejected, exact, fail, number, setup, state};
 use evenkeel::{
-    Cluster, Fleet, ManualClock, Mark, MemberState, Outcome, SlowStart, Tick, WeightedRoundRobin,
+    Cluster, Endpoint, Fleet, ManualClock, Mark, MemberState, Outcome, SlowStart, Tick,
+    WeightedRoundRobin,
 };
 
 /// Ten endpoints, of which one can be spared; answers take 10 ms.
@@ -288,4 +289,42 @@ fn nobody_is_spared_again_when_milliseconds_wrap() {
     fleet.maintain();
     clock.advance(wrap - SECOND * 5);
     assert_eq!(spared(1), None);
+}
+
+/// Of each endpoint its own calm counts: where the quick are out the others are slower than the middle of all was, and none of them has more to
+/// do. Nor is anything known of those that take the place of all.
+#[test]
+fn the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(by_row()).build().unwrap();
+    let answer = |fleet: &Fleet<Server>, own: fn(usize) -> Duration| {
+        for _ in 0..100 {
+            clock.advance(100 * MILLI);
+            for number in fleet.members().iter().map(|member| member.endpoint().key()) {
+                if state(fleet, number) == MemberState::Ready {
+                    let lease = fleet.lease(&number).unwrap();
+                    lease.record_with_latency(Outcome::Success, own(number));
+                }
+            }
+            fleet.maintain();
+        }
+    };
+    let mixed = |number| MILLI * if number < 6 { 5 } else { 25 };
+    answer(&fleet, mixed);
+    fail_often(&fleet, &clock, 0);
+    (1..4).for_each(|n| fail(&fleet, n, 5));
+    answer(&fleet, mixed);
+    assert_eq!(out_for(&fleet, 0), 6_000);
+    let others = (20..30).map(|key| evenkeel::Target::new(key, ()));
+    fleet
+        .update(
+            (0..4)
+                .map(|key| evenkeel::Target::new(key, ()))
+                .chain(others),
+        )
+        .unwrap();
+    (1..4).for_each(|n| fail(&fleet, n, 5));
+    answer(&fleet, |_| MILLI * 100);
+    fail(&fleet, 20, 5);
+    assert_eq!(out_for(&fleet, 20), 2_000);
 }

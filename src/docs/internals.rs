@@ -132,8 +132,9 @@
 //! **Short of capacity.** A back-off that doubles spares requests, as each probe of a dead endpoint fails one; what it costs, the capacity of an
 //! endpoint that has healed, does not count where one of twenty is out, nor where the others have little to do. Where eight of twenty fail together
 //! for half a second, again and again, at 0.7 of what all can carry, it does: soon they are out for a minute, and a queue of seconds at the other twelve
-//! fails ten times what the faults would. What tells the two apart is how long the others take: their median against what it was while no more were
-//! out than can be spared, so upkeep keeps that. It is late by half a second, as estimates are; so the first ejections last as long as ever, and are
+//! fails ten times what the faults would. What tells the two apart is how long the others take: each against what it took while no more were
+//! out than can be spared, so upkeep keeps that of each, and the median of those tells. (The median of all latencies against what that was before
+//! says that the slow of a mixed fleet are busy as soon as the quick are out.) It is late by half a second, as estimates are; so the first ejections last as long as ever, and are
 //! cut short when it is seen. (To take it for short as soon as more than a tenth are out is sooner, and costs where the others could
 //! have carried all: five of 20 that flap by 2 s had 0.21 % of errors with checks for 0.035.) Who comes back then begins anew, or it would be out for
 //! longer each time; the last few do not, as they can be spared. Slow start asks the others to take what the new do not, which they cannot

@@ -1,6 +1,7 @@
 //! Looking at all members, a slice at a time: what is usual is worked out, scores and costs are published, and who stands
 //! out is found.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::change::Slot;
@@ -33,6 +34,11 @@ const STANDS_OUT: f32 = 0.6;
 pub(super) struct Sweep {
     next: usize,
     latencies: Vec<Duration>,
+    /// How many times as long as in calm the answers of each take.
+    strains: Vec<f32>,
+    /// When it began, and how long after the one before.
+    begun: Option<Tick>,
+    passed: Duration,
     requests: u64,
     faults: u64,
     suspects: usize,
@@ -54,12 +60,15 @@ impl Sweep {
     pub(super) fn restart(&mut self) {
         *self = Self {
             latencies: std::mem::take(&mut self.latencies),
+            strains: std::mem::take(&mut self.strains),
+            begun: self.begun,
             reports: std::mem::take(&mut self.reports),
             invitations: self.invitations,
             in_a_row: self.in_a_row,
             ..Self::default()
         };
         self.latencies.clear();
+        self.strains.clear();
         self.reports.clear();
     }
 
@@ -75,6 +84,12 @@ impl Sweep {
         shared: &Shared,
         now: Tick,
     ) -> bool {
+        if self.is_at_start() {
+            // At most as long as it takes to forget: a clock may jump.
+            let before = self.begun.replace(now);
+            let passed = before.map_or_else(|| shared.interval(), |before| now.since(before));
+            self.passed = passed.min(shared.interval().max(Duration::from_secs(5)));
+        }
         let end = slots.len().min(self.next + SLICE);
         for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
             if !slot.draining {
@@ -98,7 +113,11 @@ impl Sweep {
             core.latency.settle(now, usual, shared.interval());
         }
         if routable && standing.takes_requests() {
-            self.latencies.extend(core.latency.get());
+            if let Some(latency) = core.latency.get() {
+                self.latencies.push(latency);
+                let strain = shared.strain_of(&core.calm, latency, self.passed);
+                self.strains.extend(strain);
+            }
         }
         if standing.is_ejected() && shared.is_short() {
             core.hasten(now);
@@ -145,12 +164,10 @@ impl Sweep {
 
     /// All have been looked at.
     fn finish<E: Endpoint>(&mut self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
-        // Of an even number the lower: of two, the slow one is not what is usual.
-        let middle = self.latencies.len().saturating_sub(1) / 2;
-        let median =
-            (!self.latencies.is_empty()).then(|| *self.latencies.select_nth_unstable(middle).1);
+        let median = lower_median(&mut self.latencies, Duration::cmp);
         shared.set_usual_latency(median);
-        shared.note_capacity(self.warming, median, now);
+        let strain = lower_median(&mut self.strains, f32::total_cmp);
+        shared.note_capacity(self.warming, strain);
         let error_rate = self.faults as f64 / (self.requests as f64 + PRIOR);
         shared.trend.publish(error_rate, self.suspects, self.judged);
         let pace = self.requests as f64 / self.judged.max(1) as f64;
@@ -193,6 +210,12 @@ impl Sweep {
         }
         self.restart();
     }
+}
+
+/// Of an even number the lower: of two, the slow one is not what is usual.
+fn lower_median<T: Copy>(values: &mut [T], order: impl FnMut(&T, &T) -> Ordering) -> Option<T> {
+    let middle = values.len().checked_sub(1)? / 2;
+    Some(*values.select_nth_unstable_by(middle, order).1)
 }
 
 /// Whether a detector is on that compares endpoints at upkeep.

@@ -123,8 +123,8 @@ pub struct Ejection {
     /// rounded down. Defaults to 50: a dead zone of three can be taken out whole. (Envoy: 10.)
     pub max_ejection_percent: u32,
     /// How many endpoints the fleet can spare, in percent by count, 0 to 100, and one in any case; 100 turns this off. Where more
-    /// are out (ejected, marked down, or in slow start), and the others take twice as long to answer as before (their median, until it is
-    /// no more than half as long again), those that are left cannot carry the load, and to keep one out costs more than to try it. Then
+    /// are out (ejected, marked down, or in slow start), and the others take twice as long to answer as before (the median of how many times
+    /// as long as its own calm each takes; until it is no more than half as long again), those that are left cannot carry the load, and to keep one out costs more than to try it. Then
     ///
     /// * an ejection lasts half as long, the first in a row a quarter, and one that began before no longer than if it began now;
     /// * who comes back has its ejections in a row forgotten, but for the last: as many as can be spared;

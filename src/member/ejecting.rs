@@ -7,7 +7,7 @@ use super::standing::{Finding, Phase, ProbedBy, Verdict};
 use super::state::{Former, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{EventKind, PRESENCE, Return, mix};
+use crate::shared::{EventKind, PRESENCE, Place, Return, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -57,6 +57,17 @@ impl State {
         }
     }
 
+    /// Whether it has ever been ejected.
+    pub(crate) fn was_ejected(&self) -> bool {
+        self.ejected_at() > 0
+    }
+
+    /// When it was ejected the last time.
+    pub(crate) fn ejected_at(&self) -> u64 {
+        // ORDERING: Relaxed. Decides an order among the ejected, nothing else.
+        self.ejected_at.load(Ordering::Relaxed)
+    }
+
     /// It has been ejected: it is to be probed when its time is up.
     fn is_out(&self, now: Tick) {
         let standing = self.standing.get();
@@ -72,8 +83,8 @@ impl State {
     }
 
     /// Somebody has left a closed gate. If that was the last of a drain, tells so.
-    #[cold]
     /// `at` stands for the time should a clock of the user's panic: a lease may be dropped while something else does.
+    #[cold]
     pub(crate) fn may_be_drained(&self, at: Tick) {
         if self.shared.events.is_some() && self.gate.may_announce() {
             let now = catch_unwind(AssertUnwindSafe(|| self.shared.now()));
@@ -177,8 +188,10 @@ impl State {
             return;
         }
         let (shared, strain) = (&*self.shared, self.shared.strain());
-        // The same each time it is looked at: of many draws the shortest would be left of the jitter. Not by its id, which is of the process.
-        let random = mix(self.ejected_at());
+        // The same each time it is looked at: of many draws the shortest would be left of the jitter. Of those ejected at once each has its own;
+        // not by its id, which is of the process.
+        let place = self.place.as_ref().map_or(0, Place::number);
+        let random = mix(self.ejected_at() ^ mix(place));
         let length = |times| ejection_time(&shared.ejection, times, strain, random);
         if self.standing.hasten(now, length) {
             let due = self.standing.get().probe_due_at(now);

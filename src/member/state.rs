@@ -14,7 +14,7 @@ use crate::health::{
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{Ledger, Place, Shard, Shared};
+use crate::shared::{Calm, Ledger, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -54,6 +54,7 @@ pub(crate) struct State {
     pub(crate) gate: Gate,
     pub(crate) standing: StandingCell,
     pub(crate) latency: LatencyCell,
+    pub(crate) calm: Calm,
     /// Its place on the fleet's board; none outside a fleet.
     pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
@@ -112,6 +113,7 @@ impl State {
             gate,
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
+            calm: Calm::new(),
             place,
             shared,
             tracker,
@@ -297,6 +299,17 @@ impl State {
         (!left.is_zero() && left <= self.shared.ejection.longest_ejection()).then_some(left)
     }
 
+    /// Otherwise it would be of now once more when milliseconds have wrapped.
+    fn forget_spared(&self, now: Tick) {
+        // ORDERING: Relaxed, all. As in `publish`. What is said meanwhile stands.
+        let until = self.spared_until.load(Ordering::Relaxed);
+        if until != 0 && self.spared_for(now).is_none() {
+            let _ =
+                self.spared_until
+                    .compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// What errors add to the cost of a request: those of the window's later half, so that an endpoint which had few
     /// requests since is not held to them for long.
     fn set_penalty(&self, now: Tick, usual: &Usual) {
@@ -386,10 +399,7 @@ impl State {
 
     /// Asks the tracker, publishes the score and the cost, and returns the verdict; `None` if the tracker panicked.
     pub(crate) fn examine(&self, now: Tick, usual: &Usual) -> Option<(Health, Report)> {
-        if self.spared_for(now).is_none() {
-            // ORDERING: Relaxed. As in `publish`. Otherwise it would be of now once more when milliseconds have wrapped.
-            self.spared_until.store(0, Ordering::Relaxed);
-        }
+        self.forget_spared(now);
         let counts = self.gate.counts(now);
         let health = catch_unwind(AssertUnwindSafe(|| {
             let cx = self.judging(now, usual);
@@ -430,17 +440,6 @@ impl State {
     pub(crate) fn score(&self) -> f64 {
         // ORDERING: Relaxed. As in `examine`.
         f64::from(self.score.load(Ordering::Relaxed)) / f64::from(WHOLE)
-    }
-
-    /// Whether it has ever been ejected.
-    pub(crate) fn was_ejected(&self) -> bool {
-        self.ejected_at() > 0
-    }
-
-    /// When it was ejected the last time.
-    pub(crate) fn ejected_at(&self) -> u64 {
-        // ORDERING: Relaxed. Decides an order among the ejected, nothing else.
-        self.ejected_at.load(Ordering::Relaxed)
     }
 }
 

@@ -150,6 +150,11 @@ impl Page {
 }
 
 impl Place {
+    /// Which of its page it is.
+    pub(crate) const fn number(&self) -> u64 {
+        self.at as u64
+    }
+
     /// One more is in flight, since `start`. `false` if there are more than can be counted; then it is not.
     #[inline]
     pub(crate) fn add(&self, start: Tick) -> bool {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::Shared;
 use crate::health::{Strain, are_many};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::time::Tick;
 
 /// It is short where answers take so many times as long as in calm,
 const SHORT: f32 = 2.0;
@@ -19,17 +18,43 @@ const RISES: f32 = 30.0;
 const FALLS: f32 = 5.0;
 const MOVES: f32 = 600.0;
 
+/// An `f32`'s bits: how long an endpoint's answers take, in nanoseconds, while no more are out than can be spared. 0 if that is not
+/// known. Of each its own: where the quick are out, those that are left are slower than all were, and none has more to do for that.
+#[derive(Debug)]
+pub(crate) struct Calm(AtomicU32);
+
+impl Calm {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Its latency is this now, `passed` after the last time, and more or fewer are out than can be spared. How many times as long as in
+    /// calm that is; `None` if none has been seen.
+    fn note(&self, latency: f32, many_out: bool, passed: f32) -> Option<f32> {
+        // ORDERING: Relaxed, both. Only upkeep writes it, one at a time.
+        let calm = match f32::from_bits(self.0.load(Ordering::Relaxed)) {
+            0.0 if many_out => return None,
+            0.0 => latency.max(1.0),
+            calm => calm,
+        };
+        let tau = match (many_out, latency > calm) {
+            (true, _) => MOVES,
+            (_, true) => RISES,
+            _ => FALLS,
+        };
+        let next = calm + (latency - calm) * (passed / tau).min(1.0);
+        // ORDERING: Relaxed. As above.
+        self.0.store(next.max(1.0).to_bits(), Ordering::Relaxed);
+        Some(latency / calm)
+    }
+}
+
 /// What upkeep has found.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     /// Endpoints in slow start that were out. Not the new: they are more than there were.
     warming: AtomicU64,
-    /// An `f32`'s bits: how long answers take, in nanoseconds, while no more endpoints are out than can be spared. 0 if that is
-    /// not known.
-    calm: AtomicU32,
-    /// When that was last noted, in nanoseconds; 0 for never.
-    noted: AtomicU64,
-    /// 1 where more are out, and answers take longer than that by far.
+    /// 1 where more are out than can be spared, and answers take longer than in calm by far.
     short: AtomicU32,
 }
 
@@ -37,8 +62,6 @@ impl Capacity {
     pub(super) fn new() -> Self {
         Self {
             warming: AtomicU64::new(0),
-            calm: AtomicU32::new(0),
-            noted: AtomicU64::new(0),
             short: AtomicU32::new(0),
         }
     }
@@ -53,44 +76,35 @@ impl Capacity {
         self.short.load(Ordering::Relaxed) != 0
     }
 
-    /// The fleet's latency is this now, `passed` after the last time, and more or fewer are out than can be spared.
-    fn note(&self, latency: f32, many_out: bool, passed: f32) {
-        // ORDERING: Relaxed, all. As above.
-        let calm = match f32::from_bits(self.calm.load(Ordering::Relaxed)) {
-            0.0 => latency,
-            calm => calm,
-        };
-        let times = if self.is_short() { ENOUGH } else { SHORT };
-        let is_short = many_out && latency > times * calm;
+    /// So many times as long as in calm answers take now, and more or fewer are out than can be spared.
+    fn note(&self, times: f32, many_out: bool) {
+        let most = if self.is_short() { ENOUGH } else { SHORT };
+        let is_short = many_out && times > most;
         // ORDERING: Relaxed. As above.
         self.short.store(is_short.into(), Ordering::Relaxed);
-        let tau = match (many_out, latency > calm) {
-            (true, _) => MOVES,
-            (_, true) => RISES,
-            _ => FALLS,
-        };
-        let calm = calm + (latency - calm) * (passed / tau).min(1.0);
-        // ORDERING: Relaxed. As above.
-        self.calm.store(calm.to_bits(), Ordering::Relaxed);
     }
 }
 
 impl Shared {
-    /// What upkeep has counted: how many are in slow start after they were out, and how long answers take, if that is known.
-    pub(crate) fn note_capacity(&self, warming: usize, latency: Option<Duration>, now: Tick) {
+    /// Upkeep has seen an endpoint that takes requests, so long after it was there the last time: how many times as long its answers take as
+    /// in calm, if that is known.
+    pub(crate) fn strain_of(
+        &self,
+        calm: &Calm,
+        latency: Duration,
+        passed: Duration,
+    ) -> Option<f32> {
+        let latency = latency.as_nanos() as f32;
+        calm.note(latency, self.many_are_out(), passed.as_secs_f32())
+    }
+
+    /// What upkeep has counted: how many are in slow start after they were out, and how many times as long as in calm answers take, if that
+    /// is known.
+    pub(crate) fn note_capacity(&self, warming: usize, times: Option<f32>) {
         // ORDERING: Relaxed. As above.
         (self.capacity.warming).store(warming as u64, Ordering::Relaxed);
-        if let Some(latency) = latency {
-            // ORDERING: Relaxed. As above. At most as long as it takes to follow: a clock may jump.
-            let before = self.capacity.noted.swap(now.as_nanos(), Ordering::Relaxed);
-            let passed = match before {
-                0 => self.interval(),
-                before => now.since(Tick::from_nanos(before)),
-            };
-            let passed = passed.as_secs_f32().min(FALLS);
-            let latency = latency.as_nanos() as f32;
-            self.capacity.note(latency, self.many_are_out(), passed);
-        }
+        self.capacity
+            .note(times.unwrap_or(0.0), self.many_are_out());
     }
 
     /// Whether so many are out that those that are left have too much to do. Not any more for the last that come back: as many as
@@ -132,50 +146,61 @@ impl Shared {
 mod tests {
     use super::*;
 
+    struct Endpoint(Calm, Capacity);
+
+    fn endpoint() -> Endpoint {
+        Endpoint(Calm::new(), Capacity::new())
+    }
+
     /// So many seconds of this latency, noted ten times a second; for how many of them it was short.
-    fn during(capacity: &Capacity, seconds: u32, latency: f32, many_out: bool) -> f32 {
+    fn during(of: &Endpoint, seconds: u32, latency: f32, many_out: bool) -> f32 {
         let noted = (0..10 * seconds).filter(|_| {
-            capacity.note(latency, many_out, 0.1);
-            capacity.is_short()
+            let times = of.0.note(latency, many_out, 0.1);
+            of.1.note(times.unwrap_or(0.0), many_out);
+            of.1.is_short()
         });
         noted.count() as f32 / 10.0
     }
 
     #[test]
     fn it_is_short_while_many_are_out_and_answers_take_twice_as_long() {
-        let capacity = Capacity::new();
-        assert_eq!(during(&capacity, 10, 10.0, false), 0.0);
-        assert_eq!(during(&capacity, 10, 19.0, true), 0.0);
-        assert_eq!(during(&capacity, 10, 25.0, true), 10.0);
+        let one = endpoint();
+        assert_eq!(during(&one, 10, 10.0, false), 0.0);
+        assert_eq!(during(&one, 10, 19.0, true), 0.0);
+        assert_eq!(during(&one, 10, 25.0, true), 10.0);
         // Until it takes no more than half as long again.
-        assert_eq!(during(&capacity, 10, 17.0, true), 10.0);
-        assert_eq!(during(&capacity, 10, 14.0, true), 0.0);
-        assert_eq!(during(&capacity, 10, 17.0, true), 0.0);
-        assert_eq!(
-            during(&capacity, 10, 100.0, false),
-            0.0,
-            "nobody is missing"
-        );
+        assert_eq!(during(&one, 10, 17.0, true), 10.0);
+        assert_eq!(during(&one, 10, 14.0, true), 0.0);
+        assert_eq!(during(&one, 10, 17.0, true), 0.0);
+        let nobody_missing = during(&one, 10, 100.0, false);
+        assert_eq!(nobody_missing, 0.0);
     }
 
     #[test]
     fn what_lasts_is_how_it_is() {
-        let capacity = Capacity::new();
-        during(&capacity, 10, 10.0, false);
+        let one = endpoint();
+        during(&one, 10, 10.0, false);
         // To 50 from 10 by e-folds of 600 s: 1.5 times what is calm is below 50 after ln(40 / 16.7) of them.
-        let short = during(&capacity, 1200, 50.0, true);
+        let short = during(&one, 1200, 50.0, true);
         assert!((short - 525.0).abs() < 10.0, "{short}");
         // And soon what is less.
-        during(&capacity, 30, 10.0, false);
-        assert_eq!(during(&capacity, 10, 25.0, true), 10.0);
+        during(&one, 30, 10.0, false);
+        assert_eq!(during(&one, 10, 25.0, true), 10.0);
+    }
+
+    #[test]
+    fn of_one_that_has_come_while_many_are_out_no_calm_is_known() {
+        let one = endpoint();
+        assert_eq!(during(&one, 100, 10.0, true), 0.0);
+        assert_eq!(during(&one, 10, 50.0, true), 0.0);
     }
 
     #[test]
     fn no_latency_brings_it_down() {
-        let capacity = Capacity::new();
+        let one = endpoint();
         for latency in [f32::MAX, 0.0, 1.0, f32::MAX, 1.0] {
-            during(&capacity, 1, latency, true);
-            during(&capacity, 1, latency, false);
+            during(&one, 1, latency, true);
+            during(&one, 1, latency, false);
         }
     }
 }
