@@ -31,7 +31,7 @@ impl RoundRobin {
 
 /// Each endpoint in proportion to its weight, evenly spread. The smooth weighted round robin.
 ///
-/// Where the sum of the weights over their greatest common divisor is at most 16 times the number of
+/// Where the sum of the weights over their greatest common divisor is at most 1024, or 16 times the number of
 /// endpoints, one cycle holds each exactly as often as its weight says, and within it nobody is two
 /// visits off its share; one visit is passed over in 2^64 / length picks, 10^12 with the longest cycle. For more uneven
 /// weights the sequence is endless, and any stretch of a million picks is within 7 of exact. Either holds for each shard of threads by itself. A pick costs the same

@@ -1,15 +1,19 @@
 //! The order in which a weighted round robin visits its members. Pure: a position in, a member out.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 use super::cumulative::Cumulative;
 use crate::shared::{GOLDEN, below};
+use spread::spread;
+
+mod spread;
 
 /// Longest exact table, in entries a member. Beyond, weights are so uneven that a table would be
 /// mostly one member's.
 const LONGEST: u64 = 16;
+
+/// But so many in any case: a page of memory, where members are few.
+const PAGE: u64 = 1024;
 
 /// A sequence of members, each as often as its weight says, spread evenly.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ impl Schedule {
         let members = weights.len() as u64;
         match counts.iter().sum::<u64>() {
             length if length == members => Self::Equal(Turns::of(length)),
-            length if length <= LONGEST * members => {
+            length if length <= (LONGEST * members).max(PAGE) => {
                 Self::Exact(Turns::of(length), rotate(&counts, length))
             }
             _ => Self::Golden(Cumulative::new(weights)),
@@ -132,16 +136,9 @@ fn rotate(counts: &[u64], length: u64) -> Box<[u32]> {
         .iter()
         .map(|group| group.len() as u64 * counts[group[0] as usize])
         .collect();
-    let mut cycle = if shares.len() <= FEW {
-        spread_few(&shares, length)
-    } else {
-        spread(&shares, length)
-    };
     let mut turns: Vec<_> = alike.iter().map(|group| group.iter().cycle()).collect();
-    for slot in &mut cycle {
-        *slot = turns[*slot as usize].next().copied().unwrap_or(0);
-    }
-    cycle
+    let turn = |group: u32| turns[group as usize].next().copied().unwrap_or(0);
+    spread(&shares, length, turn)
 }
 
 /// The members by their counts, and where those of each count begin: sorted without comparisons, as no count is above the
@@ -165,83 +162,6 @@ fn by_count(counts: &[u64]) -> (Vec<u32>, Vec<u32>) {
         *place += 1;
     }
     (members, starts)
-}
-
-/// A cycle of `length` slots in which member i stands `counts[i]` times: the k-th time not before slot
-/// `floor(k·length/count)` and before slot `ceil((k+1)·length/count)`, of those that may stand in a slot
-/// the one that must leave it first. A schedule within such windows exists, and earliest deadline first
-/// finds it (pfair scheduling: Baruah, Cohen, Plaxton, Varvel 1996, on one processor). So after any
-/// number of slots everybody is less than one visit from its share.
-///
-/// Without the earliest slots, fifty light members would all come at once, and a heavy one wait for
-/// them.
-fn spread(counts: &[u64], length: u64) -> Box<[u32]> {
-    const NOBODY: u32 = u32::MAX;
-    let deadline =
-        |member: u32, visits: u64| ((visits + 1) * length).div_ceil(counts[member as usize]);
-    // Who may first stand in a slot: a chain a slot, each member in at most one.
-    let mut first_at = vec![NOBODY; length as usize];
-    let mut next_in_chain = vec![NOBODY; counts.len()];
-    let mut visits = vec![0u64; counts.len()];
-    let mut ready: BinaryHeap<Reverse<(u64, u32)>> = (0..counts.len() as u32)
-        .map(|member| Reverse((deadline(member, 0), member)))
-        .collect();
-    let mut cycle = Vec::with_capacity(length as usize);
-    for slot in 0..length {
-        let mut member = first_at[slot as usize];
-        while member != NOBODY {
-            ready.push(Reverse((deadline(member, visits[member as usize]), member)));
-            member = next_in_chain[member as usize];
-        }
-        let Some(Reverse((_, member))) = ready.pop() else {
-            continue;
-        };
-        cycle.push(member);
-        let index = member as usize;
-        visits[index] += 1;
-        if visits[index] < counts[index] {
-            let release = (visits[index] * length / counts[index]).max(slot + 1) as usize;
-            next_in_chain[index] = first_at[release];
-            first_at[release] = member;
-        }
-    }
-    cycle.into()
-}
-
-/// Up to how many members a walk over all of them is quicker than a heap.
-const FEW: usize = 16;
-
-/// What [`spread`] gives, for few members.
-fn spread_few(counts: &[u64], length: u64) -> Box<[u32]> {
-    // When each may stand next, and by when it must; never again once it has had all its visits.
-    let mut windows: Vec<(u64, u64)> = counts
-        .iter()
-        .map(|&count| (0, length.div_ceil(count)))
-        .collect();
-    let mut visits = vec![0; counts.len()];
-    let next = |slot| {
-        let mut first = (u64::MAX, 0);
-        for (member, &(release, deadline)) in windows.iter().enumerate() {
-            // No branch: which of them may stand changes all the time.
-            let deadline = if release <= slot { deadline } else { u64::MAX };
-            first = if deadline < first.0 {
-                (deadline, member)
-            } else {
-                first
-            };
-        }
-        let member = first.1;
-        let (visit, count) = (&mut visits[member], counts[member]);
-        *visit += 1;
-        windows[member] = if *visit < count {
-            let release = (*visit * length / count).max(slot + 1);
-            (release, ((*visit + 1) * length).div_ceil(count))
-        } else {
-            (u64::MAX, u64::MAX)
-        };
-        member as u32
-    };
-    (0..length).map(next).collect()
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
@@ -268,7 +188,7 @@ mod tests {
         let weights: Vec<u64> = (1..=128).collect();
         let length = weights.iter().sum();
         let mut seen = vec![0u64; 128];
-        spread(&weights, length)
+        spread(&weights, length, |member| member)
             .iter()
             .for_each(|&member| seen[member as usize] += 1);
         assert_eq!(seen, weights);
@@ -389,13 +309,6 @@ mod tests {
                     }
                 }
             }
-        }
-
-        /// Few members get by a walk what they get by the heap.
-        #[test]
-        fn few_are_spread_alike(counts in prop::collection::vec(1u64..200, 1..FEW)) {
-            let length = counts.iter().sum();
-            prop_assert_eq!(spread_few(&counts, length), spread(&counts, length));
         }
 
         /// Positions are remainders as far as anybody counts, and go on evenly from wherever they begin, also over the end

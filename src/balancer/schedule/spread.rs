@@ -1,0 +1,183 @@
+//! Visits spread evenly over the slots of a cycle.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Up to how many members a walk over all of them is quicker than a heap.
+const FEW: usize = 16;
+
+/// A cycle of `length` slots in which member i stands `counts[i]` times: the k-th time not before slot
+/// `floor(k·length/count)` and before slot `ceil((k+1)·length/count)`, of those that may stand in a slot
+/// the one that must leave it first. A schedule within such windows exists, and earliest deadline first
+/// finds it (pfair scheduling: Baruah, Cohen, Plaxton, Varvel 1996, on one processor). So after any
+/// number of slots everybody is less than one visit from its share.
+///
+/// Without the earliest slots, fifty light members would all come at once, and a heavy one wait for
+/// them.
+///
+/// What stands there is what `turn` makes of whose visit it is.
+pub(super) fn spread(counts: &[u64], length: u64, turn: impl FnMut(u32) -> u32) -> Box<[u32]> {
+    match counts.len() {
+        ..=4 => walk::<4>(counts, length, turn),
+        5..=10 => walk::<10>(counts, length, turn),
+        11..=FEW => walk::<FEW>(counts, length, turn),
+        _ => by_heap(counts, length, turn),
+    }
+}
+
+/// The same for any number of members.
+fn by_heap(counts: &[u64], length: u64, mut turn: impl FnMut(u32) -> u32) -> Box<[u32]> {
+    const NOBODY: u32 = u32::MAX;
+    let deadline =
+        |member: u32, visits: u64| ((visits + 1) * length).div_ceil(counts[member as usize]);
+    // Who may first stand in a slot: a chain a slot, each member in at most one.
+    let mut first_at = vec![NOBODY; length as usize];
+    let mut next_in_chain = vec![NOBODY; counts.len()];
+    let mut visits = vec![0u64; counts.len()];
+    let mut ready: BinaryHeap<Reverse<(u64, u32)>> = (0..counts.len() as u32)
+        .map(|member| Reverse((deadline(member, 0), member)))
+        .collect();
+    let mut cycle = Vec::with_capacity(length as usize);
+    for slot in 0..length {
+        let mut member = first_at[slot as usize];
+        while member != NOBODY {
+            ready.push(Reverse((deadline(member, visits[member as usize]), member)));
+            member = next_in_chain[member as usize];
+        }
+        let Some(Reverse((_, member))) = ready.pop() else {
+            continue;
+        };
+        cycle.push(turn(member));
+        let index = member as usize;
+        visits[index] += 1;
+        if visits[index] < counts[index] {
+            let release = (visits[index] * length / counts[index]).max(slot + 1) as usize;
+            next_in_chain[index] = first_at[release];
+            first_at[release] = member;
+        }
+    }
+    cycle.into()
+}
+
+/// A member's visits one after the other, without a division for each.
+#[derive(Clone, Copy)]
+struct Visits {
+    /// Where the next is: not before this slot,
+    release: u32,
+    /// and by this one; with the member in the lowest four bits, so that of equals the first comes first.
+    deadline: u32,
+    /// Where the one after is not before, and what is left over of that: whole parts of a slot.
+    after: u32,
+    over: u32,
+    /// From one to the next: so many slots, and so many parts more.
+    step: u32,
+    more: u32,
+    parts: u32,
+}
+
+impl Visits {
+    /// There is none.
+    const NONE: Self = Self {
+        release: u32::MAX,
+        deadline: u32::MAX,
+        after: 0,
+        over: 0,
+        step: 0,
+        more: 0,
+        parts: 0,
+    };
+
+    /// The second visit of `member`, and what its first may be at.
+    fn of(member: u32, count: u64, length: u64) -> (Slots, Self) {
+        let (step, more) = ((length / count) as u32, (length % count) as u32);
+        let mut visits = Self {
+            deadline: member,
+            step,
+            more,
+            parts: count as u32,
+            ..Self::NONE
+        };
+        visits.go_on();
+        let first = visits.slots();
+        visits.go_on();
+        (first, visits)
+    }
+
+    const fn slots(&self) -> Slots {
+        Slots {
+            release: self.release,
+            deadline: self.deadline,
+        }
+    }
+
+    /// To the next: from `floor(k·length/count)` on, by `ceil((k+1)·length/count)`. After the last it is from the end on.
+    #[inline(always)]
+    fn go_on(&mut self) {
+        let over = self.over + self.more;
+        let is_whole = over >= self.parts;
+        self.release = self.after;
+        self.over = if is_whole { over - self.parts } else { over };
+        self.after += self.step + u32::from(is_whole);
+        let by = self.after + u32::from(self.over > 0);
+        self.deadline = by << 4 | self.deadline & 15;
+    }
+}
+
+/// Where a visit may be.
+#[derive(Clone, Copy)]
+struct Slots {
+    release: u32,
+    deadline: u32,
+}
+
+/// The same for `N` members at most: so many that the compiler lays the walk over them out as one piece. The longest table is of 2^24 slots, so a
+/// deadline leaves room for a member.
+fn walk<const N: usize>(
+    counts: &[u64],
+    length: u64,
+    mut turn: impl FnMut(u32) -> u32,
+) -> Box<[u32]> {
+    let mut next = [Visits::NONE.slots(); N];
+    let mut visits = [Visits::NONE; N];
+    for (member, &count) in (0u32..).zip(counts) {
+        let at = member as usize;
+        (next[at], visits[at]) = Visits::of(member, count, length);
+    }
+    let choose = |slot| {
+        let mut first = u32::MAX;
+        for of in &next {
+            // No branch: which of them may stand changes all the time.
+            let deadline = if of.release <= slot {
+                of.deadline
+            } else {
+                u32::MAX
+            };
+            first = first.min(deadline);
+        }
+        let member = first & 15;
+        // Worked out ahead, so that the next slot does not wait for it.
+        let (next, visits) = (
+            &mut next[member as usize % N],
+            &mut visits[member as usize % N],
+        );
+        *next = visits.slots();
+        visits.go_on();
+        turn(member)
+    };
+    (0..length as u32).map(choose).collect()
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Few members get by a walk what they get by the heap.
+        #[test]
+        fn few_are_spread_alike(counts in prop::collection::vec(1u64..200, 1..=FEW)) {
+            let (length, whose) = (counts.iter().sum(), |member| member);
+            prop_assert_eq!(spread(&counts, length, whose), by_heap(&counts, length, whose));
+        }
+    }
+}
