@@ -2,13 +2,15 @@
 //!
 //! A set that is replaced whole while it is read, a policy behind a pointer, a lease that outlives its endpoint's removal, a count of
 //! requests that decides who enters, and a clock that is read for one request in 64: each step adds one of them to the steps
-//! before, in as little code as can be, and the crate's own request comes last. `cargo bench --bench skeleton -- --summary`
-//! measures all in turns with the floor, 10 s; without `--summary` criterion measures each by itself.
+//! before, in as little code as can be, and the crate's own request comes last; all of them once more while a thread holds 64 leases.
+//! `cargo bench --bench skeleton -- --summary` measures all in turns with the floor, 20 s; without `--summary` criterion measures each
+//! by itself.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
 mod common;
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, interleaved, servers};
 use criterion::Criterion;
-use evenkeel::{Endpoint, PowerOfTwo, WeightedRoundRobin};
+use evenkeel::{Endpoint, Fleet, LeastConnections, PowerOfTwo, WeightedRoundRobin};
 
 #[repr(align(128))]
 #[derive(Default)]
@@ -59,14 +61,20 @@ impl Policy for InTurn {
     }
 }
 
-/// The less busy for its weight of two drawn by weight, from a table.
-struct OfTwo {
+impl Seat {
+    fn inside(&self) -> u64 {
+        self.word.0.load(Ordering::Acquire) & INSIDE
+    }
+}
+
+/// Draws by weight, from a table.
+struct Draws {
     table: Vec<u32>,
     seeds: [Line; 2],
 }
 
-impl Policy for OfTwo {
-    fn choose(&self, seats: &[Arc<Seat>], thread: usize) -> usize {
+impl Draws {
+    fn two(&self, thread: usize) -> (usize, usize) {
         let seed = &self.seeds[thread].0;
         let random = seed.load(Ordering::Relaxed);
         let next = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
@@ -75,10 +83,17 @@ impl Policy for OfTwo {
             let at = ((bits & u64::from(u32::MAX)) * self.table.len() as u64) >> 32;
             self.table[at as usize] as usize
         };
-        let (one, other) = (draw(random >> 32), draw(random ^ random >> 17));
-        let load = |seat: &Seat, by: &Seat| {
-            ((seat.word.0.load(Ordering::Acquire) & INSIDE) + 1) * by.weight
-        };
+        (draw(random >> 32), draw(random ^ random >> 17))
+    }
+}
+
+/// The less busy for its weight of two.
+struct OfTwo(Draws);
+
+impl Policy for OfTwo {
+    fn choose(&self, seats: &[Arc<Seat>], thread: usize) -> usize {
+        let (one, other) = self.0.two(thread);
+        let load = |seat: &Seat, by: &Seat| (seat.inside() + 1) * by.weight;
         let (first, second) = (&seats[one], &seats[other]);
         if load(second, first) < load(first, second) {
             other
@@ -88,18 +103,70 @@ impl Policy for OfTwo {
     }
 }
 
+/// One that is idle, or the least busy for its weight of all, the first of equals.
+struct OfAll(Draws);
+
+impl Policy for OfAll {
+    fn choose(&self, seats: &[Arc<Seat>], thread: usize) -> usize {
+        let (one, _) = self.0.two(thread);
+        if seats[one].inside() == 0 {
+            return one;
+        }
+        let (mut least, mut chosen) = (f32::INFINITY, one);
+        for (at, seat) in seats.iter().enumerate() {
+            let load = (seat.inside() + 1) as f32 / seat.weight as f32;
+            (least, chosen) = if load < least {
+                (load, at)
+            } else {
+                (least, chosen)
+            };
+        }
+        chosen
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    InTurn,
+    OfTwo,
+    OfAll,
+}
+
+impl Kind {
+    const fn called(self) -> &'static str {
+        match self {
+            Self::InTurn => "weighted round robin",
+            Self::OfTwo => "power of two",
+            Self::OfAll => "least connections",
+        }
+    }
+
+    /// The crate's.
+    fn fleet(self, count: u32) -> Arc<Fleet<Server>> {
+        Arc::new(match self {
+            Self::InTurn => fleet(count, WeightedRoundRobin::new()),
+            Self::OfTwo => fleet(count, PowerOfTwo::new()),
+            Self::OfAll => fleet(count, LeastConnections::new()),
+        })
+    }
+}
+
 /// Each endpoint as often as it weighs, those of one endpoint far apart.
 fn table(count: u32) -> Vec<u32> {
     let rounds = (1..=10).flat_map(|round| (0..count).filter(move |key| key % 10 + 1 >= round));
     rounds.collect()
 }
 
-fn set(count: u32, in_turn: bool, shared: bool) -> ArcSwap<Set> {
+/// Who compares loads has one count for all threads.
+fn set(count: u32, kind: Kind) -> ArcSwap<Set> {
     let words: Vec<Arc<Line>> = (0..count).map(|_| Arc::default()).collect();
     let seats = |_| {
         let seat = |(endpoint, word): (Server, &Arc<Line>)| {
             let weight = u64::from(endpoint.weight().get());
-            let word = if shared { word.clone() } else { Arc::default() };
+            let word = match kind {
+                Kind::InTurn => Arc::default(),
+                _ => word.clone(),
+            };
             Arc::new(Seat {
                 endpoint,
                 word,
@@ -109,17 +176,18 @@ fn set(count: u32, in_turn: bool, shared: bool) -> ArcSwap<Set> {
         servers(count).zip(&words).map(seat).collect()
     };
     let table = table(count);
-    let policy: Box<dyn Policy> = if in_turn {
-        let step = u64::MAX / table.len() as u64 + 1;
-        let positions = Default::default();
-        Box::new(InTurn {
+    let draws = |table| Draws {
+        table,
+        seeds: [Line(AtomicU64::new(1)), Line(AtomicU64::new(2))],
+    };
+    let policy: Box<dyn Policy> = match kind {
+        Kind::OfTwo => Box::new(OfTwo(draws(table))),
+        Kind::OfAll => Box::new(OfAll(draws(table))),
+        Kind::InTurn => Box::new(InTurn {
+            step: u64::MAX / table.len() as u64 + 1,
             table,
-            step,
-            positions,
-        })
-    } else {
-        let seeds = [Line(AtomicU64::new(1)), Line(AtomicU64::new(2))];
-        Box::new(OfTwo { table, seeds })
+            positions: Default::default(),
+        }),
     };
     ArcSwap::from_pointee(Set {
         seats: (0..2).map(seats).collect(),
@@ -144,7 +212,12 @@ const COUNT: u32 = 2;
 const HANDLE: u32 = 3;
 const CLOCK: u32 = 4;
 
-fn skeleton<const STEP: u32>(called: &str, set: &Arc<ArcSwap<Set>>, threads: usize) -> Arm {
+fn skeleton<const STEP: u32>(
+    called: &str,
+    set: &Arc<ArcSwap<Set>>,
+    threads: usize,
+    held: usize,
+) -> Arm {
     let set = set.clone();
     Arm::new(
         format!("{called}, {threads} threads"),
@@ -152,6 +225,7 @@ fn skeleton<const STEP: u32>(called: &str, set: &Arc<ArcSwap<Set>>, threads: usi
         move |thread| {
             let set = set.clone();
             let mut requests = 0u64;
+            let mut leases: VecDeque<Lease> = VecDeque::with_capacity(held + 1);
             move || {
                 let guard = set.load();
                 let seats = &guard.seats[thread];
@@ -178,44 +252,57 @@ fn skeleton<const STEP: u32>(called: &str, set: &Arc<ArcSwap<Set>>, threads: usi
                     black_box((Instant::now(), Instant::now()));
                 }
                 black_box(&lease.0.endpoint);
+                if held > 1 {
+                    leases.push_back(lease);
+                    if leases.len() >= held {
+                        drop(leases.pop_front());
+                    }
+                }
             }
         },
     )
     .warm_up(100_000)
 }
 
-fn steps(policy: &str, count: u32, in_turn: bool) -> Vec<Arm> {
-    let one = Arc::new(set(count, in_turn, !in_turn));
-    let name = |step: &str| format!("{policy}, N = {count}: {step}");
-    let all = "the same, with a clock read for one in 64";
-    vec![
-        skeleton::<GUARD>(&name("a set that may be replaced meanwhile"), &one, 1),
-        skeleton::<CHOICE>(&name("and a choice by a policy"), &one, 1),
-        skeleton::<COUNT>(
-            &name("and a count of who is inside and ended well"),
-            &one,
-            1,
-        ),
-        skeleton::<HANDLE>(&name("and a lease that may outlive the endpoint"), &one, 1),
-        skeleton::<CLOCK>(&name(all), &one, 1),
-        skeleton::<CLOCK>(&name(all), &one, 2),
-    ]
-}
-
 fn arms() -> Vec<Arm> {
     let mut arms = vec![floor_a(1), floor_a(2)];
-    for count in [10, 1_000, 10_000] {
-        for (policy, in_turn) in [("weighted round robin", true), ("power of two", false)] {
-            arms.extend(steps(policy, count, in_turn));
-            for threads in [1, 2] {
-                let fleet = Arc::new(match in_turn {
-                    true => fleet(count, WeightedRoundRobin::new()),
-                    false => fleet(count, PowerOfTwo::new()),
-                });
-                let name =
-                    format!("{policy}, N = {count}: a request of the crate, {threads} threads");
-                arms.push(cycle(name, fleet, threads, 1, End::Given).warm_up(100_000));
-            }
+    for (kind, counts) in [
+        (Kind::InTurn, &[10, 100, 1_000, 10_000][..]),
+        (Kind::OfTwo, &[10, 100, 1_000, 10_000]),
+        (Kind::OfAll, &[10, 100]),
+    ] {
+        for &count in counts {
+            arms.extend(steps(kind, count));
+        }
+    }
+    arms
+}
+
+fn steps(kind: Kind, count: u32) -> Vec<Arm> {
+    let set = Arc::new(set(count, kind));
+    let name = |step: &str| format!("{}, N = {count}: {step}", kind.called());
+    let replaced = "a set that may be replaced meanwhile";
+    let counted = "and a count of who is inside and ended well";
+    let mut arms = vec![
+        skeleton::<GUARD>(&name(replaced), &set, 1, 1),
+        skeleton::<CHOICE>(&name("and a choice by a policy"), &set, 1, 1),
+        skeleton::<COUNT>(&name(counted), &set, 1, 1),
+        skeleton::<HANDLE>(
+            &name("and a lease that may outlive the endpoint"),
+            &set,
+            1,
+            1,
+        ),
+    ];
+    for held in [1, 64] {
+        for threads in [1, 2] {
+            let all = format!("the same, with a clock read for one in 64, {held} held");
+            arms.push(skeleton::<CLOCK>(&name(&all), &set, threads, held));
+        }
+        for threads in [1, 2] {
+            let request = format!("a request of the crate, {held} held, {threads} threads");
+            let arm = cycle(name(&request), kind.fleet(count), threads, held, End::Given);
+            arms.push(arm.warm_up(100_000));
         }
     }
     arms
