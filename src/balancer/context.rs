@@ -333,6 +333,16 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.draw_by(by_weight, |random| table.draw(random))
     }
 
+    /// Draws another one that may be picked, if one is found.
+    #[inline]
+    pub(super) fn draw_other(&mut self, table: &Cumulative, than: usize) -> Option<usize> {
+        // Where one of n is refused, one redraw is enough but in one case of n squared.
+        (0..3).find_map(|_| {
+            let other = table.draw_other(than, self.random())?;
+            self.may_pick(other).then_some(other)
+        })
+    }
+
     /// The same from any table, which counts a member's weight like this.
     pub(super) fn draw_by(
         &mut self,

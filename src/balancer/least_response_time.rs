@@ -1,6 +1,6 @@
 //! The one that should answer first, of two.
 
-use super::power_of_two::Pairs;
+use super::drawn::Drawn;
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
@@ -40,24 +40,41 @@ impl LeastResponseTime {
 impl<E: Endpoint> LoadBalancer<E> for LeastResponseTime {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
-        Box::new(Sooner(Pairs::new(view)))
+        Box::new(Sooner(Drawn::new(view)))
     }
 }
 
-struct Sooner(Pairs);
+struct Sooner(Drawn);
 
 impl<E: Endpoint> Picker<E> for Sooner {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        let first = self.0.first(cx)?;
-        let second = self.0.second(first, cx);
         let members = cx.members();
+        if cx.any_will_do() {
+            return self.of_all(members, cx.shard(), || cx.random());
+        }
+        let first = cx.draw(self.0.table())?;
+        let second = cx.draw_other(self.0.table(), first);
         Some(sooner(members, first, second, || cx.random()))
     }
 
     fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
         let mut randoms = asker.randoms();
-        let (first, second) = self.0.of_all(&mut randoms)?;
-        Some(sooner(all, first, second, || randoms.next()))
+        self.of_all(all, asker.shard(), || randoms.next())
+    }
+}
+
+impl Sooner {
+    /// Where all may be picked.
+    #[inline(always)]
+    fn of_all<E: Endpoint>(
+        &self,
+        members: &[Member<E>],
+        shard: usize,
+        mut random: impl FnMut() -> u64,
+    ) -> Option<Choice> {
+        let draw = self.0.draw(shard, &mut random)?;
+        let (first, second) = (draw.first(), draw.second(&mut random));
+        Some(sooner(members, first, second, random))
     }
 }
 

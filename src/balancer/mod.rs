@@ -4,6 +4,7 @@ mod adaptive;
 mod asker;
 mod context;
 mod cumulative;
+mod drawn;
 mod lanes;
 mod least_connections;
 mod least_response_time;

@@ -1,10 +1,9 @@
 //! The better of two.
 
-use super::cumulative::{Cumulative, effective_weights};
+use super::drawn::{Draw, Drawn};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::Randoms;
 use crate::time::Tick;
 
 /// Of two different endpoints drawn by weight, the one with fewer requests in flight for its weight.
@@ -33,55 +32,68 @@ impl PowerOfTwo {
 impl<E: Endpoint> LoadBalancer<E> for PowerOfTwo {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
-        Box::new(Fewer(Pairs::new(view)))
+        Box::new(Fewer(Drawn::new(view)))
     }
 }
 
-struct Fewer(Pairs);
+struct Fewer(Drawn);
 
 impl<E: Endpoint> Picker<E> for Fewer {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        let first = self.0.first(cx)?;
-        let busy = cx.members()[first].in_flight();
+        let members = cx.members();
+        if cx.any_will_do() {
+            let draw = self.0.draw(cx.shard(), || cx.random())?;
+            return Some(of_drawn(members, draw, || cx.random()));
+        }
+        let table = self.0.table();
+        let first = cx.draw(table)?;
+        let busy = members[first].in_flight();
         if busy == 0 {
             return Some(Choice::at(first));
         }
-        let second = self.0.second(first, cx);
-        Some(fewer(cx.members(), first, busy, second))
+        let second = cx.draw_other(table, first);
+        Some(fewer(members, (first, busy), second))
     }
 
     fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
         let mut randoms = asker.randoms();
-        let first = self.0.0.draw(randoms.next())?;
-        let busy = all[first].in_flight();
-        if busy == 0 {
-            return Some(Choice::at(first));
-        }
-        Some(self.of_two(all, first, busy, randoms))
+        let draw = self.0.draw(asker.shard(), || randoms.next())?;
+        Some(of_drawn(all, draw, || randoms.next()))
     }
 }
 
-impl Fewer {
-    /// Apart, so that a draw that finds an idle one does not carry it.
-    #[inline(never)]
-    fn of_two<E: Endpoint>(
-        &self,
-        all: &[Member<E>],
-        first: usize,
-        busy: u64,
-        mut randoms: Randoms,
-    ) -> Choice {
-        let second = self.0.0.draw_other(first, randoms.next());
-        fewer(all, first, busy, second)
+#[inline(always)]
+fn of_drawn<E: Endpoint>(
+    members: &[Member<E>],
+    draw: Draw<'_>,
+    random: impl FnMut() -> u64,
+) -> Choice {
+    let first = draw.first();
+    let busy = members[first].in_flight();
+    if busy == 0 {
+        draw.end();
+        return Choice::at(first);
     }
+    of_two(members, draw, busy, random)
+}
+
+/// Apart, so that a draw that finds an idle one does not carry it.
+#[inline(never)]
+fn of_two<E: Endpoint>(
+    members: &[Member<E>],
+    draw: Draw<'_>,
+    busy: u64,
+    random: impl FnMut() -> u64,
+) -> Choice {
+    let first = draw.first();
+    fewer(members, (first, busy), draw.second(random))
 }
 
 /// The first, which has so many in flight, or the other if that has fewer for its weight.
 #[inline]
 fn fewer<E: Endpoint>(
     members: &[Member<E>],
-    first: usize,
-    busy: u64,
+    (first, busy): (usize, u64),
     other: Option<usize>,
 ) -> Choice {
     let better = other.filter(|&second| {
@@ -92,40 +104,4 @@ fn fewer<E: Endpoint>(
         load(members[second].in_flight(), first) < load(busy, second)
     });
     Choice::at(better.unwrap_or(first))
-}
-
-/// Draws two different members by weight.
-pub(super) struct Pairs(Cumulative);
-
-impl Pairs {
-    pub(super) fn new<E: Endpoint>(view: &View<'_, E>) -> Self {
-        Self(Cumulative::new(&effective_weights(view.members())))
-    }
-
-    /// One that may be picked.
-    #[inline]
-    pub(super) fn first<E: Endpoint>(&self, cx: &mut PickContext<'_, E>) -> Option<usize> {
-        cx.draw(&self.0)
-    }
-
-    /// Two where all may be picked, if there are two.
-    #[inline]
-    pub(super) fn of_all(&self, randoms: &mut Randoms) -> Option<(usize, Option<usize>)> {
-        let first = self.0.draw(randoms.next())?;
-        Some((first, self.0.draw_other(first, randoms.next())))
-    }
-
-    /// Another, if one is found.
-    #[inline]
-    pub(super) fn second<E: Endpoint>(
-        &self,
-        first: usize,
-        cx: &mut PickContext<'_, E>,
-    ) -> Option<usize> {
-        // Where one of n is refused, one redraw is enough but in one case of n squared.
-        (0..3).find_map(|_| {
-            let second = self.0.draw_other(first, cx.random())?;
-            cx.may_pick(second).then_some(second)
-        })
-    }
 }

@@ -1,6 +1,6 @@
 //! At random, by weight.
 
-use super::cumulative::{Cumulative, effective_weights};
+use super::drawn::Drawn;
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
@@ -26,18 +26,32 @@ impl Random {
 impl<E: Endpoint> LoadBalancer<E> for Random {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
-        Box::new(Draw(Cumulative::new(&effective_weights(view.members()))))
+        Box::new(Draw(Drawn::new(view)))
     }
 }
 
-struct Draw(Cumulative);
+struct Draw(Drawn);
 
 impl<E: Endpoint> Picker<E> for Draw {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        cx.draw(&self.0).map(Choice::at)
+        if cx.any_will_do() {
+            return self.next(cx.shard(), || cx.random());
+        }
+        cx.draw(self.0.table()).map(Choice::at)
     }
 
     fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
-        self.0.draw(asker.randoms().next()).map(Choice::at)
+        let mut randoms = asker.randoms();
+        self.next(asker.shard(), || randoms.next())
+    }
+}
+
+impl Draw {
+    #[inline(always)]
+    fn next(&self, shard: usize, random: impl FnMut() -> u64) -> Option<Choice> {
+        let draw = self.0.draw(shard, random)?;
+        let first = draw.first();
+        draw.end();
+        Some(Choice::at(first))
     }
 }

@@ -73,6 +73,7 @@
 //! | latencies, 225 if it hedges by a percentile | `caller/latencies.rs` | a count; beside them a turn, and the percentile in nanoseconds | fetch_add; whose turn it is works the percentile out, and halves each by a read-modify-write |
 //! | cursor | `balancer/mod.rs` | a count, one a shard | fetch_add |
 //! | next of a round robin | `balancer/ready.rs` | the position's lowest 32, index 32; one a shard | a plain store by who took the position before; who finds another position there works out its own |
+//! | drawn for the next pick | `balancer/drawn.rs` | first 32, second 32; one a shard | a plain store by who drew last; two threads of a shard may have the same, once |
 //! | randomness | `shared/shard.rs` | a count, and two numbers that are ready, one a shard | fetch_add, then plain stores: a race draws a number twice |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores, upkeep's keep the sign; whoever clears the sign has the invitation |
