@@ -84,7 +84,8 @@ const fn counted(word: u64, number: u64, event: Event) -> Option<(u64, Counts)> 
         Event::Request => (1, REQUEST_MASK),
         Event::Other => (1 << REQUEST_BITS, OTHER_MASK << REQUEST_BITS),
     };
-    if !is_in_window(word, number) {
+    // An empty one is of no time: one that has counted nothing yet least of all.
+    if word & COUNTS_MASK == 0 || !is_in_window(word, number) {
         let next = (number & EPOCH_MASK) << EPOCH_SHIFT | one;
         return Some((next, Counts::of_bucket(word)));
     }

@@ -17,6 +17,25 @@ fn a_full_bucket_counts_no_more() {
 }
 
 proptest! {
+    /// Naive model: a list of seconds. What began with the clock, at 0, was all forgotten at once when the window was full.
+    #[test]
+    fn the_last_ten_seconds_count(
+        start in prop_oneof![Just(0u64), 0u64..30, any::<u32>().prop_map(u64::from)],
+        steps in prop::collection::vec(0u64..3_000, 1..80),
+    ) {
+        let recent = Recent::new();
+        let mut millis = start * 1_000;
+        let mut seconds = Vec::new();
+        for step in steps {
+            millis += step;
+            let now = Tick::from_nanos(millis * 1_000_000);
+            recent.add(now, Event::Request);
+            seconds.push(millis / 1_000);
+            let last = seconds.iter().filter(|&&second| second + BUCKETS > millis / 1_000);
+            prop_assert_eq!(recent.counts(now).requests, last.count() as u64);
+        }
+    }
+
     /// Whatever the clock does, the sum is what the buckets hold.
     #[test]
     fn the_sum_is_right_at_any_time(events in prop::collection::vec((any::<u64>(), any::<bool>(), 0u32..60), 1..80)) {
