@@ -10,7 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
 use crate::member::{Guest, State};
 use crate::options::MemberId;
-use crate::shared::{EventKind, Shared};
+use crate::shared::{COMMON, EventKind, Shared};
 use crate::time::Tick;
 
 /// Of how many requests one may be an invitation: the share of traffic that finds out whether who was avoided is back.
@@ -29,6 +29,31 @@ const PRIOR: f64 = 50.0;
 /// Who is more suspicious than this share of what ejects counts by itself and not for the fleet.
 const STANDS_OUT: f32 = 0.6;
 
+/// Requests, and how many of them failed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    requests: u64,
+    faults: u64,
+}
+
+impl Share {
+    const fn add(&mut self, requests: u64, faults: u64) {
+        self.requests += requests;
+        self.faults += faults;
+    }
+
+    fn rate(self) -> f64 {
+        self.faults as f64 / self.requests.max(1) as f64
+    }
+
+    const fn without(self, others: &Self) -> Self {
+        Self {
+            requests: self.requests - others.requests,
+            faults: self.faults - others.faults,
+        }
+    }
+}
+
 /// How far a sweep over the members has got, and what it has seen.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
@@ -39,11 +64,14 @@ pub(super) struct Sweep {
     /// When it began, and how long after the one before.
     begun: Option<Tick>,
     passed: Duration,
-    requests: u64,
-    faults: u64,
+    /// Of all that are judged; and of those that stand out, how many they are.
+    all: Share,
+    standing_out: (Share, usize),
     suspects: usize,
     judged: usize,
     warming: usize,
+    /// Whose score ejects, by what was usual at the last look.
+    scored: Vec<(usize, MemberId, Share)>,
     /// For the detectors that compare, if any is on.
     reports: Vec<(usize, MemberId, Report)>,
     /// Whoever has been idle for the longest, of those that may be invited: for how long, and where.
@@ -63,6 +91,7 @@ impl Sweep {
             strains: std::mem::take(&mut self.strains),
             begun: self.begun,
             reports: std::mem::take(&mut self.reports),
+            scored: std::mem::take(&mut self.scored),
             invitations: self.invitations,
             in_a_row: self.in_a_row,
             ..Self::default()
@@ -70,6 +99,7 @@ impl Sweep {
         self.latencies.clear();
         self.strains.clear();
         self.reports.clear();
+        self.scored.clear();
     }
 
     /// Whether it has looked at nobody yet.
@@ -138,16 +168,19 @@ impl Sweep {
         self.judged += 1;
         let (suspicion, threshold) = (core.suspicion(now), shared.ejection.cusum_threshold as f32);
         self.suspects += usize::from(suspicion > 0.0);
-        if threshold <= 0.0 || suspicion < STANDS_OUT * threshold {
-            self.requests += report.total;
-            self.faults += report.faults;
+        let suspicion = core.evidence(now);
+        self.all.add(report.total, report.faults);
+        if threshold > 0.0 && suspicion >= STANDS_OUT * threshold {
+            self.standing_out.0.add(report.total, report.faults);
+            self.standing_out.1 += 1;
         }
         if compares(shared) {
             self.reports.push((index, core.id, report));
         }
         if shared.ejection.score_threshold > 0.0 && earned_ejection(&shared.ejection, health) {
-            let found = Detectors::NONE.with(Detector::Score);
-            core.eject(standing.epoch, found, now);
+            let mut own = Share::default();
+            own.add(report.total, report.faults);
+            self.scored.push((index, core.id, own));
         } else if is_idle
             && suspicion < STANDS_OUT * threshold
             && standing.warming_for(now).is_none()
@@ -168,9 +201,15 @@ impl Sweep {
         shared.set_usual_latency(median);
         let strain = lower_median(&mut self.strains, f32::total_cmp);
         shared.note_capacity(self.warming, strain);
-        let error_rate = self.faults as f64 / (self.requests as f64 + PRIOR);
+        // Where many stand out nobody does.
+        let (out, count) = &self.standing_out;
+        let counted = match (*count as f64) < COMMON * self.judged as f64 {
+            true => self.all.without(out),
+            false => self.all,
+        };
+        let error_rate = counted.faults as f64 / (counted.requests as f64 + PRIOR);
         shared.trend.publish(error_rate, self.suspects, self.judged);
-        let pace = self.requests as f64 / self.judged.max(1) as f64;
+        let pace = counted.requests as f64 / self.judged.max(1) as f64;
         shared
             .trend
             .set_pace((pace / shared.ejection.window.as_secs_f64()) as f32);
@@ -179,6 +218,20 @@ impl Sweep {
             let slot = slots.get(index).filter(|slot| slot.member.id() == id);
             slot.map(|slot| slot.member.core())
         };
+        // By what is usual now, of the others: as a bucket of the window goes, all may be worse at once than they were.
+        for (index, id, own) in &self.scored {
+            let Some(core) = member(*index, *id) else {
+                continue;
+            };
+            let usual = shared.usual();
+            let rate = usual.error_rate().max(self.all.without(own).rate());
+            let usual = usual.with_error_rate(rate);
+            let epoch = core.standing.get().epoch;
+            let health = core.examine(now, &usual).map(|(health, _)| health);
+            if health.is_some_and(|health| earned_ejection(&shared.ejection, health)) {
+                core.eject(epoch, Detectors::NONE.with(Detector::Score), now);
+            }
+        }
         if compares(shared) {
             let reports: Vec<_> = self.reports.iter().map(|(.., report)| *report).collect();
             let (outliers, thresholds) = outliers(&shared.ejection, &reports);
@@ -192,7 +245,7 @@ impl Sweep {
             }
         }
         let passes = shared.ejection.window.as_secs_f64() / shared.interval().as_secs_f64();
-        let earned = INVITED * self.requests as f64 / passes.max(1.0);
+        let earned = INVITED * counted.requests as f64 / passes.max(1.0);
         self.invitations = (self.invitations + earned).min(SAVED);
         let idlest = self.idlest.map(|(_, index, id)| (index, id));
         let (guest, in_a_row) = match self.unknown {

@@ -121,6 +121,10 @@ impl Detectors {
         if found() { self.with(detector) } else { self }
     }
 
+    pub(crate) const fn union(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
     pub(crate) const fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }

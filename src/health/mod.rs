@@ -9,6 +9,7 @@ mod latency;
 mod limits;
 mod panic;
 mod rows;
+mod rule;
 mod slow_start;
 mod suspicion;
 mod tracker;
@@ -30,10 +31,11 @@ pub use ejection::{Backoff, Ejection};
 pub(crate) use latency::LatencyCell;
 pub use limits::{AdaptiveLimit, Limits};
 pub use panic::{PanicAction, PanicRule};
+pub(crate) use rule::Rule;
 pub use slow_start::SlowStart;
 pub(crate) use suspicion::{Evidence, Fading};
 pub use tracker::SlidingWindow;
-pub(crate) use tracker::{Rule, Tells, health};
+pub(crate) use tracker::{Tells, health};
 pub(crate) use verdict::{
     Report, Strain, Thresholds, are_many, doubt, earned_ejection, ejection_limit, ejection_time,
     first_time, outliers, penalty, probe_time, times_left,

@@ -25,6 +25,9 @@ const TRACE: f32 = 0.05;
 /// What a timeout tells, of what another fault does: it may be the request's own.
 pub(crate) const TIMEOUT: f32 = 0.75;
 
+/// Where more than this fails a fault tells nothing: each would be proof of a little, and with no success between them they add up.
+pub(super) const HOPELESS: f32 = 0.8;
+
 /// What one outcome tells, when a share `usual` of the others' requests fail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Evidence {
@@ -35,10 +38,16 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    /// Bad is an endpoint that fails three times as often as the others, and three in ten at least.
+    /// Bad is an endpoint that fails three times as often as the others, and three in ten at least. Where nearly all fail, none is.
     pub(crate) fn against(usual: f32) -> Self {
+        if usual > HOPELESS {
+            return Self {
+                fault: 0.0,
+                ..Self::against(HOPELESS)
+            };
+        }
         // At least one in a thousand fails anyhow: in a fleet that never does, one failure is not proof.
-        let usual = usual.clamp(0.001, 0.9);
+        let usual = usual.max(0.001);
         let bad = (3.0 * usual)
             .clamp(0.3, 0.97)
             .max(usual + (1.0 - usual) / 4.0);

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::rows::Rows;
-use super::suspicion::{Evidence, Suspicion, TIMEOUT, least_share};
+use super::rule::Rule;
+use super::suspicion::{HOPELESS, least_share};
 use super::window::{Counts, Window};
-use super::{
-    Alarm, Detector, Detectors, Ejection, Health, HealthTracker, Judging, earned_ejection,
-};
+use super::{Alarm, Ejection, Health, HealthTracker, Judging};
 use crate::outcome::{Outcome, Sample, SampleKind};
-use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 
 /// How far latency alone can take a score down. Above the default threshold of 0.5, so that slowness
@@ -27,7 +24,7 @@ const SLOWEST: f64 = 0.6;
 ///
 /// ```text
 /// score = (1 − e) · (0.6 + 0.4 · f)                               1 while the window is empty
-/// e     = max(0, b − u) / (1 − u)          b: least share of faults that the window proves,
+/// e     = max(0, b − u) / max(1 − u, 0.2)  b: least share of faults that the window proves,
 ///                                          u: the share of faults that is usual in the fleet
 /// f     = 1 / (1 + max(0, r − 2)² / 9)     r = latency, or the mean age of what is open if that
 ///                                          is more, / the fleet's median
@@ -125,125 +122,13 @@ impl Tells {
     }
 }
 
-/// The built-in tracker without its counts, which a member keeps where it counts its requests.
-#[derive(Debug)]
-pub(crate) struct Rule {
-    rows: AtomicU64,
-    pub(crate) suspicion: Suspicion,
-}
-
-impl Rule {
-    pub(crate) fn new() -> Self {
-        Self {
-            rows: AtomicU64::new(0),
-            suspicion: Suspicion::new(),
-        }
-    }
-
-    /// Whether a success changes nothing. Two loads of one line, which stays shared while all goes well.
-    #[inline]
-    pub(crate) fn is_quiet(&self) -> bool {
-        // ORDERING: Relaxed. "In a row" has no order between threads beyond this word's own.
-        self.rows.load(Ordering::Relaxed) == 0 && self.suspicion.is_none()
-    }
-
-    /// How many faults in a row this detector counts; 0 for one that counts none.
-    pub(crate) fn in_a_row(&self, detector: Detector) -> u64 {
-        // ORDERING: Relaxed. As in `is_quiet`.
-        let rows = Rows::read(self.rows.load(Ordering::Relaxed));
-        match detector {
-            Detector::ConsecutiveFailures => rows.any,
-            Detector::ConsecutiveGatewayFailures => rows.gateway,
-            Detector::ConsecutiveLocalOriginFailures => rows.local,
-            _ => 0,
-        }
-    }
-
-    /// A success ends the rows, and takes suspicion away. Whether none is left of some.
-    #[cold]
-    pub(crate) fn success(&self, cx: &Judging<'_>) -> bool {
-        // ORDERING: Relaxed. As in `is_quiet`.
-        self.rows.store(0, Ordering::Relaxed);
-        if self.suspicion.is_none() {
-            return false;
-        }
-        let evidence = Evidence::against(cx.usual().error_rate() as f32);
-        let change = self.suspicion.add(-evidence.success, cx.now(), cx.fading());
-        change.before > 0.0 && change.after == 0.0
-    }
-
-    /// A fault, which has been counted, of an endpoint that is on trial if it is just back. Who found something.
-    pub(crate) fn fault(
-        &self,
-        settings: &Ejection,
-        on_trial: bool,
-        outcome: Outcome,
-        cx: &Judging<'_>,
-        counts: impl FnOnce() -> Counts,
-    ) -> Detectors {
-        let rows = self.extend(outcome);
-        // At least, not equal: a number that was passed must alarm again.
-        let reached = |row: u64, limit: u32| limit > 0 && row >= u64::from(limit);
-        self.doubt(settings, on_trial, outcome, cx)
-            .with_if(Detector::ConsecutiveFailures, || {
-                reached(rows.any, settings.consecutive_failures)
-            })
-            .with_if(Detector::ConsecutiveGatewayFailures, || {
-                reached(rows.gateway, settings.consecutive_gateway_failures)
-            })
-            .with_if(Detector::ConsecutiveLocalOriginFailures, || {
-                reached(rows.local, settings.consecutive_local_origin_failures)
-            })
-            .with_if(Detector::Score, || {
-                settings.score_threshold > 0.0 && earned_ejection(settings, health(counts(), cx))
-            })
-    }
-
-    /// The sequential test's part of it.
-    pub(crate) fn doubt(
-        &self,
-        settings: &Ejection,
-        on_trial: bool,
-        outcome: Outcome,
-        cx: &Judging<'_>,
-    ) -> Detectors {
-        let evidence = Evidence::against(cx.usual().error_rate() as f32);
-        let told = if outcome == Outcome::Timeout {
-            evidence.fault * TIMEOUT
-        } else {
-            evidence.fault
-        };
-        let threshold = settings.cusum_threshold as f32;
-        let least = if on_trial { threshold / 2.0 } else { 0.0 };
-        let change = self.suspicion.add_to(least, told, cx.now(), cx.fading());
-        let suspicion = change.after;
-        Detectors::NONE.with_if(Detector::Cusum, || {
-            threshold > 0.0 && suspicion >= threshold
-        })
-    }
-
-    /// The rows after this fault.
-    fn extend(&self, outcome: Outcome) -> Rows {
-        let next = |word| Some(Rows::read(word).and(outcome).pack());
-        // ORDERING: Relaxed, both. As in `is_quiet`.
-        let before = self
-            .rows
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        Rows::read(before.unwrap_or_else(|word| word)).and(outcome)
-    }
-
-    pub(crate) fn clear(&self) {
-        // ORDERING: Relaxed. As in `is_quiet`.
-        self.rows.store(0, Ordering::Relaxed);
-        self.suspicion.set(0.0, Tick::ZERO);
-    }
-}
-
 /// The score of these counts.
 pub(crate) fn health(counts: Counts, cx: &Judging<'_>) -> Health {
     let usual = cx.usual().error_rate().clamp(0.0, 0.99);
     let proven = least_share(counts.faults as f64, counts.total as f64);
-    let excess = (proven - usual).max(0.0) / (1.0 - usual);
+    // Of the little that is left where nearly all fail, all may be chance.
+    let left = (1.0 - usual).max(1.0 - f64::from(HOPELESS));
+    let excess = (proven - usual).max(0.0) / left;
     // What is open counts before it answers, where it has been open for longer than answers take.
     let latency = latency_factor(cx.latency().max(cx.mean_age()), cx.usual().latency());
     Health::new((1.0 - excess) * latency, counts.total)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::standing::{Finding, Phase, ProbedBy, Verdict};
 use super::state::{Former, State};
-use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
+use crate::health::{Detector, Detectors, Evidence, Fading, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
 use crate::shared::{EventKind, PRESENCE, Place, Return, mix};
 use crate::sync::Ordering;
@@ -55,6 +55,12 @@ impl State {
             self.spare(None, now);
             self.eject(epoch, Detectors::NONE.with(Detector::GoingAway), now);
         }
+    }
+
+    /// What the sequential test has against it: more than its suspicion, where checks have passed meanwhile.
+    pub(crate) fn evidence(&self, now: Tick) -> f32 {
+        let fading = Fading::at_pace(self.shared.trend.pace());
+        self.rule().map_or(0.0, |rule| rule.evidence(now, fading))
     }
 
     /// Whether it has ever been ejected.

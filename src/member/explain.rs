@@ -183,7 +183,7 @@ impl<E: Endpoint> Member<E> {
             ejection: standing.is_ejected().then(|| state.reason()),
             times: standing.times,
             evidence: rule.map(|_| Figure {
-                value: state.suspicion(now).into(),
+                value: state.evidence(now).into(),
                 threshold: above(settings.cusum_threshold),
             }),
             score: Figure {
@@ -265,7 +265,7 @@ impl State {
         let counts = self.gate.counts(now);
         let faults = counts.faults as f64 / counts.total.max(1) as f64;
         match (detector, &self.tracker) {
-            (Detector::Cusum, Tracker::Window(_)) => Some(self.suspicion(now).into()),
+            (Detector::Cusum, Tracker::Window(_)) => Some(self.evidence(now).into()),
             (
                 Detector::ConsecutiveFailures
                 | Detector::ConsecutiveGatewayFailures

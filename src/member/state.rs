@@ -165,12 +165,12 @@ impl State {
     #[cold]
     fn make_good(&self, rule: &Rule, now: Tick) {
         let usual = self.shared.usual_now(self.shared.shard(), true);
-        self.make_good_against(rule, &usual, now);
+        self.is_made_good(now, &usual, |cx| rule.success(cx));
     }
 
-    fn make_good_against(&self, rule: &Rule, usual: &Usual, now: Tick) {
+    fn is_made_good(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
         let cx = Judging::new(now, usual).with_pace(self.shared.trend.pace());
-        if rule.success(&cx) {
+        if is_cleared(&cx) {
             self.shared.trend.cleared();
             if self.shared.prober.is_here(now) {
                 // It was put off while checks were under way.
@@ -246,7 +246,7 @@ impl State {
                 if !was_suspect {
                     self.shared.trend.suspected();
                 }
-                self.shared.own(shard).ended_in_fault();
+                self.shared.own(shard).ended_in_fault(self.id);
                 self.set_penalty(now, &usual);
                 (found, false)
             }
@@ -346,7 +346,7 @@ impl State {
         let rate = usual.error_rate().max(least);
         let others = self.shared.usual().with_error_rate(rate);
         if outcome == Outcome::Success {
-            self.make_good_against(rule, &others, now);
+            self.is_made_good(now, &others, |cx| rule.passed(cx));
         } else if outcome.is_fault() {
             let cx = Judging::new(now, &others).with_pace(self.shared.trend.pace());
             let found = rule.doubt(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);

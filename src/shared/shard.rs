@@ -69,8 +69,16 @@ pub(crate) struct Shard {
     uses: AtomicU64,
     /// One more than how many of them are left; 0 if it is not to be used again.
     left: AtomicU64,
-    /// An `f32`'s bits: the share of its last requests that failed.
+    /// An `f32`'s bits: the share of its last requests that failed,
     pub(super) failing: AtomicU32,
+    /// and that failed at another endpoint than the one before that did.
+    pub(super) failing_around: AtomicU32,
+    /// How many requests these two are of: since the first that failed.
+    pub(super) counted: AtomicU32,
+    /// At which endpoint the last one failed.
+    pub(super) failed_at: AtomicU64,
+    /// 1 while the fault is in what all share.
+    pub(super) is_common: AtomicU32,
 }
 
 impl Shard {
@@ -83,6 +91,10 @@ impl Shard {
             uses: AtomicU64::new(0),
             left: AtomicU64::new(0),
             failing: AtomicU32::new(0),
+            failing_around: AtomicU32::new(0),
+            counted: AtomicU32::new(0),
+            failed_at: AtomicU64::new(0),
+            is_common: AtomicU32::new(0),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::{Shard, Shared};
 use crate::health::{Detector, Thresholds, Usual};
+use crate::options::MemberId;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// While so large a share of the others is under suspicion at once, the fault is in what all share. More than
@@ -11,6 +12,12 @@ pub(crate) const COMMON: f64 = 0.4;
 
 /// What one outcome weighs in a shard's share of failures: the last 32 or so count.
 const WEIGHT: f32 = 1.0 / 32.0;
+
+/// The first that fails is one of so many, as three have gone well before it.
+const BEFORE: f32 = 4.0;
+
+/// As long as so large a share fails, each at another endpoint than the one before, the fault stays in what all share.
+const HERE_AND_THERE: f32 = 0.1;
 
 /// A share below this is none.
 const TRACE: f32 = 1e-4;
@@ -139,9 +146,9 @@ impl Trend {
 impl Shared {
     /// What is usual now, for an outcome of this shard's at an endpoint that is under suspicion or not.
     pub(crate) fn usual_now(&self, shard: usize, is_suspect: bool) -> Usual {
-        let mut rate = self.trend.error_rate();
-        if self.trend.is_common(is_suspect) {
-            rate = rate.max(self.own(shard).failing());
+        let (own, mut rate) = (self.own(shard), self.trend.error_rate());
+        if own.is_common(self.trend.is_common(is_suspect)) {
+            rate = rate.max(own.failing());
         }
         self.usual().with_error_rate(rate.into())
     }
@@ -154,6 +161,26 @@ impl Shard {
         f32::from_bits(self.failing.load(Ordering::Relaxed))
     }
 
+    fn failing_around(&self) -> f32 {
+        // ORDERING: Relaxed. A statistic.
+        f32::from_bits(self.failing_around.load(Ordering::Relaxed))
+    }
+
+    /// Whether the fault is in what all share, where so many are under suspicion now, or are not. Once it is, it is for as long as this
+    /// shard's requests fail here and there, or mostly: a few successes clear those that were suspect, and the next two failures of one would
+    /// be its own.
+    fn is_common(&self, are_many: bool) -> bool {
+        // ORDERING: Relaxed, both. A statistic.
+        let was = self.is_common.load(Ordering::Relaxed) != 0;
+        let goes_on =
+            self.failing_around() >= HERE_AND_THERE || f64::from(self.failing()) >= COMMON;
+        let is = are_many || (was && goes_on);
+        if is != was {
+            self.is_common.store(is.into(), Ordering::Relaxed);
+        }
+        is
+    }
+
     /// Whether none of its last requests failed.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
@@ -164,25 +191,38 @@ impl Shard {
     /// One of its requests ended well.
     #[inline]
     pub(crate) fn ended_well(&self) {
-        // ORDERING: Relaxed. A statistic.
-        let failing = self.failing.load(Ordering::Relaxed);
-        if failing != 0 {
-            self.set_failing(f32::from_bits(failing) * (1.0 - WEIGHT));
+        if !self.is_quiet() {
+            self.count(0.0, 0.0);
         }
     }
 
-    /// One of its requests ended in a fault.
-    pub(crate) fn ended_in_fault(&self) {
-        let failing = self.failing();
-        self.set_failing(failing + (1.0 - failing) * WEIGHT);
+    /// One of its requests ended in a fault, at this endpoint.
+    pub(crate) fn ended_in_fault(&self, at: MemberId) {
+        // ORDERING: Relaxed. A statistic.
+        let before = self.failed_at.swap(at.get(), Ordering::Relaxed);
+        let is_another = before != 0 && before != at.get();
+        self.count(1.0, if is_another { 1.0 } else { 0.0 });
     }
 
-    /// A store, not an exchange: threads of one shard may forget each other's, which weighs little.
+    /// Stores, not exchanges: threads of one shard may forget each other's, which weighs little.
     #[cold]
-    fn set_failing(&self, share: f32) {
-        let share = if share < TRACE { 0.0 } else { share };
+    fn count(&self, failed: f32, around: f32) {
         // ORDERING: Relaxed. A statistic.
-        self.failing.store(share.to_bits(), Ordering::Relaxed);
+        let counted = self.counted.load(Ordering::Relaxed);
+        // As many as there are before there are more.
+        let weight = WEIGHT.max(1.0 / (counted as f32 + BEFORE));
+        let next = |share: f32, one: f32| share + (one - share) * weight;
+        let failing = next(self.failing(), failed);
+        let around = next(self.failing_around(), around);
+        let ([failing, around], counted) = match failing < TRACE {
+            true => ([0.0; 2], 0),
+            false => ([failing, around], counted.saturating_add(1)),
+        };
+        // ORDERING: Relaxed, all. A statistic.
+        self.counted.store(counted, Ordering::Relaxed);
+        self.failing.store(failing.to_bits(), Ordering::Relaxed);
+        self.failing_around
+            .store(around.to_bits(), Ordering::Relaxed);
     }
 }
 
@@ -190,16 +230,26 @@ impl Shard {
 mod tests {
     use super::*;
 
+    /// One in four of a shard's requests fails, at so many endpoints in turns.
+    fn one_in_four(shared: &Shared, endpoints: u64) {
+        for request in 0..160 {
+            match request % 4 {
+                0 => (shared.own(0)).ended_in_fault(MemberId::new(1 + request / 4 % endpoints)),
+                _ => shared.own(0).ended_well(),
+            }
+        }
+    }
+
     #[test]
     fn two_fifths_of_the_others_under_suspicion_are_the_fault_of_all() {
         let shared = Shared::alone();
-        (0..50).for_each(|_| shared.own(0).ended_in_fault());
+        one_in_four(&shared, 1);
         shared.trend.publish(0.01, 7, 21);
         let rate = |is_suspect| shared.usual_now(0, is_suspect).error_rate();
         assert!((rate(false) - 0.01).abs() < 1e-6, "a zone is not all");
         shared.trend.suspected();
         assert!(
-            rate(false) > 0.7 && rate(true) < 0.02,
+            rate(false) > 0.2 && rate(true) < 0.02,
             "eight of twenty others"
         );
         shared.trend.cleared();
@@ -208,12 +258,38 @@ mod tests {
         assert_eq!(rate(true), 0.0, "of two nobody is the fleet");
     }
 
+    /// What fails at one endpoint does not keep it, unless it is most of all: else there all are well again as soon as no more are suspect.
+    #[test]
+    fn it_stays_the_fault_of_all_while_requests_fail_here_and_there() {
+        for (endpoints, all, stays) in [(1, false, false), (3, false, true), (1, true, true)] {
+            let shared = Shared::alone();
+            one_in_four(&shared, endpoints);
+            (0..if all { 50 } else { 0 })
+                .for_each(|_| shared.own(0).ended_in_fault(MemberId::new(1)));
+            let rate = || shared.usual_now(0, false).error_rate();
+            shared.trend.publish(0.01, 20, 21);
+            assert!(rate() > 0.2);
+            shared.trend.publish(0.01, 1, 21);
+            assert_eq!(rate() > 0.2, stays, "{endpoints}, {all}");
+            (0..300).for_each(|_| shared.own(0).ended_well());
+            assert!(rate() < 0.02);
+        }
+    }
+
+    #[test]
+    fn the_first_failures_tell_at_once() {
+        let shared = Shared::alone();
+        (0..8).for_each(|fault| shared.own(0).ended_in_fault(MemberId::new(fault)));
+        let failing = shared.own(0).failing();
+        assert!((failing - 8.0 / 11.0).abs() < 0.01, "{failing}");
+    }
+
     #[test]
     fn failures_are_forgotten_after_many_successes() {
         let shared = Shared::alone();
-        shared.own(0).ended_in_fault();
-        assert!(shared.own(0).failing() > 0.03);
-        (0..200).for_each(|_| shared.own(0).ended_well());
+        shared.own(0).ended_in_fault(MemberId::new(1));
+        assert!(shared.own(0).failing() > 0.2);
+        (0..250).for_each(|_| shared.own(0).ended_well());
         assert_eq!(shared.own(0).failing(), 0.0);
     }
 

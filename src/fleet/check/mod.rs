@@ -57,7 +57,8 @@ const CALM: Duration = Duration::from_secs(1);
 ///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), and not for
 ///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold), whose checks are an interval apart. As
 ///   long as that lasts, policies that compare costs take it for ten times as slow (less where all fail at times). So the first failure is often the only
-///   one that a caller sees.
+///   one that a caller sees. What requests alone have found counts beside that, and checks that pass take nothing of it away: a page that is well
+///   while requests fail keeps nobody in.
 /// - **This one, or all.** A check of an endpoint in doubt that gets no answer counts when up to 32 endpoints that are not in
 ///   doubt have been checked too, once in a tenth of a second at most. It is held against the share of those that fail: so where all have
 ///   begun to fail the test takes out next to nobody, and where two fifths of them fail nobody. Who fails that look is
