@@ -97,7 +97,7 @@ fn one_that_is_ready_tells_what_there_is_against_it() {
     assert!((usual - 1.0 / 58.0).abs() < 1e-6, "{usual}");
     assert_eq!(
         why.to_string(),
-        "ready; evidence 5.7 of 11.0, 1 faults in 8 requests, 1 in flight"
+        "ready; costs 2.9 times the usual; evidence 5.7 of 11.0, 1 faults in 8 requests, 1 in flight"
     );
 }
 
@@ -384,7 +384,8 @@ fn one_that_asked_to_be_spared_says_for_how_long() {
     let why = explain(&fleet, 0);
     assert!(why.is_eligible && why.spared_for == Some(2 * SECOND));
     assert!(
-        why.to_string().starts_with("ready; spared for 2.0 s; "),
+        why.to_string()
+            .starts_with("ready; asked to be spared for 2.0 s; "),
         "{why}"
     );
     clock.advance(2 * SECOND);

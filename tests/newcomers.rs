@@ -142,3 +142,20 @@ fn those_who_join_are_asked_in_order_and_do_not_keep_others_away() {
     assert!(joined.len() >= 50 && joined.is_sorted(), "{joined:?}");
     assert!(first(0) < first(40), "{:?} after {:?}", first(0), first(20));
 }
+
+/// However long it has been slow: by 32 s between two invitations it took up to 21 s.
+#[test]
+fn who_was_slow_for_long_is_asked_soon_after_it_has_healed() {
+    for seconds in [20, 40, 60, 90] {
+        let clock = ManualClock::new();
+        let fleet = fleet(10, &clock);
+        let latency =
+            |slow: bool| move |to: usize, _| MILLI * if slow && to == 0 { 500 } else { 10 };
+        requests(&fleet, &clock, (1_000, MILLI), latency(false));
+        let is_slow = requests(&fleet, &clock, (seconds * 80, MILLI), latency(true));
+        assert!(is_slow.iter().filter(|&&to| to == 0).count() < seconds);
+        let to = requests(&fleet, &clock, (2_000, MILLI), latency(false));
+        let first = to.iter().position(|&to| to == 0).unwrap();
+        assert!(first < 9_000 / 11, "{first} requests after {seconds} s");
+    }
+}

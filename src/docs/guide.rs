@@ -33,7 +33,9 @@
 //! # Follow a discovery
 //!
 //! Hand in the whole set whenever it changes; who stays keeps its in-flight count, latency and health. An
-//! update that is refused leaves the old set in force.
+//! update that is refused leaves the old set in force. An empty one is a set like any other: where it is more likely to be a fault of the
+//! discovery's, keep the last. What you hand in takes the place of what was there, so hand in the same `Arc` (which is an endpoint too) for who
+//! stays, if it holds connections.
 //!
 //! ```
 //! use evenkeel::{Fleet, Target};
@@ -76,7 +78,8 @@
 //!
 //! # Send through a transport
 //!
-//! [`ClusterExt::call`](crate::ClusterExt::call) picks, sends, classifies and records in one.
+//! [`ClusterExt::call`](crate::ClusterExt::call) picks, sends, classifies and records in one. A [`Caller`](crate::Caller) sends again what
+//! [`Transport::is_retryable`](crate::Transport::is_retryable) says: of an answer, as the 429 and 503 above are, only where you do.
 //!
 //! # Try again elsewhere
 //!
@@ -267,7 +270,8 @@
 //! A fleet for each zone, and a [`Failover`](crate::Failover) over them: the preferred one takes all while 72 % of it (five in seven) are
 //! eligible, and then less and less. It is a [`Cluster`](crate::Cluster), so a third zone goes around it, and a
 //! [`Caller`](crate::Caller) over it sends a retry to the zone that has not been tried. Tell the fleets that there is somewhere else
-//! to go: all may be ejected, and all be spared, and failures in a row count though everybody there fails. `examples/failover.rs` kills a zone.
+//! to go: all may be ejected, and all be spared, and failures in a row count though everybody there fails. Without that half of a dead zone stays in,
+//! and more than half of all requests fail for as long as it is dead. `examples/failover.rs` kills a zone.
 //!
 //! ```
 //! use evenkeel::{Cluster, Ejection, Failover, Fleet, Outcome, PickOptions};
@@ -328,7 +332,8 @@
 //!
 //! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the
 //! time is over, and removes the endpoint. [`Fleet::drain`](crate::Fleet::drain) and
-//! [`drain_within`](crate::Fleet::drain_within) do without the removal. A discovery that still lists what was retired inserts it
+//! [`drain_within`](crate::Fleet::drain_within) do without the removal. The time is noticed by picks, by
+//! [`maintain`](crate::Fleet::maintain), or when it is polled: of a fleet that is idle wrap it in a timeout of yours. A discovery that still lists what was retired inserts it
 //! anew with its next `update`: take it off the list first, or drain it and let the discovery remove it. An endpoint that says by itself that it is
 //! going away is taken out by [`Outcome::GoingAway`](crate::Outcome::GoingAway). Weight 0 also stops new requests, by way of discovery, until the weight returns.
 //! A [`Mark`](crate::Mark) is for doubts about health: the panic rule may ignore it.
@@ -370,7 +375,8 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! Why an endpoint takes no requests is told by [`Member::explain`](crate::Member::explain), as data and as a line. What
+//! Why an endpoint takes no requests, or few, is told by [`Member::explain`](crate::Member::explain), as data and as a line: whether it may be picked,
+//! and what a request is taken to cost there, as `Adaptive` sends little to whoever costs a few times the usual. What
 //! has happened is kept, if [`events`](crate::FleetBuilder::events) is set, until a loop of yours takes it.
 //!
 //! ```
@@ -393,11 +399,10 @@
 //!          0 in flight"
 //!     )
 //! );
-//! for event in fleet.take_events() {
-//!     println!("{}: {event}", fleet_time(event.at)); // "a" ejected by the sequential test for 2.1s
+//! for event in fleet.take_events() { // `at` is the fleet's clock's: a clone of what you hand to `clock` tells how long ago it was
+//!     println!("{:?}: {event}", event.at); // "a" ejected by the sequential test for 2.1s
 //! }
 //! assert!(fleet.take_events().is_empty());
-//! # fn fleet_time(at: evenkeel::Tick) -> u64 { at.as_nanos() / 1_000_000 }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -68,6 +68,10 @@ pub struct Explanation {
     pub latency: Option<Duration>,
     /// The fleet's median of those, as of the last upkeep.
     pub usual_latency: Option<Duration>,
+    /// How many times the usual latency a request is taken to cost here where nothing is in flight: by its latency, or the mean age of what
+    /// is open if that is more than three times as long, and by its errors. Policies that compare costs ([`Adaptive`](crate::Adaptive)) send an endpoint
+    /// that costs a few times as much next to nothing, though it is eligible. `None` while either is not known.
+    pub cost: Option<f64>,
     /// For how long policies that look at it prefer others, as it has said that it has too much to do
     /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) or goes away.
     pub spared_for: Option<Duration>,
@@ -200,6 +204,7 @@ impl<E: Endpoint> Member<E> {
             usual_error_rate: shared.trend.known_error_rate(),
             latency: state.latency.get(),
             usual_latency: usual.latency(),
+            cost: state.relative_cost(now),
             spared_for: state.spared_for(now),
             slow_start_share: warming.map(|so_far| state.share_after(so_far)),
             in_flight,
@@ -224,6 +229,17 @@ impl State {
             // The last one leaves less than a half.
             probes_wanted: (wanted > 0.0).then(|| (wanted + 0.5).floor().max(1.0) as u32),
         }
+    }
+
+    /// What a request is taken to cost, as a multiple of the usual latency.
+    fn relative_cost(&self, now: Tick) -> Option<f64> {
+        const OVERDUE: f64 = 3.0;
+        let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
+        let known = place.cost().map(f64::from);
+        let own = self.latency.get().unwrap_or(usual).as_nanos() as f64;
+        let age = place.mean_age(now).map_or(0.0, |age| age.as_nanos() as f64);
+        let times = if age > OVERDUE * own { age / own } else { 1.0 };
+        Some(known? * times / usual.as_nanos().max(1) as f64)
     }
 
     /// For how long it has stood so.

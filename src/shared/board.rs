@@ -190,6 +190,13 @@ impl Place {
         self.page.costs[self.at].store(cost.to_bits(), Ordering::Relaxed);
     }
 
+    /// That, if it is known.
+    pub(crate) fn cost(&self) -> Option<f32> {
+        // ORDERING: Relaxed. As in `add`.
+        let bits = self.page.costs[self.at].load(Ordering::Relaxed) & !INVITATION;
+        (bits != 0).then(|| f32::from_bits(bits))
+    }
+
     /// The same, where nothing has been seen of it since: an invitation stands. One that is accepted meanwhile may be given
     /// again, once.
     pub(crate) fn adjust_cost(&self, cost: f32) {

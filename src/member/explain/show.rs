@@ -7,6 +7,9 @@ use super::{Explanation, Figure, is_full};
 use crate::health::{Detector, PanicAction};
 use crate::member::MemberState;
 
+/// So many times the usual cost is said: less is noise.
+const PLAIN: f64 = 2.0;
+
 /// One line, such as `ejected by the sequential test 1.2 s ago (evidence 11.4 of 11.0), probe in 0.8 s, 2nd time in a
 /// row, 5 good probes wanted; 0 in flight`.
 impl fmt::Display for Explanation {
@@ -42,7 +45,14 @@ impl fmt::Display for Explanation {
             MemberState::Ready | MemberState::Degraded | MemberState::Warming
         );
         // Whoever is out gets nothing anyhow.
-        show(f, "; spared for ", self.spared_for.filter(|_| is_judged))?;
+        show(
+            f,
+            "; asked to be spared for ",
+            self.spared_for.filter(|_| is_judged),
+        )?;
+        if let Some(cost) = self.cost.filter(|cost| is_judged && *cost >= PLAIN) {
+            write!(f, "; costs {cost:.1} times the usual")?;
+        }
         f.write_str(";")?;
         if is_judged {
             self.show_health(f)?;
