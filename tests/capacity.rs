@@ -328,3 +328,72 @@ fn the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
     fail(&fleet, 20, 5);
     assert_eq!(out_for(&fleet, 20), 2_000);
 }
+
+/// Of 16 that are left one is known from before: that it is slower does not say that all have too much to do. And those that came while
+/// some were marked down may have too much to do like any other.
+#[test]
+fn those_known_in_calm_decide_and_not_one_of_them() {
+    for (known, latency, is_short) in [(1, 10, false), (16, 30, true), (0, 30, true)] {
+        let clock = ManualClock::new();
+        let settings = by_row().spare_capacity_percent(10);
+        let fleet = setup(20, &clock).ejection(settings).build().unwrap();
+        let answer = |own: &dyn Fn(usize) -> u32| {
+            for _ in 0..100 {
+                clock.advance(100 * MILLI);
+                for key in fleet.members().iter().map(|member| member.endpoint().key()) {
+                    if state(&fleet, key) == MemberState::Ready {
+                        let lease = fleet.lease(&key).unwrap();
+                        lease.record_with_latency(Outcome::Success, MILLI * own(key));
+                    }
+                }
+                fleet.maintain();
+            }
+        };
+        answer(&|_| 10);
+        (0..4).for_each(|key| assert!(fleet.mark(&key, Mark::Down)));
+        let kept = 4 + known;
+        let set = (0..kept).chain(100..116 - known);
+        fleet
+            .update(set.map(|key| evenkeel::Target::new(key, ())))
+            .unwrap();
+        if known == 0 {
+            answer(&|_| 10);
+        }
+        // Only the one that is known is slower, or all are.
+        answer(&|key| if key < kept { 30 } else { latency });
+        let victim = if known == 0 { 100 } else { 4 };
+        fail(&fleet, victim, 5);
+        let expected = if is_short { 500 } else { 2_000 };
+        assert_eq!(out_for(&fleet, victim), expected, "{known} known");
+    }
+}
+
+/// What is known of one that is idle drifts to what is usual, and is not what is calm there.
+#[test]
+fn after_an_idle_night_the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(by_row()).build().unwrap();
+    let answer = |ticks: usize| {
+        for _ in 0..ticks {
+            clock.advance(100 * MILLI);
+            for key in 0..10 {
+                if state(&fleet, key) == MemberState::Ready {
+                    let lease = fleet.lease(&key).unwrap();
+                    let own = MILLI * if key < 6 { 5 } else { 25 };
+                    lease.record_with_latency(Outcome::Success, own);
+                }
+            }
+            fleet.maintain();
+        }
+    };
+    answer(100);
+    for _ in 0..6_000 {
+        clock.advance(100 * MILLI);
+        fleet.maintain();
+    }
+    answer(20);
+    (0..4).for_each(|key| fail(&fleet, key, 5));
+    answer(10);
+    fail(&fleet, 4, 5);
+    assert_eq!(out_for(&fleet, 4), 2_000);
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, key, with};
 use common::{MILLI, SECOND, Server, ejected, exact, fail, setup};
-use evenkeel::{HealthCheckSettings, Outcome, Probe, Target};
+use evenkeel::{Endpoint, HealthCheckSettings, Outcome, Probe, Target};
 
 /// The first check of each has passed, then a request fails at each of these.
 fn in_doubt(count: usize, servers: &[usize]) -> Setting {
@@ -230,5 +230,108 @@ fn as_many_are_looked_at_where_few_checks_may_be_under_way() {
         }
         // Of 18 that fail half fewer than two fifths do in one look of four; then two more misses of three are needed.
         assert!(out <= 6, "{out} of 40 with {max_probes}");
+    }
+}
+
+/// Its checks are answered, and tell nothing: they came one after the other without end.
+#[test]
+fn who_is_in_doubt_and_tells_nothing_is_checked_by_the_interval() {
+    for told in [
+        Outcome::Ignored,
+        Outcome::overloaded(None),
+        Outcome::overloaded(Some(SECOND * 10)),
+    ] {
+        let mut setting = in_doubt(10, &[3]);
+        let mut checks = 0;
+        for _ in 0..5_000 {
+            let outcome = |server| if server == 3 { told } else { SUCCESS };
+            checks += times(&setting.round(outcome), 3);
+            setting.clock.advance(MILLI);
+        }
+        assert!(checks <= 6, "{checks} in 5 s: {told:?}");
+    }
+}
+
+/// Those that hang take up all the checks there may be. Whoever is asked for a look comes before the others that are due: else the look was over
+/// before they came, and began anew.
+#[test]
+fn a_look_ends_where_most_checks_hang() {
+    let settings = || each_second().max_probes(8).timeout(SECOND);
+    let mut setting = doubt(with(300, exact(), settings()), &[]);
+    let answer = |dead: usize| {
+        move |server| match server {
+            server if server < 120 || server == dead => (1_000, TIMEOUT),
+            _ => (1, SUCCESS),
+        }
+    };
+    while ejected(&setting.fleet).len() < 120 {
+        let all = setting.fleet.members();
+        let is_in = |server: &usize| *server < 120 && !setting.is_out(*server);
+        let next = all.iter().map(|member| member.endpoint().key());
+        let next = next.filter(is_in).min().unwrap();
+        until_out(&mut setting, (next, 60_000), answer(next), |_, _| ()).unwrap();
+    }
+    fail(&setting.fleet, 299, 1);
+    let (at, _) = until_out(&mut setting, (299, 60_000), answer(299), |_, _| ()).unwrap();
+    assert!(at < 40_000, "{at} ms");
+}
+
+/// A refused connection tells more than a timeout, also after it was held: one failed request and it are enough.
+#[test]
+fn what_is_held_stays_what_it_was() {
+    for (told, is_out) in [(Outcome::Unreachable, true), (TIMEOUT, false)] {
+        let mut setting = in_doubt(20, &[3]);
+        let once = |server| if server == 3 { told } else { SUCCESS };
+        assert_eq!(times(&setting.round(once), 3), 1);
+        setting.round(once);
+        let probes = setting.checks.tick();
+        assert_eq!(setting.is_out(3), is_out, "{told:?}");
+        drop(probes);
+    }
+}
+
+/// The driver stalled for minutes, in which all went well there: what it held is of another suspicion than the next.
+#[test]
+fn what_was_held_long_ago_is_forgotten() {
+    let mut setting = in_doubt(20, &[3]);
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        for probe in setting.checks.tick() {
+            match key(&probe) {
+                3 => probe.finish(TIMEOUT),
+                _ => others.push(probe),
+            }
+        }
+    }
+    others.into_iter().for_each(|probe| probe.finish(SUCCESS));
+    for _ in 0..600 {
+        setting.clock.advance(SECOND);
+        setting.fleet.lease(&3).unwrap().record(SUCCESS);
+    }
+    fail(&setting.fleet, 3, 1);
+    drop(setting.checks.tick());
+    let evidence = setting.fleet.member(&3).unwrap().explain().evidence;
+    assert!(evidence.unwrap().value < 6.0, "{evidence:?}");
+}
+
+#[test]
+fn a_clock_that_goes_back_between_two_ticks_stops_no_checks() {
+    for back in [1, 10, 100] {
+        let setting = with(20, exact(), each_second());
+        setting
+            .clock
+            .set(evenkeel::Tick::from_nanos(1_000_000_000_000));
+        let mut setting = doubt(setting, &[]);
+        let now = Duration::from_secs(1_000 - back);
+        setting
+            .clock
+            .set(evenkeel::Tick::from_nanos(now.as_nanos() as u64));
+        let checked: usize = (0..300)
+            .map(|_| {
+                setting.clock.advance(MILLI * 10);
+                setting.round(|_| SUCCESS).len()
+            })
+            .sum();
+        assert!(checked >= 40, "{checked} in three seconds, {back} s back");
     }
 }

@@ -159,3 +159,49 @@ fn who_was_slow_for_long_is_asked_soon_after_it_has_healed() {
         assert!(first < 9_000 / 11, "{first} requests after {seconds} s");
     }
 }
+
+/// Its first request is dropped; from there on it is the quickest. Requests come in bursts, at even or at odd seconds.
+#[test]
+fn who_has_told_nothing_is_asked_whenever_requests_come() {
+    for (every, from) in [(1, 0), (2, 0), (2, 1), (4, 1)] {
+        let clock = ManualClock::new();
+        clock.set(evenkeel::Tick::from_nanos(from * 1_000_000_000));
+        let fleet = fleet(10, &clock);
+        let mut times = 0;
+        for burst in 0..200 {
+            if burst == 20 {
+                fleet.insert(Target::new(10, ())).unwrap();
+            }
+            for _ in 0..50 {
+                let lease = fleet.pick_endpoint().unwrap();
+                let to = lease.endpoint().key();
+                let latency = MILLI * if to == 10 { 1 } else { 5 + to as u32 };
+                clock.advance(latency);
+                times += usize::from(to == 10);
+                if to != 10 || times > 1 {
+                    lease.record_with_latency(Outcome::Success, latency);
+                }
+            }
+            let next = SECOND * (from as u32 + every * (burst + 1));
+            clock.set(evenkeel::Tick::from_nanos(next.as_nanos() as u64));
+        }
+        assert!(
+            times > 4_000,
+            "{times} with a burst each {every} s from {from}"
+        );
+    }
+}
+
+#[test]
+fn who_joins_is_invited_also_without_the_sequential_test() {
+    let clock = ManualClock::new();
+    let endpoints = (0..10).map(|key| Target::new(key, ()));
+    let off = evenkeel::Ejection::default().cusum_threshold(0.0);
+    let builder = Fleet::builder().endpoints(endpoints).seed(1).ejection(off);
+    let fleet = builder.clock(clock.clone()).build().unwrap();
+    let own = |to: usize, _| MILLI * if to == 10 { 1 } else { 5 + to as u32 };
+    requests(&fleet, &clock, (300, MILLI * 20), own);
+    fleet.insert(Target::new(10, ())).unwrap();
+    let to = requests(&fleet, &clock, (1_000, MILLI * 20), own);
+    assert!(to.iter().filter(|&&to| to == 10).count() > 500);
+}

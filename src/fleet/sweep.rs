@@ -19,6 +19,9 @@ const INVITED: f64 = 0.02;
 /// So many invitations go to those of whom nothing is known, then one to whoever has been idle for the longest.
 const UNKNOWN: u32 = 2;
 
+/// Whoever has answered within so long has something to do.
+const RECENT_MILLIS: u32 = 1_000;
+
 /// How many invitations are saved up at most.
 const SAVED: f64 = 3.0;
 
@@ -61,6 +64,8 @@ pub(super) struct Sweep {
     latencies: Vec<Duration>,
     /// How many times as long as in calm the answers of each take.
     strains: Vec<f32>,
+    /// How many have answered of late.
+    recent: usize,
     /// When it began, and how long after the one before.
     begun: Option<Tick>,
     passed: Duration,
@@ -76,8 +81,8 @@ pub(super) struct Sweep {
     reports: Vec<(usize, MemberId, Report)>,
     /// Whoever has been idle for the longest, of those that may be invited: for how long, and where.
     idlest: Option<(u32, usize, MemberId)>,
-    /// The first of those of whom nothing is known, and where.
-    unknown: Option<(usize, MemberId)>,
+    /// Of those of whom nothing is known the first that has been invited least: how often, and where.
+    unknown: Option<(u8, usize, MemberId)>,
     /// Invitations saved up.
     invitations: f64,
     /// How many in a row were of those of whom nothing was known.
@@ -145,12 +150,16 @@ impl Sweep {
         if routable && standing.takes_requests() {
             if let Some(latency) = core.latency.get() {
                 self.latencies.push(latency);
-                let strain = shared.strain_of(&core.calm, latency, self.passed);
-                self.strains.extend(strain);
+                // What is known of one that is idle drifts to what is usual.
+                if core.latency.idle_millis(now) < RECENT_MILLIS {
+                    self.recent += 1;
+                    let strain = shared.strain_of(&core.calm, latency, self.passed);
+                    self.strains.extend(strain);
+                }
             }
         }
         if standing.is_ejected() && shared.is_short() {
-            core.hasten(now);
+            core.hasten(now, index);
         }
         let warming = core.warming_for(standing, now);
         let has_warmed = warming >= Some(shared.slow_start.window);
@@ -182,11 +191,14 @@ impl Sweep {
             own.add(report.total, report.faults);
             self.scored.push((index, core.id, own));
         } else if is_idle
-            && suspicion < STANDS_OUT * threshold
+            && (threshold <= 0.0 || suspicion < STANDS_OUT * threshold)
             && standing.warming_for(now).is_none()
         {
             match core.may_be_invited(now) {
-                Some(Guest::Unknown) => self.unknown = self.unknown.or(Some((index, core.id))),
+                Some(Guest::Unknown(times)) => {
+                    let guest = (times, index, core.id);
+                    self.unknown = Some(self.unknown.map_or(guest, |other| other.min(guest)));
+                }
                 Some(Guest::Idle(idle)) => {
                     self.idlest = self.idlest.max(Some((idle, index, core.id)));
                 }
@@ -199,7 +211,8 @@ impl Sweep {
     fn finish<E: Endpoint>(&mut self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         let median = lower_median(&mut self.latencies, Duration::cmp);
         shared.set_usual_latency(median);
-        let strain = lower_median(&mut self.strains, f32::total_cmp);
+        let are_most = 2 * self.strains.len() >= self.recent;
+        let strain = lower_median(&mut self.strains, f32::total_cmp).filter(|_| are_most);
         shared.note_capacity(self.warming, strain);
         // Where many stand out nobody does.
         let (out, count) = &self.standing_out;
@@ -244,19 +257,25 @@ impl Sweep {
                 }
             }
         }
-        let passes = shared.ejection.window.as_secs_f64() / shared.interval().as_secs_f64();
-        let earned = INVITED * counted.requests as f64 / passes.max(1.0);
+        // Of a look that comes late no more is earned, so that few requests are in turn; unless somebody waits of whom nothing is known.
+        let passed = match self.unknown {
+            Some(_) => self.passed.max(shared.interval()),
+            None => shared.interval(),
+        };
+        let passed = passed.as_secs_f64() / shared.ejection.window.as_secs_f64();
+        let earned = INVITED * counted.requests as f64 * passed.min(1.0);
         self.invitations = (self.invitations + earned).min(SAVED);
         let idlest = self.idlest.map(|(_, index, id)| (index, id));
-        let (guest, in_a_row) = match self.unknown {
+        let unknown = self.unknown.map(|(_, index, id)| (index, id));
+        let (guest, in_a_row) = match unknown {
             Some(_) if self.in_a_row < UNKNOWN || idlest.is_none() => {
-                (self.unknown, (self.in_a_row + 1).min(UNKNOWN))
+                (unknown, (self.in_a_row + 1).min(UNKNOWN))
             }
             _ => (idlest, 0),
         };
         if let Some((index, id)) = guest.filter(|_| self.invitations >= 1.0) {
             if let Some(core) = member(index, id) {
-                core.invite();
+                core.invite(now);
                 self.invitations -= 1.0;
                 self.in_a_row = in_a_row;
             }

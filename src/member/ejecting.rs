@@ -7,7 +7,7 @@ use super::standing::{Finding, Phase, ProbedBy, Verdict};
 use super::state::{Former, State};
 use crate::health::{Detector, Detectors, Evidence, Fading, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{EventKind, PRESENCE, Place, Return, mix};
+use crate::shared::{EventKind, PRESENCE, Return, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -189,15 +189,14 @@ impl State {
     }
 
     /// The fleet is short of capacity: who is out is tried no later than if that had begun now, unless it has said when to come again.
-    pub(crate) fn hasten(&self, now: Tick) {
+    pub(crate) fn hasten(&self, now: Tick, index: usize) {
         if self.spared_for(now).is_some() {
             return;
         }
         let (shared, strain) = (&*self.shared, self.shared.strain());
         // The same each time it is looked at: of many draws the shortest would be left of the jitter. Of those ejected at once each has its own;
-        // not by its id, which is of the process.
-        let place = self.place.as_ref().map_or(0, Place::number);
-        let random = mix(self.ejected_at() ^ mix(place));
+        // by its place in the set, as its id is of the process.
+        let random = mix(self.ejected_at() ^ mix(index as u64));
         let length = |times| ejection_time(&shared.ejection, times, strain, random);
         if self.standing.hasten(now, length) {
             let due = self.standing.get().probe_due_at(now);

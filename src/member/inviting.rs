@@ -13,8 +13,8 @@ const DEGRADED: u8 = 1 << 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Guest {
     /// Others are known, and of it nothing is: it costs as much as the middle of those, so where there is little to do there is
-    /// always one that costs less.
-    Unknown,
+    /// always one that costs less. So many invitations have told nothing of it.
+    Unknown(u8),
     /// It has been idle for so many milliseconds.
     Idle(u32),
 }
@@ -22,26 +22,32 @@ pub(crate) enum Guest {
 impl State {
     /// Whether an idle one may be invited to show how it is now: after a second, and
     /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
-    /// where no pick looks, and others are to be tried. One that has had no turn need not wait; nor by much one whose requests have told
-    /// nothing of it, as they were given up: in one second of so many.
+    /// where no pick looks, and others are to be tried. One that has had no turn need not wait.
     pub(crate) fn may_be_invited(&self, now: Tick) -> Option<Guest> {
         let place = self.place.as_ref().filter(|place| !place.is_invited())?;
         if place.has_just_joined() {
-            return Some(Guest::Unknown);
+            return Some(Guest::Unknown(0));
         }
         // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
         let times = self.invited.load(Ordering::Relaxed) & !DEGRADED;
         if self.latency.nanos().is_none() {
+            if place.has_had_no_turn() {
+                // It has one before anybody is preferred.
+                return None;
+            }
             let others_are_known = self.shared.usual().latency().is_some();
-            let is_its_second = now.as_millis() / 1_000 % (1 << times) == 0;
-            return (others_are_known && is_its_second).then_some(Guest::Unknown);
+            // ORDERING: Relaxed. As above.
+            let before = self.invited_at.load(Ordering::Relaxed);
+            let waited = (now.as_millis() as u32).wrapping_sub(before);
+            let has_waited = times == 0 || waited >= 1_000 << times;
+            return (others_are_known && has_waited).then_some(Guest::Unknown(times));
         }
         let idle = self.latency.idle_millis(now);
         (idle >= 1_000 << times).then_some(Guest::Idle(idle))
     }
 
     /// Invites the next pick of a policy that compares costs.
-    pub(crate) fn invite(&self) {
+    pub(crate) fn invite(&self, now: Tick) {
         // Up to eight seconds: at a hundred requests a second one in 800, for which a server that has healed is back as soon.
         const MOST: u8 = 3;
         let more = |now: u8| (now & !DEGRADED < MOST).then_some(now + 1);
@@ -49,6 +55,9 @@ impl State {
         let _ = self
             .invited
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        // ORDERING: Relaxed. As in `may_be_invited`.
+        self.invited_at
+            .store(now.as_millis() as u32, Ordering::Relaxed);
         self.place.iter().for_each(Place::invite);
     }
 

@@ -73,10 +73,11 @@ pub(crate) struct State {
     /// Two f32s' bits, the first on top: what the detector measured when it ejected it, and against what. NaN for
     /// what is not known.
     pub(super) evidence: AtomicU64,
-    /// How many invitations in a row have not shown it to be like the others; and on top whether it is marked degraded, and
-    /// in rotation.
+    /// How many invitations in a row have not shown it to be like the others; and on top whether it is marked degraded.
     pub(super) invited: AtomicU8,
-    /// Since when checks pass that bring it back, or have brought it back, in milliseconds (wrapping); 0 for not at all.
+    /// When the last was, in milliseconds (wrapping).
+    pub(super) invited_at: AtomicU32,
+    /// Since when checks pass that bring it back, or did, in milliseconds (wrapping); 0 for not at all.
     pub(super) passing_since: AtomicU32,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
     pub(super) ejected_at: AtomicU64,
@@ -125,6 +126,7 @@ impl State {
             cause: AtomicU8::new(0),
             evidence: AtomicU64::new(pack(None, None)),
             invited: AtomicU8::new(0),
+            invited_at: AtomicU32::new(0),
             passing_since: AtomicU32::new(0),
             ejected_at: AtomicU64::new(0),
         }

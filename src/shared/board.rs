@@ -150,11 +150,6 @@ impl Page {
 }
 
 impl Place {
-    /// Which of its page it is.
-    pub(crate) const fn number(&self) -> u64 {
-        self.at as u64
-    }
-
     /// One more is in flight, since `start`. `false` if there are more than can be counted; then it is not.
     #[inline]
     pub(crate) fn add(&self, start: Tick) -> bool {
@@ -216,6 +211,12 @@ impl Place {
     pub(crate) fn has_just_joined(&self) -> bool {
         // ORDERING: Relaxed. As in `add`.
         self.page.turns[self.at].load(Ordering::Relaxed) == JOINED
+    }
+
+    /// Whether it is of the first set, and has had none yet.
+    pub(crate) fn has_had_no_turn(&self) -> bool {
+        // ORDERING: Relaxed. As in `add`.
+        self.page.turns[self.at].load(Ordering::Relaxed) == 0
     }
 
     /// Whether there is an invitation that nobody has accepted.

@@ -28,12 +28,12 @@ impl Calm {
         Self(AtomicU32::new(0))
     }
 
-    /// Its latency is this now, `passed` after the last time, and more or fewer are out than can be spared. How many times as long as in
-    /// calm that is; `None` if none has been seen.
-    fn note(&self, latency: f32, many_out: bool, passed: f32) -> Option<f32> {
+    /// Its latency is this now, `passed` after the last time, and more or fewer are out than can be spared; or it is short. How many times as
+    /// long as in calm that is; `None` if none has been seen.
+    fn note(&self, latency: f32, (many_out, is_short): (bool, bool), passed: f32) -> Option<f32> {
         // ORDERING: Relaxed, both. Only upkeep writes it, one at a time.
         let calm = match f32::from_bits(self.0.load(Ordering::Relaxed)) {
-            0.0 if many_out => return None,
+            0.0 if is_short => return None,
             0.0 => latency.max(1.0),
             calm => calm,
         };
@@ -76,10 +76,11 @@ impl Capacity {
         self.short.load(Ordering::Relaxed) != 0
     }
 
-    /// So many times as long as in calm answers take now, and more or fewer are out than can be spared.
-    fn note(&self, times: f32, many_out: bool) {
-        let most = if self.is_short() { ENOUGH } else { SHORT };
-        let is_short = many_out && times > most;
+    /// So many times as long as in calm answers take now, and more or fewer are out than can be spared. While that is not known it is as it was.
+    fn note(&self, times: Option<f32>, many_out: bool) {
+        let was_short = self.is_short();
+        let most = if was_short { ENOUGH } else { SHORT };
+        let is_short = many_out && times.map_or(was_short, |times| times > most);
         // ORDERING: Relaxed. As above.
         self.short.store(is_short.into(), Ordering::Relaxed);
     }
@@ -95,7 +96,8 @@ impl Shared {
         passed: Duration,
     ) -> Option<f32> {
         let latency = latency.as_nanos() as f32;
-        calm.note(latency, self.many_are_out(), passed.as_secs_f32())
+        let state = (self.many_are_out(), self.is_short());
+        calm.note(latency, state, passed.as_secs_f32())
     }
 
     /// What upkeep has counted: how many are in slow start after they were out, and how many times as long as in calm answers take, if that
@@ -103,8 +105,7 @@ impl Shared {
     pub(crate) fn note_capacity(&self, warming: usize, times: Option<f32>) {
         // ORDERING: Relaxed. As above.
         (self.capacity.warming).store(warming as u64, Ordering::Relaxed);
-        self.capacity
-            .note(times.unwrap_or(0.0), self.many_are_out());
+        self.capacity.note(times, self.many_are_out());
     }
 
     /// Whether so many are out that those that are left have too much to do. Not any more for the last that come back: as many as
@@ -155,8 +156,8 @@ mod tests {
     /// So many seconds of this latency, noted ten times a second; for how many of them it was short.
     fn during(of: &Endpoint, seconds: u32, latency: f32, many_out: bool) -> f32 {
         let noted = (0..10 * seconds).filter(|_| {
-            let times = of.0.note(latency, many_out, 0.1);
-            of.1.note(times.unwrap_or(0.0), many_out);
+            let times = of.0.note(latency, (many_out, of.1.is_short()), 0.1);
+            of.1.note(times, many_out);
             of.1.is_short()
         });
         noted.count() as f32 / 10.0
@@ -189,10 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn of_one_that_has_come_while_many_are_out_no_calm_is_known() {
-        let one = endpoint();
-        assert_eq!(during(&one, 100, 10.0, true), 0.0);
-        assert_eq!(during(&one, 10, 50.0, true), 0.0);
+    fn of_one_that_comes_while_it_is_short_no_calm_is_known() {
+        let calm = Calm::new();
+        assert_eq!(calm.note(50.0, (true, true), 0.1), None);
+        assert_eq!(calm.note(10.0, (true, false), 0.1), Some(1.0));
+        assert_eq!(calm.note(30.0, (true, true), 0.1), Some(3.0));
     }
 
     #[test]

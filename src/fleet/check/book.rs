@@ -1,6 +1,6 @@
 //! Who is to be checked when, and who is being checked. Under the driver's mutex; it holds no endpoint.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::round::{Number, Round, Says};
@@ -97,8 +97,10 @@ pub(super) struct Book {
     watched: Option<Tick>,
     /// The last look at others than those in doubt.
     pub(super) round: Round,
-    /// Those in doubt of which a check got no answer, which counts when that is over.
-    held: BTreeSet<MemberId>,
+    /// Those in doubt of which a check got no answer, which counts when that is over: what it was, and when.
+    held: BTreeMap<MemberId, (Outcome, Tick)>,
+    /// The time of the last tick.
+    last: Tick,
 }
 
 impl Book {
@@ -151,10 +153,13 @@ impl Book {
         });
     }
 
-    /// A due time further ahead than this was set by a clock that has gone back since: it has come.
+    /// A due time further ahead than this was set by a clock that has gone back since: it has come. So has any, where it went back
+    /// between two ticks.
     pub(super) fn heal(&mut self, now: Tick, longest: Duration) {
+        let went_back = now < std::mem::replace(&mut self.last, now);
         let horizon = now.after(longest);
-        while let Some(&(due, id)) = self.waiting.last().filter(|last| last.0 > horizon) {
+        let due_by = if went_back { now } else { horizon };
+        while let Some(&(due, id)) = self.waiting.last().filter(|last| last.0 > due_by) {
             self.waiting.remove(&(due, id));
             self.schedule(id, now);
         }
@@ -188,16 +193,24 @@ impl Book {
         self.schedule(id, due);
     }
 
-    /// A check at this time, if none comes before.
+    /// A check at this time, if none comes before, and the endpoint has not asked for less.
     pub(super) fn bring_forward(&mut self, id: MemberId, due: Tick) {
-        let later = |entry: &Entry| entry.out.is_none() && entry.due > due;
-        if self.entries.get(&id).is_some_and(later) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.out.is_none()) else {
+            return;
+        };
+        let due = due.max(entry.not_before);
+        if entry.due > due {
             self.schedule(id, due);
         }
     }
 
-    /// Begins a look at these. Each is checked now, or a check is under way that counts; but for those that have asked not to be
-    /// checked yet.
+    /// Whether it may be asked how it is, for a look at the others.
+    pub(super) fn may_ask(&self, id: MemberId, now: Tick) -> bool {
+        let entry = self.entries.get(&id);
+        entry.is_some_and(|entry| entry.not_before <= now)
+    }
+
+    /// Begins a look at these. Each is checked before anybody else, or a check is under way that counts.
     pub(super) fn look_at(
         &mut self,
         others: impl Iterator<Item = MemberId>,
@@ -207,8 +220,7 @@ impl Book {
         self.round.begin(now, patience);
         let look = Some(self.round.number());
         for id in others {
-            let entry = self.entries.get_mut(&id);
-            let Some(entry) = entry.filter(|entry| entry.not_before <= now) else {
+            let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
             self.round.ask();
@@ -216,7 +228,7 @@ impl Book {
                 Some(out) => out.look = look,
                 None => {
                     entry.asked = look;
-                    self.bring_forward(id, now);
+                    self.schedule(id, Tick::ZERO);
                 }
             }
         }
@@ -320,9 +332,11 @@ impl Book {
             retry_after: Some(asked),
         } = outcome
         {
-            let asked = asked.min(settings.longest_wait());
-            entry.not_before = now.after(asked);
-            wait = wait.max(asked);
+            wait = wait.max(asked.min(settings.longest_wait()));
+        }
+        if told == Told::Nothing {
+            // Another at once would tell as little, and there would be no end.
+            entry.not_before = now.after(wait);
         }
         self.schedule(sent.id, now.after(wait));
         match told {
@@ -333,7 +347,7 @@ impl Book {
                 wait,
             }),
             Told::Miss | Told::Fail if checked.is_failing() => Action::Eject(out.epoch, told),
-            _ => self.test(sent.id, (out, told), is_in_doubt, now),
+            _ => self.test(sent.id, (out, told, outcome), is_in_doubt, now),
         }
     }
 
@@ -342,7 +356,7 @@ impl Book {
     fn test(
         &mut self,
         id: MemberId,
-        (out, told): (Out, Told),
+        (out, told, outcome): (Out, Told, Outcome),
         is_in_doubt: bool,
         now: Tick,
     ) -> Action {
@@ -358,7 +372,7 @@ impl Book {
             _ if told != Told::Miss => Action::Tested(Test::IfSuspect(0.0)),
             Says::All => Action::Nothing,
             Says::Nothing | Says::Wait => {
-                self.held.insert(id);
+                self.held.insert(id, (outcome, now));
                 Action::Held
             }
         }
@@ -371,13 +385,17 @@ impl Book {
 
     /// Whether a check of it waits for that.
     pub(super) fn holds(&self, id: MemberId) -> bool {
-        self.held.contains(&id)
+        self.held.contains_key(&id)
     }
 
-    /// Who has waited for a look at others that is over, and which share of those fails; none if all do.
-    pub(super) fn release(&mut self) -> Option<(BTreeSet<MemberId>, Test)> {
+    /// Who has waited for a look at others that is over, with which outcome, and which share of those fails; none if all do. What is from
+    /// longer ago than a look can take is of another suspicion.
+    pub(super) fn release(&mut self, now: Tick) -> Option<(Vec<(MemberId, Outcome)>, Test)> {
         let says = self.round.tell()?;
-        let held = std::mem::take(&mut self.held);
+        let longest = self.round.longest();
+        let held = std::mem::take(&mut self.held).into_iter();
+        let held = held.filter(|(_, (_, at))| now.since(*at) <= longest);
+        let held = held.map(|(id, (outcome, _))| (id, outcome)).collect();
         match says {
             Says::Share(share) => Some((held, Test::IfSuspect(share))),
             _ => None,
@@ -400,7 +418,8 @@ impl Book {
         let due = self.waiting.first().map(|&(due, _)| due);
         let due = due.filter(|_| self.out.len() < most);
         self.edition?;
-        if !self.held.is_empty() && self.round.says(now) != Says::Wait {
+        let is_told = !self.held.is_empty() && self.round.is_untold();
+        if is_told || self.wants_round(now) {
             return Some(now);
         }
         given_up.into_iter().chain(due).min()

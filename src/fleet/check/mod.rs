@@ -289,14 +289,14 @@ impl Core {
 
     /// Takes in failed checks that were held until others had been looked at. The next of each comes at once, while it is in doubt.
     fn release<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        let Some((held, test)) = book.release() else {
+        let Some((held, test)) = book.release(now) else {
             return;
         };
-        for id in held {
+        for (id, outcome) in held {
             let Some(state) = book.place(id).map(|at| members[at].core()) else {
                 continue;
             };
-            state.checked(Outcome::Timeout, test, now);
+            state.checked(outcome, test, now);
             if state.is_in_doubt(now) {
                 book.bring_forward(id, now);
             }
@@ -310,7 +310,8 @@ impl Core {
         }
         let is_well = |state: &State| state.standing.get().is_in() && state.suspicion(now) == 0.0;
         let others = members.iter().map(Member::core);
-        let others: Vec<_> = others.filter(|state| is_well(state)).collect();
+        let others = others.filter(|state| is_well(state) && book.may_ask(state.id, now));
+        let others: Vec<_> = others.collect();
         // Evenly over the set, as those of a zone stand side by side.
         let (all, count) = (others.len(), others.len().min(round::MOST));
         let start = self.shared.random(self.shared.shard()) as usize % all.max(1);

@@ -90,9 +90,9 @@ impl Round {
 
     /// What it says by now.
     pub(super) fn says(&self, now: Tick) -> Says {
-        // A clock may have gone back: what is further ahead than it can be is over.
+        // A clock may have gone back: what is further ahead than it can be is over. A little is another thread's reading.
         match (self.over, self.until) {
-            (Some(at), _) if at <= now && now.since(at) < FRESH => self.verdict(),
+            (Some(at), _) if now.since(at) < FRESH && at.since(now) < FRESH => self.verdict(),
             (None, Some((until, patience))) if now < until && until.since(now) <= patience => {
                 Says::Wait
             }
@@ -100,11 +100,22 @@ impl Round {
         }
     }
 
+    /// Whether it is over, and has not been told yet.
+    pub(super) const fn is_untold(&self) -> bool {
+        self.over.is_some() && !self.is_told
+    }
+
     /// What it has said, for those that have waited for it: once, however late they ask.
     pub(super) fn tell(&mut self) -> Option<Says> {
-        let tells = self.over.is_some() && !self.is_told;
+        let tells = self.is_untold();
         self.is_told |= tells;
         tells.then(|| self.verdict())
+    }
+
+    /// For no longer than this does anybody wait for it, and until it is told.
+    pub(super) fn longest(&self) -> Duration {
+        let patience = self.until.map_or(Duration::ZERO, |(_, patience)| patience);
+        patience.saturating_mul(2).saturating_add(FRESH)
     }
 
     fn verdict(&self) -> Says {
@@ -145,8 +156,10 @@ mod tests {
         let round = after(4, 4, 0);
         assert_eq!(round.says(at(799)), Says::Share(0.0));
         assert_eq!(round.says(at(800)), Says::Nothing);
+        // By a reading of the clock from before the last answer.
+        assert_eq!(round.says(at(699)), Says::Share(0.0));
         assert_eq!(
-            round.says(at(699)),
+            round.says(at(600)),
             Says::Nothing,
             "the clock has gone back"
         );
