@@ -14,6 +14,9 @@ use crate::time::Tick;
 /// How many checks out of band take the place of a request that is a probe.
 const CHECKS_FOR_A_PROBE: u32 = 3;
 
+/// In so many parts of one good probes are counted that are wanted: at most 600 are, twice three times the highest setting.
+const WANTED: f32 = 100.0;
+
 impl State {
     /// Ejects for what was found, if that is enforced, the member has been in since `epoch`, and the cap allows.
     pub(crate) fn eject(&self, epoch: u32, found: Detectors, now: Tick) {
@@ -127,7 +130,14 @@ impl State {
 
     fn set_wanted(&self, wanted: f32) {
         // ORDERING: Relaxed. One probe is out at a time; the standing orders one after the other.
-        self.wanted.store(wanted.to_bits(), Ordering::Relaxed);
+        self.wanted
+            .store((wanted * WANTED).ceil() as u16, Ordering::Relaxed);
+    }
+
+    /// How many good probes are wanted still.
+    pub(super) fn wanted(&self) -> f32 {
+        // ORDERING: Relaxed. As in `set_wanted`.
+        f32::from(self.wanted.load(Ordering::Relaxed)) / WANTED
     }
 
     /// Acts on a probe's outcome. One that says nothing leaves the endpoint out: for the base ejection
@@ -165,18 +175,19 @@ impl State {
     fn weigh(&self, success: bool, now: Tick) -> (Finding, Option<f32>) {
         /// A failure that proves less than this is not the end of it.
         const PROOF: f32 = 2.0;
+        /// So much any does: where all the fleet fails there would be no end of probes.
+        const LEAST: f32 = 0.075;
         let usual = self.shared.usual_now(self.shared.shard(), true);
         let (evidence, plain) = (
             Evidence::against(usual.error_rate() as f32),
             Evidence::against(0.0),
         );
         let all = self.all(now);
-        // ORDERING: Relaxed. As in `set_wanted`.
-        let wanted = f32::from_bits(self.wanted.load(Ordering::Relaxed));
+        let wanted = self.wanted();
         let next = if success {
             wanted - evidence.success / plain.success
         } else {
-            wanted + evidence.fault / plain.success
+            wanted + evidence.fault.max(LEAST) / plain.success
         };
         // Half of one is none: elsewhere than in a fleet that never fails, a success proves a little less.
         if next < 0.5 {

@@ -220,8 +220,8 @@ fn is_full(in_flight: u64, limit: Option<u32>) -> bool {
 
 impl State {
     fn reason(&self) -> EjectionReason {
-        // ORDERING: Relaxed, both. For display.
-        let wanted = f32::from_bits(self.wanted.load(Ordering::Relaxed));
+        let wanted = self.wanted();
+        // ORDERING: Relaxed. For display.
         let measured = unpack(self.evidence.load(Ordering::Relaxed));
         EjectionReason {
             detector: self.cause(),

@@ -19,6 +19,11 @@ pub(crate) enum Guest {
     Idle(u32),
 }
 
+/// Tenths of a second, which wrap after nearly two hours.
+fn tenths(now: Tick) -> u16 {
+    (now.as_millis() / 100) as u16
+}
+
 impl State {
     /// Whether an idle one may be invited to show how it is now: after a second, and
     /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
@@ -38,8 +43,8 @@ impl State {
             let others_are_known = self.shared.usual().latency().is_some();
             // ORDERING: Relaxed. As above.
             let before = self.invited_at.load(Ordering::Relaxed);
-            let waited = (now.as_millis() as u32).wrapping_sub(before);
-            let has_waited = times == 0 || waited >= 1_000 << times;
+            let waited = tenths(now).wrapping_sub(before);
+            let has_waited = times == 0 || waited >= 10 << times;
             return (others_are_known && has_waited).then_some(Guest::Unknown(times));
         }
         let idle = self.latency.idle_millis(now);
@@ -56,8 +61,7 @@ impl State {
             .invited
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         // ORDERING: Relaxed. As in `may_be_invited`.
-        self.invited_at
-            .store(now.as_millis() as u32, Ordering::Relaxed);
+        self.invited_at.store(tenths(now), Ordering::Relaxed);
         self.place.iter().for_each(Place::invite);
     }
 

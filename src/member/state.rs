@@ -66,8 +66,8 @@ pub(crate) struct State {
     penalty: AtomicU32,
     /// Until when others are preferred, in milliseconds (wrapping), as it has said that it has too much to do; 0 for not at all.
     spared_until: AtomicU32,
-    /// An f32's bits: how many good probes are wanted still, while it is out.
-    pub(super) wanted: AtomicU32,
+    /// How many good probes are wanted still, while it is out, in hundredths.
+    pub(super) wanted: AtomicU16,
     /// What it was ejected for: one more than its place among all detectors; 0 for nothing yet.
     pub(super) cause: AtomicU8,
     /// Two f32s' bits, the first on top: what the detector measured when it ejected it, and against what. NaN for
@@ -75,8 +75,8 @@ pub(crate) struct State {
     pub(super) evidence: AtomicU64,
     /// How many invitations in a row have not shown it to be like the others; and on top whether it is marked degraded.
     pub(super) invited: AtomicU8,
-    /// When the last was, in milliseconds (wrapping).
-    pub(super) invited_at: AtomicU32,
+    /// When the last was, in tenths of a second (wrapping).
+    pub(super) invited_at: AtomicU16,
     /// Since when checks pass that bring it back, or did, in milliseconds (wrapping); 0 for not at all.
     pub(super) passing_since: AtomicU32,
     /// When it was last ejected, in nanoseconds: who came first leaves first.
@@ -122,11 +122,11 @@ impl State {
             score: AtomicU16::new(WHOLE),
             penalty: AtomicU32::new(1.0f32.to_bits()),
             spared_until: AtomicU32::new(0),
-            wanted: AtomicU32::new(0),
+            wanted: AtomicU16::new(0),
             cause: AtomicU8::new(0),
             evidence: AtomicU64::new(pack(None, None)),
             invited: AtomicU8::new(0),
-            invited_at: AtomicU32::new(0),
+            invited_at: AtomicU16::new(0),
             passing_since: AtomicU32::new(0),
             ejected_at: AtomicU64::new(0),
         }

@@ -10,6 +10,9 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 /// a third, so that a dead zone of three is not taken for that.
 pub(crate) const COMMON: f64 = 0.4;
 
+/// Of fewer endpoints than this none is the fleet.
+const SEVERAL: u64 = 3;
+
 /// What one outcome weighs in a shard's share of failures: the last 32 or so count.
 const WEIGHT: f32 = 1.0 / 32.0;
 
@@ -139,7 +142,13 @@ impl Trend {
         let suspects = self.suspects.load(Ordering::Relaxed);
         let judged = self.judged.load(Ordering::Relaxed);
         let others = suspects.saturating_sub(u64::from(is_suspect));
-        judged >= 3 && others as f64 >= COMMON * (judged - 1) as f64
+        judged >= SEVERAL && others as f64 >= COMMON * (judged - 1) as f64
+    }
+
+    /// Whether there are enough that take requests to tell what is common to them.
+    fn are_several(&self) -> bool {
+        // ORDERING: Relaxed. As above.
+        self.judged.load(Ordering::Relaxed) >= SEVERAL
     }
 }
 
@@ -147,7 +156,9 @@ impl Shared {
     /// What is usual now, for an outcome of this shard's at an endpoint that is under suspicion or not.
     pub(crate) fn usual_now(&self, shard: usize, is_suspect: bool) -> Usual {
         let (own, mut rate) = (self.own(shard), self.trend.error_rate());
-        if own.is_common(self.trend.is_common(is_suspect)) {
+        let is_common = own.is_common(self.trend.is_common(is_suspect));
+        // Where all are out, what fails is their probes.
+        if is_common && self.trend.are_several() {
             rate = rate.max(own.failing());
         }
         self.usual().with_error_rate(rate.into())
