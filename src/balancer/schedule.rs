@@ -122,7 +122,7 @@ const fn gcd(a: u64, b: u64) -> u64 {
 }
 
 /// A cycle of `length` slots in which member i stands `counts[i]` times: those of one count share the
-/// slots that [`spread`] gives to all of them, in turn. So a table for ten thousand members of ten weights
+/// slots that [`spread()`] gives to all of them, in turn. So a table for ten thousand members of ten weights
 /// takes as long as one for ten members. After any number of slots, all of one count are less than one visit
 /// off their share together, and they take turns, so each is less than two off its own.
 fn rotate(counts: &[u64], length: u64) -> Box<[u32]> {

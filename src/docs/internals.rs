@@ -46,7 +46,7 @@
 //! | count of tiers | `balancer/tiers/counted.rs` | the version of flips that loads are of | stored after the loads, by whoever has claimed the count |
 //! | loads of tiers | `balancer/tiers/plan.rs` | a part, a percentage, where a zone ends | plain stores by who has claimed the count; each complete in itself |
 //! | panic of a tier | `balancer/nested.rs` | 0 or 1 | a swap by who has counted: a memory between the two thresholds |
-//! | wanted, passing since | `member/ejecting.rs` | an f32; ms (wrapping), 0 for not | plain stores by who ejects, or claims or ends the probe or check that is out; read for slow start after the standing has turned |
+//! | wanted, passing since | `member/ejecting.rs` | hundredths of a probe; ms (wrapping), 0 for not | plain stores by who ejects, or claims or ends the probe or check that is out; read for slow start after the standing has turned |
 //! | invited, degraded | `member/inviting.rs` | degraded 1, invitations 7 | each changed by one instruction that leaves the other; degraded by the writer, before it raises flips |
 //! | events, five words a slot | `shared/events.rs` | turn, id, when, what, more | a slot's turn says whose it is; who finds it not theirs drops the event, or takes none |
 //! | limit, beside the cell | `member/cell.rs` | 32; adapted by who has claimed the look | read before an entry, whose compare-and-swap on the cell's word decides |
@@ -124,10 +124,15 @@
 //! most. The mean over the fleet is wrong where a zone dies: it is a third within a moment, and the dead would hide behind each
 //! other. So the share is of those that do not stand out (as of the last upkeep, ten times a second); and that is wrong where all begin to fail at once,
 //! for a second or more. What tells the two apart is *how many* are under suspicion: beyond two fifths it is the share
-//! among the last requests of the shard, whatever endpoint they went to.
+//! among the last requests of the shard, whatever endpoint they went to. Once it is beyond, it is for as long as they fail here and there, or mostly: a few
+//! successes clear suspects, and with fewer than two fifths of them for a moment the next two failures of one would be its own (half of ten
+//! were out in a second). Above a share of 0.8 a fault tells nothing: each would be proof of a little, and with no success between them they add up. And a score
+//! ejects by what is usual when the look is over: as a bucket of the window goes, all may be worse at once than they were at the last.
 //! Checks are quicker than requests: within ten milliseconds they would take out whoever has failed one request, before enough others have had
 //! one to fail. So a failed one waits until others have been looked at, who answer as quickly; how many of those fail is what it is
-//! held against, and whoever is as bad is found by it. (To hold suspects' checks against each other does not tell: where five die together all of those
+//! held against, and whoever is as bad is found by it. One miss of each waits, so one that is refused at once is not asked without end; a look ends by what
+//! has come, by who has gone, or by its time, and tells those that have waited for it once, however late they ask. Checks that pass take back what is held against
+//! an endpoint by all that is known, which ends the doubt; what requests alone say is kept beside it, or a page that is well would keep in whoever fails them. (To hold suspects' checks against each other does not tell: where five die together all of those
 //! fail. To look at others only where more than one is in doubt is too late for a client that sends a request now and then.)
 //!
 //! **Short of capacity.** A back-off that doubles spares requests, as each probe of a dead endpoint fails one; what it costs, the capacity of an
@@ -147,7 +152,8 @@
 //!
 //! **Invitations.** A policy that picks the least cost never learns that an endpoint it avoids has healed. Upkeep looks for the one that has been idle
 //! for the longest, a second at least, and marks it on the board; one pick takes it. They are saved up from one request in fifty, and an endpoint
-//! that was no better waits twice as long. So what it costs is bounded, and nobody waits for chance. An invitation stands until somebody
+//! that was no better waits twice as long, up to 8 s. Two of three go to those of whom nothing is known, in the order of the set those that were invited
+//! least: a new one among many that are known costs what is usual, and where little is to do there is always one that costs less. So what it costs is bounded, and nobody waits for chance. An invitation stands until somebody
 //! comes, and who has one gets no other: the spares of a priority that has no load are idle for ever, and would have them all.
 //!
 //! **A success** costs one write: the fetch_add that leaves also counts it in the cell's topmost field. Those
