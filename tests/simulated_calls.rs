@@ -66,13 +66,14 @@ fn after_an_outage_all_is_well_at_once() {
     assert_eq!(window.errors, 0.0, "{window:?}");
 }
 
-/// The hardest case: everybody may be ejected, and then picks fail. Nothing ends before the back-off that is running,
-/// and with one good probe each they return with it.
+/// The hardest case: everybody may be ejected, failures in a row count though everybody fails, and then picks fail. Nothing ends before the
+/// back-off that is running, and with one good probe each they return with it.
 #[test]
 fn after_an_outage_in_which_picks_fail_all_is_well_within_two_back_offs() {
     let make = || {
         let ejection = Ejection::default()
             .max_ejection_percent(100)
+            .consecutive_failures(5)
             .base_ejection_time(SECOND)
             .max_ejection_time(2 * SECOND)
             .jitter_percent(0);
