@@ -226,14 +226,27 @@ impl Sweep {
         shared
             .trend
             .set_pace((pace / shared.ejection.window.as_secs_f64()) as f32);
-        // An update since may have moved them; they are looked for where they were.
-        let member = |index: usize, id: MemberId| {
-            let slot = slots.get(index).filter(|slot| slot.member.id() == id);
-            slot.map(|slot| slot.member.core())
-        };
-        // By what is usual now, of the others: as a bucket of the window goes, all may be worse at once than they were.
-        for (index, id, own) in &self.scored {
-            let Some(core) = member(*index, *id) else {
+        self.eject_for_scores(slots, shared, now);
+        if compares(shared) {
+            let reports: Vec<_> = self.reports.iter().map(|(.., report)| *report).collect();
+            let (outliers, thresholds) = outliers(&shared.ejection, &reports);
+            shared.trend.hold_against(&thresholds);
+            for (at, found) in outliers {
+                let (index, id, _) = self.reports[at];
+                if let Some(core) = found_at(slots, index, id) {
+                    let epoch = core.standing.get().epoch;
+                    core.eject(epoch, found, now);
+                }
+            }
+        }
+        self.invite(slots, shared, counted.requests, now);
+        self.restart();
+    }
+
+    /// By what is usual now, of the others: as a bucket of the window goes, all may be worse at once than they were.
+    fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
+        for &(index, id, ref own) in &self.scored {
+            let Some(core) = found_at(slots, index, id) else {
                 continue;
             };
             let usual = shared.usual();
@@ -245,43 +258,46 @@ impl Sweep {
                 core.eject(epoch, Detectors::NONE.with(Detector::Score), now);
             }
         }
-        if compares(shared) {
-            let reports: Vec<_> = self.reports.iter().map(|(.., report)| *report).collect();
-            let (outliers, thresholds) = outliers(&shared.ejection, &reports);
-            shared.trend.hold_against(&thresholds);
-            for (at, found) in outliers {
-                let (index, id, _) = self.reports[at];
-                if let Some(core) = member(index, id) {
-                    let epoch = core.standing.get().epoch;
-                    core.eject(epoch, found, now);
-                }
-            }
-        }
+    }
+
+    /// Invites whose turn it is, if one has been earned by so many requests in the window.
+    fn invite<E: Endpoint>(
+        &mut self,
+        slots: &[Slot<E>],
+        shared: &Shared,
+        requests: u64,
+        now: Tick,
+    ) {
         // Of a look that comes late no more is earned, so that few requests are in turn; unless somebody waits of whom nothing is known.
         let passed = match self.unknown {
             Some(_) => self.passed.max(shared.interval()),
             None => shared.interval(),
         };
         let passed = passed.as_secs_f64() / shared.ejection.window.as_secs_f64();
-        let earned = INVITED * counted.requests as f64 * passed.min(1.0);
+        let earned = INVITED * requests as f64 * passed.min(1.0);
         self.invitations = (self.invitations + earned).min(SAVED);
+        if self.invitations < 1.0 {
+            return;
+        }
         let idlest = self.idlest.map(|(_, index, id)| (index, id));
         let unknown = self.unknown.map(|(_, index, id)| (index, id));
-        let (guest, in_a_row) = match unknown {
-            Some(_) if self.in_a_row < UNKNOWN || idlest.is_none() => {
-                (unknown, (self.in_a_row + 1).min(UNKNOWN))
-            }
-            _ => (idlest, 0),
+        let takes_unknown = self.in_a_row < UNKNOWN || idlest.is_none();
+        let (guest, in_a_row) = match unknown.filter(|_| takes_unknown) {
+            Some(guest) => (Some(guest), (self.in_a_row + 1).min(UNKNOWN)),
+            None => (idlest, 0),
         };
-        if let Some((index, id)) = guest.filter(|_| self.invitations >= 1.0) {
-            if let Some(core) = member(index, id) {
-                core.invite(now);
-                self.invitations -= 1.0;
-                self.in_a_row = in_a_row;
-            }
+        if let Some(core) = guest.and_then(|(index, id)| found_at(slots, index, id)) {
+            core.invite(now);
+            self.invitations -= 1.0;
+            self.in_a_row = in_a_row;
         }
-        self.restart();
     }
+}
+
+/// A member that was there: an update since may have moved it, and it is looked for where it was.
+fn found_at<E: Endpoint>(slots: &[Slot<E>], index: usize, id: MemberId) -> Option<&State> {
+    let slot = slots.get(index).filter(|slot| slot.member.id() == id);
+    slot.map(|slot| &**slot.member.core())
 }
 
 /// Of an even number the lower: of two, the slow one is not what is usual.
