@@ -89,7 +89,7 @@ const FAR: i32 = 1 << 30;
 /// Up to 256 endpoints are all compared; of more 104: eight that were good the last time (for each shard of threads) and three
 /// rows of 32 in the order of the set, which are drawn by the weight of their members, spread evenly over the picks. Shares of like endpoints are
 /// then within a few of what is due; of very different weights, while there is little to do, the lightest may get twice theirs. An endpoint that has been avoided and idle for a second is invited now and then to show how it is: by one
-/// request in fifty at most, and each time it is no better after twice as long, up to 8 s.
+/// request in fifty at most, and each time it is no better after twice as long, up to 16 s.
 ///
 /// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
 /// alone not the queue that is building up; and to compare all does not herd, as each pick raises the cost that it saw. A pick costs

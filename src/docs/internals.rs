@@ -152,7 +152,7 @@
 //!
 //! **Invitations.** A policy that picks the least cost never learns that an endpoint it avoids has healed. Upkeep looks for the one that has been idle
 //! for the longest, a second at least, and marks it on the board; one pick takes it. They are saved up from one request in fifty, and an endpoint
-//! that was no better waits twice as long, up to 8 s. Two of three go to those of whom nothing is known, in the order of the set those that were invited
+//! that was no better waits twice as long, up to 16 s. Two of three go to those of whom nothing is known, in the order of the set those that were invited
 //! least: a new one among many that are known costs what is usual, and where little is to do there is always one that costs less. So what it costs is bounded, and nobody waits for chance. An invitation stands until somebody
 //! comes, and who has one gets no other: the spares of a priority that has no load are idle for ever, and would have them all.
 //!

@@ -14,7 +14,7 @@
 //! # How to choose
 //!
 //! *No reason for another:* `Adaptive`. It is served in turn where all are alike, sees the slow, the stalled and the failing, and is
-//! back at a healed one within seconds, at most some ten of them. It prefers what it knows to be quick, so where there is little to do it
+//! back at a healed one within seconds, at most some twenty of them. It prefers what it knows to be quick, so where there is little to do it
 //! does not use like endpoints evenly.
 //!
 //! *Endpoints alike, requests alike, few clients:* `RoundRobin` or `WeightedRoundRobin`. Nothing varies less.
