@@ -233,6 +233,7 @@ impl State {
 
     /// What a request is taken to cost, as a multiple of the usual latency.
     fn relative_cost(&self, now: Tick) -> Option<f64> {
+        // As `Adaptive` takes the age for the latency.
         const OVERDUE: f64 = 3.0;
         let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
         let known = place.cost().map(f64::from);
