@@ -118,6 +118,25 @@ fn round_robins_are_exact_in_each_cycle_at_any_load() {
     }
 }
 
+/// Of so many that those whose turn is next are fetched ahead.
+#[test]
+fn round_robins_are_exact_with_many() {
+    let weights: Vec<u32> = (0..1_500).map(|index| 1 + index % 3).collect();
+    let policies: [(Policy, &[u32]); 2] = [
+        (Box::new(WeightedRoundRobin::new()), &weights),
+        (Box::new(RoundRobin::new()), &[1; 1_500]),
+    ];
+    for (policy, visits) in policies {
+        let fleet = fleet(policy, &weights, 6);
+        let cycle = visits.iter().sum::<u32>() as usize;
+        let expected: Vec<u64> = visits.iter().copied().map(u64::from).collect();
+        for in_flight in [1, 64] {
+            let seen = shares(&fleet, &ANYBODY, weights.len(), in_flight, cycle);
+            assert_eq!(seen, expected, "{in_flight} in flight");
+        }
+    }
+}
+
 #[test]
 fn random_is_in_proportion_at_any_load() {
     for weights in [&RISING[..], &THREE_TO_ONE] {

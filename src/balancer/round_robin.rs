@@ -54,7 +54,12 @@ impl WeightedRoundRobin {
     }
 }
 
-struct Walk {
+/// More members than this are not all in a processor's own cache, a mebibyte with 600 bytes each and more beside them: then
+/// whose turn is next is fetched meanwhile.
+const NEAR: usize = 1024;
+
+/// With `FAR` for many: a type of its own, as the others would pay a nanosecond for the question.
+struct Walk<const FAR: bool> {
     schedule: Schedule,
     cursor: Cursor,
     ready: Ready,
@@ -65,7 +70,7 @@ impl<E: Endpoint> LoadBalancer<E> for RoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
         let schedule = Schedule::new(&vec![1; view.members().len()]);
-        Box::new(Walk::new(schedule, view.cursor(), false))
+        walk(schedule, view, false)
     }
 }
 
@@ -73,25 +78,39 @@ impl<E: Endpoint> LoadBalancer<E> for WeightedRoundRobin {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
         let schedule = Schedule::new(&effective_weights(view.members()));
-        Box::new(Walk::new(schedule, view.cursor(), true))
+        walk(schedule, view, true)
     }
 }
 
-impl<E: Endpoint> Picker<E> for Walk {
+fn walk<E: Endpoint>(schedule: Schedule, view: &View<'_, E>, weighted: bool) -> Box<dyn Picker<E>> {
+    let cursor = view.cursor();
+    if view.members().len() > NEAR {
+        Box::new(Walk::<true>::new(schedule, cursor, weighted))
+    } else {
+        Box::new(Walk::<false>::new(schedule, cursor, weighted))
+    }
+}
+
+impl<E: Endpoint, const FAR: bool> Picker<E> for Walk<FAR> {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
-        let index = self.next(cx.shard())?;
+        let index = self.next(cx.shard(), |_| {})?;
         if cx.may_pick(index) {
             return Some(Choice::at(index));
         }
         self.instead(cx)
     }
 
-    fn pick_of_all(&self, _: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
-        self.next(asker.shard()).map(Choice::at)
+    fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
+        let fetch = |next: usize| {
+            if let Some(next) = all.get(next).filter(|_| FAR) {
+                next.prefetch();
+            }
+        };
+        self.next(asker.shard(), fetch).map(Choice::at)
     }
 }
 
-impl Walk {
+impl<const FAR: bool> Walk<FAR> {
     fn new(schedule: Schedule, cursor: Cursor, weighted: bool) -> Self {
         Self {
             ready: Ready::nothing(cursor.positions()),
@@ -101,13 +120,15 @@ impl Walk {
         }
     }
 
+    /// Whose turn it is; and whoever is next, as that is known.
     #[inline(always)]
-    fn next(&self, shard: usize) -> Option<usize> {
+    fn next(&self, shard: usize, will_be: impl FnOnce(usize)) -> Option<usize> {
         let position = self.cursor.next(shard);
         let after = position.wrapping_add(1);
         match (self.ready.at(shard, position), self.schedule.in_turn(after)) {
             (Some(index), Some(next)) => {
                 self.ready.put(shard, after, next);
+                will_be(next);
                 Some(index)
             }
             _ => self.look_up(shard, position),

@@ -104,7 +104,8 @@
 //! window that its outcomes are counted in, and as many seats, handles that are counted apart. A lease
 //! holds the seat of the shard that picked it, and the seat its cell, so it leaves by that; what a request writes is the first
 //! 32 bytes of a cell, which is more than two lines long, so where there are few members no two
-//! threads write one line. Two finishers of a closed gate in different cells may each see the other's
+//! threads write one line. A policy, too, looks at members through the seats of the picking thread's shard: to read
+//! another's waits for what that one has just written there. Two finishers of a closed gate in different cells may each see the other's
 //! count, so the sum that decides who wakes is taken inside the waiters' mutex.
 //!
 //! **The board** shows what policies compare of all members side by side: a look at 100 members through their

@@ -51,11 +51,11 @@ impl<E: Endpoint> Fleet<E> {
         let snapshot = inner.current.load();
         // By a reading that is used again, upkeep is no more due than it was.
         if shared.is_calm(now.at) && !(now.is_fresh && self.upkeep_is_due(now.at)) {
-            let index = match snapshot.choose_of_all(options, now.at, shard, shared) {
-                Some(index) => index,
-                None => snapshot.choose_by_context(options, now.at, shard, shared)?,
+            let members = snapshot.routable_by(shard);
+            let seat = match snapshot.choose_of_all(members, options, now.at, shard, shared) {
+                Some(seat) => seat,
+                None => snapshot.choose_by_context(members, options, now.at, shard, shared)?,
             };
-            let seat = snapshot.seat(index, shard);
             if let Ok(epoch) = seat.enter_in_calm() {
                 // Built where it is returned: to move it costs as much as to count it.
                 return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
@@ -101,13 +101,13 @@ impl<E: Endpoint> Fleet<E> {
         loop {
             let snapshot = inner.current.load();
             let regard = snapshot.regard(shared, options, now.at)?;
-            let members = snapshot.routable();
+            let members = snapshot.routable_by(shard);
             let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, regard);
             if regard != Regard::NoneRefused && shared.is_warming(now.at) {
                 cx = cx.with_slow_start();
             }
             let index = snapshot.choose(&mut cx, shared)?;
-            let seat = snapshot.seat(index, shard);
+            let seat = &members[index];
             match seat.enter() {
                 Ok(epoch) => return Ok(seat.lease(now, epoch, false, snapshot.reads_board)),
                 Err(Refused::Stale) => {}

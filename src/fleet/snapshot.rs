@@ -40,10 +40,10 @@ impl<E: Endpoint> Snapshot<E> {
         &self.seats[..self.count]
     }
 
-    /// The seat of the one at `index` that a shard uses.
+    /// The same by the seats that a shard uses, so that its picks neither wait for another's leases nor have those wait.
     #[inline]
-    pub(super) fn seat(&self, index: usize, shard: usize) -> &Member<E> {
-        &self.seats[(shard & self.other_seats) * self.count + index]
+    pub(super) fn routable_by(&self, shard: usize) -> &[Member<E>] {
+        &self.seats[(shard & self.other_seats) * self.count..][..self.count]
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Member<E>> {
@@ -121,36 +121,38 @@ impl<E: Endpoint> Snapshot<E> {
         })
     }
 
-    /// The choice of a picker that needs no context, if the pick needs none.
+    /// Whom a picker that needs no context chooses of these, all that may be picked, if the pick needs none.
     #[inline]
-    pub(super) fn choose_of_all(
+    pub(super) fn choose_of_all<'a>(
         &self,
+        members: &'a [Member<E>],
         options: &PickOptions<'_>,
         now: Tick,
         shard: usize,
         shared: &Shared,
-    ) -> Option<usize> {
+    ) -> Option<&'a Member<E>> {
         if !self.picks_of_all || !options.avoid.is_empty() {
             return None;
         }
         let asker = Asker::new(shared, shard);
-        let choice = self.picker.pick_of_all(self.routable(), asker, now)?;
-        (choice.index() < self.count).then_some(choice.index())
+        let choice = self.picker.pick_of_all(members, asker, now)?;
+        members.get(choice.index())
     }
 
-    /// The choice of one that needs a context, where all may be picked. Apart, so that those that do not need one do not
+    /// Whom one chooses that needs a context, where all may be picked. Apart, so that those that do not need one do not
     /// carry it.
     #[inline(never)]
-    pub(super) fn choose_by_context(
+    pub(super) fn choose_by_context<'a>(
         &self,
+        members: &'a [Member<E>],
         options: &PickOptions<'_>,
         now: Tick,
         shard: usize,
         shared: &Shared,
-    ) -> Result<usize, PickError> {
-        let (members, calm) = (self.routable(), Regard::NoneRefused);
+    ) -> Result<&'a Member<E>, PickError> {
+        let calm = Regard::NoneRefused;
         let mut cx = PickContext::of_fleet(members, options, now, shard, shared, calm);
-        self.choose(&mut cx, shared)
+        self.choose(&mut cx, shared).map(|index| &members[index])
     }
 
     /// The picker's choice, held to what it may choose.
