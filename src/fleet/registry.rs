@@ -11,7 +11,7 @@ use super::sweep::Sweep;
 use crate::balancer::{Cursor, LoadBalancer, Random, View};
 use crate::endpoint::Endpoint;
 use crate::error::UpdateError;
-use crate::health::{HealthTracker, Rule, ejection_limit};
+use crate::health::{HealthTracker, ejection_limit};
 use crate::member::{Member, Tracker};
 use crate::shared::{Board, Shared};
 use crate::sync::{Arc, SnapshotCell, give_way};
@@ -68,7 +68,7 @@ impl<E: Endpoint> Registry<E> {
     /// A tracker for an endpoint that was not there.
     pub(super) fn tracker(&self, endpoint: &E) -> Result<Tracker, UpdateError> {
         match &self.make_tracker {
-            None => Ok(Tracker::Window(Rule::new())),
+            None => Ok(Tracker::built_in()),
             Some(make) => guarded("health tracker", || make(endpoint)).map(Tracker::Custom),
         }
     }

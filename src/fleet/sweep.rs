@@ -32,6 +32,9 @@ const PRIOR: f64 = 50.0;
 /// Who is more suspicious than this share of what ejects counts by itself and not for the fleet.
 const STANDS_OUT: f32 = 0.6;
 
+/// In so many parts it is counted what share of its requests an endpoint refuses.
+const PARTS: u64 = 20;
+
 /// Requests, and how many of them failed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
@@ -72,6 +75,8 @@ pub(super) struct Sweep {
     /// Of all that are judged; and of those that stand out, how many they are.
     all: Share,
     standing_out: (Share, usize),
+    /// How many refuse so many [`PARTS`] of their requests.
+    refusing: [usize; PARTS as usize + 1],
     suspects: usize,
     judged: usize,
     warming: usize,
@@ -179,6 +184,9 @@ impl Sweep {
         self.suspects += usize::from(suspicion > 0.0);
         let suspicion = core.evidence(now);
         self.all.add(report.total, report.faults);
+        let (refused, answered) = core.refusals(now);
+        let part = refused * PARTS / (refused + answered).max(1);
+        self.refusing[part as usize] += 1;
         if threshold > 0.0 && suspicion >= STANDS_OUT * threshold {
             self.standing_out.0.add(report.total, report.faults);
             self.standing_out.1 += 1;
@@ -222,6 +230,7 @@ impl Sweep {
         };
         let error_rate = counted.faults as f64 / (counted.requests as f64 + PRIOR);
         shared.trend.publish(error_rate, self.suspects, self.judged);
+        shared.trend.set_refusal_rate(self.refusal_rate());
         let pace = counted.requests as f64 / self.judged.max(1) as f64;
         shared
             .trend
@@ -241,6 +250,16 @@ impl Sweep {
         }
         self.invite(slots, shared, counted.requests, now);
         self.restart();
+    }
+
+    /// The share of its requests that an endpoint refuses, in the median.
+    fn refusal_rate(&self) -> f32 {
+        let mut so_far = 0;
+        let part = self.refusing.iter().position(|count| {
+            so_far += count;
+            2 * so_far >= self.judged.max(1)
+        });
+        part.unwrap_or(0) as f32 / PARTS as f32
     }
 
     /// By what is usual now, of the others: as a bucket of the window goes, all may be worse at once than they were.

@@ -172,6 +172,11 @@ impl Window {
         self.last(BUCKETS / 2, now)
     }
 
+    /// Of the present bucket and the one before.
+    pub(crate) fn latest(&self, now: Tick) -> Counts {
+        self.last(2, now)
+    }
+
     fn last(&self, buckets: u64, now: Tick) -> Counts {
         let number = self.number(now);
         let mut sum = Counts::default();

@@ -293,9 +293,18 @@ impl Cell {
 
     /// What the later half of the window holds, with those successes.
     pub(super) fn recent(&self, now: Tick) -> Counts {
+        self.with_those(|| self.window.recent(now))
+    }
+
+    /// What its two latest buckets hold, with them.
+    pub(super) fn latest(&self, now: Tick) -> Counts {
+        self.with_those(|| self.window.latest(now))
+    }
+
+    fn with_those(&self, of_window: impl FnOnce() -> Counts) -> Counts {
         // ORDERING: Acquire. As in `counts`.
         let well = self.word.load(Ordering::Acquire) >> WELL_SHIFT;
-        let mut counts = self.window.recent(now);
+        let mut counts = of_window();
         counts.total += well;
         counts
     }

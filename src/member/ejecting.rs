@@ -55,7 +55,7 @@ impl State {
     /// are preferred for a while.
     pub(super) fn goes_away(&self, epoch: u32, now: Tick) {
         if self.standing.epoch() == epoch {
-            self.spare(None, now);
+            self.spare_a_moment(now);
             self.eject(epoch, Detectors::NONE.with(Detector::GoingAway), now);
         }
     }

@@ -173,16 +173,21 @@ impl Gate {
 
     /// What the windows hold.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
-        let counts = self.each().map(|cell| cell.counts(now));
-        counts.fold(Counts::default(), |sum, cell| Counts {
-            total: sum.total + cell.total,
-            faults: sum.faults + cell.faults,
-        })
+        self.sum(|cell| cell.counts(now))
     }
 
     /// What their later halves hold.
     pub(crate) fn recent(&self, now: Tick) -> Counts {
-        let counts = self.each().map(|cell| cell.recent(now));
+        self.sum(|cell| cell.recent(now))
+    }
+
+    /// What their two latest buckets hold.
+    pub(crate) fn latest(&self, now: Tick) -> Counts {
+        self.sum(|cell| cell.latest(now))
+    }
+
+    fn sum(&self, of: impl Fn(&Cell) -> Counts) -> Counts {
+        let counts = self.each().map(of);
         counts.fold(Counts::default(), |sum, cell| Counts {
             total: sum.total + cell.total,
             faults: sum.faults + cell.faults,

@@ -8,6 +8,7 @@ mod gate;
 mod inviting;
 mod lease;
 mod marks;
+mod sparing;
 mod standing;
 mod state;
 mod warming;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::endpoint::{Endpoint, Weight};
-use crate::health::{Rule, probe_time};
+use crate::health::probe_time;
 use crate::options::MemberId;
 use crate::shared::{Reading, Shared};
 use crate::sync::Arc;
@@ -139,7 +140,7 @@ impl<E: Endpoint> Member<E> {
 
     /// A member of no fleet.
     pub(crate) fn alone(endpoint: E) -> Self {
-        let tracker = Tracker::Window(Rule::new());
+        let tracker = Tracker::built_in();
         let state = State::new(Arc::new(Shared::alone()), None, 1, tracker, Phase::Up);
         Self::seats(endpoint, Weight::ONE, 0, &Arc::new(state)).0
     }

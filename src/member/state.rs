@@ -7,10 +7,11 @@ use super::cell::Cell;
 use super::classes::{Classes, Outcomes};
 use super::explain::pack;
 use super::gate::Gate;
+use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Detector, Detectors, Fading, Health, HealthTracker, Judging, LatencyCell, Report, Rule,
-    Tells, Test, Usual, doubt, health, penalty,
+    Alarm, Detector, Detectors, Fading, Health, HealthTracker, Judging, LatencyCell, Refusals,
+    Report, Rule, Tells, Test, Usual, doubt, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -18,16 +19,17 @@ use crate::shared::{Calm, Ledger, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
-/// How many times its cost an endpoint counts for that has said it has too much to do: so that it gets requests only
-/// where others have more to do. No more than that: what it does not get fills the others, and where all queues are short, they say the
-/// same in turn.
-const SPARED: f32 = 2.0;
-
 #[derive(Debug)]
 pub(crate) enum Tracker {
-    /// The built-in one; its counts are the gate's.
-    Window(Rule),
+    /// The built-in one; its counts are the gate's. What is refused stands beside its rule, where there is room.
+    Window(Rule, Refusals),
     Custom(Box<dyn HealthTracker>),
+}
+
+impl Tracker {
+    pub(crate) fn built_in() -> Self {
+        Self::Window(Rule::new(), Refusals::new())
+    }
 }
 
 /// What is remembered of a member that is out of rotation.
@@ -64,8 +66,7 @@ pub(crate) struct State {
     score: AtomicU16,
     /// An f32's bits: how many times a request's cost its errors make it.
     penalty: AtomicU32,
-    /// Until when others are preferred, in milliseconds (wrapping), as it has said that it has too much to do; 0 for not at all.
-    spared_until: AtomicU32,
+    pub(super) sparing: Sparing,
     /// How many good probes are wanted still, while it is out, in hundredths.
     pub(super) wanted: AtomicU16,
     /// What it was ejected for: one more than its place among all detectors; 0 for nothing yet.
@@ -121,7 +122,7 @@ impl State {
             classes: Classes::default(),
             score: AtomicU16::new(WHOLE),
             penalty: AtomicU32::new(1.0f32.to_bits()),
-            spared_until: AtomicU32::new(0),
+            sparing: Sparing::default(),
             wanted: AtomicU16::new(0),
             cause: AtomicU8::new(0),
             evidence: AtomicU64::new(pack(None, None)),
@@ -140,7 +141,7 @@ impl State {
             .with_mean_age(age);
         match self.tracker {
             // It does not look at the count, and to sum the cells is to wait for other threads' lines.
-            Tracker::Window(_) => cx,
+            Tracker::Window(..) => cx,
             Tracker::Custom(_) => cx.with_in_flight(self.gate.inside()),
         }
     }
@@ -149,7 +150,15 @@ impl State {
     #[inline]
     pub(crate) const fn rule(&self) -> Option<&Rule> {
         match &self.tracker {
-            Tracker::Window(rule) => Some(rule),
+            Tracker::Window(rule, _) => Some(rule),
+            Tracker::Custom(_) => None,
+        }
+    }
+
+    /// How often it refused a request; not counted with a tracker of the user's.
+    pub(super) const fn refused(&self) -> Option<&Refusals> {
+        match &self.tracker {
+            Tracker::Window(_, refused) => Some(refused),
             Tracker::Custom(_) => None,
         }
     }
@@ -220,7 +229,7 @@ impl State {
         self.count(sample.outcome, now);
         self.note_overload(sample);
         let rule = match &self.tracker {
-            Tracker::Window(rule) => rule,
+            Tracker::Window(rule, _) => rule,
             Tracker::Custom(custom) => {
                 let usual = self.shared.usual_now(shard, false);
                 let alarm = custom.record(sample, &self.judging(now, &usual));
@@ -254,21 +263,10 @@ impl State {
             }
             Tells::Nothing => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
-                    self.spare(retry_after, now);
+                    self.refuses(retry_after, now);
                 }
                 (Detectors::NONE, false)
             }
-        }
-    }
-
-    /// An adaptive limit shrinks by what says that the endpoint has too much to do.
-    fn note_overload(&self, sample: &Sample) {
-        let says_so = matches!(
-            sample.outcome,
-            Outcome::Timeout | Outcome::Overloaded { .. }
-        );
-        if says_so && self.shared.limits.adaptive.is_some() {
-            self.gate.was_overloaded(sample.at);
         }
     }
 
@@ -278,48 +276,12 @@ impl State {
         self.classes.count(outcome, now, window);
     }
 
-    /// It has said that it has too much to do: others are preferred for as long as it asked, or a second, and at most
-    /// for the longest ejection.
-    pub(super) fn spare(&self, retry_after: Option<Duration>, now: Tick) {
-        let wait = retry_after.unwrap_or(Duration::from_secs(1));
-        let until = now.after(wait.min(self.shared.ejection.longest_ejection()));
-        // ORDERING: Relaxed. As in `publish`.
-        self.spared_until
-            .store((until.as_millis() as u32).max(1), Ordering::Relaxed);
-        self.set_penalty(now, &self.shared.usual());
-    }
-
-    /// For how long others are preferred for what it said. An end further ahead than can be was set by a clock that has
-    /// gone back.
-    pub(super) fn spared_for(&self, now: Tick) -> Option<Duration> {
-        // ORDERING: Relaxed. As in `publish`.
-        let until = self.spared_until.load(Ordering::Relaxed);
-        if until == 0 {
-            return None;
-        }
-        let left = Duration::from_millis(until.wrapping_sub(now.as_millis() as u32).into());
-        (!left.is_zero() && left <= self.shared.ejection.longest_ejection()).then_some(left)
-    }
-
-    /// Otherwise it would be of now once more when milliseconds have wrapped.
-    fn forget_spared(&self, now: Tick) {
-        // ORDERING: Relaxed, all. As in `publish`. What is said meanwhile stands.
-        let until = self.spared_until.load(Ordering::Relaxed);
-        if until != 0 && self.spared_for(now).is_none() {
-            let _ =
-                self.spared_until
-                    .compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed);
-        }
-    }
-
     /// What errors add to the cost of a request: those of the window's later half, so that an endpoint which had few
     /// requests since is not held to them for long.
-    fn set_penalty(&self, now: Tick, usual: &Usual) {
+    pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
         let counts = self.gate.recent(now);
         let mut penalty = penalty(counts.faults, counts.total, usual.error_rate());
-        if self.spared_for(now).is_some() {
-            penalty *= SPARED;
-        }
+        penalty *= self.spared(now);
         if self.is_suspect(now) {
             penalty *= doubt(usual.error_rate());
         }
@@ -332,7 +294,7 @@ impl State {
 
     /// A check of a member that is in ended like this: for the sequential test it counts like a request.
     pub(crate) fn checked(&self, outcome: Outcome, test: Test, now: Tick) {
-        let Tracker::Window(rule) = &self.tracker else {
+        let Tracker::Window(rule, _) = &self.tracker else {
             return;
         };
         let standing = self.standing.get();
@@ -381,7 +343,7 @@ impl State {
     /// How suspicious it is.
     pub(crate) fn suspicion(&self, now: Tick) -> f32 {
         match &self.tracker {
-            Tracker::Window(rule) => {
+            Tracker::Window(rule, _) => {
                 let fading = Fading::at_pace(self.shared.trend.pace());
                 rule.suspicion.get(now, fading)
             }
@@ -391,7 +353,7 @@ impl State {
 
     pub(super) fn forget_record(&self, now: Tick) {
         match &self.tracker {
-            Tracker::Window(rule) => {
+            Tracker::Window(rule, _) => {
                 self.gate.clear_counts(now);
                 rule.clear();
             }
@@ -406,7 +368,7 @@ impl State {
         let health = catch_unwind(AssertUnwindSafe(|| {
             let cx = self.judging(now, usual);
             match &self.tracker {
-                Tracker::Window(_) => health(counts, &cx),
+                Tracker::Window(..) => health(counts, &cx),
                 Tracker::Custom(custom) => custom.health(&cx),
             }
         }));

@@ -29,6 +29,8 @@ const TRACE: f32 = 1e-4;
 pub(crate) struct Trend {
     /// An `f32`'s bits: the share of requests that fail, endpoints that stand out apart.
     error_rate: AtomicU32,
+    /// An `f32`'s bits: the share of its requests that an endpoint refuses, in the median, as it has too much to do.
+    refusal_rate: AtomicU32,
     /// Endpoints under suspicion.
     suspects: AtomicU64,
     /// Endpoints that are judged.
@@ -43,6 +45,7 @@ impl Trend {
     pub(super) fn new() -> Self {
         Self {
             error_rate: AtomicU32::new(0),
+            refusal_rate: AtomicU32::new(0),
             suspects: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicU32::new(0),
@@ -57,6 +60,17 @@ impl Trend {
             .store((error_rate as f32).to_bits(), Ordering::Relaxed);
         self.suspects.store(suspects as u64, Ordering::Relaxed);
         self.judged.store(judged as u64, Ordering::Relaxed);
+    }
+
+    /// Sets the share of its requests that an endpoint refuses, in the median.
+    pub(crate) fn set_refusal_rate(&self, rate: f32) {
+        // ORDERING: Relaxed. As above.
+        self.refusal_rate.store(rate.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn refusal_rate(&self) -> f32 {
+        // ORDERING: Relaxed. As above.
+        f32::from_bits(self.refusal_rate.load(Ordering::Relaxed))
     }
 
     /// What endpoints are held against from now on.

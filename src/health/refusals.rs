@@ -1,0 +1,76 @@
+//! How often an endpoint said that it has too much to do.
+
+use crate::sync::{AtomicU32, Ordering};
+
+/// How often it refused in this tenth of the window and the one before, from the top: `number: 8 (wrapping) | before: 12 | present: 12`.
+#[derive(Debug)]
+pub(crate) struct Refusals(AtomicU32);
+
+impl Refusals {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    const BITS: u32 = 12;
+    const FULL: u32 = (1 << Self::BITS) - 1;
+
+    /// The same word at a later tenth; one that is older than the last is nothing.
+    const fn at(word: u32, number: u8) -> u32 {
+        let before = match number.wrapping_sub((word >> (2 * Self::BITS)) as u8) {
+            0 => return word,
+            1 => word & Self::FULL,
+            _ => 0,
+        };
+        (number as u32) << (2 * Self::BITS) | before << Self::BITS
+    }
+
+    /// One more. Beyond 4095 in a tenth they are not counted.
+    pub(crate) fn count(&self, number: u8) {
+        let next = |word| {
+            let word = Self::at(word, number);
+            Some(word + u32::from(word & Self::FULL < Self::FULL))
+        };
+        // ORDERING: Relaxed, both. A statistic, complete in its word.
+        let _ = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    pub(crate) fn get(&self, number: u8) -> u32 {
+        // ORDERING: Relaxed. As above.
+        let word = Self::at(self.0.load(Ordering::Relaxed), number);
+        (word >> Self::BITS & Self::FULL) + (word & Self::FULL)
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against a list: those of the present tenth and of the one before.
+        #[test]
+        fn refusals_are_what_a_list_has(steps in prop::collection::vec(0u8..4, 1..200)) {
+            let (refusals, mut all, mut now) = (Refusals::new(), Vec::new(), 0u8);
+            for step in steps {
+                now = now.wrapping_add(step.saturating_sub(1));
+                refusals.count(now);
+                all.push(now);
+                for later in 0..4u8 {
+                    let is_counted = |at: &&u8| now.wrapping_add(later).wrapping_sub(**at) <= 1;
+                    // A tenth that is 256 old is not looked at before another is counted.
+                    let lately = all.iter().rev().take(100).filter(is_counted).count();
+                    prop_assert_eq!(refusals.get(now.wrapping_add(later)) as usize, lately);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_tenth_stays_full() {
+        let refusals = Refusals::new();
+        (0..5_000).for_each(|_| refusals.count(7));
+        assert_eq!((refusals.get(7), refusals.get(8)), (4_095, 4_095));
+        refusals.count(8);
+        assert_eq!((refusals.get(8), refusals.get(9)), (4_096, 1));
+    }
+}

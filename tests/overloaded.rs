@@ -1,0 +1,150 @@
+//! Promise: an endpoint that says at once that it has too much to do is not preferred for having nothing in flight.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use common::{MILLI, setup};
+use evenkeel::{Cluster, Endpoint, Fleet, Lease, ManualClock, Outcome};
+
+const WORK: Duration = Duration::from_millis(50);
+
+/// An open load on nine endpoints of 50 ms, and what became of it.
+struct Load {
+    clock: ManualClock,
+    fleet: Fleet<common::Server>,
+    /// What is under way, the first to end first.
+    open: VecDeque<(Duration, Lease<common::Server>)>,
+    now: Duration,
+    apart: Duration,
+}
+
+/// Requests of one stretch: all, those to the first endpoint, and those that it refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Seen {
+    all: u32,
+    to_first: u32,
+    refused: u32,
+}
+
+impl Load {
+    fn new(a_second: u32) -> Self {
+        let clock = ManualClock::new();
+        let fleet = setup(9, &clock).build().unwrap();
+        Self {
+            clock,
+            fleet,
+            open: VecDeque::new(),
+            now: Duration::ZERO,
+            apart: Duration::from_secs(1) / a_second,
+        }
+    }
+
+    /// For so long the first endpoint takes so many at a time, and refuses the others at once, asking for so much time.
+    fn run(&mut self, length: u64, room: usize, asks: Option<Duration>) -> Seen {
+        let first = self.fleet.members()[0].endpoint().key();
+        let end = self.now + Duration::from_secs(length);
+        let mut seen = Seen::default();
+        while self.now < end {
+            self.now += self.apart;
+            self.clock.advance(self.apart);
+            while self.open.front().is_some_and(|(at, _)| *at <= self.now) {
+                let (_, lease) = self.open.pop_front().unwrap();
+                lease.record(Outcome::Success);
+            }
+            let lease = self.fleet.pick_endpoint().unwrap();
+            seen.all += 1;
+            let is_first = lease.endpoint().key() == first;
+            seen.to_first += u32::from(is_first);
+            let inside = self
+                .open
+                .iter()
+                .filter(|(_, open)| open.endpoint().key() == first);
+            if is_first && inside.count() >= room {
+                seen.refused += 1;
+                lease.record_with_latency(Outcome::overloaded(asks), MILLI / 4);
+            } else {
+                self.open.push_back((self.now + WORK, lease));
+            }
+        }
+        seen
+    }
+}
+
+/// It had 60 % of 800 requests a second, 90 of 3 200, and a ninth is its share.
+#[test]
+fn one_that_refuses_all_gets_next_to_nothing() {
+    for a_second in [100, 400, 800, 1_600] {
+        for asks in [
+            None,
+            Some(Duration::from_secs(1)),
+            Some(Duration::from_secs(10)),
+        ] {
+            let mut load = Load::new(a_second);
+            load.run(3, usize::MAX, None);
+            let seen = load.run(10, 0, asks);
+            assert!(
+                seen.to_first * 50 <= seen.all,
+                "{a_second} a second, {asks:?}: {seen:?}"
+            );
+        }
+    }
+}
+
+/// Of one that has room for two where others have four, a few that are beyond.
+#[test]
+fn one_that_refuses_some_gets_what_it_can_do() {
+    for asks in [None, Some(Duration::from_secs(1))] {
+        let mut load = Load::new(800);
+        load.run(3, usize::MAX, None);
+        let seen = load.run(10, 2, asks);
+        let (served, refused) = (seen.to_first - seen.refused, seen.refused);
+        // 40 a second is what it can do.
+        assert!(served >= 100, "{asks:?}: {seen:?}");
+        assert!(refused * 20 <= seen.all, "{asks:?}: {seen:?}");
+    }
+}
+
+#[test]
+fn it_has_its_share_again_when_its_time_is_over() {
+    for asks in [None, Some(Duration::from_secs(4))] {
+        let mut load = Load::new(800);
+        load.run(3, usize::MAX, None);
+        load.run(10, 0, asks);
+        load.run(6, usize::MAX, None);
+        let seen = load.run(4, usize::MAX, None);
+        assert!(seen.to_first * 18 >= seen.all, "{asks:?}: {seen:?}");
+    }
+}
+
+/// Where all refuse a part alike, nobody is avoided for it.
+#[test]
+fn where_all_refuse_alike_all_are_used_alike() {
+    let clock = ManualClock::new();
+    let fleet = setup(9, &clock).build().unwrap();
+    let mut picked = [0u32; 9];
+    let mut random = 1u64;
+    for request in 0..16_000 {
+        clock.advance(MILLI);
+        let lease = fleet.pick_endpoint().unwrap();
+        random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+        let at = fleet
+            .members()
+            .iter()
+            .position(|member| member.id() == lease.id())
+            .unwrap();
+        picked[at] += u32::from(request >= 4_000);
+        let outcome = match (random >> 33) % 2 {
+            0 => Outcome::overloaded(None),
+            _ => Outcome::Success,
+        };
+        lease.record_with_latency(outcome, MILLI);
+    }
+    let fair = 12_000 / 9;
+    assert!(
+        picked.iter().all(|&own| own > fair / 2 && own < 2 * fair),
+        "{picked:?}"
+    );
+}
