@@ -3,10 +3,14 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use common::{MILLI, ejected, setup};
-use evenkeel::{Adaptive, Cluster, LoadBalancer, ManualClock, Outcome, PowerOfTwo, RoundRobin};
+use evenkeel::{
+    Adaptive, Cluster, Endpoint, Event, EventKind, Lease, LoadBalancer, ManualClock, Outcome,
+    PowerOfTwo, RoundRobin,
+};
 
 /// The most of ten that are out at once while this share of all requests fails, for 20 s after 20 s in which all went well.
 fn most_out(
@@ -59,5 +63,46 @@ fn where_all_fail_next_to_nobody_is_out() {
                 .all(|(most, at_most)| *most <= at_most);
             assert!(are_few, "{percent} % of {a_second} a second: {most:?}");
         }
+    }
+}
+
+/// Of nine that all fail for some seconds four were ejected four seconds after they were well again, for what was in their windows, and had
+/// got one request in a hundred until then: few answer enough to be like the others, and are held to what all had.
+#[test]
+fn who_had_few_requests_since_all_failed_is_not_held_to_that() {
+    for outage in [1, 4, 12] {
+        let clock = ManualClock::new();
+        let fleet = setup(9, &clock).events(1_000).build().unwrap();
+        let a_second = 800;
+        let mut open = VecDeque::new();
+        let mut picked = [0u32; 9];
+        let end = 5 + outage;
+        for request in 0..a_second * (end + 12) {
+            clock.advance(Duration::from_secs(1) / a_second);
+            let is_down = (5 * a_second..end * a_second).contains(&request);
+            // 4 ms each.
+            if open.len() > 3 {
+                let lease: Lease<_> = open.pop_front().unwrap();
+                lease.record(Outcome::Success);
+            }
+            let lease = fleet.pick_endpoint().unwrap();
+            let seconds_after = i64::from(request / a_second) - i64::from(end);
+            if (0..2).contains(&seconds_after) {
+                picked[lease.endpoint().key()] += 1;
+            }
+            if is_down {
+                lease.record_with_latency(Outcome::Unreachable, MILLI / 4);
+            } else {
+                open.push_back(lease);
+            }
+            if seconds_after == 0 && request % a_second == 0 {
+                let _ = fleet.take_events();
+            }
+        }
+        let is_out = |event: &Event<usize>| matches!(event.kind, EventKind::Ejected { .. });
+        let late: Vec<_> = fleet.take_events().into_iter().filter(is_out).collect();
+        assert!(late.is_empty(), "{outage} s: {late:?}");
+        // A third of the 178 that are its share.
+        assert!(picked.iter().all(|&own| own > 59), "{outage} s: {picked:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
-use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
+use crate::health::{Detector, Detectors, LATEST, Report, earned_ejection, outliers};
 use crate::member::{Guest, State};
 use crate::options::MemberId;
 use crate::shared::{COMMON, EventKind, Shared};
@@ -262,10 +262,12 @@ impl Sweep {
         part.unwrap_or(0) as f32 / PARTS as f32
     }
 
-    /// By what is usual now, of the others: as a bucket of the window goes, all may be worse at once than they were.
+    /// By what is usual now, of the others: as a bucket of the window goes, all may be worse at once than they were. And only who has failed
+    /// a request of late: who has had few since all failed shows that for longer than others.
     fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         for &(index, id, ref own) in &self.scored {
-            let Some(core) = found_at(slots, index, id) else {
+            let found = found_at(slots, index, id);
+            let Some(core) = found.filter(|core| core.gate.last(LATEST, now).faults > 0) else {
                 continue;
             };
             let usual = shared.usual();

@@ -58,6 +58,12 @@ pub(crate) enum Open {
     Taken,
 }
 
+/// Half of its buckets,
+pub(crate) const HALF: u64 = BUCKETS / 2;
+
+/// and the present one with the one before.
+pub(crate) const LATEST: u64 = 2;
+
 impl Window {
     pub(crate) fn new(length: Duration) -> Self {
         Self {
@@ -167,17 +173,8 @@ impl Window {
         self.last(BUCKETS, now)
     }
 
-    /// The same of its later half.
-    pub(crate) fn recent(&self, now: Tick) -> Counts {
-        self.last(BUCKETS / 2, now)
-    }
-
-    /// Of the present bucket and the one before.
-    pub(crate) fn latest(&self, now: Tick) -> Counts {
-        self.last(2, now)
-    }
-
-    fn last(&self, buckets: u64, now: Tick) -> Counts {
+    /// What its last so many buckets hold.
+    pub(crate) fn last(&self, buckets: u64, now: Tick) -> Counts {
         let number = self.number(now);
         let mut sum = Counts::default();
         for bucket in &self.buckets {

@@ -291,20 +291,11 @@ impl Cell {
         counts
     }
 
-    /// What the later half of the window holds, with those successes.
-    pub(super) fn recent(&self, now: Tick) -> Counts {
-        self.with_those(|| self.window.recent(now))
-    }
-
-    /// What its two latest buckets hold, with them.
-    pub(super) fn latest(&self, now: Tick) -> Counts {
-        self.with_those(|| self.window.latest(now))
-    }
-
-    fn with_those(&self, of_window: impl FnOnce() -> Counts) -> Counts {
+    /// What the last so many buckets of the window hold, with those successes.
+    pub(super) fn last(&self, buckets: u64, now: Tick) -> Counts {
         // ORDERING: Acquire. As in `counts`.
         let well = self.word.load(Ordering::Acquire) >> WELL_SHIFT;
-        let mut counts = of_window();
+        let mut counts = self.window.last(buckets, now);
         counts.total += well;
         counts
     }

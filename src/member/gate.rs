@@ -176,14 +176,9 @@ impl Gate {
         self.sum(|cell| cell.counts(now))
     }
 
-    /// What their later halves hold.
-    pub(crate) fn recent(&self, now: Tick) -> Counts {
-        self.sum(|cell| cell.recent(now))
-    }
-
-    /// What their two latest buckets hold.
-    pub(crate) fn latest(&self, now: Tick) -> Counts {
-        self.sum(|cell| cell.latest(now))
+    /// What their last so many buckets hold.
+    pub(crate) fn last(&self, buckets: u64, now: Tick) -> Counts {
+        self.sum(|cell| cell.last(buckets, now))
     }
 
     fn sum(&self, of: impl Fn(&Cell) -> Counts) -> Counts {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::state::State;
-use crate::health::penalty;
+use crate::health::{LATEST, penalty};
 use crate::outcome::{Outcome, Sample};
 use crate::sync::{AtomicU32, Ordering};
-use crate::time::{Tick, nanos};
+use crate::time::Tick;
 
 /// How many times its cost an endpoint counts for that has said so once: so that it gets requests only where others have more to do. No
 /// more than that: what it does not get fills the others, and where all queues are short, they say the same in turn. What it refuses beyond
@@ -88,7 +88,7 @@ impl State {
     /// for the longest ejection.
     pub(super) fn refuses(&self, retry_after: Option<Duration>, now: Tick) {
         if let Some(refused) = self.refused() {
-            refused.count(self.tenth(now));
+            refused.count(self.shared.tenth(now) as u8);
         }
         let (refused, answered) = self.refusals(now);
         let usual = f64::from(self.shared.trend.refusal_rate()) + SOME_MORE;
@@ -134,14 +134,8 @@ impl State {
     pub(crate) fn refusals(&self, now: Tick) -> (u64, u64) {
         let refused = self
             .refused()
-            .map_or(0, |refused| refused.get(self.tenth(now)));
-        (refused.into(), self.gate.latest(now).total)
-    }
-
-    /// The tenth of a window that this time is in.
-    fn tenth(&self, at: Tick) -> u8 {
-        let tenth = nanos(self.shared.ejection.window) / 10;
-        (at.as_nanos() / tenth.max(1)) as u8
+            .map_or(0, |refused| refused.get(self.shared.tenth(now) as u8));
+        (refused.into(), self.gate.last(LATEST, now).total)
     }
 }
 

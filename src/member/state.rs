@@ -10,8 +10,8 @@ use super::gate::Gate;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Detector, Detectors, Fading, Health, HealthTracker, Judging, LatencyCell, Refusals,
-    Report, Rule, Tells, Test, Usual, doubt, health, penalty,
+    Alarm, Detector, Detectors, Fading, HALF, Health, HealthTracker, Judging, LatencyCell,
+    Refusals, Report, Rule, Tells, Test, Usual, doubt, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -249,6 +249,7 @@ impl State {
                 cell.window.record(now, true);
                 let was_suspect = !rule.suspicion.is_none();
                 let usual = self.shared.usual_now(shard, was_suspect);
+                self.shared.note_common(shard, now);
                 let cx = self.judging(now, &usual);
                 let counts = self.gate.counts(now);
                 let settings = &self.shared.ejection;
@@ -277,9 +278,10 @@ impl State {
     }
 
     /// What errors add to the cost of a request: those of the window's later half, so that an endpoint which had few
-    /// requests since is not held to them for long.
+    /// requests since is not held to them for long; and none that all had, when that is over: who has had few since would be held to them
+    /// beside others that have had many.
     pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
-        let counts = self.gate.recent(now);
+        let counts = self.gate.last(self.shared.tenths_apart(now).min(HALF), now);
         let mut penalty = penalty(counts.faults, counts.total, usual.error_rate());
         penalty *= self.spared(now);
         if self.is_suspect(now) {

@@ -5,6 +5,7 @@ use super::{Shard, Shared};
 use crate::health::{Detector, Thresholds, Usual};
 use crate::options::MemberId;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::time::{Tick, nanos};
 
 /// While so large a share of the others is under suspicion at once, the fault is in what all share. More than
 /// a third, so that a dead zone of three is not taken for that.
@@ -31,6 +32,8 @@ pub(crate) struct Trend {
     error_rate: AtomicU32,
     /// An `f32`'s bits: the share of its requests that an endpoint refuses, in the median, as it has too much to do.
     refusal_rate: AtomicU32,
+    /// When a request failed the last time while the fault was in what all share, in tenths of the window and one; 0 for never.
+    common_in: AtomicU64,
     /// Endpoints under suspicion.
     suspects: AtomicU64,
     /// Endpoints that are judged.
@@ -46,6 +49,7 @@ impl Trend {
         Self {
             error_rate: AtomicU32::new(0),
             refusal_rate: AtomicU32::new(0),
+            common_in: AtomicU64::new(0),
             suspects: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicU32::new(0),
@@ -176,6 +180,34 @@ impl Shared {
             rate = rate.max(own.failing());
         }
         self.usual().with_error_rate(rate.into())
+    }
+}
+
+impl Shared {
+    /// Which tenth of a window this time is in.
+    pub(crate) fn tenth(&self, at: Tick) -> u64 {
+        at.as_nanos() / (nanos(self.ejection.window) / 10).max(1)
+    }
+
+    /// A request of this shard's has failed now: if the fault is in what all share, that is remembered.
+    pub(crate) fn note_common(&self, shard: usize, now: Tick) {
+        // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
+        let is_common = self.own(shard).is_common.load(Ordering::Relaxed) != 0;
+        let tenth = self.tenth(now) + 1;
+        let is_of_all = is_common && self.trend.are_several();
+        if is_of_all && self.trend.common_in.load(Ordering::Relaxed) != tenth {
+            self.trend.common_in.store(tenth, Ordering::Relaxed);
+        }
+    }
+
+    /// How many tenths of a window have begun since the fault was in what all share; more than there are where it goes on, or never was.
+    pub(crate) fn tenths_apart(&self, now: Tick) -> u64 {
+        // ORDERING: Relaxed. As above.
+        let last = self.trend.common_in.load(Ordering::Relaxed);
+        match (self.tenth(now) + 1).checked_sub(last) {
+            Some(apart) if last > 0 && apart > 0 => apart,
+            _ => u64::MAX,
+        }
     }
 }
 
