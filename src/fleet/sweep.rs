@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
-use crate::health::{Detector, Detectors, LATEST, Report, earned_ejection, outliers};
+use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
 use crate::member::{Guest, State};
 use crate::options::MemberId;
 use crate::shared::{COMMON, EventKind, Shared};
@@ -60,6 +60,33 @@ impl Share {
     }
 }
 
+/// When those that are out are tried because somebody else is to be ejected and the cap is reached: at once, and then at twice the time, as long
+/// as it is: where more are dead than may be out, each try is a request that fails.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    next: Option<(Tick, Duration)>,
+}
+
+impl Room {
+    fn is_wanted(&mut self, shared: &Shared, now: Tick) -> bool {
+        let overflowed = |within| shared.trend.has_overflowed(within, now);
+        let base = shared.ejection.base_ejection_time;
+        let lately = base.max(2 * shared.interval());
+        // It is over when nobody wanted room for as long as was waited the last time, and as what failed is remembered.
+        let window = shared.ejection.window;
+        self.next = (self.next).filter(|(_, wait)| overflowed(window.max(*wait)));
+        let is_due = self.next.is_none_or(|(next, _)| now >= next);
+        let is_off = shared.ejection.spare_capacity_percent >= 100;
+        if is_off || !is_due || !overflowed(lately) {
+            return false;
+        }
+        let wait = self.next.map_or(base, |(_, wait)| 2 * wait);
+        let wait = wait.min(shared.longest_ejection());
+        self.next = Some((now.after(wait), wait));
+        true
+    }
+}
+
 /// How far a sweep over the members has got, and what it has seen.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
@@ -77,6 +104,9 @@ pub(super) struct Sweep {
     standing_out: (Share, usize),
     /// How many refuse so many [`PARTS`] of their requests.
     refusing: [usize; PARTS as usize + 1],
+    room: Room,
+    /// Whether who is out is to be tried, as its place is wanted.
+    makes_room: bool,
     suspects: usize,
     judged: usize,
     warming: usize,
@@ -104,6 +134,7 @@ impl Sweep {
             scored: std::mem::take(&mut self.scored),
             invitations: self.invitations,
             in_a_row: self.in_a_row,
+            room: self.room,
             ..Self::default()
         };
         self.latencies.clear();
@@ -129,6 +160,7 @@ impl Sweep {
             let before = self.begun.replace(now);
             let passed = before.map_or_else(|| shared.interval(), |before| now.since(before));
             self.passed = passed.min(shared.interval().max(Duration::from_secs(5)));
+            self.makes_room = self.room.is_wanted(shared, now);
         }
         let end = slots.len().min(self.next + SLICE);
         for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
@@ -165,6 +197,9 @@ impl Sweep {
         }
         if standing.is_ejected() && shared.is_short() {
             core.hasten(now, index);
+        }
+        if standing.is_ejected() && self.makes_room {
+            core.make_room(now);
         }
         let warming = core.warming_for(standing, now);
         let has_warmed = warming >= Some(shared.slow_start.window);
@@ -267,7 +302,7 @@ impl Sweep {
     fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         for &(index, id, ref own) in &self.scored {
             let found = found_at(slots, index, id);
-            let Some(core) = found.filter(|core| core.gate.last(LATEST, now).faults > 0) else {
+            let Some(core) = found.filter(|core| core.fails_of_late(now)) else {
                 continue;
             };
             let usual = shared.usual();

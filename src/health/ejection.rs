@@ -131,6 +131,10 @@ pub struct Ejection {
     /// * passes of [checks](crate::HealthCheck) are spread over a quarter of the base time;
     /// * a [slow start](crate::SlowStart) is at no less than the share of endpoints that are out or in slow start.
     ///
+    /// And where somebody is to be ejected and the [cap](Self::max_ejection_percent) is reached, those that are out are tried after a quarter of the
+    /// base time, then after the base time, and after twice as long each time for as long as it is: one of them may be well by now, and its place is
+    /// wanted. With 100 they are not.
+    ///
     /// Defaults to 10, all that Envoy ejects by default, so that it has nothing like this. Where eight of 20 fail all for half a second of
     /// every five and a half, at 0.7 of the fleet's capacity, 0.6 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without
     /// this it is 4 % and 19 % (S20 of `benches/quality.md`).

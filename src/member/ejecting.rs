@@ -14,6 +14,9 @@ use crate::time::Tick;
 /// How many checks out of band take the place of a request that is a probe.
 const CHECKS_FOR_A_PROBE: u32 = 3;
 
+/// For so long after somebody could not be ejected, as the cap is reached, who is out and passes checks is back sooner.
+const URGENT: Duration = Duration::from_secs(1);
+
 /// In so many parts of one good probes are counted that are wanted: at most 600 are, twice three times the highest setting.
 const WANTED: f32 = 100.0;
 
@@ -46,7 +49,10 @@ impl State {
                 shared.counters.ejected_by(cause);
                 self.is_out(now);
             }
-            Verdict::Full => shared.counters.overflows.count(),
+            Verdict::Full => {
+                shared.counters.overflows.count();
+                shared.trend.overflowed(now);
+            }
             Verdict::Moot => {}
         }
     }
@@ -199,19 +205,28 @@ impl State {
         }
     }
 
-    /// The fleet is short of capacity: who is out is tried no later than if that had begun now, unless it has said when to come again.
+    /// Another is to be ejected, and the cap is reached: who is out is tried soon, as it may be well by now.
+    pub(crate) fn make_room(&self, now: Tick) {
+        let length = first_time(&self.shared.ejection, true);
+        self.hasten_to(now, |_| length);
+    }
+
+    /// The fleet is short of capacity: who is out is tried no later than if that had begun now.
     pub(crate) fn hasten(&self, now: Tick, index: usize) {
-        if self.spared_for(now).is_some() {
-            return;
-        }
         let (shared, strain) = (&*self.shared, self.shared.strain());
         // The same each time it is looked at: of many draws the shortest would be left of the jitter. Of those ejected at once each has its own;
         // by its place in the set, as its id is of the process.
         let random = mix(self.ejected_at() ^ mix(index as u64));
-        let length = |times| ejection_time(&shared.ejection, times, strain, random);
-        if self.standing.hasten(now, length) {
+        self.hasten_to(now, |times| {
+            ejection_time(&shared.ejection, times, strain, random)
+        });
+    }
+
+    /// Unless it has said when to come again.
+    fn hasten_to(&self, now: Tick, length: impl FnOnce(u32) -> Duration) {
+        if self.spared_for(now).is_none() && self.standing.hasten(now, length) {
             let due = self.standing.get().probe_due_at(now);
-            shared.probe_due.lower(due);
+            self.shared.probe_due.lower(due);
         }
     }
 
@@ -275,8 +290,10 @@ impl State {
             Some(passed) => self.weigh(passed, now),
             None => (Finding::Nothing(wait), None),
         };
-        let spread =
-            first_time(settings, self.shared.is_short()) / (all as u32).saturating_sub(1).max(1);
+        let can_spare_all = settings.spare_capacity_percent >= 100;
+        let is_urgent = self.shared.is_short()
+            || (!can_spare_all && self.shared.trend.has_overflowed(URGENT, now));
+        let spread = first_time(settings, is_urgent) / (all as u32).saturating_sub(1).max(1);
         let (finding, wait) = match finding {
             // No longer than the last time: that is there to spare requests.
             Finding::Bad => (Finding::Nothing(wait), wait),

@@ -10,7 +10,7 @@ use super::gate::Gate;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Detector, Detectors, Fading, HALF, Health, HealthTracker, Judging, LatencyCell,
+    Alarm, Detector, Detectors, Fading, HALF, Health, HealthTracker, Judging, LATEST, LatencyCell,
     Refusals, Report, Rule, Tells, Test, Usual, doubt, health, penalty,
 };
 use crate::options::MemberId;
@@ -361,6 +361,11 @@ impl State {
             }
             Tracker::Custom(custom) => custom.readmitted(now),
         }
+    }
+
+    /// Whether a request has failed in this tenth of the window or the one before. A tracker of the user's judges that itself.
+    pub(crate) fn fails_of_late(&self, now: Tick) -> bool {
+        self.rule().is_none() || self.gate.last(LATEST, now).faults > 0
     }
 
     /// Asks the tracker, publishes the score and the cost, and returns the verdict; `None` if the tracker panicked.

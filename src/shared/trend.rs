@@ -1,6 +1,8 @@
 //! How the fleet fares as a whole: what share of its requests fails, and how many of its endpoints are under
 //! suspicion at once. Counts here are statistics: upkeep counts anew, and between that they are close.
 
+use std::time::Duration;
+
 use super::{Shard, Shared};
 use crate::health::{Detector, Thresholds, Usual};
 use crate::options::MemberId;
@@ -34,6 +36,8 @@ pub(crate) struct Trend {
     refusal_rate: AtomicU32,
     /// When a request failed the last time while the fault was in what all share, in tenths of the window and one; 0 for never.
     common_in: AtomicU64,
+    /// When somebody was to be ejected the last time and the cap was reached, in milliseconds and one; 0 for never.
+    overflowed_at: AtomicU64,
     /// Endpoints under suspicion.
     suspects: AtomicU64,
     /// Endpoints that are judged.
@@ -50,6 +54,7 @@ impl Trend {
             error_rate: AtomicU32::new(0),
             refusal_rate: AtomicU32::new(0),
             common_in: AtomicU64::new(0),
+            overflowed_at: AtomicU64::new(0),
             suspects: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicU32::new(0),
@@ -64,6 +69,21 @@ impl Trend {
             .store((error_rate as f32).to_bits(), Ordering::Relaxed);
         self.suspects.store(suspects as u64, Ordering::Relaxed);
         self.judged.store(judged as u64, Ordering::Relaxed);
+    }
+
+    /// Somebody was to be ejected, and the cap is reached.
+    pub(crate) fn overflowed(&self, now: Tick) {
+        // ORDERING: Relaxed. As above.
+        self.overflowed_at
+            .store(now.as_millis() + 1, Ordering::Relaxed);
+    }
+
+    /// Whether that was within so long.
+    pub(crate) fn has_overflowed(&self, within: Duration, now: Tick) -> bool {
+        // ORDERING: Relaxed. As above.
+        let at = self.overflowed_at.load(Ordering::Relaxed);
+        let passed = (now.as_millis() + 1).saturating_sub(at);
+        at > 0 && u128::from(passed) <= within.as_millis()
     }
 
     /// Sets the share of its requests that an endpoint refuses, in the median.

@@ -1,0 +1,79 @@
+//! Promise: whoever is out and well again does not keep the place of another that dies, where no more may be out.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{MILLI, SECOND, setup};
+use evenkeel::{Cluster, Endpoint, Fleet, ManualClock, Outcome};
+
+/// Two hundred requests a second, for so many seconds, while these servers refuse them; how many were refused, second by second.
+fn run(
+    fleet: &Fleet<common::Server>,
+    clock: &ManualClock,
+    seconds: usize,
+    dead: impl Fn(&usize) -> bool,
+) -> Vec<u32> {
+    let second = |_| {
+        let mut refused = 0;
+        for _ in 0..200 {
+            clock.advance(SECOND / 200);
+            let lease = fleet.pick_endpoint().unwrap();
+            if dead(&lease.endpoint().key()) {
+                refused += 1;
+                lease.record_with_latency(Outcome::Unreachable, MILLI / 4);
+            } else {
+                lease.record_with_latency(Outcome::Success, 10 * MILLI);
+            }
+        }
+        refused
+    };
+    (0..seconds).map(second).collect()
+}
+
+/// Half of the servers die, are well again after thirty seconds, and a second later the others die: all requests failed until the next
+/// probe was due, some twenty seconds.
+#[test]
+fn who_is_well_again_makes_room() {
+    for servers in [2, 4, 10] {
+        for well_for in [1, 10] {
+            let clock = ManualClock::new();
+            let fleet = setup(servers, &clock).build().unwrap();
+            run(&fleet, &clock, 5, |_| false);
+            run(&fleet, &clock, 30, |server| server % 2 == 0);
+            run(&fleet, &clock, well_for, |_| false);
+            let refused = run(&fleet, &clock, 20, |server| server % 2 == 1);
+            let later: u32 = refused[4..].iter().sum();
+            assert!(later < 100, "{servers} servers, {well_for} s: {refused:?}");
+        }
+    }
+}
+
+/// Where more are dead than may be out, those that are out are not tried all the time: each try is a request that fails. One of three is out
+/// then, and the other dead one is avoided for its errors.
+#[test]
+fn the_dead_are_tried_less_and_less() {
+    let clock = ManualClock::new();
+    let fleet = setup(3, &clock).build().unwrap();
+    run(&fleet, &clock, 5, |_| false);
+    let dead = |server: &usize| *server < 2;
+    let refused = run(&fleet, &clock, 120, dead);
+    let overflows = fleet.stats().ejections_overflow;
+    assert!(overflows > 0, "the cap is reached");
+    let mut tries = 0;
+    let mut was_out = 0;
+    for _ in 0..60 * 200 {
+        clock.advance(Duration::from_millis(5));
+        let lease = fleet.pick_endpoint().unwrap();
+        tries += u32::from(lease.is_probe());
+        was_out += 1;
+        let outcome = if dead(&lease.endpoint().key()) {
+            Outcome::Unreachable
+        } else {
+            Outcome::Success
+        };
+        lease.record_with_latency(outcome, MILLI);
+    }
+    assert!(tries <= 6, "{tries} of {was_out}; {refused:?}");
+}
