@@ -69,7 +69,7 @@ const FAR: i32 = 1 << 30;
 ///
 /// ```text
 /// cost     = latency · (in_flight + 1) · mean weight / weight · penalty · (1 − 0.02 · waited)
-/// latency  = the endpoint's estimate, or the mean age of its requests in flight where that is more than 3 times it
+/// latency  = the endpoint's estimate; 3 times that where the mean age of its requests in flight is more
 /// penalty  = 1 / (1 − x)² + 20 x    x: its share of errors above the fleet's, in the window's later half
 /// waited   = rounds since its turn came, by its weight; at most as many as go by in 1.5 s, or 2 / (requests a second to each) where that
 ///            is more, from 2 to 16, and no more than 200 / (requests a second to each), or 6 where that is less
@@ -94,7 +94,8 @@ const FAR: i32 = 1 << 30;
 /// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
 /// alone not the queue that is building up; and to compare all does not herd, as each pick raises the cost that it saw. A pick costs
 /// 2 to 3 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
-/// where latencies differ by what is asked for more than by who answers, and one endpoint gets all of the heavy requests.
+/// where latencies differ by what is asked for more than by who answers, and one endpoint gets all of the heavy requests: see
+/// [`docs::policies`](crate::docs::policies#how-to-choose) for streams.
 ///
 /// Sources: comparing all, C3 (NSDI 2015); mean age, brpc's locality-aware balancing; remembered choices, Mitzenmacher, Prabhakar
 /// and Shah (2002); turns, start-time fair queueing (Goyal and others, 1996). The formula and its numbers

@@ -32,6 +32,13 @@
 //! *Endpoints further off, or spare ones:* `Tiers` over the policy that you would use otherwise; see
 //! [the guide](super::guide#send-to-my-zone-first-and-to-spares-last).
 //!
+//! *Streams, or requests of very different length:* give each kind a fleet of its own, or record the lease when the headers are there, as what comes after says
+//! little of how soon the next request is answered. Beside short requests, one that is open for more than three times as long as answers take makes its
+//! endpoint count for three times its latency with `Adaptive`, and one more in flight with all that look at those; where many of few endpoints have a stream
+//! open and the others none, these get most of what is short, up to some five at a time each more. `PowerOfTwo` takes less notice of it. With a
+//! [`Transport`](crate::Transport) a request ends when its future does: one that returns at the headers ends the lease there, and a drain does not wait
+//! for the body.
+//!
 //! # What they have in common
 //!
 //! - Weight 0 takes nothing. Where endpoints are drawn or scheduled, ratios beyond 65 536 count as that. Weights up to [`u32::MAX`] on a million

@@ -23,6 +23,10 @@ const LEAST: f32 = 0.01;
 /// And at most, however long the last one is ago.
 const MOST: f32 = 0.3;
 
+/// A sample counts for no more than 100 times the average; of square roots. Of a stream that was open for half a minute beside answers
+/// of milliseconds more would be left than of all others, and who is so slow shows it again.
+const SPIKE: f32 = 10.0;
+
 /// The longest latency believed. A clock that jumped must not poison an average for days.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -202,6 +206,11 @@ fn observed(word: u64, stamp: u32, sample: f32) -> u64 {
         1.0 / (samples + 1) as f32
     } else {
         (1.0 - left).clamp(LEAST, MOST)
+    };
+    let sample = if samples < NEW {
+        sample
+    } else {
+        sample.min(SPIKE * root)
     };
     let next = root + (sample - root) * share;
     pack((samples + 1).min(NEW), stamp, next)

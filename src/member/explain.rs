@@ -8,6 +8,7 @@ use super::{Member, MemberState};
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::{Detector, Ejection, PanicAction, health};
 use crate::options::MemberId;
+use crate::shared::OVERDUE;
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -68,8 +69,8 @@ pub struct Explanation {
     pub latency: Option<Duration>,
     /// The fleet's median of those, as of the last upkeep.
     pub usual_latency: Option<Duration>,
-    /// How many times the usual latency a request is taken to cost here where nothing is in flight: by its latency, or the mean age of what
-    /// is open if that is more than three times as long, and by its errors. Policies that compare costs ([`Adaptive`](crate::Adaptive)) send an endpoint
+    /// How many times the usual latency a request is taken to cost here where nothing is in flight: by its latency, three times
+    /// that where the mean age of what is open is more, and by its errors. Policies that compare costs ([`Adaptive`](crate::Adaptive)) send an endpoint
     /// that costs a few times as much next to nothing, though it is eligible. `None` while either is not known.
     pub cost: Option<f64>,
     /// For how long policies that look at it prefer others, as it has said that it has too much to do
@@ -233,13 +234,12 @@ impl State {
 
     /// What a request is taken to cost, as a multiple of the usual latency.
     fn relative_cost(&self, now: Tick) -> Option<f64> {
-        // As `Adaptive` takes the age for the latency.
-        const OVERDUE: f64 = 3.0;
         let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
         let known = place.cost().map(f64::from);
         let own = self.latency.get().unwrap_or(usual).as_nanos() as f64;
         let age = place.mean_age(now).map_or(0.0, |age| age.as_nanos() as f64);
-        let times = if age > OVERDUE * own { age / own } else { 1.0 };
+        let overdue = f64::from(OVERDUE);
+        let times = if age > overdue * own { overdue } else { 1.0 };
         Some(known? * times / usual.as_nanos().max(1) as f64)
     }
 

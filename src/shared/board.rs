@@ -90,6 +90,11 @@ pub(crate) struct Page {
     taken: AtomicU64,
 }
 
+/// Where requests have been in flight for more than so many times as long as answers take, in the mean, others are preferred: before it answers, an
+/// endpoint shows that it does not. It counts for so many times its latency then, and no more: one that works on a long request has been
+/// waited for as long as one that hangs.
+pub(crate) const OVERDUE: f32 = 3.0;
+
 /// A member's place; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {

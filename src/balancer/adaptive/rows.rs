@@ -3,12 +3,8 @@
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
-use crate::shared::{AGES, JOINED, LANES, Spot};
+use crate::shared::{AGES, JOINED, LANES, OVERDUE, Spot};
 use crate::time::Tick;
-
-/// From how many times an endpoint's latency on the age of what is in flight there takes its place: before it
-/// answers, it shows that it does not.
-const OVERDUE: f32 = 3.0;
 
 /// What a round of waiting takes off a cost: 2 %.
 const DISCOUNT: f32 = 0.02;
@@ -62,7 +58,7 @@ pub(super) struct Row {
     count: Fours<i32>,
     /// Their ages, in parts of a nanosecond; then what a request costs where it is nobody's turn.
     cost: Fours<f32>,
-    /// What is kept as its own cost; then what a request costs alone, by that or by the mean age.
+    /// What is kept as its own cost; then what a request costs alone, with regard to the mean age.
     alone: Fours<f32>,
     /// When its turn is next; then how long ago that came, and [`NEVER`] where somebody is busy.
     late: Fours<u32>,
@@ -221,10 +217,10 @@ impl Row {
             let own = alone[lane];
             signs |= own.to_bits();
             let known = either(own == 0.0, with.usual, own.abs());
-            // The mean is no number where there is nothing in flight, and nothing is overdue there.
+            // Where nothing is in flight nothing is overdue.
             let (ages, in_flight) = (cost[lane] * AGE, count[lane] as f32);
             let is_overdue = ages > OVERDUE * known * in_flight;
-            alone[lane] = either(is_overdue, ages / in_flight, known);
+            alone[lane] = either(is_overdue, OVERDUE * known, known);
             let is_busy = count[lane] > 0;
             let busy = (count[lane] + 1) as f32 * queue[lane];
             let idle = if queue[lane] > not_due {
