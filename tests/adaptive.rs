@@ -248,9 +248,9 @@ fn latencies_of_zero_and_unknown_ones_keep_their_turns() {
     );
 }
 
-/// What hangs shows its age before it answers: at three times its latency it costs as much as that. A heavy one is where
+/// What hangs shows its age before it answers: from three times its latency on it counts for so much. A heavy one is where
 /// that counts: by its requests in flight alone it would get 19 (20 of a weight of 20 are as many as one of 1) before
-/// another were as good, those whose turn it is apart. With one held for 10 ms it costs ten times as much.
+/// another were as good, those whose turn it is apart. At three times its cost it gets a third of that, and two turns.
 #[test]
 fn one_whose_requests_do_not_come_back_is_avoided_before_they_do() {
     let clock = ManualClock::new();
@@ -267,7 +267,7 @@ fn one_whose_requests_do_not_come_back_is_avoided_before_they_do() {
             lease.record_with_latency(Outcome::Success, MILLI);
         }
     }
-    assert!(held.len() <= 3, "{} after it was seen to hang", held.len());
+    assert!(held.len() <= 8, "{} after it was seen to hang", held.len());
 }
 
 /// Of many endpoints the good are remembered, also by who may not take them this time, as a retry may not. Twenty of 600

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
-use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
+use crate::health::{Counts, Detector, Detectors, Report, earned_ejection, outliers};
 use crate::member::{Guest, State};
 use crate::options::MemberId;
-use crate::shared::{COMMON, EventKind, Shared};
+use crate::shared::{COMMON, EventKind, PRIOR, STANDS_OUT, Shared};
 use crate::time::Tick;
 
 /// Of how many requests one may be an invitation: the share of traffic that finds out whether who was avoided is back.
@@ -24,13 +24,6 @@ const RECENT_MILLIS: u32 = 1_000;
 
 /// How many invitations are saved up at most.
 const SAVED: f64 = 3.0;
-
-/// Requests that a fleet is taken to have had without a failure, so that the first of few failures says
-/// little about all.
-const PRIOR: f64 = 50.0;
-
-/// Who is more suspicious than this share of what ejects counts by itself and not for the fleet.
-const STANDS_OUT: f32 = 0.6;
 
 /// In so many parts it is counted what share of its requests an endpoint refuses.
 const PARTS: u64 = 20;
@@ -259,10 +252,16 @@ impl Sweep {
         shared.note_capacity(self.warming, strain);
         // Where many stand out nobody does.
         let (out, count) = &self.standing_out;
-        let counted = match (*count as f64) < COMMON * self.judged as f64 {
+        let are_apart = (*count as f64) < COMMON * self.judged as f64;
+        let counted = match are_apart {
             true => self.all.without(out),
             false => self.all,
         };
+        let all = Counts {
+            total: counted.requests,
+            faults: counted.faults,
+        };
+        shared.trend.count(all, are_apart);
         let error_rate = counted.faults as f64 / (counted.requests as f64 + PRIOR);
         shared.trend.publish(error_rate, self.suspects, self.judged);
         shared.trend.set_refusal_rate(self.refusal_rate());

@@ -35,7 +35,7 @@ pub use panic::{PanicAction, PanicRule};
 pub(crate) use refusals::Refusals;
 pub(crate) use rule::Rule;
 pub use slow_start::SlowStart;
-pub(crate) use suspicion::{Evidence, Fading};
+pub(crate) use suspicion::{Evidence, Fading, least_share};
 pub use tracker::SlidingWindow;
 pub(crate) use tracker::{Tells, health};
 pub(crate) use verdict::{
@@ -186,9 +186,9 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// The same where an endpoint gets so many requests a second.
-    pub(crate) fn with_pace(mut self, pace: f32) -> Self {
-        self.fading = Fading::at_pace(pace);
+    /// The same where evidence lasts so long.
+    pub(crate) fn with_fading(mut self, fading: Fading) -> Self {
+        self.fading = fading;
         self
     }
 

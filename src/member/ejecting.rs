@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::standing::{Finding, Phase, ProbedBy, Verdict};
 use super::state::{Former, State};
-use crate::health::{Detector, Detectors, Evidence, Fading, ejection_time, first_time, times_left};
+use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
 use crate::shared::{EventKind, PRESENCE, Return, mix};
 use crate::sync::Ordering;
@@ -68,8 +68,9 @@ impl State {
 
     /// What the sequential test has against it: more than its suspicion, where checks have passed meanwhile.
     pub(crate) fn evidence(&self, now: Tick) -> f32 {
-        let fading = Fading::at_pace(self.shared.trend.pace());
-        self.rule().map_or(0.0, |rule| rule.evidence(now, fading))
+        self.rule()
+            .filter(|rule| !rule.is_quiet())
+            .map_or(0.0, |rule| rule.evidence(now, self.fading(now)))
     }
 
     /// Whether it has ever been ejected.

@@ -15,7 +15,7 @@ use crate::health::{
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{Calm, Ledger, Place, Shard, Shared};
+use crate::shared::{Calm, Ledger, Place, STANDS_OUT, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -136,7 +136,7 @@ impl State {
     pub(super) fn judging<'a>(&self, now: Tick, usual: &'a Usual) -> Judging<'a> {
         let age = self.place.as_ref().and_then(|place| place.mean_age(now));
         let cx = Judging::new(now, usual)
-            .with_pace(self.shared.trend.pace())
+            .with_fading(self.fading(now))
             .with_latency(self.latency.get())
             .with_mean_age(age);
         match self.tracker {
@@ -180,7 +180,7 @@ impl State {
     }
 
     fn is_made_good(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
-        let cx = Judging::new(now, usual).with_pace(self.shared.trend.pace());
+        let cx = Judging::new(now, usual).with_fading(self.fading(now));
         if is_cleared(&cx) {
             self.shared.trend.cleared();
             if self.shared.prober.is_here(now) {
@@ -248,11 +248,13 @@ impl State {
             Tells::Fault => {
                 cell.window.record(now, true);
                 let was_suspect = !rule.suspicion.is_none();
-                let usual = self.shared.usual_now(shard, was_suspect);
-                self.shared.note_common(shard, now);
-                let cx = self.judging(now, &usual);
                 let counts = self.gate.counts(now);
                 let settings = &self.shared.ejection;
+                let stands_out = self.evidence(now) >= STANDS_OUT * settings.cusum_threshold as f32;
+                let own = (counts, stands_out);
+                let usual = self.shared.usual_elsewhere(shard, was_suspect, own);
+                self.shared.note_common(shard, now);
+                let cx = self.judging(now, &usual);
                 let on_trial = self.standing.get().is_on_trial();
                 let found = rule.fault(settings, on_trial, sample.outcome, &cx, || counts);
                 if !was_suspect {
@@ -314,7 +316,7 @@ impl State {
         if outcome == Outcome::Success {
             self.is_made_good(now, &others, |cx| rule.passed(cx));
         } else if outcome.is_fault() {
-            let cx = Judging::new(now, &others).with_pace(self.shared.trend.pace());
+            let cx = Judging::new(now, &others).with_fading(self.fading(now));
             let found = rule.doubt(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
             if !was_suspect {
                 self.shared.trend.suspected();
@@ -342,12 +344,22 @@ impl State {
             && !self.shared.trend.is_common(true)
     }
 
+    /// How long evidence lasts: by how many requests it gets itself where those are fewer than others get, as whoever is avoided does. Else what is
+    /// known of it would be gone before it has had the next.
+    pub(super) fn fading(&self, now: Tick) -> Fading {
+        let window = self.shared.ejection.window.as_secs_f32();
+        let own = (self.gate.counts(now).total + 1) as f32 / window;
+        Fading::at_pace(self.shared.trend.pace().min(own))
+    }
+
     /// How suspicious it is.
     pub(crate) fn suspicion(&self, now: Tick) -> f32 {
         match &self.tracker {
             Tracker::Window(rule, _) => {
-                let fading = Fading::at_pace(self.shared.trend.pace());
-                rule.suspicion.get(now, fading)
+                if rule.suspicion.is_none() {
+                    return 0.0;
+                }
+                rule.suspicion.get(now, self.fading(now))
             }
             Tracker::Custom(_) => 0.0,
         }

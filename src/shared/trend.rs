@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::others::Counted;
 use super::{Shard, Shared};
 use crate::health::{Detector, Thresholds, Usual};
 use crate::options::MemberId;
@@ -12,6 +13,9 @@ use crate::time::{Tick, nanos};
 /// While so large a share of the others is under suspicion at once, the fault is in what all share. More than
 /// a third, so that a dead zone of three is not taken for that.
 pub(crate) const COMMON: f64 = 0.4;
+
+/// Who is more suspicious than this share of what ejects counts by itself and not for the fleet.
+pub(crate) const STANDS_OUT: f32 = 0.6;
 
 /// Of fewer endpoints than this none is the fleet.
 const SEVERAL: u64 = 3;
@@ -32,6 +36,8 @@ const TRACE: f32 = 1e-4;
 pub(crate) struct Trend {
     /// An `f32`'s bits: the share of requests that fail, endpoints that stand out apart.
     error_rate: AtomicU32,
+    /// Of how many requests, and whether of all endpoints.
+    pub(super) counted: Counted,
     /// An `f32`'s bits: the share of its requests that an endpoint refuses, in the median, as it has too much to do.
     refusal_rate: AtomicU32,
     /// When a request failed the last time while the fault was in what all share, in tenths of the window and one; 0 for never.
@@ -52,6 +58,7 @@ impl Trend {
     pub(super) fn new() -> Self {
         Self {
             error_rate: AtomicU32::new(0),
+            counted: Counted::new(),
             refusal_rate: AtomicU32::new(0),
             common_in: AtomicU64::new(0),
             overflowed_at: AtomicU64::new(0),
