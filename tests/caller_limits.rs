@@ -196,6 +196,31 @@ fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
     assert_eq!(late, 0);
 }
 
+/// One request that takes long by its nature goes by the same caller as the others.
+#[test]
+fn an_attempt_may_take_as_long_as_its_call_says() {
+    let plan = || lavish(2).attempt_timeout(20 * MILLI);
+    let call = |answers: &[Answer], options: CallOptions<'_>| {
+        let stage = Stage::new(3, plan(), answers);
+        let result = stage.run(stage.caller.call_with_options(options, || 1));
+        (result.map_err(|error| error.reason), stage.caller.stats())
+    };
+    let late = [Answer::OkLate(200, 50), Answer::Hang];
+    let (result, stats) = call(&late, CallOptions::new());
+    assert_eq!((result, stats.timeouts), (Err(StopReason::AttemptsUsed), 2));
+    for longest in [60 * MILLI, Duration::MAX] {
+        let options = CallOptions::new().attempt_timeout(longest);
+        let (result, stats) = call(&late, options);
+        assert_eq!((result, stats.requests, stats.retries), (Ok(200), 1, 0));
+    }
+    let options = CallOptions::new().attempt_timeout(5 * MILLI);
+    let (result, _) = call(&[Answer::OkLate(200, 10), Answer::Ok(201)], options);
+    assert_eq!(result, Ok(201));
+    // The deadline is a limit of its own.
+    let options = options.attempt_timeout(Duration::MAX).deadline(30 * MILLI);
+    assert_eq!(call(&late, options).0, Err(StopReason::Deadline));
+}
+
 #[test]
 fn a_call_has_options_of_its_own() {
     let stage = Stage::new(3, lavish(1), &[Answer::Hang]);

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use common::{MILLI, SECOND, Server, setup, state};
 use evenkeel::{
-    Cluster, Drain, Drained, Endpoint, Fleet, Lease, ManualClock, MemberState, Outcome, Retire,
-    Target, Upkeep,
+    Cluster, Drain, Drained, Endpoint, Fleet, HealthCheckSettings, Lease, ManualClock, MemberState,
+    Outcome, Retire, Target, Upkeep,
 };
 
 #[derive(Default)]
@@ -46,6 +46,24 @@ fn busy(upkeep: Upkeep) -> (Fleet<Server>, ManualClock, [Lease<Server>; 2]) {
 
 /// Not a time at which upkeep would be due anyway.
 const DEADLINE: Duration = Duration::from_millis(1_050);
+
+/// Of a fleet that nobody picks from; whoever drives checks looks at the time all the same.
+#[test]
+fn a_driver_of_checks_wakes_it() {
+    let (fleet, clock, leases) = busy(Upkeep::Caller);
+    let mut checks = fleet.health_check(HealthCheckSettings::default()).unwrap();
+    let mut drain = pin!(fleet.drain_within(&1, DEADLINE).unwrap());
+    let woken = Arc::new(Woken::default());
+    assert_eq!(woken.poll(drain.as_mut()), Poll::Pending);
+    clock.advance(DEADLINE - MILLI);
+    drop(checks.tick());
+    assert_eq!(woken.times(), 0);
+    clock.advance(MILLI);
+    drop(checks.tick());
+    assert_eq!(woken.times(), 1);
+    assert!(woken.poll(drain.as_mut()).is_ready());
+    drop(leases);
+}
 
 #[test]
 fn it_is_empty_before_the_deadline_if_the_last_request_ends() {

@@ -47,6 +47,18 @@ fn a_slow_endpoint_is_overtaken_by_another() {
     assert_eq!((stats.budget_left, stats.retries_in_flight), (999, 0));
 }
 
+/// Also where the first answer comes in the moment in which the hedge is due: it was charged and counted, and let go of before.
+#[test]
+fn a_hedge_that_is_charged_is_sent() {
+    for polls in 1..30 {
+        let stage = Stage::new(5, hedged(2), &[Answer::OkLate(200, polls), Answer::Hang]);
+        assert_eq!(stage.call().unwrap(), 200);
+        let stats = stage.caller.stats();
+        let all = stats.requests + stats.retries;
+        assert_eq!(sent(&stage) as u64, all, "after {polls} polls");
+    }
+}
+
 #[test]
 fn an_answer_in_time_is_not_hedged_and_a_late_one_may_win_yet() {
     let stage = Stage::new(5, hedged(2), &[Answer::OkLate(200, 9)]);

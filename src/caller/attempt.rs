@@ -109,7 +109,7 @@ impl<C: Cluster, T> Inner<C, T> {
         now: Tick,
         make: &mut impl FnMut() -> Req,
     ) -> Result<Launch<'_, C, Req>, StopReason> {
-        let limit = Limit::new(self.plan.attempt_timeout, trip.ends, now);
+        let limit = Limit::new(trip.attempt_timeout, trip.ends, now);
         let limit = limit.ok_or(StopReason::Deadline)?;
         let is_retry = trip.attempts > 0;
         let lease = match self.cluster.pick_endpoint_with(&trip.pick()) {

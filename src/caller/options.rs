@@ -26,6 +26,10 @@ pub struct CallOptions<'a> {
     /// is beyond counts as that); unset by default. 1 for a request that must not be carried out twice: it is neither retried
     /// nor hedged, and shares the caller, and so its budget and statistics, with those that may.
     pub attempts: Option<u32>,
+    /// How long each attempt of this call may take. In place of [`CallPlan::attempt_timeout`](crate::CallPlan::attempt_timeout), shorter or longer;
+    /// unset by default. For a request that takes long by its nature, beside a [`deadline`](Self::deadline) as long; [`Duration::MAX`] for no limit but
+    /// that. Zero: it is cut off unless it is ready at once.
+    pub attempt_timeout: Option<Duration>,
 }
 
 impl<'a> CallOptions<'a> {
@@ -36,6 +40,7 @@ impl<'a> CallOptions<'a> {
             pick: PickOptions::new(),
             deadline: None,
             attempts: None,
+            attempt_timeout: None,
         }
     }
 
@@ -64,6 +69,13 @@ impl<'a> CallOptions<'a> {
     #[must_use]
     pub const fn attempts(mut self, most: u32) -> Self {
         self.attempts = Some(most);
+        self
+    }
+
+    /// Sets [`attempt_timeout`](Self#structfield.attempt_timeout).
+    #[must_use]
+    pub const fn attempt_timeout(mut self, longest: Duration) -> Self {
+        self.attempt_timeout = Some(longest);
         self
     }
 

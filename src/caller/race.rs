@@ -17,22 +17,37 @@ use crate::transport::{BoxFuture, Transport};
 struct Flights<'a, F> {
     first: Option<Pin<&'a mut F>>,
     hedges: Vec<Pin<Box<F>>>,
+    /// Whether the last hedge has not been polled, and so not been sent.
+    has_unsent: bool,
 }
 
 impl<F: Future> Flights<'_, F> {
+    fn add(&mut self, hedge: Pin<Box<F>>) {
+        self.hedges.push(hedge);
+        self.has_unsent = true;
+    }
+
     fn is_empty(&self) -> bool {
         self.first.is_none() && self.hedges.is_empty()
     }
 
-    /// The output of one that has ended, the earliest sent first.
+    /// The output of one that has ended, the earliest sent first; but none before all have been sent, which have been charged.
     fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut others = self.hedges.len();
+        if std::mem::take(&mut self.has_unsent) {
+            others -= 1;
+            if let Poll::Ready(output) = self.hedges[others].as_mut().poll(cx) {
+                self.hedges.remove(others);
+                return Poll::Ready(output);
+            }
+        }
         if let Some(first) = &mut self.first {
             if let Poll::Ready(output) = first.as_mut().poll(cx) {
                 self.first = None;
                 return Poll::Ready(output);
             }
         }
-        for (at, hedge) in self.hedges.iter_mut().enumerate() {
+        for (at, hedge) in self.hedges.iter_mut().enumerate().take(others) {
             if let Poll::Ready(output) = hedge.as_mut().poll(cx) {
                 self.hedges.remove(at);
                 return Poll::Ready(output);
@@ -61,6 +76,7 @@ impl<C: Cluster, T> Inner<C, T> {
         let mut flights = Flights {
             first: Some(first),
             hedges: Vec::new(),
+            has_unsent: false,
         };
         let mut due = self.hedge_due(trip, first_number);
         let mut ends = None;
@@ -82,8 +98,9 @@ impl<C: Cluster, T> Inner<C, T> {
                     .is_some()
                     .then(|| self.hedge_due(trip, first_number))
                     .flatten();
-                let attempt = hedge.map(|hedge| Box::pin(self.attempt(hedge)));
-                flights.hedges.extend(attempt);
+                if let Some(hedge) = hedge {
+                    flights.add(Box::pin(self.attempt(hedge)));
+                }
                 continue;
             };
             let is_first = ended.number == first_number;

@@ -2,7 +2,7 @@
 
 use super::attempt::{Ended, How, within};
 use super::error::{CallerError, StopReason};
-use super::plan::MOST_ATTEMPTS;
+use super::plan::{CallPlan, MOST_ATTEMPTS};
 use super::{CallOptions, Inner};
 use crate::cluster::Cluster;
 use crate::options::{MemberId, PickOptions};
@@ -18,6 +18,8 @@ pub(super) struct Trip<'a, R, E> {
     pub(super) ends: Option<Tick>,
     /// How many attempts there may be.
     pub(super) most_attempts: u32,
+    /// How long each may take.
+    pub(super) attempt_timeout: Option<Duration>,
     pub(super) attempts: u32,
     /// To whom it was sent, the last time apart, and whom the caller told to avoid: so the first attempt, which is
     /// mostly the only one, allocates nothing.
@@ -56,11 +58,14 @@ impl<R> Verdict<R> {
 
 impl<'a, R, E> Trip<'a, R, E> {
     #[inline]
-    pub(super) fn new(options: &CallOptions<'a>, ends: Option<Tick>, most_attempts: u32) -> Self {
+    pub(super) fn new(options: &CallOptions<'a>, plan: &CallPlan, now: Tick) -> Self {
+        let deadline = options.deadline.or(plan.deadline);
+        let attempts = options.attempts;
         Self {
             pick: options.pick,
-            ends,
-            most_attempts,
+            ends: deadline.map(|deadline| now.after(deadline)),
+            most_attempts: attempts.map_or(plan.attempts, |most| most.clamp(1, MOST_ATTEMPTS)),
+            attempt_timeout: options.attempt_timeout.or(plan.attempt_timeout),
             attempts: 0,
             tried: options.pick.avoid.to_vec(),
             last_tried: None,
@@ -146,12 +151,7 @@ impl<C: Cluster, T> Inner<C, T> {
         F: FnMut() -> Req + Send,
     {
         let mut now = self.timer.tick();
-        let deadline = options.deadline.or(self.plan.deadline);
-        let ends = deadline.map(|deadline| now.after(deadline));
-        let most = options
-            .attempts
-            .map_or(self.plan.attempts, |most| most.clamp(1, MOST_ATTEMPTS));
-        let mut trip = Trip::new(&options, ends, most);
+        let mut trip = Trip::new(&options, &self.plan, now);
         let reason = loop {
             if trip.attempts == 0 && !self.admits(now) {
                 break StopReason::Throttled;
@@ -162,7 +162,7 @@ impl<C: Cluster, T> Inner<C, T> {
             };
             // Without hedges it is sent from here, so that its future is no larger than it must be: to pass what an
             // attempt holds through three futures costs as much as the pick.
-            let came = if self.hedging.is_some() && most > 1 {
+            let came = if self.hedging.is_some() && trip.most_attempts > 1 {
                 Box::pin(self.race(launch, &mut trip, now, &mut make)).await
             } else {
                 let (held, request) = (launch.held, launch.request);

@@ -332,8 +332,8 @@
 //!
 //! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the
 //! time is over, and removes the endpoint. [`Fleet::drain`](crate::Fleet::drain) and
-//! [`drain_within`](crate::Fleet::drain_within) do without the removal. The time is noticed by picks, by
-//! [`maintain`](crate::Fleet::maintain), or when it is polled: of a fleet that is idle wrap it in a timeout of yours. A discovery that still lists what was retired inserts it
+//! [`drain_within`](crate::Fleet::drain_within) do without the removal. The time is noticed by picks, a
+//! [`HealthCheck`](crate::HealthCheck)'s ticks, [`maintain`](crate::Fleet::maintain), or when it is polled: of a fleet that is idle wrap it in a timeout of yours. A discovery that still lists what was retired inserts it
 //! anew with its next `update`: take it off the list first, or drain it and let the discovery remove it. An endpoint that says by itself that it is
 //! going away is taken out by [`Outcome::GoingAway`](crate::Outcome::GoingAway). Weight 0 also stops new requests, by way of discovery, until the weight returns.
 //! A [`Mark`](crate::Mark) is for doubts about health: the panic rule may ignore it.

@@ -16,7 +16,8 @@ use crate::time::Tick;
 /// Resolves when the last request on a drained endpoint has ended; from then on no lease on it appears. Or at
 /// its deadline, if it [has one](crate::Fleet::drain_within).
 ///
-/// Needs no runtime: it is woken by whoever ends the last request, and at the deadline by whoever does upkeep.
+/// Needs no runtime: it is woken by whoever ends the last request, and at the deadline by whoever does upkeep or drives
+/// [checks](crate::HealthCheck).
 ///
 /// # Cancel safety
 ///

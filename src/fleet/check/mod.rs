@@ -171,7 +171,7 @@ impl<E: Endpoint> Fleet<E> {
 
 impl<E: Endpoint> HealthCheck<E> {
     /// The probes that are due now: to be sent, and finished. Empty when none is, and once the fleet is
-    /// gone. Takes no lock that a request takes.
+    /// gone. Takes no lock that a request takes. Wakes the [drains](crate::Drain) whose deadline has come.
     #[must_use = "a probe that is dropped says nothing, and its endpoint is not checked"]
     pub fn tick(&mut self) -> Vec<Probe<E>> {
         let mut probes = Vec::new();
@@ -181,6 +181,8 @@ impl<E: Endpoint> HealthCheck<E> {
         let (core, shared) = (&self.core, &*self.core.shared);
         let now = shared.now();
         shared.prober.attend(now);
+        // Of an idle fleet nobody else would look.
+        shared.deadlines.wake(&shared.upkeep_due, now);
         let snapshot = inner.current.load();
         let members = snapshot.routable();
         let mut book = core.book.lock();
