@@ -137,11 +137,7 @@ async fn zone(number: usize) -> Fallible<(Vec<(SocketAddr, JoinHandle<()>)>, Fle
         servers.push(start(([127, 0, 0, 1], 0).into()).await?);
     }
     // There is somewhere else to go: all may be out and all can be spared, and that the others fail too is no excuse.
-    let ejection = Ejection::default()
-        .max_ejection_percent(100)
-        .spare_capacity_percent(100)
-        .consecutive_failures(3)
-        .base_ejection_time(BACK_OFF);
+    let ejection = Ejection::under_failover().base_ejection_time(BACK_OFF);
     let backend = |&(address, _): &(SocketAddr, _)| Backend {
         zone: number,
         address,

@@ -58,14 +58,14 @@ const OVERPROVISIONING: u32 = 140;
 /// # How to set up its fleets
 ///
 /// By default a fleet ejects half of its endpoints at most, and hardly anybody where all fail alike: it has nowhere else
-/// to go. Under a `Failover` it has, so say that all may be out and all can be spared, and that failures in a row count whatever the
-/// others do:
+/// to go. Under a `Failover` it has, and [`Ejection::under_failover`](crate::Ejection::under_failover) says so: all may be out and all can be spared, and
+/// failures in a row count whatever the others do.
 ///
 /// ```
 /// use evenkeel::{Cluster, Ejection, Failover, Fleet, Mark, Outcome};
 ///
 /// let zone = |name: &str| {
-///     let ejection = Ejection::default().max_ejection_percent(100).spare_capacity_percent(100).consecutive_failures(3);
+///     let ejection = Ejection::under_failover();
 ///     let endpoints = (0..4).map(|number| format!("{name}-{number}"));
 ///     Fleet::builder().name(name).endpoints(endpoints).ejection(ejection).build()
 /// };

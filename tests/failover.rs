@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::Server;
 use common::zones::{failover, mark_down, shares, two, zone, zone_of};
+use common::{MILLI, Server};
 use evenkeel::{
-    BuildError, Cluster, Endpoint, Failover, Fleet, Lease, ManualClock, PanicAction, PanicRule,
-    PickError, PickOptions, Target,
+    BuildError, Cluster, Ejection, Endpoint, Failover, Fleet, Lease, ManualClock, Outcome,
+    PanicAction, PanicRule, PickError, PickOptions, Target,
 };
 
 /// A golden sequence of n numbers has fewer below any mark than its share by at most 1 + log2(n) / 2, some 8 in ten
@@ -35,6 +35,39 @@ fn the_spare_one_gets_what_is_over() {
         assert!(first.abs_diff(to_first) <= OFF, "{down}: {first}");
         assert!((cluster.preferred_load() * 1e4 - to_first as f64).abs() < 1e-6);
     }
+}
+
+/// A zone dies whole. As fleets under a failover should be set up, its endpoints are out after three failures each and the other zone has
+/// all; with the defaults half of it stays in, and more than half of the requests fail.
+#[test]
+fn a_zone_that_dies_whole_is_out_whole() {
+    let failed_later = |ejection: Ejection| {
+        let clock = ManualClock::new();
+        let build = |first| zone(first, 4, &clock).ejection(ejection.clone());
+        let (a, b) = (build(0).build().unwrap(), build(100).build().unwrap());
+        let cluster = failover(&a, &b);
+        let mut failed = 0;
+        for request in 0..2_000 {
+            clock.advance(MILLI);
+            let lease = cluster.pick_endpoint().unwrap();
+            let is_dead = lease.endpoint().key() < 100;
+            failed += u32::from(is_dead && request >= 100);
+            lease.record_with_latency(
+                if is_dead {
+                    Outcome::Unreachable
+                } else {
+                    Outcome::Success
+                },
+                MILLI,
+            );
+        }
+        failed
+    };
+    assert!(failed_later(Ejection::under_failover()) < 20);
+    assert!(
+        failed_later(Ejection::default()) > 600,
+        "the default has nowhere else to go"
+    );
 }
 
 #[test]

@@ -270,14 +270,14 @@
 //! A fleet for each zone, and a [`Failover`](crate::Failover) over them: the preferred one takes all while 72 % of it (five in seven) are
 //! eligible, and then less and less. It is a [`Cluster`](crate::Cluster), so a third zone goes around it, and a
 //! [`Caller`](crate::Caller) over it sends a retry to the zone that has not been tried. Tell the fleets that there is somewhere else
-//! to go: all may be ejected, and all be spared, and failures in a row count though everybody there fails. Without that half of a dead zone stays in,
+//! to go, with [`Ejection::under_failover`](crate::Ejection::under_failover): all may be ejected, and all be spared, and failures in a row count though everybody there fails. Without that half of a dead zone stays in,
 //! and more than half of all requests fail for as long as it is dead. `examples/failover.rs` kills a zone.
 //!
 //! ```
 //! use evenkeel::{Cluster, Ejection, Failover, Fleet, Outcome, PickOptions};
 //!
 //! let zone = |name: &str, endpoints: [&str; 2]| {
-//!     let ejection = Ejection::default().max_ejection_percent(100).spare_capacity_percent(100).consecutive_failures(3);
+//!     let ejection = Ejection::under_failover();
 //!     let endpoints = endpoints.map(String::from);
 //!     Fleet::builder().name(name).endpoints(endpoints).ejection(ejection).build()
 //! };

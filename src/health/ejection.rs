@@ -215,6 +215,20 @@ impl Ejection {
         }
     }
 
+    /// For the fleets under a [`Failover`](crate::Failover), which have somewhere else to send requests: all may be out
+    /// ([`max_ejection_percent`](Self::max_ejection_percent) 100) and all be spared ([`spare_capacity_percent`](Self::spare_capacity_percent) 100), and three
+    /// failures in a row count ([`consecutive_failures`](Self::consecutive_failures)), whatever the others do: where a zone dies whole, each of its endpoints
+    /// fails as the others there. With the defaults half of a dead zone stays in, and more than half of all requests fail for as long as it is dead.
+    #[must_use]
+    pub fn under_failover() -> Self {
+        Self {
+            max_ejection_percent: 100,
+            spare_capacity_percent: 100,
+            consecutive_failures: 3,
+            ..Self::default()
+        }
+    }
+
     /// Envoy's detectors and values: five faults in a row; success rates below the others' by 1.9 deviations (as
     /// they are [computed here](Self::success_rate_stdev_factor)); five gateway failures in a row and failure percentage
     /// detected and not enforced; 30 s longer for each ejection up to 300 s without jitter, one forgotten for 10 s in;

@@ -5,7 +5,7 @@ use evenkeel::{
     SlowStart, Target,
 };
 
-use super::{Server, exact};
+use super::Server;
 
 /// Servers `from`, `from + 1`, ...: of which zone a server is, is its hundred.
 pub(crate) fn zone(from: usize, count: usize, clock: &ManualClock) -> FleetBuilder<Server> {
@@ -19,7 +19,7 @@ pub(crate) fn zone(from: usize, count: usize, clock: &ManualClock) -> FleetBuild
 
 /// As `Failover` says that its fleets should be set up.
 pub(crate) fn of_a_zone() -> Ejection {
-    exact().max_ejection_percent(100).consecutive_failures(3)
+    Ejection::under_failover().jitter_percent(0)
 }
 
 pub(crate) fn two(count: usize) -> (Fleet<Server>, Fleet<Server>, ManualClock) {
