@@ -21,8 +21,8 @@ pub enum Outcome {
     /// The endpoint said it has too much to do (HTTP 429 or 503 with `Retry-After`). Not a fault: it
     /// never ejects, and neither success nor failure is counted. [`Adaptive`](crate::Adaptive) prefers others for as long
     /// as it asked, or 1 s, at most for the longest ejection (1000 s where that is longer): its cost counts twice, and more the larger the share
-    /// is that it refuses beyond a tenth more than others do, by the last tenth or two of the [window](crate::Ejection::window); up to thousands of times
-    /// for one that refuses all.
+    /// is that it refuses beyond a tenth more than others do, in the last second or two (or tenths of a [window](crate::Ejection::window) that is shorter than
+    /// ten); up to thousands of times for one that refuses all.
     ///
     /// Other policies do not look at it, and to [`LeastConnections`](crate::LeastConnections) and
     /// [`PowerOfTwo`](crate::PowerOfTwo) one that refuses at once is the least busy: with them, or with a

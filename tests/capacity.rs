@@ -273,11 +273,11 @@ fn half_of_all_marked_down_do_not_hide_that_the_others_are_slow() {
     assert!(usual > MILLI * 90, "{usual:?}");
 }
 
-/// What is kept of it wraps after 2048 s: who has never asked for it is not spared shortly before, nor who has once again after.
+/// What is kept of it wraps after 8192 s: who has never asked for it is not spared shortly before, nor who has once again after.
 #[test]
 fn nobody_is_spared_again_when_the_time_wraps() {
     let clock = ManualClock::new();
-    let wrap = SECOND * 2_048;
+    let wrap = SECOND * 8_192;
     clock.set(Tick::from_nanos((wrap - SECOND * 40).as_nanos() as u64));
     let fleet = setup(3, &clock).build().unwrap();
     let spared = |key: usize| fleet.member(&key).unwrap().explain().spared_for;
@@ -286,7 +286,7 @@ fn nobody_is_spared_again_when_the_time_wraps() {
     busy.record(Outcome::overloaded(Some(SECOND)));
     let left = spared(1).unwrap();
     // Kept in parts of a second.
-    assert!(left >= SECOND && left < SECOND + MILLI * 63, "{left:?}");
+    assert!(left >= SECOND && left <= SECOND + MILLI * 250, "{left:?}");
     clock.advance(SECOND * 2);
     fleet.maintain();
     clock.advance(wrap - SECOND * 5);

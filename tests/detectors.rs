@@ -427,3 +427,23 @@ fn one_that_fails_a_third_is_found_where_all_fail_two_in_a_hundred() {
         assert!(until.is_some_and(|until| until <= 1_000), "{until:?}");
     }
 }
+
+/// As `Ejection::score_threshold` says of more than 0.6.
+#[test]
+fn a_score_that_slowness_alone_makes_ejects() {
+    let clock = ManualClock::new();
+    let settings = exact().score_threshold(0.7);
+    let builder = setup(5, &clock).ejection(settings);
+    let fleet = builder.policy(RoundRobin::new()).build().unwrap();
+    for _ in 0..6_000 {
+        clock.advance(MILLI);
+        let lease = fleet.pick_endpoint().unwrap();
+        let latency = if lease.endpoint().key() == 0 {
+            300 * MILLI
+        } else {
+            MILLI
+        };
+        lease.record_with_latency(Outcome::Success, latency);
+    }
+    assert_eq!(ejected(&fleet), [0]);
+}

@@ -59,6 +59,16 @@ fn a_hedge_that_is_charged_is_sent() {
     }
 }
 
+/// Nor is that answer lost to a hedge that is refused for good as soon as it is sent.
+#[test]
+fn an_answer_that_is_there_when_a_hedge_is_sent_is_the_calls() {
+    for polls in 1..=12 {
+        let stage = Stage::new(5, hedged(2), &[Answer::OkLate(200, polls), Answer::Reject]);
+        assert_eq!(stage.call().unwrap(), 200, "after {polls} polls");
+        assert_eq!(stage.fleet.stats().in_flight, 0);
+    }
+}
+
 #[test]
 fn an_answer_in_time_is_not_hedged_and_a_late_one_may_win_yet() {
     let stage = Stage::new(5, hedged(2), &[Answer::OkLate(200, 9)]);

@@ -65,7 +65,7 @@ fn the_default_policy_ejects_it_too() {
     }
 }
 
-/// Three in ten fail at one of few endpoints. Its own failures were a part of what it was held against, and as it was avoided for them, what was
+/// Three in ten fail at one of few endpoints. As it was avoided for them, what was
 /// known of it was gone before it had its next request: with ten seeds, a minute each, it was ejected in eight at most and in none at least,
 /// and 118 to 155 requests failed.
 #[test]
@@ -97,4 +97,58 @@ fn one_of_few_is_ejected_though_it_is_avoided() {
         let seen = format!("{endpoints} of {per_second}: {failed} failed, ejected in {ejected}");
         assert!(failed <= 110 && ejected >= 9, "{seen}");
     }
+}
+
+/// What is held against one that gets no more requests fades, and never comes back as those it had leave the window.
+#[test]
+fn evidence_never_rises_by_itself() {
+    let clock = ManualClock::new();
+    let builder = Fleet::builder().endpoints(servers(&[1; 3])).seed(5);
+    let fleet = builder.clock(clock.clone()).build().unwrap();
+    let success = |number| {
+        clock.advance(Duration::from_millis(2));
+        fleet.lease(&number).unwrap().record(Outcome::Success);
+    };
+    (0..3_000).for_each(|request| success(request % 3));
+    fleet.lease(&0).unwrap().record(Outcome::Failure);
+    let mut before = f64::INFINITY;
+    for _ in 0..60 {
+        for _ in 0..10 {
+            (0..50).for_each(|request| success(1 + request % 2));
+            fleet.maintain();
+        }
+        let evidence = fleet.member(&0).unwrap().explain().evidence.unwrap().value;
+        assert!(evidence <= before + 1e-3, "{evidence} after {before}");
+        before = evidence;
+    }
+    assert!(before < 3.0, "{before}");
+}
+
+/// Where all fail one in a hundred, some of few are always under suspicion: that is not all that fail, and what one in twenty costs counts.
+/// Ten seeds; 40 had 1 947 failures above that, and 5 077 when it did not count.
+#[test]
+fn one_of_few_that_fails_more_than_the_others_costs_more() {
+    let (mut failed, mut all) = (0u64, 0u64);
+    for seed in 1..=10u64 {
+        let clock = ManualClock::new();
+        let builder = Fleet::builder().endpoints(servers(&[1; 3])).seed(seed);
+        let fleet = builder.clock(clock.clone()).build().unwrap();
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        for request in 0..100 * 200 {
+            clock.advance(Duration::from_millis(5));
+            let lease = fleet.pick_endpoint().unwrap();
+            random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            let is_bad = lease.endpoint().key() == 0 && request > 4_000;
+            let fails = (random >> 33) % 1_000 < if is_bad { 50 } else { 10 };
+            (failed, all) = (failed + u64::from(fails), all + 1);
+            let outcome = if fails {
+                Outcome::Failure
+            } else {
+                Outcome::Success
+            };
+            lease.record_with_latency(outcome, Duration::from_millis(10));
+        }
+    }
+    let above = failed - all / 100;
+    assert!(above < 400, "{above} of {all}");
 }

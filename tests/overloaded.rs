@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use common::{MILLI, setup};
-use evenkeel::{Cluster, Endpoint, Fleet, Lease, ManualClock, Outcome};
+use evenkeel::{Cluster, Ejection, Endpoint, Fleet, Lease, ManualClock, Outcome};
 
 const WORK: Duration = Duration::from_millis(50);
 
@@ -31,8 +31,12 @@ struct Seen {
 
 impl Load {
     fn new(a_second: u32) -> Self {
+        Self::with(a_second, Ejection::default())
+    }
+
+    fn with(a_second: u32, ejection: Ejection) -> Self {
         let clock = ManualClock::new();
-        let fleet = setup(9, &clock).build().unwrap();
+        let fleet = setup(9, &clock).ejection(ejection).build().unwrap();
         Self {
             clock,
             fleet,
@@ -90,6 +94,25 @@ fn one_that_refuses_all_gets_next_to_nothing() {
                 "{a_second} a second, {asks:?}: {seen:?}"
             );
         }
+    }
+}
+
+/// The more the others have in flight the less one that refuses costs; and a second's good answers before it did must not hide that, nor a
+/// long window's.
+#[test]
+fn where_the_others_have_many_in_flight_it_gets_little_too() {
+    for (ejection, a_second) in [
+        (Ejection::default(), 8_000),
+        (Ejection::default().window(Duration::from_secs(60)), 3_200),
+    ] {
+        let mut load = Load::with(a_second, ejection);
+        load.run(3, usize::MAX, None);
+        load.run(4, 0, None);
+        let seen = load.run(8, 0, None);
+        assert!(
+            seen.to_first * 20 <= seen.all,
+            "{a_second} a second: {seen:?}"
+        );
     }
 }
 

@@ -26,6 +26,32 @@ fn a_dead_server_is_found_out_and_comes_back() {
     assert_eq!((well.detected_after, well.ejections), (None, 0));
 }
 
+/// Where all queues are short each server refuses some, now one and now another: what a server refuses like others costs it little. 1.6 % in the
+/// mean of these seeds; 2.4 where all that is refused counts.
+#[test]
+fn where_all_queues_are_short_nobody_is_avoided_for_what_all_refuse() {
+    let study = Study::new(vec![scenario("S22")], vec![named("adaptive")], 1..7);
+    let reports = study.run(|_, _| ()).unwrap();
+    let errors = reports.iter().map(|report| report.window.errors);
+    let mean = errors.sum::<f64>() / 6.0;
+    assert!(mean < 0.019, "{mean}");
+}
+
+/// Where all fail for twenty seconds, three clients in twenty of each server's have it out at most, while it lasts and after: a server whose window
+/// is full of what all had is not ejected for it once others have had more requests since. Without that it was two in five.
+#[test]
+fn an_outage_of_all_ejects_few_also_when_it_is_over() {
+    let study = Study::new(vec![scenario("S18")], vec![named("adaptive")], 1..7);
+    for report in study.run(|_, _| ()).unwrap() {
+        assert!(
+            report.most_ejected <= 0.3,
+            "{}: {}",
+            report.seed,
+            report.most_ejected
+        );
+    }
+}
+
 /// Checks find out after one failure of each client's, so the bounds are those of Poisson about that: 168 000 requests,
 /// ten clients, and fewer than seven more with odds of 1e-5 (see `linkerds_biaser_pays_one_failure_a_client`). It is back
 /// within 1.1 s to the next check, 2 s of checks that pass, and half of the slow start of 5 s: 5.6 s.

@@ -14,31 +14,28 @@ use crate::time::Tick;
 use crate::transport::{BoxFuture, Transport};
 
 /// Attempts under way. The first is a part of the race's own future.
-struct Flights<'a, F> {
+struct Flights<'a, F: Future> {
     first: Option<Pin<&'a mut F>>,
     hedges: Vec<Pin<Box<F>>>,
-    /// Whether the last hedge has not been polled, and so not been sent.
-    has_unsent: bool,
+    /// The hedge that has not been polled, and so not been sent.
+    unsent: Option<Pin<Box<F>>>,
+    /// What a hedge brought that ended when it was sent.
+    early: Option<F::Output>,
 }
 
 impl<F: Future> Flights<'_, F> {
-    fn add(&mut self, hedge: Pin<Box<F>>) {
-        self.hedges.push(hedge);
-        self.has_unsent = true;
-    }
-
     fn is_empty(&self) -> bool {
-        self.first.is_none() && self.hedges.is_empty()
+        self.first.is_none() && self.hedges.is_empty() && self.early.is_none()
     }
 
-    /// The output of one that has ended, the earliest sent first; but none before all have been sent, which have been charged.
+    /// The output of one that has ended, the earliest sent first. A hedge that is not sent yet is sent before: it has been charged, and another's
+    /// answer may end the race.
     fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let mut others = self.hedges.len();
-        if std::mem::take(&mut self.has_unsent) {
-            others -= 1;
-            if let Poll::Ready(output) = self.hedges[others].as_mut().poll(cx) {
-                self.hedges.remove(others);
-                return Poll::Ready(output);
+        let sent = self.hedges.len();
+        if let Some(mut hedge) = self.unsent.take() {
+            match hedge.as_mut().poll(cx) {
+                Poll::Ready(output) => self.early = Some(output),
+                Poll::Pending => self.hedges.push(hedge),
             }
         }
         if let Some(first) = &mut self.first {
@@ -47,13 +44,13 @@ impl<F: Future> Flights<'_, F> {
                 return Poll::Ready(output);
             }
         }
-        for (at, hedge) in self.hedges.iter_mut().enumerate().take(others) {
+        for (at, hedge) in self.hedges.iter_mut().enumerate().take(sent) {
             if let Poll::Ready(output) = hedge.as_mut().poll(cx) {
                 self.hedges.remove(at);
                 return Poll::Ready(output);
             }
         }
-        Poll::Pending
+        self.early.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -76,7 +73,8 @@ impl<C: Cluster, T> Inner<C, T> {
         let mut flights = Flights {
             first: Some(first),
             hedges: Vec::new(),
-            has_unsent: false,
+            unsent: None,
+            early: None,
         };
         let mut due = self.hedge_due(trip, first_number);
         let mut ends = None;
@@ -98,9 +96,7 @@ impl<C: Cluster, T> Inner<C, T> {
                     .is_some()
                     .then(|| self.hedge_due(trip, first_number))
                     .flatten();
-                if let Some(hedge) = hedge {
-                    flights.add(Box::pin(self.attempt(hedge)));
-                }
+                flights.unsent = hedge.map(|hedge| Box::pin(self.attempt(hedge)));
                 continue;
             };
             let is_first = ended.number == first_number;

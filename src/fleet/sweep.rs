@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
-use crate::health::{Counts, Detector, Detectors, Report, earned_ejection, outliers};
+use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
 use crate::member::{Guest, State};
 use crate::options::MemberId;
-use crate::shared::{COMMON, EventKind, PRIOR, STANDS_OUT, Shared};
+use crate::shared::{COMMON, EventKind, Shared};
 use crate::time::Tick;
 
 /// Of how many requests one may be an invitation: the share of traffic that finds out whether who was avoided is back.
@@ -24,6 +24,13 @@ const RECENT_MILLIS: u32 = 1_000;
 
 /// How many invitations are saved up at most.
 const SAVED: f64 = 3.0;
+
+/// Requests that a fleet is taken to have had without a failure, so that the first of few failures says
+/// little about all.
+const PRIOR: f64 = 50.0;
+
+/// Who is more suspicious than this share of what ejects counts by itself and not for the fleet.
+const STANDS_OUT: f32 = 0.6;
 
 /// In so many parts it is counted what share of its requests an endpoint refuses.
 const PARTS: u64 = 20;
@@ -128,6 +135,7 @@ impl Sweep {
             invitations: self.invitations,
             in_a_row: self.in_a_row,
             room: self.room,
+            makes_room: self.makes_room,
             ..Self::default()
         };
         self.latencies.clear();
@@ -153,7 +161,7 @@ impl Sweep {
             let before = self.begun.replace(now);
             let passed = before.map_or_else(|| shared.interval(), |before| now.since(before));
             self.passed = passed.min(shared.interval().max(Duration::from_secs(5)));
-            self.makes_room = self.room.is_wanted(shared, now);
+            self.makes_room |= self.room.is_wanted(shared, now);
         }
         let end = slots.len().min(self.next + SLICE);
         for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
@@ -170,6 +178,7 @@ impl Sweep {
     }
 
     fn look(&mut self, index: usize, routable: bool, core: &State, shared: &Shared, now: Tick) {
+        core.forget_spared(now);
         let usual = shared.usual();
         let standing = core.standing.get();
         // With requests out it is not idle, though it has not answered for a while.
@@ -252,16 +261,10 @@ impl Sweep {
         shared.note_capacity(self.warming, strain);
         // Where many stand out nobody does.
         let (out, count) = &self.standing_out;
-        let are_apart = (*count as f64) < COMMON * self.judged as f64;
-        let counted = match are_apart {
+        let counted = match (*count as f64) < COMMON * self.judged as f64 {
             true => self.all.without(out),
             false => self.all,
         };
-        let all = Counts {
-            total: counted.requests,
-            faults: counted.faults,
-        };
-        shared.trend.count(all, are_apart);
         let error_rate = counted.faults as f64 / (counted.requests as f64 + PRIOR);
         shared.trend.publish(error_rate, self.suspects, self.judged);
         shared.trend.set_refusal_rate(self.refusal_rate());
@@ -283,6 +286,7 @@ impl Sweep {
             }
         }
         self.invite(slots, shared, counted.requests, now);
+        self.makes_room = false;
         self.restart();
     }
 
@@ -300,11 +304,11 @@ impl Sweep {
     /// a request of late: who has had few since all failed shows that for longer than others.
     fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         for &(index, id, ref own) in &self.scored {
+            let usual = shared.usual();
             let found = found_at(slots, index, id);
-            let Some(core) = found.filter(|core| core.fails_of_late(now)) else {
+            let Some(core) = found.filter(|core| core.may_be_out_by_score(now, &usual)) else {
                 continue;
             };
-            let usual = shared.usual();
             let rate = usual.error_rate().max(self.all.without(own).rate());
             let usual = usual.with_error_rate(rate);
             let epoch = core.standing.get().epoch;
@@ -367,4 +371,27 @@ fn compares(shared: &Shared) -> bool {
     settings.success_rate_stdev_factor > 0.0
         || settings.failure_percentage_threshold > 0
         || settings.latency_factor > 0.0
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    /// At once, and then after two seconds and twice as long each time, for as long as somebody wants room; and at once again after a time in
+    /// which nobody did.
+    #[test]
+    fn room_is_made_less_and_less() {
+        let (shared, mut room) = (Shared::alone(), Room::default());
+        let mut made = Vec::new();
+        for second in 0..200u64 {
+            let now = Tick::from_nanos(second * 1_000_000_000);
+            if !(40..120).contains(&second) {
+                shared.trend.overflowed(now);
+            }
+            if room.is_wanted(&shared, now) {
+                made.push(second);
+            }
+        }
+        assert_eq!(made, [0, 2, 6, 14, 30, 120, 122, 126, 134, 150, 182]);
+    }
 }

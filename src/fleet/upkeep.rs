@@ -24,7 +24,8 @@ pub enum Upkeep {
     /// Picks then take no lock. Without it, scores and the latencies of idle endpoints stand still, what is
     /// usual is never known (so patience stays at 1 s), nor how many requests there are and whether capacity is short
     /// ([`Ejection::max_ejection_requests`](crate::Ejection::max_ejection_requests),
-    /// [`spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), and a tracker of yours ejects by alarm only;
+    /// [`spare_capacity_percent`](crate::Ejection::spare_capacity_percent)) or the place of one that is out is wanted, nor what others refuse
+    /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)), and a tracker of yours ejects by alarm only;
     /// ejections in the request path, returns and drains go on.
     Caller,
 }

@@ -35,14 +35,14 @@ pub use panic::{PanicAction, PanicRule};
 pub(crate) use refusals::Refusals;
 pub(crate) use rule::Rule;
 pub use slow_start::SlowStart;
-pub(crate) use suspicion::{Evidence, Fading, least_share};
+pub(crate) use suspicion::{Evidence, Fading};
 pub use tracker::SlidingWindow;
 pub(crate) use tracker::{Tells, health};
 pub(crate) use verdict::{
-    Report, Strain, Thresholds, are_many, doubt, earned_ejection, ejection_limit, ejection_time,
-    first_time, outliers, penalty, probe_time, times_left,
+    Report, Strain, Thresholds, are_many, cost_of, doubt, earned_ejection, ejection_limit,
+    ejection_time, first_time, outliers, penalty, probe_time, times_left,
 };
-pub(crate) use window::{Counts, HALF, LATEST, Open, Window};
+pub(crate) use window::{ALL, Counts, HALF, LATEST, Open, Window};
 
 /// Watches one endpoint; a fleet makes one instance for each. Object-safe.
 ///

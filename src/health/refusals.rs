@@ -2,7 +2,8 @@
 
 use crate::sync::{AtomicU32, Ordering};
 
-/// How often it refused in this tenth of the window and the one before, from the top: `number: 8 (wrapping) | before: 12 | present: 12`.
+/// How often it refused in this second and the one before, or in tenths of a window that is shorter than ten, from the top:
+/// `number: 8 (wrapping) | before: 12 | present: 12`.
 #[derive(Debug)]
 pub(crate) struct Refusals(AtomicU32);
 
@@ -14,7 +15,7 @@ impl Refusals {
     const BITS: u32 = 12;
     const FULL: u32 = (1 << Self::BITS) - 1;
 
-    /// The same word at a later tenth; one that is older than the last is nothing.
+    /// The same word in a later second; what is older than the last is nothing.
     const fn at(word: u32, number: u8) -> u32 {
         let before = match number.wrapping_sub((word >> (2 * Self::BITS)) as u8) {
             0 => return word,
@@ -24,7 +25,7 @@ impl Refusals {
         (number as u32) << (2 * Self::BITS) | before << Self::BITS
     }
 
-    /// One more. Beyond 4095 in a tenth they are not counted.
+    /// One more. Beyond 4095 in a second they are not counted.
     pub(crate) fn count(&self, number: u8) {
         let next = |word| {
             let word = Self::at(word, number);
@@ -32,6 +33,13 @@ impl Refusals {
         };
         // ORDERING: Relaxed, both. A statistic, complete in its word.
         let _ = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Forgets what is over: when numbers have wrapped it would be of now once more.
+    pub(crate) fn forget(&self, number: u8) {
+        let over = |word| (word != 0 && Self::at(word, number) << 8 == 0).then_some(0);
+        // ORDERING: Relaxed, both. As above.
+        let _ = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, over);
     }
 
     pub(crate) fn get(&self, number: u8) -> u32 {
@@ -47,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Against a list: those of the present tenth and of the one before.
+        /// Against a list: those of the present second and of the one before.
         #[test]
         fn refusals_are_what_a_list_has(steps in prop::collection::vec(0u8..4, 1..200)) {
             let (refusals, mut all, mut now) = (Refusals::new(), Vec::new(), 0u8);
@@ -57,7 +65,7 @@ mod tests {
                 all.push(now);
                 for later in 0..4u8 {
                     let is_counted = |at: &&u8| now.wrapping_add(later).wrapping_sub(**at) <= 1;
-                    // A tenth that is 256 old is not looked at before another is counted.
+                    // What is over is forgotten long before numbers have wrapped.
                     let lately = all.iter().rev().take(100).filter(is_counted).count();
                     prop_assert_eq!(refusals.get(now.wrapping_add(later)) as usize, lately);
                 }
@@ -72,5 +80,9 @@ mod tests {
         assert_eq!((refusals.get(7), refusals.get(8)), (4_095, 4_095));
         refusals.count(8);
         assert_eq!((refusals.get(8), refusals.get(9)), (4_096, 1));
+        refusals.forget(9);
+        assert_eq!(refusals.get(9), 1);
+        refusals.forget(10);
+        assert_eq!((refusals.get(10), refusals.get(8)), (0, 0));
     }
 }

@@ -42,6 +42,15 @@ impl Rule {
         self.suspicion.get(now, fading).max(by_requests)
     }
 
+    /// Has what is held against it as it is now, faded until then.
+    pub(crate) fn fade(&self, now: Tick, fading: Fading) {
+        for suspicion in [&self.suspicion, &self.by_requests] {
+            if !suspicion.is_none() {
+                suspicion.add(0.0, now, fading);
+            }
+        }
+    }
+
     /// How many faults in a row this detector counts; 0 for one that counts none.
     pub(crate) fn in_a_row(&self, detector: Detector) -> u64 {
         // ORDERING: Relaxed. As in `is_quiet`.

@@ -96,7 +96,12 @@ pub(crate) fn penalty(faults: u64, total: u64, usual: f64) -> f32 {
     /// The fleet's share stands for so many requests, so that the first failure of few does not decide.
     const PRIOR: f64 = 4.0;
     let share = (faults as f64 + PRIOR * usual) / (total as f64 + PRIOR);
-    let excess = (share - usual).clamp(0.0, 0.99);
+    cost_of(share - usual)
+}
+
+/// How many times its cost a request counts for where so large a share is lost, beyond what is lost elsewhere.
+pub(crate) fn cost_of(excess: f64) -> f32 {
+    let excess = excess.clamp(0.0, 0.99);
     (1.0 / ((1.0 - excess) * (1.0 - excess)) + 20.0 * excess) as f32
 }
 

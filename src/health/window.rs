@@ -58,7 +58,10 @@ pub(crate) enum Open {
     Taken,
 }
 
-/// Half of its buckets,
+/// All of a window's buckets,
+pub(crate) const ALL: u64 = BUCKETS;
+
+/// half of them,
 pub(crate) const HALF: u64 = BUCKETS / 2;
 
 /// and the present one with the one before.
@@ -93,12 +96,12 @@ impl Window {
         until.wrapping_sub(at.as_nanos()).wrapping_sub(1) < self.bucket_nanos
     }
 
-    /// Whether the open bucket is in the window at `now`; also while somebody moves what belongs to it.
-    pub(crate) fn holds_the_open_one(&self, now: Tick) -> bool {
+    /// Whether the open bucket is one of the last so many at `now`; also while somebody moves what belongs to it.
+    pub(crate) fn holds_the_open_one(&self, buckets: u64, now: Tick) -> bool {
         // ORDERING: Relaxed. As above.
         let until = self.open_until.load(Ordering::Relaxed);
         let number = self.number(Tick::from_nanos(until.wrapping_sub(1)));
-        until == MOVING || self.number(now).wrapping_sub(number) < BUCKETS
+        until == MOVING || self.number(now).wrapping_sub(number) < buckets
     }
 
     /// Claims to open the bucket of `at`, so that one caller moves what belongs to the one before. A
@@ -170,7 +173,7 @@ impl Window {
 
     /// What the window holds at `now`.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
-        self.last(BUCKETS, now)
+        self.last(ALL, now)
     }
 
     /// What its last so many buckets hold.

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::standing::EPOCH_MASK;
-use crate::health::{AdaptiveLimit, Concurrency, Counts, Open, Window};
+use crate::health::{ALL, AdaptiveLimit, Concurrency, Counts, Open, Window};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
@@ -283,20 +283,16 @@ impl Cell {
 
     /// What the window holds at `now`, with the successes that are not in it yet.
     pub(super) fn counts(&self, now: Tick) -> Counts {
-        // ORDERING: Acquire. Pairs with `settle`. The word first: they are in the window before they leave it.
-        let well = self.word.load(Ordering::Acquire) >> WELL_SHIFT;
-        let is_held = self.window.holds_the_open_one(now);
-        let mut counts = self.window.counts(now);
-        counts.total += if is_held { well } else { 0 };
-        counts
+        self.last(ALL, now)
     }
 
-    /// What the last so many buckets of the window hold, with those successes.
+    /// What its last so many buckets hold, with those successes if they are of one of them: who only fails, or refuses, opens no other.
     pub(super) fn last(&self, buckets: u64, now: Tick) -> Counts {
-        // ORDERING: Acquire. As in `counts`.
+        // ORDERING: Acquire. Pairs with `settle`. The word first: they are in the window before they leave it.
         let well = self.word.load(Ordering::Acquire) >> WELL_SHIFT;
+        let is_held = self.window.holds_the_open_one(buckets, now);
         let mut counts = self.window.last(buckets, now);
-        counts.total += well;
+        counts.total += if is_held { well } else { 0 };
         counts
     }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::state::State;
-use crate::health::{LATEST, penalty};
+use crate::health::{LATEST, cost_of};
 use crate::outcome::{Outcome, Sample};
 use crate::sync::{AtomicU32, Ordering};
-use crate::time::Tick;
+use crate::time::{Tick, nanos};
 
 /// How many times its cost an endpoint counts for that has said so once: so that it gets requests only where others have more to do. No
 /// more than that: what it does not get fills the others, and where all queues are short, they say the same in turn. What it refuses beyond
@@ -28,8 +28,8 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 /// The furthest ahead that a word can tell from what is over.
 const LONGEST: Duration = Duration::from_secs(1_000);
 
-/// Parts of a second that times are kept in,
-const PARTS: u64 = 32;
+/// Parts of a second that times are kept in: they wrap after two hours,
+const PARTS: u64 = 8;
 
 /// and parts of one that factors are.
 const FINE: f32 = 16.0;
@@ -88,11 +88,13 @@ impl State {
     /// for the longest ejection.
     pub(super) fn refuses(&self, retry_after: Option<Duration>, now: Tick) {
         if let Some(refused) = self.refused() {
-            refused.count(self.shared.tenth(now) as u8);
+            refused.count(self.second(now));
         }
         let (refused, answered) = self.refusals(now);
+        let share = refused as f64 / (refused + answered + FEW) as f64;
         let usual = f64::from(self.shared.trend.refusal_rate()) + SOME_MORE;
-        let factor = SPARED * penalty(refused, refused + answered + FEW, usual);
+        // Of what others do not refuse.
+        let factor = SPARED * cost_of((share - usual) / (1.0 - usual).max(0.1));
         let so_far = self.sparing.get(now, self.shared.longest_ejection());
         // It said until when: what it is like is known until then. Else each refusal tells anew.
         let held = match (retry_after, so_far) {
@@ -125,8 +127,11 @@ impl State {
         (self.sparing.get(now, longest)).map_or(1.0, |(_, factor)| factor)
     }
 
-    pub(super) fn forget_spared(&self, now: Tick) {
+    pub(crate) fn forget_spared(&self, now: Tick) {
         self.sparing.forget(now, self.shared.longest_ejection());
+        if let Some(refused) = self.refused() {
+            refused.forget(self.second(now));
+        }
     }
 
     /// How many requests it refused lately, and how many it answered well or not meanwhile. With a tracker of the user's none are known to
@@ -134,8 +139,22 @@ impl State {
     pub(crate) fn refusals(&self, now: Tick) -> (u64, u64) {
         let refused = self
             .refused()
-            .map_or(0, |refused| refused.get(self.shared.tenth(now) as u8));
-        (refused.into(), self.gate.last(LATEST, now).total)
+            .map_or(0, |refused| refused.get(self.second(now)));
+        // Those are counted by tenths of the window.
+        let (tenth, second) = self.tenth_and_second();
+        let answered = u128::from(self.gate.last(LATEST, now).total);
+        let answered = answered * u128::from(second) / u128::from(tenth);
+        (refused.into(), answered as u64)
+    }
+
+    /// How long refusals are counted for, in nanoseconds: a second, or a tenth of the window, if that is shorter; and that.
+    fn tenth_and_second(&self) -> (u64, u64) {
+        let tenth = (nanos(self.shared.ejection.window) / 10).max(1);
+        (tenth, tenth.min(1_000_000_000))
+    }
+
+    fn second(&self, at: Tick) -> u8 {
+        (at.as_nanos() / self.tenth_and_second().1) as u8
     }
 }
 
@@ -147,15 +166,15 @@ mod tests {
     fn what_is_said_is_over_in_time_and_after_a_clock_that_went_back() {
         let longest = Duration::from_secs(64);
         let at = |millis: u64| Tick::from_nanos(millis * 1_000_000);
-        for start in [0, 1, 999, 2_047_990, 2_048_000, 1 << 40] {
+        for start in [0, 1, 999, 8_191_990, 8_192_000, 1 << 40] {
             let sparing = Sparing::default();
             assert_eq!(sparing.get(at(start), longest), None);
             sparing.set(at(start + 1_000), 2.0);
             let (left, factor) = sparing.get(at(start), longest).unwrap();
-            assert!((1_000..=1_062).contains(&left.as_millis()), "{left:?}");
+            assert!((1_000..=1_250).contains(&left.as_millis()), "{left:?}");
             assert_eq!(factor, 2.0);
             assert!(sparing.get(at(start + 999), longest).is_some());
-            assert_eq!(sparing.get(at(start + 1_062), longest), None);
+            assert_eq!(sparing.get(at(start + 1_250), longest), None);
             sparing.set(at(start + 100_000), 1e9);
             assert_eq!(sparing.get(at(start), longest), None, "too far ahead");
             let (_, most) = sparing.get(at(start + 50_000), longest).unwrap();

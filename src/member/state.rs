@@ -10,12 +10,13 @@ use super::gate::Gate;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Detector, Detectors, Fading, HALF, Health, HealthTracker, Judging, LATEST, LatencyCell,
-    Refusals, Report, Rule, Tells, Test, Usual, doubt, health, penalty,
+    Alarm, Counts, Detector, Detectors, Fading, HALF, Health, HealthTracker, Judging, LATEST,
+    LatencyCell, Refusals, Report, Rule, Tells, Test, Usual, doubt, earned_ejection, health,
+    penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{Calm, Ledger, Place, STANDS_OUT, Shard, Shared};
+use crate::shared::{Calm, Ledger, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -248,13 +249,11 @@ impl State {
             Tells::Fault => {
                 cell.window.record(now, true);
                 let was_suspect = !rule.suspicion.is_none();
-                let counts = self.gate.counts(now);
-                let settings = &self.shared.ejection;
-                let stands_out = self.evidence(now) >= STANDS_OUT * settings.cusum_threshold as f32;
-                let own = (counts, stands_out);
-                let usual = self.shared.usual_elsewhere(shard, was_suspect, own);
+                let usual = self.shared.usual_now(shard, was_suspect);
                 self.shared.note_common(shard, now);
                 let cx = self.judging(now, &usual);
+                let counts = self.gate.counts(now);
+                let settings = &self.shared.ejection;
                 let on_trial = self.standing.get().is_on_trial();
                 let found = rule.fault(settings, on_trial, sample.outcome, &cx, || counts);
                 if !was_suspect {
@@ -352,6 +351,14 @@ impl State {
         Fading::at_pace(self.shared.trend.pace().min(own))
     }
 
+    /// Evidence is as old as the last upkeep at most, so that each stretch of time fades by its own pace: by the present one what has faded would
+    /// come back as requests become fewer.
+    fn fade(&self, now: Tick) {
+        if let Some(rule) = self.rule().filter(|rule| !rule.is_quiet()) {
+            rule.fade(now, self.fading(now));
+        }
+    }
+
     /// How suspicious it is.
     pub(crate) fn suspicion(&self, now: Tick) -> f32 {
         match &self.tracker {
@@ -375,14 +382,23 @@ impl State {
         }
     }
 
-    /// Whether a request has failed in this tenth of the window or the one before. A tracker of the user's judges that itself.
-    pub(crate) fn fails_of_late(&self, now: Tick) -> bool {
-        self.rule().is_none() || self.gate.last(LATEST, now).faults > 0
+    /// Whether a score that is too low may eject it at upkeep: by the built-in tracker only if a request has failed in this tenth of the window or
+    /// the one before, or for slowness alone.
+    pub(crate) fn may_be_out_by_score(&self, now: Tick, usual: &Usual) -> bool {
+        let counts = self.gate.counts(now);
+        let without = Counts {
+            faults: 0,
+            ..counts
+        };
+        let slow = || health(without, &self.judging(now, usual));
+        self.rule().is_none()
+            || self.gate.last(LATEST, now).faults > 0
+            || earned_ejection(&self.shared.ejection, slow())
     }
 
     /// Asks the tracker, publishes the score and the cost, and returns the verdict; `None` if the tracker panicked.
     pub(crate) fn examine(&self, now: Tick, usual: &Usual) -> Option<(Health, Report)> {
-        self.forget_spared(now);
+        self.fade(now);
         let counts = self.gate.counts(now);
         let health = catch_unwind(AssertUnwindSafe(|| {
             let cx = self.judging(now, usual);

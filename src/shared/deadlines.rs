@@ -49,7 +49,7 @@ impl Deadlines {
         };
     }
 
-    /// Wakes those whose time has come, and makes it due when the next one's does. For who has claimed `due`.
+    /// Wakes those whose time has come, and makes it due when the next one's does. For who has claimed `due`, and who comes between.
     pub(crate) fn wake(&self, due: &Due, now: Tick) {
         let over = {
             let mut waiting = self.0.lock();

@@ -7,7 +7,6 @@ mod deadlines;
 mod due;
 mod events;
 mod ledger;
-mod others;
 mod prober;
 mod shard;
 mod slots;
@@ -30,13 +29,12 @@ pub(crate) use due::Due;
 pub use events::{EventKind, Return};
 pub(crate) use events::{Events, Note};
 pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
-pub(crate) use others::PRIOR;
 pub(crate) use prober::{PRESENCE, Prober};
 pub(crate) use shard::{Randoms, Reading, Shard};
 pub(crate) use slots::Held;
 use slots::Slots;
+pub(crate) use trend::COMMON;
 use trend::Trend;
-pub(crate) use trend::{COMMON, STANDS_OUT};
 
 /// How many picks go by after a probe before another may be one, unless it ends well. A client with a
 /// request now and then would otherwise send each to the dead endpoint, whose time is always up.

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::others::Counted;
 use super::{Shard, Shared};
 use crate::health::{Detector, Thresholds, Usual};
 use crate::options::MemberId;
@@ -13,9 +12,6 @@ use crate::time::{Tick, nanos};
 /// While so large a share of the others is under suspicion at once, the fault is in what all share. More than
 /// a third, so that a dead zone of three is not taken for that.
 pub(crate) const COMMON: f64 = 0.4;
-
-/// Who is more suspicious than this share of what ejects counts by itself and not for the fleet.
-pub(crate) const STANDS_OUT: f32 = 0.6;
 
 /// Of fewer endpoints than this none is the fleet.
 const SEVERAL: u64 = 3;
@@ -36,8 +32,6 @@ const TRACE: f32 = 1e-4;
 pub(crate) struct Trend {
     /// An `f32`'s bits: the share of requests that fail, endpoints that stand out apart.
     error_rate: AtomicU32,
-    /// Of how many requests, and whether of all endpoints.
-    pub(super) counted: Counted,
     /// An `f32`'s bits: the share of its requests that an endpoint refuses, in the median, as it has too much to do.
     refusal_rate: AtomicU32,
     /// When a request failed the last time while the fault was in what all share, in tenths of the window and one; 0 for never.
@@ -58,7 +52,6 @@ impl Trend {
     pub(super) fn new() -> Self {
         Self {
             error_rate: AtomicU32::new(0),
-            counted: Counted::new(),
             refusal_rate: AtomicU32::new(0),
             common_in: AtomicU64::new(0),
             overflowed_at: AtomicU64::new(0),
@@ -219,9 +212,13 @@ impl Shared {
     /// A request of this shard's has failed now: if the fault is in what all share, that is remembered.
     pub(crate) fn note_common(&self, shard: usize, now: Tick) {
         // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
-        let is_common = self.own(shard).is_common.load(Ordering::Relaxed) != 0;
+        let own = self.own(shard);
+        let is_common = own.is_common.load(Ordering::Relaxed) != 0;
+        // A few under suspicion at once are not enough for that: of few endpoints they always are.
+        let fail_mostly = f64::from(own.failing()) >= COMMON;
         let tenth = self.tenth(now) + 1;
-        let is_of_all = is_common && self.trend.are_several();
+        let is_of_all = is_common && fail_mostly && self.trend.are_several();
+        // ORDERING: Relaxed, both. As above.
         if is_of_all && self.trend.common_in.load(Ordering::Relaxed) != tenth {
             self.trend.common_in.store(tenth, Ordering::Relaxed);
         }

@@ -171,7 +171,8 @@ impl<E: Endpoint> Fleet<E> {
 
 impl<E: Endpoint> HealthCheck<E> {
     /// The probes that are due now: to be sent, and finished. Empty when none is, and once the fleet is
-    /// gone. Takes no lock that a request takes. Wakes the [drains](crate::Drain) whose deadline has come.
+    /// gone. Takes no lock that a request takes, but for a moment the one of those that wait: it wakes the [drains](crate::Drain) whose deadline
+    /// has come.
     #[must_use = "a probe that is dropped says nothing, and its endpoint is not checked"]
     pub fn tick(&mut self) -> Vec<Probe<E>> {
         let mut probes = Vec::new();

@@ -139,3 +139,24 @@ fn an_open_word_of_its_generation_is_plain() {
     assert!(!is_plain(word, 6) && !is_plain(word, 8) && !is_plain(word | CLOSED, 7));
     assert!(!is_plain(word | (INSIDE_MASK & !(INSIDE_MASK >> 1)), 7));
 }
+
+/// Who has only failed since opens no other bucket: what was good a while ago is not of late.
+#[test]
+fn what_was_good_a_while_ago_is_not_of_late() {
+    let cell = Cell::new(Duration::from_secs(10));
+    let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);
+    for _ in 0..100 {
+        cell.enter(0).unwrap();
+        cell.leave_well(at(3));
+    }
+    let seen = |seconds| {
+        (
+            cell.last(2, at(seconds)).total,
+            cell.counts(at(seconds)).total,
+        )
+    };
+    assert_eq!(
+        [3, 4, 5, 12, 13].map(seen),
+        [(100, 100), (100, 100), (0, 100), (0, 100), (0, 0)]
+    );
+}
