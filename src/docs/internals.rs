@@ -61,8 +61,11 @@
 //! | outcome class, seven | `member/classes.rs` | epoch 24, before 20, present 20 | swap until it is in |
 //! | latency | `health/latency.rs` | stamp 32 ms, f32 root of nanoseconds | swap, at most four tries |
 //! | suspicion | `health/suspicion.rs` | stamp 32 ms, f32 evidence | swap until it is in: each piece of evidence adds up |
-//! | rows | `health/tracker.rs` | local origin 21, gateway 21, any 21 | swap by a fault, a plain 0 by a success |
+//! | refusals | `health/refusals.rs` | second 8 (wrapping), before 12, present 12 | swap until it is in; forgotten by upkeep when it is over |
+//! | how others are preferred | `member/sparing.rs` | until 16 (eighths of a second, wrapping), how many times the cost 16 | plain stores by who is refused; forgotten by upkeep when it is over |
+//! | rows | `health/rule.rs` | local origin 21, gateway 21, any 21 | swap by a fault, a plain 0 by a success |
 //! | trend | `shared/trend.rs`, `shared/shard.rs` | the share that fails, suspects, judged, one a fleet; the last requests' failures, one a shard | statistics: upkeep counts anew, between that each event adds |
+//! | when all failed, when the cap held somebody | `shared/trend.rs` | a tenth of the window; milliseconds; each and one, 0 for never | plain stores by faults |
 //! | where upkeep ejects | `shared/trend.rs` | two f32, NaN if it is not known | plain stores by upkeep, for explanations |
 //! | capacity | `shared/capacity.rs` | how many are back in slow start; an f32, latency in calm; whether it is short | plain stores by upkeep, one at a time |
 //! | slow start's end | `shared/mod.rs` | nanoseconds | raised before a member is back, read by each pick |
@@ -107,6 +110,16 @@
 //! threads write one line. A policy, too, looks at members through the seats of the picking thread's shard: to read
 //! another's waits for what that one has just written there. Two finishers of a closed gate in different cells may each see the other's
 //! count, so the sum that decides who wakes is taken inside the waiters' mutex.
+//!
+//! **What an endpoint refuses** ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) is no fault, and leaves nothing in flight: it made it the cheapest as soon as others had something
+//! to do. So refusals of the last second or two are counted in a word beside the rule, in room that was there, and held against what it answers; a tenth more than
+//! the fleet's median does not count, as where all queues are short each is full at times. Who has said until when keeps its factor until then.
+//!
+//! **What all had** is held against nobody when it is over: the buckets of the window up to the last in which most of what a shard sent failed, here and there, are left out of what errors
+//! cost. Whoever had few requests since would be held to them beside others that had many, get none, and be held to them for longer.
+//!
+//! **A place that is wanted**: where somebody is to be ejected and the cap is reached, one of those that are out may be well by now, with half a minute of its time left. Upkeep has
+//! them tried, at twice the time each time.
 //!
 //! **The board** shows what policies compare of all members side by side: a look at 100 members through their
 //! cells is a look at 200 lines. A picker that asks for it makes
