@@ -134,12 +134,16 @@ impl State {
         }
     }
 
-    /// How many requests it refused lately, and how many it answered well or not meanwhile. With a tracker of the user's none are known to
+    /// How many requests it refused lately, and, if any, how many it answered well or not meanwhile. With a tracker of the user's none are known to
     /// be refused.
     pub(crate) fn refusals(&self, now: Tick) -> (u64, u64) {
         let refused = self
             .refused()
             .map_or(0, |refused| refused.get(self.second(now)));
+        if refused == 0 {
+            // Most refuse nothing: upkeep asks all, and a sum is a look at each cell.
+            return (0, 0);
+        }
         // Those are counted by tenths of the window.
         let (tenth, second) = self.tenth_and_second();
         let answered = u128::from(self.gate.last(LATEST, now).total);
