@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{MILLI, SECOND, setup};
-use evenkeel::{Cluster, Endpoint, Fleet, ManualClock, Outcome};
+use evenkeel::{Cluster, Endpoint, Fleet, HealthCheckSettings, ManualClock, Outcome};
 
 /// Two hundred requests a second, for so many seconds, while these servers refuse them; how many were refused, second by second.
 fn run(
@@ -50,6 +50,39 @@ fn who_is_well_again_makes_room() {
     }
 }
 
+/// Where checks bring back whoever is out their passes are spread over two seconds; where its place is wanted over half of one.
+#[test]
+fn checks_make_room_too() {
+    let clock = ManualClock::new();
+    let fleet = setup(2, &clock).build().unwrap();
+    let mut checks = fleet.health_check(HealthCheckSettings::default()).unwrap();
+    // Two hundred requests a second, and checks as they are due; how many requests were refused.
+    let mut run = |seconds: u32, dead: Option<usize>| {
+        let mut refused = 0;
+        for _ in 0..seconds * 200 {
+            clock.advance(SECOND / 200);
+            let end = |number| match Some(number) == dead {
+                true => Outcome::Unreachable,
+                false => Outcome::Success,
+            };
+            for probe in checks.tick() {
+                let outcome = end(probe.member().endpoint().key());
+                probe.finish(outcome);
+            }
+            let lease = fleet.pick_endpoint().unwrap();
+            let outcome = end(lease.endpoint().key());
+            refused += u32::from(outcome == Outcome::Unreachable);
+            lease.record_with_latency(outcome, MILLI);
+        }
+        refused
+    };
+    run(10, None);
+    run(30, Some(0));
+    // All is well for a moment, too short to be back.
+    let refused = run(1, None) + run(20, Some(1));
+    assert!(refused < 200, "{refused}");
+}
+
 /// Where more are dead than may be out, those that are out are not tried all the time: each try is a request that fails. One of three is out
 /// then, and the other dead one is avoided for its errors.
 #[test]
@@ -62,12 +95,10 @@ fn the_dead_are_tried_less_and_less() {
     let overflows = fleet.stats().ejections_overflow;
     assert!(overflows > 0, "the cap is reached");
     let mut tries = 0;
-    let mut was_out = 0;
     for _ in 0..60 * 200 {
         clock.advance(Duration::from_millis(5));
         let lease = fleet.pick_endpoint().unwrap();
         tries += u32::from(lease.is_probe());
-        was_out += 1;
         let outcome = if dead(&lease.endpoint().key()) {
             Outcome::Unreachable
         } else {
@@ -75,5 +106,5 @@ fn the_dead_are_tried_less_and_less() {
         };
         lease.record_with_latency(outcome, MILLI);
     }
-    assert!(tries <= 6, "{tries} of {was_out}; {refused:?}");
+    assert!(tries <= 6, "{tries} in a minute; {refused:?}");
 }

@@ -130,6 +130,16 @@ fn one_that_refuses_some_gets_what_it_can_do() {
     }
 }
 
+/// It refuses a hundred and says until when: what it was like then counts until then, though it is hardly asked and nothing is known of the last seconds.
+#[test]
+fn who_has_said_until_when_is_left_alone_until_then() {
+    let mut load = Load::new(3_200);
+    load.run(3, usize::MAX, None);
+    load.run(2, 0, Some(Duration::from_secs(40)));
+    let seen = load.run(20, 0, Some(Duration::from_secs(40)));
+    assert!(seen.to_first * 1_000 <= seen.all, "{seen:?}");
+}
+
 #[test]
 fn it_has_its_share_again_when_its_time_is_over() {
     for asks in [None, Some(Duration::from_secs(4))] {

@@ -301,7 +301,7 @@ impl Sweep {
     }
 
     /// By what is usual now, of the others: as a bucket of the window goes, all may be worse at once than they were. And only who has failed
-    /// a request of late: who has had few since all failed shows that for longer than others.
+    /// a request of late, or is slow: who has had few since all failed shows that for longer than others.
     fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         for &(index, id, ref own) in &self.scored {
             let usual = shared.usual();

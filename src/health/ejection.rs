@@ -84,8 +84,9 @@ pub struct Ejection {
     pub latency_factor: f64,
     /// The health score below which an endpoint is ejected, `0.0..=1.0`; 0 turns this off. Defaults to
     /// 0.5: proven to fail half more than the fleet, or a sixth more at an endpoint that is much slower than the
-    /// others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6, slowness alone ejects. An ejected endpoint does not
-    /// return by its score but by probes.
+    /// others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6, slowness alone ejects. Who is not slow is ejected at
+    /// upkeep only if it has failed a request in the last two tenths of the [window](Self::window). An ejected endpoint does not return by its score but by
+    /// probes.
     pub score_threshold: f64,
     /// Requests in the window before the score counts; 0 is as good as 1. Defaults to 20, Hystrix' and Linkerd's choice;
     /// Envoy's 100 in 10 s is out of reach for many a client.
@@ -133,7 +134,7 @@ pub struct Ejection {
     ///
     /// And where somebody is to be ejected and the [cap](Self::max_ejection_percent) is reached, those that are out are tried after a quarter of the
     /// base time, then after the base time, and after twice as long each time for as long as it is: one of them may be well by now, and its place is
-    /// wanted. With 100 they are not.
+    /// wanted. Passes of checks are spread over a quarter of the base time then, too. With 100 neither is so.
     ///
     /// Defaults to 10, all that Envoy ejects by default, so that it has nothing like this. Where eight of 20 fail all for half a second of
     /// every five and a half, at 0.7 of the fleet's capacity, 0.6 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without

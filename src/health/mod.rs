@@ -42,7 +42,7 @@ pub(crate) use verdict::{
     Report, Strain, Thresholds, are_many, cost_of, doubt, earned_ejection, ejection_limit,
     ejection_time, first_time, outliers, penalty, probe_time, times_left,
 };
-pub(crate) use window::{ALL, Counts, HALF, LATEST, Open, Window};
+pub(crate) use window::{BUCKETS, Counts, HALF, LATEST, Open, Window};
 
 /// Watches one endpoint; a fleet makes one instance for each. Object-safe.
 ///

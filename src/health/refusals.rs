@@ -8,12 +8,12 @@ use crate::sync::{AtomicU32, Ordering};
 pub(crate) struct Refusals(AtomicU32);
 
 impl Refusals {
+    const BITS: u32 = 12;
+    const FULL: u32 = (1 << Self::BITS) - 1;
+
     pub(crate) fn new() -> Self {
         Self(AtomicU32::new(0))
     }
-
-    const BITS: u32 = 12;
-    const FULL: u32 = (1 << Self::BITS) - 1;
 
     /// The same word in a later second; what is older than the last is nothing.
     const fn at(word: u32, number: u8) -> u32 {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_tenth_stays_full() {
+    fn a_full_second_stays_full() {
         let refusals = Refusals::new();
         (0..5_000).for_each(|_| refusals.count(7));
         assert_eq!((refusals.get(7), refusals.get(8)), (4_095, 4_095));

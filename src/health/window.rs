@@ -9,7 +9,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
 /// Buckets in a window.
-pub(super) const BUCKETS: u64 = 10;
+pub(crate) const BUCKETS: u64 = 10;
 
 const COUNT_BITS: u32 = 20;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
@@ -58,10 +58,7 @@ pub(crate) enum Open {
     Taken,
 }
 
-/// All of a window's buckets,
-pub(crate) const ALL: u64 = BUCKETS;
-
-/// half of them,
+/// Half of them,
 pub(crate) const HALF: u64 = BUCKETS / 2;
 
 /// and the present one with the one before.
@@ -173,7 +170,7 @@ impl Window {
 
     /// What the window holds at `now`.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
-        self.last(ALL, now)
+        self.last(BUCKETS, now)
     }
 
     /// What its last so many buckets hold.

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::standing::EPOCH_MASK;
-use crate::health::{ALL, AdaptiveLimit, Concurrency, Counts, Open, Window};
+use crate::health::{AdaptiveLimit, BUCKETS, Concurrency, Counts, Open, Window};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
@@ -283,7 +283,7 @@ impl Cell {
 
     /// What the window holds at `now`, with the successes that are not in it yet.
     pub(super) fn counts(&self, now: Tick) -> Counts {
-        self.last(ALL, now)
+        self.last(BUCKETS, now)
     }
 
     /// What its last so many buckets hold, with those successes if they are of one of them: who only fails, or refuses, opens no other.

@@ -127,6 +127,7 @@ impl State {
         (self.sparing.get(now, longest)).map_or(1.0, |(_, factor)| factor)
     }
 
+    /// What it said and refused, where that is over.
     pub(crate) fn forget_spared(&self, now: Tick) {
         self.sparing.forget(now, self.shared.longest_ejection());
         if let Some(refused) = self.refused() {
