@@ -76,24 +76,22 @@ pub trait Cluster: Send + Sync {
         self.pick_endpoint_with(NOTHING_IN_PARTICULAR)
     }
 
-    /// The share of its capacity that is eligible, from 0 to 1. For a [`Fleet`](crate::Fleet): the share of its
-    /// endpoints with a weight, by count, that are neither ejected nor marked down; 0 if it has none. Asked by each pick
-    /// of a [`Failover`](crate::Failover), so it is to cost no more than a few loads. By default 1.
+    /// The share of its capacity that is eligible, from 0 to 1. For a [`Fleet`](crate::Fleet): the share of its endpoints with a weight, by
+    /// count, that are neither ejected nor marked down; 0 if it has none. Each pick of a [`Failover`](crate::Failover) calls it, so it
+    /// should cost a few loads at most. Defaults to 1.
     fn availability(&self) -> f64 {
         1.0
     }
 
-    /// A request for an ejected endpoint, if one is due to be probed and it is a request's turn to be the probe: for who
-    /// stands before several clusters and sends no other requests to this one, which would never come back. A
-    /// [`Fleet`](crate::Fleet) gives it to one call in eleven at most, unless probes end well; and it does its upkeep here
-    /// while anybody is refused. By default `None`.
+    /// A lease for the half-open probe of an ejected endpoint, if one is due and it is this request's turn. For whoever spreads requests
+    /// over several clusters: one that gets none would never come back. A [`Fleet`](crate::Fleet) gives it to one call in eleven at most,
+    /// unless probes end well, and does its upkeep here while anybody is refused. Defaults to `None`.
     fn pick_probe(&self) -> Option<Lease<Self::Endpoint>> {
         None
     }
 
-    /// Whether one of these members is of this cluster; of a cluster over clusters, of each that has anything eligible.
-    /// For who would rather send a retry elsewhere. For a [`Fleet`](crate::Fleet) it costs a look at each endpoint, and is
-    /// asked for retries only. By default `false`.
+    /// Whether any of these members belongs to this cluster; for nested clusters, to each that has anything eligible. Used to send a retry
+    /// to another cluster. For a [`Fleet`](crate::Fleet) it costs a look at each endpoint, for retries only. Defaults to `false`.
     fn is_tried(&self, members: &[MemberId]) -> bool {
         let _ = members;
         false
@@ -107,9 +105,9 @@ pub trait Cluster: Send + Sync {
         true
     }
 
-    /// Whether surely no endpoint is left beside these. A [`Caller`](crate::Caller) asks before it waits for a retry. Where `false` is
-    /// answered wrongly, the wait is in vain, and no more than that. For a [`Fleet`](crate::Fleet): some loads where more are eligible
-    /// than avoided, and a look at each member else. By default `false`.
+    /// Whether certainly no endpoint is left besides these. A [`Caller`](crate::Caller) asks before it waits for a retry. A wrong `false`
+    /// only costs a wait in vain. For a [`Fleet`](crate::Fleet): some loads where more are eligible than avoided, else a look at each
+    /// member. Defaults to `false`.
     fn leaves_none(&self, avoid: &[MemberId]) -> bool {
         let _ = avoid;
         false

@@ -13,8 +13,8 @@ use crate::sync::process;
 /// Envoy's overprovisioning factor, in percent.
 const OVERPROVISIONING: u32 = 140;
 
-/// Two clusters as one: the preferred one takes all requests as long as enough of it is eligible, and the spare one takes
-/// what it cannot. For zones and regions: a [`Fleet`](crate::Fleet) for each, and `Failover` nested for more than two.
+/// Two clusters as one: the preferred one takes all requests while enough of it is eligible, and the spare one the rest. For zones and
+/// regions: one [`Fleet`](crate::Fleet) each, and `Failover` nested for more than two.
 ///
 /// # How requests are shared
 ///
@@ -33,13 +33,11 @@ const OVERPROVISIONING: u32 = 140;
 ///
 /// # When the one chosen has none
 ///
-/// Then the other is asked at once, whatever the reason. If neither has an endpoint, the error is of the one that was
-/// closer to having one: avoided before saturated, then declined, too few eligible, all ejected, all draining, empty;
-/// the preferred one's if both say as much.
+/// Then the other is asked at once, whatever the reason. If neither has an endpoint, the error is of the one closer to having one, in this
+/// order: avoided, saturated, declined, too few eligible, all ejected, all draining, empty; the preferred one's if equal.
 ///
-/// A retry (a pick that [avoids](PickOptions::avoid) somebody, for whatever reason) goes to the cluster that has not been tried yet, if
-/// anything of it is eligible: when a zone dies whole, the second try would meet the same. See
-/// [`retries_elsewhere`](Self::retries_elsewhere).
+/// A retry (a pick that [avoids](PickOptions::avoid) anybody, for whatever reason) goes to the cluster not yet tried, if any of it is
+/// eligible: when a zone dies whole, a second try there would fail too. See [`retries_elsewhere`](Self::retries_elsewhere).
 ///
 /// # Panic
 ///
@@ -57,8 +55,8 @@ const OVERPROVISIONING: u32 = 140;
 ///
 /// # How to set up its fleets
 ///
-/// By default a fleet ejects half of its endpoints at most, and hardly anybody where all fail alike: it has nowhere else
-/// to go. Under a `Failover` it has, and [`Ejection::under_failover`](crate::Ejection::under_failover) says so: all may be out and all can be spared, and
+/// By default a fleet ejects at most half of its endpoints, and hardly any where all fail alike: it has nowhere else to go. Under a
+/// `Failover` it has, and [`Ejection::under_failover`](crate::Ejection::under_failover) says so: all may be ejected and spared, and
 /// failures in a row count whatever the others do.
 ///
 /// ```

@@ -5,21 +5,17 @@
 //!
 //! - A [`Fleet`] is a set of endpoints in this process. It implements [`Cluster`], the trait that
 //!   services write against.
-//! - [`pick_endpoint`](Cluster::pick_endpoint) lends one out: a [`Lease`], counted as in flight until it
-//!   is recorded or dropped.
-//! - [`Lease::record`] says how the request ended. From those outcomes a [`HealthTracker`] scores each
-//!   endpoint; bad ones are ejected, probed and let back in, as [`Ejection`] says. A [`HealthCheck`] that the
-//!   caller drives checks them actively beside that.
-//! - A [`Caller`] does all of that for each request, and tries again elsewhere what failed, within a deadline and a
-//!   budget.
-//! - [`Limits`] bound what is in flight, at each endpoint and in all; a pick beyond them fails at once.
-//! - A [`Failover`] makes one cluster of two, by their health: for zones and regions.
-//! - A [`LoadBalancer`] chooses. Seven policies are here; the default is [`Adaptive`]. [`Tiers`] puts priorities and zones
-//!   over any of them.
+//! - [`pick_endpoint`](Cluster::pick_endpoint) returns a [`Lease`] on one, counted as in flight until it is recorded or dropped.
+//! - [`Lease::record`] says how the request ended. From those outcomes a [`HealthTracker`] scores each endpoint; bad ones are ejected,
+//!   probed and readmitted, by the rules in [`Ejection`]. A [`HealthCheck`], which you drive, adds active checks.
+//! - A [`Caller`] does all of that for each request, and retries failures on other endpoints, within a deadline and a budget.
+//! - [`Limits`] cap requests in flight, per endpoint and in all; a pick beyond them fails at once.
+//! - A [`Failover`] combines two clusters by their health: for zones and regions.
+//! - A [`LoadBalancer`] is a policy. There are seven; the default is [`Adaptive`]. [`Tiers`] adds priorities and zones to any of them.
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!
-//! The crate starts nothing: no thread, task, timer or socket. It is told the time by a [`Clock`] and
-//! the outcome by a lease, and works under any async runtime or none.
+//! The crate starts nothing: no thread, task, timer or socket. A [`Clock`] tells it the time, a lease the outcome, and it works under any
+//! async runtime or none.
 //!
 //! # First use
 //!
@@ -37,14 +33,13 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! More by task in [`docs::guide`]; which policy when, in [`docs::policies`]; how it works inside, in
-//! [`docs::internals`].
+//! How-tos are in [`docs::guide`], which policy to use when in [`docs::policies`], the internals in [`docs::internals`].
 //!
 //! # Limits
 //!
-//! - It balances what one process sends; processes share nothing. It discovers nothing: hand in the set
-//!   you know, and again when it changes.
-//! - Slowness alone ejects nobody unless asked to; policies that look at load or latency avoid a slow endpoint.
+//! - It balances what one process sends; processes share nothing. It does no discovery: hand in the set you know, and again when it
+//!   changes.
+//! - By default slowness alone ejects nobody; policies that look at load or latency avoid slow endpoints.
 //! - [`std::mem::forget`] of a lease leaves one request in flight for ever.
 //! - A fleet holds at most a million endpoints. 64-bit atomics are needed.
 //!

@@ -45,13 +45,13 @@ impl fmt::Display for MemberId {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PickOptions<'a> {
-    /// A hash of what should stay together (a session, a key), for policies that honour it. No built-in one chooses an
-    /// endpoint by it; a [`Failover`](crate::Failover) keeps it to a cluster and [`Tiers`](crate::Tiers) to a priority and zone,
-    /// as far as their health allows, but for requests that become probes. Defaults to none.
+    /// A hash of what should stay together (a session, a key). No built-in policy chooses an endpoint by it; a
+    /// [`Failover`](crate::Failover) keeps it to a cluster and [`Tiers`](crate::Tiers) to a priority and zone, as far as their health
+    /// allows, except for requests that become probes. Defaults to none.
     pub affinity: Option<u64>,
-    /// Members not to pick, typically those that this request was already sent to. Each costs a
-    /// comparison per candidate, so it is meant for a handful. A pick that avoids anybody is taken for a retry: it never becomes a
-    /// probe, and a [`Failover`](crate::Failover) sends it to the cluster that has none of them. Defaults to none.
+    /// Members not to pick, typically those already tried for this request. Each costs a comparison per candidate, so keep it to a handful.
+    /// A pick that avoids anybody counts as a retry: it never becomes a probe, and a [`Failover`](crate::Failover) sends it to the cluster
+    /// not yet tried. Defaults to none.
     pub avoid: &'a [MemberId],
     /// Who asks has asked for a probe already.
     pub(crate) without_probe: bool,

@@ -18,16 +18,15 @@ pub enum Outcome {
     Timeout,
     /// The endpoint could not be reached (connection refused, reset, no route).
     Unreachable,
-    /// The endpoint said it has too much to do (HTTP 429 or 503 with `Retry-After`). Not a fault: it
-    /// never ejects, and neither success nor failure is counted. [`Adaptive`](crate::Adaptive) prefers others for as long
-    /// as it asked, or 1 s, at most for the longest ejection (1000 s where that is longer): its cost counts twice, and more the larger the share
-    /// is that it refuses beyond a tenth more than others do, in the last second or two (or tenths of a [window](crate::Ejection::window) that is shorter than
-    /// ten); up to thousands of times for one that refuses all.
+    /// The endpoint said that it is overloaded (HTTP 429, or 503 with `Retry-After`). Not a fault: it never ejects, and neither success nor
+    /// failure is counted. [`Adaptive`](crate::Adaptive) prefers others for as long as the endpoint asked, or 1 s (at most the longest
+    /// ejection, or 1000 s where that is longer). Its cost counts twice, and more the larger a share it refuses beyond a tenth more than
+    /// others do, in the last second or two (or tenths of a [window](crate::Ejection::window) shorter than ten): up to thousands of times
+    /// for one that refuses all.
     ///
-    /// Other policies do not look at it, and to [`LeastConnections`](crate::LeastConnections) and
-    /// [`PowerOfTwo`](crate::PowerOfTwo) one that refuses at once is the least busy: with them, or with a
-    /// [tracker](crate::HealthTracker) of yours, which has it counted twice only, say [`Failure`](Self::Failure)
-    /// where a single endpoint may refuse for long.
+    /// Other policies ignore it, and to [`LeastConnections`](crate::LeastConnections) and [`PowerOfTwo`](crate::PowerOfTwo) an endpoint
+    /// that refuses at once is the least busy. With them, or with your own [tracker](crate::HealthTracker) (where it only doubles the
+    /// cost), record [`Failure`](Self::Failure) where one endpoint may refuse for long.
     #[non_exhaustive]
     Overloaded {
         /// When the endpoint asked to be tried again.
@@ -39,21 +38,18 @@ pub enum Outcome {
     /// [cap](crate::Ejection::max_ejection_percent) has room. Not a fault: neither success nor failure is counted, for it
     /// or for the fleet. What is in flight there may finish.
     ///
-    /// It returns as any ejected one, by probes after its time, so a server that was started again at the same address
-    /// comes back; one that is removed and inserted again is in at once. With the cap reached, or no ejections allowed, it
-    /// goes on as [`Overloaded`](Self::Overloaded) does: [`Adaptive`](crate::Adaptive) prefers others for a second; and the
-    /// [panic rule](crate::PanicRule) may ignore it, as any ejection. As a probe's or a check's answer it keeps the endpoint
-    /// out.
+    /// It returns as any ejected one, by probes after its time, so a server restarted at the same address comes back; one removed and
+    /// inserted again is in at once. With the cap reached, or ejections off, it stays in, and [`Adaptive`](crate::Adaptive) prefers others
+    /// for a second, as after [`Overloaded`](Self::Overloaded). The [panic rule](crate::PanicRule) may ignore it, as any ejection. As the
+    /// answer to a probe or a check it keeps the endpoint out.
     ///
-    /// Where the answer is good, and says so beside it, say [`Lease::going_away`](crate::Lease::going_away) and then
-    /// record the success. Through a [`Transport`](crate::Transport), which does not see the lease, classify it as this; the success is
-    /// then not counted.
+    /// If a good answer announces it, call [`Lease::going_away`](crate::Lease::going_away) and then record the success. A
+    /// [`Transport`](crate::Transport) does not see the lease: classify it as `GoingAway`; the success is then not counted.
     GoingAway,
     /// Says nothing about the endpoint: the caller's own limit, a bad request.
     Ignored,
-    /// The lease was dropped without a word. Neutral when short; a drop that outlasted the fleet's
-    /// patience is taken for a [`Timeout`](Self::Timeout) (see
-    /// [`FleetBuilder::patience`](crate::FleetBuilder::patience)).
+    /// The lease was dropped without a record. Neutral, unless it outlasted the fleet's patience: then it counts as a
+    /// [`Timeout`](Self::Timeout) (see [`FleetBuilder::patience`](crate::FleetBuilder::patience)).
     Abandoned,
 }
 

@@ -63,11 +63,11 @@ pub trait Transport<E: ?Sized, Req>: Send + Sync {
         Outcome::from(result)
     }
 
-    /// Whether a [`Caller`](crate::Caller) may send the request again, to another endpoint, after this result. By
-    /// default if [`classify`](Self::classify) makes a fault of it, or if it is an error of an endpoint that is
-    /// [going away](Outcome::GoingAway): the endpoint may have carried out the request all the
-    /// same, so say no where it must not be twice, but for what was never sent (a refused connection). Not after
-    /// [`Overloaded`](Outcome::Overloaded), as all may be so: say yes where one endpoint's word is not the fleet's.
+    /// Whether a [`Caller`](crate::Caller) may retry the request, on another endpoint, after this result. By default yes if
+    /// [`classify`](Self::classify) makes a fault of it, or if it is an error of an endpoint that is [going away](Outcome::GoingAway). The
+    /// endpoint may have carried it out all the same: for requests that must not run twice say no, except for what was never sent (a
+    /// refused connection). Not after [`Overloaded`](Outcome::Overloaded), as all may be: say yes where one endpoint's word is not the
+    /// fleet's.
     ///
     /// ```
     /// use evenkeel::{Outcome, Transport};

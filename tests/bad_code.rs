@@ -71,6 +71,30 @@ fn a_policy_that_panics_over_a_new_set_leaves_the_old_one_in_force() {
     assert_eq!(fleet.update(servers(&[1; 9])).unwrap().added, 6);
 }
 
+#[derive(Debug)]
+struct PanicsInCheck;
+
+impl LoadBalancer<Server> for PanicsInCheck {
+    fn picker(&self, view: &View<'_, Server>) -> Box<dyn Picker<Server>> {
+        RoundRobin::new().picker(view)
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        panic!("planned")
+    }
+}
+
+#[test]
+fn a_policy_that_panics_over_its_settings_is_refused() {
+    let builder = || setup(3, &ManualClock::new());
+    let refused = builder().policy(PanicsInCheck).build().unwrap_err();
+    assert_eq!(refused.to_string(), "the policy panicked");
+    let fleet = builder().policy(RoundRobin::new()).build().unwrap();
+    let refused = fleet.set_policy(PanicsInCheck).unwrap_err();
+    assert_eq!(refused.to_string(), "the policy panicked");
+    assert_eq!(sequence(&fleet, 3).len(), 3, "the old picker walks on");
+}
+
 #[test]
 fn a_removal_or_drain_does_not_fail_when_the_policy_panics() {
     let policy = Brittle::default();

@@ -64,8 +64,7 @@ const HEAVIEST: u32 = 1 << ROUND_BITS;
 /// No turn is so far ahead of the time: a round is at most 2^26.
 const FAR: i32 = 1 << 30;
 
-/// The endpoint where a request should cost least: by its latency, its requests in flight for its weight, how long those have
-/// been on their way, and its errors.
+/// The endpoint where a request should cost least, by its latency, its requests in flight for its weight, their age, and its errors.
 ///
 /// ```text
 /// cost     = latency · (in_flight + 1) · mean weight / weight · penalty · (1 − 0.02 · waited)
@@ -78,24 +77,24 @@ const FAR: i32 = 1 << 30;
 /// The idle endpoint whose turn it is counts as one of the heaviest: by weights alone the light would never be used while there
 /// is little to do.
 ///
-/// Each of the first set has a turn before anybody is preferred, and whoever joins later is invited to have one (or is invited again, as long as its
-/// requests tell nothing of it); from its first answer to its third it counts as a little better than what is usual.
+/// Each endpoint of the initial set has a turn before any is preferred; one that joins later is invited to (again, as long as its requests
+/// tell nothing of it). From its first answer to its third it counts as slightly better than usual.
 ///
 /// So where all are known to be alike they are served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin); and where they differ by no more than the noise of
 /// their estimates, they are all used. Not evenly where nothing waits: one of twenty or a hundred like endpoints may then get some six times
 /// its share for a while, and others a tenth (F3 of `benches/quality.md`), unless requests to each are many seconds apart.
 ///
-/// Up to 256 endpoints are all compared; of more 104: eight that were good the last time (for each shard of threads) and three
-/// rows of 32 in the order of the set, which are drawn by the weight of their members, spread evenly over the picks. Shares of like endpoints are
-/// then within a few of what is due; of very different weights, while there is little to do, the lightest may get twice theirs. An endpoint that has been avoided and idle for a second is invited now and then to show how it is: by one
-/// request in fifty at most, and each time it is no better after twice as long, up to 16 s.
+/// Up to 256 endpoints are all compared; of more, 104: eight that were good last time (per shard of threads) and three rows of 32 in the
+/// order of the set, drawn by their members' weight and spread evenly over the picks. Shares of like endpoints are then within a few of
+/// what is due; with very different weights and low load, the lightest may get twice theirs. An endpoint avoided and idle for a second is
+/// invited now and then to show how it is: by at most one request in fifty, and after each answer that is no better only after twice as
+/// long, up to 16 s.
 ///
-/// It joins what others have found. Of two drawn at random both may be bad; in-flight alone does not see a fast failure, latency
-/// alone not the queue that is building up; and to compare all does not herd, as each pick raises the cost that it saw. A pick costs
-/// 2 to 3 ns for each endpoint compared (`benches/README.md`), and all threads write what they compare. It breaks down
-/// where latencies differ by what is asked for more than by who answers, and one endpoint gets all of the heavy requests: see
-/// [`docs::policies`](crate::docs::policies#how-to-choose) for streams.
+/// It combines known rules: two drawn at random may both be bad; in-flight alone does not see a fast failure, nor latency alone a growing
+/// queue; and comparing all does not herd, as each pick raises the cost it saw. A pick costs 2 to 3 ns for each endpoint compared
+/// (`benches/README.md`), and all threads write what they compare. It breaks down where latency depends on the request more than on the
+/// endpoint, and one endpoint gets all heavy requests: see [`docs::policies`](crate::docs::policies#how-to-choose) for streams.
 ///
 /// Sources: comparing all, C3 (NSDI 2015); mean age, brpc's locality-aware balancing; remembered choices, Mitzenmacher, Prabhakar
 /// and Shah (2002); turns, start-time fair queueing (Goyal and others, 1996). The formula and its numbers

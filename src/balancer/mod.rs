@@ -83,7 +83,8 @@ pub trait LoadBalancer<E: Endpoint>: fmt::Debug + Send + Sync {
     /// [`lease`](crate::Fleet::lease) by key. If it panics, the change is refused and the old set stays.
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>>;
 
-    /// Whether its settings are in range. Asked once, when a fleet is built or given the policy. By default they are.
+    /// Whether its settings are in range. Asked once, when a fleet is built or given the policy; if it panics, the policy is refused.
+    /// By default they are.
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ pub struct CallerError<E> {
 }
 
 impl<E> CallerError<E> {
-    /// A call that failed for this reason before it was sent, for a test's double of a caller: the fields can be set.
+    /// A call that failed unsent, for this reason: for test doubles of a caller. The fields can be set.
     #[must_use]
     pub const fn new(reason: StopReason) -> Self {
         Self {

@@ -12,14 +12,12 @@ use crate::error::BuildError;
 /// - A hedge goes to an endpoint that the request was not sent to, is one of the plan's
 ///   [`attempts`](crate::CallPlan::attempts), and is charged to the retry budget. Where no endpoint, attempt or budget is left, none is
 ///   sent, and the call goes on with those under way.
-/// - The first good answer, an `Ok` that is not to be retried, wins. A bad one waits for the others. One that is not
-///   to be retried (an `Err` that [`is_retryable`](crate::Transport::is_retryable) says no to) ends the call: others
-///   would say the same.
-/// - The others' futures are then dropped, which counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned): neutral,
-///   unless it took longer than the fleet's [`patience`](crate::FleetBuilder::patience), by default three
-///   times what is usual and 50 ms at least. So an endpoint that hangs is ejected though hedges answer in its
-///   place, if the delay and an answer take longer than patience together; where they are shorter, set patience to
-///   less, or it is known only by the latency that such a drop raises.
+/// - The first good answer wins: an `Ok` that is not to be retried. A retryable result waits for the others. An `Err` that
+///   [`is_retryable`](crate::Transport::is_retryable) refuses ends the call: others would say the same.
+/// - The losers' futures are then dropped, which counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned): neutral, unless it outlasted
+///   the fleet's [`patience`](crate::FleetBuilder::patience), by default three times the usual latency and at least 50 ms. So an endpoint
+///   that hangs is ejected although hedges answer for it, if a hedge's delay and an answer together outlast patience. If they do not, set
+///   patience lower, or the endpoint shows only by the latency that such a drop raises.
 ///
 /// ```
 /// use evenkeel::{CallPlan, Hedge};

@@ -44,25 +44,24 @@ use stats::Counters;
 use throttle::Throttling;
 use timer::DynTimer;
 
-/// Sends requests through a transport to a cluster, tries again elsewhere what failed, within a deadline, and
-/// keeps all its retries within a budget. Built once; clones share budget and statistics.
+/// Sends requests through a transport to a cluster and retries failures on other endpoints, within a deadline and a retry budget. Build
+/// one; clones share budget and statistics.
 ///
-/// Each attempt has a lease of its own and is charged to its own endpoint. A retry goes to an endpoint that this
-/// request was not sent to before, or is not made. Which results are tried again, the transport says
-/// ([`Transport::is_retryable`]; faults, unless it says otherwise): **a request that must not be carried out twice needs
-/// a transport that says no**, and [`CallPlan::retry_timeouts`] off, or one attempt ([`CallOptions::attempts`]). An endpoint that never answers is left for another
-/// only if the plan says after how long ([`CallPlan::attempt_timeout`], or a [`Hedge`]).
+/// Each attempt has a lease of its own and is charged to its own endpoint. A retry goes to an endpoint not yet tried for this request, or
+/// is not made. The transport says which results are retried ([`Transport::is_retryable`]; by default faults): **a request that must not be
+/// carried out twice needs a transport that says no**, and [`CallPlan::retry_timeouts`] off, or one attempt ([`CallOptions::attempts`]). An
+/// endpoint that never answers is given up only if the plan says when ([`CallPlan::attempt_timeout`], or a [`Hedge`]).
 ///
 /// # The budget
 ///
-/// A retry is sent if those of the last ten seconds, it included, are at most a share of that time's requests, 20 in a
-/// hundred, or a few, whatever is more ([`CallPlan::budget_percent`], [`CallPlan::budget_floor`]). So in an outage,
-/// where every request fails, the load grows by a fifth, and by 3 requests for each ten seconds begun; not
-/// by [`attempts`](CallPlan::attempts) times. The ten are whole seconds of the [`Timer`]: the present one and the nine before.
+/// A retry is sent if the retries of the last ten seconds, it included, are at most 20 % of that time's requests, or 3, whichever is more
+/// ([`CallPlan::budget_percent`], [`CallPlan::budget_floor`]). So in an outage, where every request fails, the load grows by a fifth, and
+/// by 3 requests for each ten seconds begun; not by [`attempts`](CallPlan::attempts) times. The ten are whole seconds of the [`Timer`]: the
+/// present one and the nine before.
 ///
-/// A [`Hedge`] is a retry to the budget. A request counts when it is first sent, a retry when it is sent; waiting costs nothing, and nothing is
-/// given back. The budget is one of this caller and its clones: have one caller a service. No lock is taken for it. A
-/// clock that jumps ahead and returns may let one window's retries be forgotten.
+/// Hedges count as retries. A request counts when first sent, a retry when sent; waiting costs nothing, and nothing is given back. A caller
+/// and its clones share one budget: have one caller per service. It takes no lock. A clock that jumps ahead and returns may let one
+/// window's retries be forgotten.
 ///
 /// # Examples
 ///
@@ -193,8 +192,8 @@ impl<C: Cluster, T> Caller<C, T> {
         self.inner.run(CallOptions::new(), make)
     }
 
-    /// As [`call_with`](Self::call_with), for a call that asks for something: an affinity, others than some, a
-    /// deadline or a number of attempts of its own.
+    /// As [`call_with`](Self::call_with), for a call with options of its own: an affinity, endpoints to avoid, a deadline, a number of
+    /// attempts.
     ///
     /// # Errors
     ///

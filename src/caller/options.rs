@@ -22,13 +22,13 @@ pub struct CallOptions<'a> {
     /// How long this call may take in all. In place of [`CallPlan::deadline`](crate::CallPlan::deadline), shorter or longer; unset
     /// by default. What is left of a deadline of the caller's own caller goes here. Zero: it fails at once.
     pub deadline: Option<Duration>,
-    /// How often this request is sent at most. In place of [`CallPlan::attempts`](crate::CallPlan::attempts), from 1 to 16 (what
-    /// is beyond counts as that); unset by default. 1 for a request that must not be carried out twice: it is neither retried
-    /// nor hedged, and shares the caller, and so its budget and statistics, with those that may.
+    /// How often this request is sent at most, in place of [`CallPlan::attempts`](crate::CallPlan::attempts): 1 to 16 (clamped); unset by
+    /// default. Use 1 for a request that must not be carried out twice: it is neither retried nor hedged, but shares the caller, and so its
+    /// budget and statistics.
     pub attempts: Option<u32>,
-    /// How long each attempt of this call may take. In place of [`CallPlan::attempt_timeout`](crate::CallPlan::attempt_timeout), shorter or longer;
-    /// unset by default. For a request that takes long by its nature, beside a [`deadline`](Self::deadline) as long; [`Duration::MAX`] for no limit but
-    /// that. Zero: it is cut off unless it is ready at once.
+    /// How long each attempt of this call may take, in place of [`CallPlan::attempt_timeout`](crate::CallPlan::attempt_timeout); unset by
+    /// default. For a request that is slow by nature, with a [`deadline`](Self::deadline) as long; [`Duration::MAX`] leaves only that.
+    /// Zero: it is cut off unless ready at once.
     pub attempt_timeout: Option<Duration>,
 }
 

@@ -32,10 +32,10 @@
 //!
 //! # Follow a discovery
 //!
-//! Hand in the whole set whenever it changes; who stays keeps its in-flight count, latency and health. An
-//! update that is refused leaves the old set in force. An empty one is a set like any other: where it is more likely to be a fault of the
-//! discovery's, keep the last. What you hand in takes the place of what was there, so hand in the same `Arc` (which is an endpoint too) for who
-//! stays, if it holds connections.
+//! Hand in the whole set whenever it changes. Endpoints that stay keep their in-flight counts, latency and health; an update that is
+//! refused leaves the old set in force. An empty set is accepted: where it is likelier a fault of your discovery, keep the last one. What
+//! you hand in replaces the old endpoint values, so for endpoints that stay and hold connections hand in the same `Arc` (which is an
+//! endpoint too).
 //!
 //! ```
 //! use evenkeel::{Fleet, Target};
@@ -51,11 +51,10 @@
 //!
 //! # Report what happened
 //!
-//! `Outcome::from(&result)` tells success from failure. Tell more where you can: a timeout, a refused
-//! connection, a 429. What says nothing about the endpoint (your own limit, a bad request) is
-//! [`Ignored`](crate::Outcome::Ignored). In async code, [`Lease::track`](crate::Lease::track) records for
-//! you, and a future that is dropped by a timeout still counts: once it has outlasted the fleet's
-//! [patience](crate::FleetBuilder::patience), as a timeout.
+//! `Outcome::from(&result)` tells success from failure. Be more specific where you can: a timeout, a refused connection, a 429. What says
+//! nothing about the endpoint (your own limit, a bad request) is [`Ignored`](crate::Outcome::Ignored). In async code,
+//! [`Lease::track`](crate::Lease::track) records for you. If a timeout drops its future, that still counts: as a timeout, if it had
+//! outlasted the fleet's [patience](crate::FleetBuilder::patience).
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, Outcome};
@@ -74,17 +73,17 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! Record before you use `?` on the result: an early return drops the lease, and a short drop says nothing.
+//! Record before you use `?` on the result: an early return drops the lease, and a quick drop says nothing.
 //!
 //! # Send through a transport
 //!
-//! [`ClusterExt::call`](crate::ClusterExt::call) picks, sends, classifies and records in one. A [`Caller`](crate::Caller) sends again what
-//! [`Transport::is_retryable`](crate::Transport::is_retryable) says: of an answer, as the 429 and 503 above are, only where you do.
+//! [`ClusterExt::call`](crate::ClusterExt::call) picks, sends, classifies and records. A [`Caller`](crate::Caller) also retries what
+//! [`Transport::is_retryable`](crate::Transport::is_retryable) allows: by default faults, so the 429 and 503 above only if you say.
 //!
 //! # Try again elsewhere
 //!
-//! A [`Caller`](crate::Caller) does it, within a deadline and a budget. It needs to know how to wait; any
-//! runtime's `sleep` will do ([`from_sleep`](crate::from_sleep)).
+//! A [`Caller`](crate::Caller) retries, within a deadline and a budget. It needs a timer; any runtime's `sleep` will do
+//! ([`from_sleep`](crate::from_sleep)).
 //!
 //! ```
 //! use evenkeel::{CallPlan, Caller, Fleet, StopReason, from_fn, from_sleep};
@@ -96,7 +95,7 @@
 //! # let send = from_fn(|_: &String, _: &'static str| async { Err::<u16, _>(std::io::Error::other("down")) });
 //! let plan = CallPlan::default().attempts(3).attempt_timeout(Duration::from_millis(300));
 //! let caller = Caller::new(fleet, send, plan, from_sleep(tokio::time::sleep))?;
-//! // Everybody is down: three attempts at three endpoints. Clones share the budget.
+//! // All are down: three attempts at three endpoints. Clones share the budget.
 //! let error = caller.clone().call("/").await.unwrap_err();
 //! assert_eq!((error.reason, error.attempts), (StopReason::AttemptsUsed, 3));
 //! assert_eq!(caller.stats().budget_left, 1);
@@ -104,14 +103,13 @@
 //! # }
 //! ```
 //!
-//! A call may ask for something of its own: a deadline (what is left of your caller's), whom to avoid
-//! ([`call_with_options`](crate::Caller::call_with_options)). With the feature `tokio`, `TokioTimer` is the timer, in paused
-//! time too.
+//! A call may override the plan: a deadline (what is left of your own caller's), endpoints to avoid
+//! ([`call_with_options`](crate::Caller::call_with_options)). With the feature `tokio`, `TokioTimer` is the timer, also in paused time.
 //!
 //! # Cut off the slowest answers
 //!
-//! A [`Hedge`](crate::Hedge) sends the request to another endpoint when the first takes long, and takes the answer that comes
-//! first. It is for requests that may be carried out twice. What it costs is within the retry budget.
+//! A [`Hedge`](crate::Hedge) sends the request to another endpoint too when the first takes long, and returns the first good answer. It is
+//! for requests that may be carried out twice. Hedges are charged to the retry budget.
 //!
 //! ```
 //! use evenkeel::{CallPlan, Caller, Fleet, Hedge, RoundRobin, from_fn, from_sleep};
@@ -127,7 +125,7 @@
 //! #         Ok::<_, std::io::Error>(200)
 //! #     }
 //! # });
-//! // Or `Hedge::at_percentile(95)`: of what this caller has measured, from 100 attempts on.
+//! // Or `Hedge::at_percentile(95)`: of this caller's latencies, from 100 attempts on.
 //! let plan = CallPlan::default().hedge(Hedge::after(Duration::from_millis(5)));
 //! let caller = Caller::new(fleet, send, plan, from_sleep(tokio::time::sleep))?;
 //! for _ in 0..2 {
@@ -138,15 +136,15 @@
 //! # }
 //! ```
 //!
-//! An attempt that loses is dropped: neutral, unless it outlasted the fleet's
-//! [`patience`](crate::FleetBuilder::patience). So where hedges are sent after a few milliseconds, set patience to some more than a
-//! hedge's delay and an answer take together; then an endpoint that hangs is ejected, not only overtaken each time.
+//! An attempt that loses is dropped: neutral, unless it outlasted the fleet's [`patience`](crate::FleetBuilder::patience). So where hedges
+//! are sent after a few milliseconds, set patience a little below a hedge's delay and an answer together; then an endpoint that hangs is
+//! ejected, not only overtaken each time.
 //!
 //! # Spare servers that are overloaded
 //!
-//! The retry budget is on by default. A [`Throttle`](crate::Throttle) goes further: while the fleet has no healthy choice and most
-//! requests fail, it gives them up unsent. [`CallPlan::max_concurrent_retries`](crate::CallPlan::max_concurrent_retries) bounds
-//! what retries hold on to.
+//! The retry budget is on by default. A [`Throttle`](crate::Throttle) goes further: while the fleet has no healthy choice and most requests
+//! fail, it rejects some unsent. [`CallPlan::max_concurrent_retries`](crate::CallPlan::max_concurrent_retries) bounds the retries in
+//! flight.
 //!
 //! ```
 //! use evenkeel::{CallPlan, Caller, Fleet, StopReason, Throttle, from_fn, from_sleep};
@@ -169,8 +167,8 @@
 //!
 //! # Try again by hand
 //!
-//! Avoid whom you have tried; the others get the request in proportion to their weights, and
-//! [`AllAvoided`](crate::PickError::AllAvoided) says when there is none left.
+//! Avoid the endpoints you tried; the others get the request in proportion to their weights, and
+//! [`AllAvoided`](crate::PickError::AllAvoided) says when none is left.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, MemberId, Outcome, PickError, PickOptions};
@@ -196,10 +194,10 @@
 //!
 //! # Keep from sending too much
 //!
-//! [`FleetBuilder::limits`](crate::FleetBuilder::limits) bounds what is in flight: at each endpoint, and in all. An endpoint at its
-//! limit is passed over. When all are, or the one that a policy of yours wants and no other, picks fail at once with [`Saturated`](crate::PickError::Saturated): answer your own
-//! caller that there is too much to do, or wait and try again; nothing waits in here. By Little's law a limit is the rate
-//! that an endpoint can bear times the latency it has then: 200 a second at 50 ms are 10 at once.
+//! [`FleetBuilder::limits`](crate::FleetBuilder::limits) bounds requests in flight: at each endpoint, and in all. An endpoint at its limit
+//! is passed over. When all are at theirs (or the only one that your own policy wants is), picks fail at once with
+//! [`Saturated`](crate::PickError::Saturated): reject the request, or wait and try again; the crate does not queue. By Little's law a limit
+//! is the rate that an endpoint can bear times its latency at that rate: 200 a second at 50 ms are 10 at once.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, Limits, PickError, Target};
@@ -221,16 +219,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Where nobody knows the number, [`AdaptiveLimit`](crate::AdaptiveLimit) looks for it:
+//! If you do not know the number, [`AdaptiveLimit`](crate::AdaptiveLimit) finds it:
 //! `Limits::default().adaptive(AdaptiveLimit::default().max_concurrency_limit(200))`.
 //!
 //! # Check endpoints actively
 //!
-//! [`Fleet::health_check`](crate::Fleet::health_check) makes a driver. It says whom to check when, you
-//! send the check and say how it went. Spawn its future
-//! ([`run`](crate::HealthCheck::run), or [`run_through`](crate::HealthCheck::run_through) a transport), or
-//! call [`tick`](crate::HealthCheck::tick) from a loop of yours, as here. What checks and
-//! requests find out goes into one standing; how, is told at [`HealthCheck`](crate::HealthCheck).
+//! [`Fleet::health_check`](crate::Fleet::health_check) makes a driver. It says which endpoint to check when; you send the check and report
+//! its outcome. Spawn its future ([`run`](crate::HealthCheck::run), or [`run_through`](crate::HealthCheck::run_through) a transport), or
+//! call [`tick`](crate::HealthCheck::tick) from a loop of yours, as here. Checks and requests decide together about an endpoint: see
+//! [`HealthCheck`](crate::HealthCheck).
 //!
 //! ```
 //! use evenkeel::{Fleet, HealthCheckSettings, Outcome};
@@ -267,11 +264,12 @@
 //!
 //! # Fall over to another zone
 //!
-//! A fleet for each zone, and a [`Failover`](crate::Failover) over them: the preferred one takes all while 72 % of it (five in seven) are
-//! eligible, and then less and less. It is a [`Cluster`](crate::Cluster), so a third zone goes around it, and a
-//! [`Caller`](crate::Caller) over it sends a retry to the zone that has not been tried. Tell the fleets that there is somewhere else
-//! to go, with [`Ejection::under_failover`](crate::Ejection::under_failover): all may be ejected, and all be spared, and failures in a row count though everybody there fails. Without that half of a dead zone stays in,
-//! and more than half of all requests fail for as long as it is dead. `examples/failover.rs` kills a zone.
+//! Make a fleet for each zone, and a [`Failover`](crate::Failover) over them: the preferred one gets all requests while 72 % of it (five
+//! in seven) are eligible, and then less and less. A `Failover` is a [`Cluster`](crate::Cluster), so you can nest it for a third zone; a
+//! [`Caller`](crate::Caller) over it retries in the zone not yet tried. Set [`Ejection::under_failover`](crate::Ejection::under_failover)
+//! on the fleets, as there is somewhere else to go: all may be ejected and spared, and failures in a row count even if the whole zone
+//! fails. Without it half of a dead zone stays in, and more than half of all requests fail while it is dead. `examples/failover.rs` kills
+//! a zone.
 //!
 //! ```
 //! use evenkeel::{Cluster, Ejection, Failover, Fleet, Outcome, PickOptions};
@@ -295,8 +293,8 @@
 //!
 //! # Send to my zone first, and to spares last
 //!
-//! Endpoints tell their zone and their priority, and [`Tiers`](crate::Tiers) wraps the policy that chooses within. A zone keeps
-//! what it can carry; what it cannot goes to the other zones, and to the next priority as far as all of them cannot.
+//! Endpoints name their zone and priority, and [`Tiers`](crate::Tiers) wraps the policy that chooses within. A zone keeps what it can
+//! carry; the rest goes to the other zones, and what all of them cannot carry to the next priority.
 //!
 //! ```
 //! use evenkeel::{Adaptive, Cluster, Endpoint, Fleet, Mark, Target, Tiers};
@@ -324,19 +322,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! If you know how many callers stand in each zone, [`zone_aware`](crate::Tiers::zone_aware) keeps all endpoints evenly loaded;
-//! [`locality_weights`](crate::Tiers::locality_weights) divides by weights of yours. [`Mark::Degraded`](crate::Mark::Degraded) makes of an endpoint a spare
-//! whatever its priority.
+//! If you know how many callers are in each zone, [`zone_aware`](crate::Tiers::zone_aware) keeps all endpoints evenly loaded;
+//! [`locality_weights`](crate::Tiers::locality_weights) divides by weights of yours. [`Mark::Degraded`](crate::Mark::Degraded) makes an
+//! endpoint a spare whatever its priority.
 //!
 //! # Take an endpoint out gracefully
 //!
-//! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the
-//! time is over, and removes the endpoint. [`Fleet::drain`](crate::Fleet::drain) and
-//! [`drain_within`](crate::Fleet::drain_within) do without the removal. The time is noticed by picks, a
-//! [`HealthCheck`](crate::HealthCheck)'s ticks, [`maintain`](crate::Fleet::maintain), or when it is polled: of a fleet that is idle wrap it in a timeout of yours. A discovery that still lists what was retired inserts it
-//! anew with its next `update`: take it off the list first, or drain it and let the discovery remove it. An endpoint that says by itself that it is
-//! going away is taken out by [`Outcome::GoingAway`](crate::Outcome::GoingAway). Weight 0 also stops new requests, by way of discovery, until the weight returns.
-//! A [`Mark`](crate::Mark) is for doubts about health: the panic rule may ignore it.
+//! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the time is up, and removes
+//! the endpoint. [`Fleet::drain`](crate::Fleet::drain) and [`drain_within`](crate::Fleet::drain_within) do not remove it. The deadline is
+//! noticed by picks, a [`HealthCheck`](crate::HealthCheck)'s ticks, [`maintain`](crate::Fleet::maintain), or a poll: on an idle fleet wrap
+//! it in a timeout of yours. A discovery that still lists a retired endpoint inserts it anew with its next `update`: delist it first, or
+//! drain it and let the discovery remove it. An endpoint that announces its shutdown is taken out by
+//! [`Outcome::GoingAway`](crate::Outcome::GoingAway). Weight 0 also stops new requests until the weight returns. A [`Mark`](crate::Mark) is
+//! for doubts about health: the panic rule may ignore it.
 //!
 //! ```
 //! use evenkeel::Fleet;
@@ -352,8 +350,8 @@
 //!
 //! # See what goes on
 //!
-//! [`Fleet::stats`](crate::Fleet::stats) is the fleet in numbers, [`Fleet::members`](crate::Fleet::members)
-//! each endpoint with its live ones. Neither takes a lock.
+//! [`Fleet::stats`](crate::Fleet::stats) is the fleet in numbers, [`Fleet::members`](crate::Fleet::members) each endpoint with its own.
+//! Neither takes a lock.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet};
@@ -375,9 +373,9 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! Why an endpoint takes no requests, or few, is told by [`Member::explain`](crate::Member::explain), as data and as a line: whether it may be picked,
-//! and what a request is taken to cost there, as `Adaptive` sends little to whoever costs a few times the usual. What
-//! has happened is kept, if [`events`](crate::FleetBuilder::events) is set, until a loop of yours takes it.
+//! [`Member::explain`](crate::Member::explain) tells, as data and as a line, why an endpoint gets no requests, or few: whether it may be
+//! picked, and what `Adaptive` takes a request to cost there (one that costs a few times the usual gets little). With
+//! [`events`](crate::FleetBuilder::events) set, the fleet keeps what happened until you take it.
 //!
 //! ```
 //! use evenkeel::{Fleet, ManualClock, Outcome};
@@ -399,7 +397,7 @@
 //!          0 in flight"
 //!     )
 //! );
-//! for event in fleet.take_events() { // `at` is the fleet's clock's: a clone of what you hand to `clock` tells how long ago it was
+//! for event in fleet.take_events() { // `at` is by the fleet's clock: keep a clone of it to tell how long ago
 //!     println!("{:?}: {event}", event.at); // "a" ejected by the sequential test for 2.1s
 //! }
 //! assert!(fleet.take_events().is_empty());
@@ -408,10 +406,9 @@
 //!
 //! # Test a service
 //!
-//! Write it against [`Cluster`](crate::Cluster), and bring your own in tests, with
-//! [`Lease::detached`](crate::Lease::detached). Or use a fleet with a
-//! [`ManualClock`](crate::ManualClock) and a [seed](crate::FleetBuilder::seed): it then decides the same
-//! in each run, and time passes when you say so.
+//! Write it against [`Cluster`](crate::Cluster), and bring your own in tests, by [`Lease::detached`](crate::Lease::detached). Or use a
+//! fleet with a [`ManualClock`](crate::ManualClock) and a [seed](crate::FleetBuilder::seed): it then decides the same in each run, and time
+//! passes when you say so.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, ManualClock, MemberState, Outcome};

@@ -245,7 +245,7 @@
 //! once more as if there were no limits: whom it wants then was full. There is no queue: what waits here is seen by nobody, and
 //! whoever waits longer than its caller is work for nothing. All limits are off by default: the right number is the endpoint's,
 //! and a wrong one fails requests. Without a limit a request asks two flags and writes nothing more; with one per endpoint
-//! threads share its line, `Adaptive` takes a quarter (of ten) to two thirds (of a hundred) longer, as each endpoint's own word is read, and a fleet's limit adds
+//! threads share its line, `Adaptive` takes a quarter (of ten) or a seventh (of a hundred) longer, as each endpoint's own word is read, and a fleet's limit adds
 //! two writes (`cargo bench --bench cycle -- --summary`, its last rows).
 //!
 //! **An adaptive limit** measures no least latency by pinning the limit low, which fails requests to learn. It takes what is

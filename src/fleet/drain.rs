@@ -13,8 +13,8 @@ use crate::shared::EventKind;
 use crate::sync::Arc;
 use crate::time::Tick;
 
-/// Resolves when the last request on a drained endpoint has ended; from then on no lease on it appears. Or at
-/// its deadline, if it [has one](crate::Fleet::drain_within).
+/// Resolves when the last request on a drained endpoint has ended (no lease on it appears after that), or at its deadline, if it
+/// [has one](crate::Fleet::drain_within).
 ///
 /// Needs no runtime: it is woken by whoever ends the last request, and at the deadline by whoever does upkeep or drives
 /// [checks](crate::HealthCheck).
@@ -37,7 +37,7 @@ pub struct Drain {
 pub enum Drained {
     /// No request is in flight any more.
     Empty,
-    /// The deadline has passed, and some are. They may finish.
+    /// The deadline has passed; the rest may still finish.
     #[non_exhaustive]
     Deadline {
         /// How many, at least one.

@@ -41,13 +41,11 @@ use registry::Registry;
 use snapshot::Snapshot;
 use update::Duplicates;
 
-/// A set of endpoints in this process: picks by a policy, judges by outcomes, and can be changed at any
-/// time. Clones share it.
+/// A set of endpoints in this process: it picks by a policy, judges by outcomes, and can change at any time. Clones share it.
 ///
-/// Picks, records and updates may be called from any thread. A pick takes no lock and does not
-/// allocate, except those that do a slice of upkeep (see [`Upkeep`]), and whoever is last out of a
-/// drained endpoint and wakes its drain. Changes of the set take a mutex, build the next snapshot beside
-/// the one in force and publish it: each costs O(endpoints), also an `insert` of one.
+/// Picks, records and updates may be called from any thread. A pick takes no lock and does not allocate, except when it does a slice of
+/// upkeep (see [`Upkeep`]); ending a drained endpoint's last request wakes its drain, under one. Changes of the set take a mutex, build the
+/// next snapshot beside the one in force and publish it: each costs O(endpoints), even an `insert` of one.
 ///
 /// # Memory ordering
 ///
@@ -201,16 +199,15 @@ impl<E: Endpoint> Fleet<E> {
         self.inner.current.load().members().cloned().collect()
     }
 
-    /// How the policy divides the load among priorities and zones now, by what is eligible now: one entry for each zone of
-    /// each priority. Empty for a policy that has no tiers, which is all but [`Tiers`](crate::Tiers). O(endpoints),
-    /// and allocates: for display.
+    /// How the policy divides the load now, by eligible endpoints: one entry for each zone of each priority. Empty for a policy without
+    /// tiers, that is, all but [`Tiers`](crate::Tiers). O(endpoints), and allocates: for display.
     #[must_use]
     pub fn tiers(&self) -> Vec<Tier> {
         self.inner.current.load().picker.tiers()
     }
 
     /// How often this detector found an endpoint bad since the fleet was built, and how often that ejected it: not if it is
-    /// [set to detect only](crate::Ejection::detect_only), another was named first, or the cap was reached.
+    /// [detect-only](crate::Ejection::detect_only), another was named first, or the cap was reached.
     #[must_use]
     pub fn detections(&self, detector: Detector) -> Detections {
         let (detected, ejected) = self.inner.shared.counters.detections(detector);
@@ -250,7 +247,7 @@ impl<E: Endpoint> Fleet<E> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Detections {
-    /// Outcomes, or looks at upkeep, that it found bad, of endpoints that were in.
+    /// Outcomes, or upkeep passes, in which it found an endpoint bad that was in.
     pub detected: u64,
     /// Ejections by it.
     pub ejected: u64,
@@ -278,7 +275,7 @@ pub struct Stats {
     pub routable: usize,
     /// Those ejected now, probed ones included.
     pub ejected: usize,
-    /// How many may be. While an update makes the fleet smaller, it is the next set's already.
+    /// How many may be ejected. While an update shrinks the fleet, the next set's already.
     pub ejection_limit: usize,
     /// Those marked down.
     pub marked_down: usize,
@@ -298,7 +295,7 @@ pub struct Stats {
     /// How many may be at each member: [`Limits::max_requests_per_endpoint`](crate::Limits::max_requests_per_endpoint). With an
     /// adaptive limit [`Member::limit`] tells what it is now.
     pub max_requests_per_endpoint: Option<u32>,
-    /// Those that are probed now, by a request or by a check.
+    /// Endpoints being probed now, by a request or a check.
     pub probing: u64,
     /// Times the policy chose an index out of range, or panicked over a removal.
     pub policy_faults: u64,
@@ -372,8 +369,8 @@ impl<E: Endpoint> Clone for Fleet<E> {
     }
 }
 
-/// A fleet with all defaults; panics only if the endpoints' `key`, `weight`, `Hash` or `Eq` do. Of endpoints with the same key the first counts; of more than a million
-/// the first million.
+/// A fleet with all defaults. Of endpoints with the same key the first counts; of more than a million the first million. Panics only if the
+/// endpoints' `key`, `weight`, `Hash` or `Eq` do.
 impl<E: Endpoint> FromIterator<E> for Fleet<E> {
     fn from_iter<I: IntoIterator<Item = E>>(endpoints: I) -> Self {
         let first = endpoints.into_iter().take(crate::shared::MAX_MEMBERS);

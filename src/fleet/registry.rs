@@ -10,7 +10,7 @@ use super::snapshot::Snapshot;
 use super::sweep::Sweep;
 use crate::balancer::{Cursor, LoadBalancer, Random, View};
 use crate::endpoint::Endpoint;
-use crate::error::UpdateError;
+use crate::error::{BuildError, UpdateError};
 use crate::health::{HealthTracker, ejection_limit};
 use crate::member::{Member, Tracker};
 use crate::shared::{Board, Shared};
@@ -42,6 +42,11 @@ pub(super) type Freed<E> = (Vec<Arc<Snapshot<E>>>, Vec<Member<E>>);
 /// Runs code of the user's: a panic in it becomes an error.
 fn guarded<T>(what: &'static str, f: impl FnOnce() -> T) -> Result<T, UpdateError> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|_| UpdateError::Panicked { what })
+}
+
+/// Whether a policy's settings are in range.
+pub(super) fn check<E: Endpoint>(policy: &dyn LoadBalancer<E>) -> Result<(), BuildError> {
+    guarded("policy", || policy.check())?
 }
 
 impl<E: Endpoint> Registry<E> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::change::{Change, Mark, Seats};
 use super::keys::{Hashed, KeyMap, TakeHash};
+use super::registry::check;
 use super::seats::seats_for;
 use super::{Changes, Drain, Fleet, Retire};
 use crate::balancer::LoadBalancer;
@@ -273,13 +274,13 @@ impl<E: Endpoint> Fleet<E> {
         self.drain_by(&self.hashed(key.clone()), None)
     }
 
-    /// As [`drain`](Self::drain), and resolves after `within` at the latest, by the fleet's clock, whatever is in flight
-    /// then: [`Drained`](crate::Drained) says which. The endpoint stays as a drain leaves it: it takes no requests until it is removed or
-    /// inserted again, and those that are left may finish.
+    /// As [`drain`](Self::drain), and resolves after `within` at the latest, by the fleet's clock, whatever is in flight then:
+    /// [`Drained`](crate::Drained) tells. The endpoint stays draining until it is removed or inserted again; requests still in flight may
+    /// finish.
     ///
-    /// The crate starts no timer. The task is woken by whoever does upkeep after the deadline (after a burst, the first pick that reads the clock): a pick within a tenth of a
-    /// second, or your [`maintain`](Self::maintain). A fleet without either does not wake it; polled again after
-    /// the deadline, it resolves all the same.
+    /// The crate starts no timer. The task is woken by the upkeep after the deadline (picks do it within a tenth of a second), a
+    /// [`HealthCheck`](crate::HealthCheck) tick or your [`maintain`](Self::maintain). With none of these it is not woken; polled after the
+    /// deadline, it resolves all the same.
     ///
     /// # Panics
     ///
@@ -305,11 +306,11 @@ impl<E: Endpoint> Fleet<E> {
         self.drain_by(&self.hashed(key.clone()), Some(within))
     }
 
-    /// Drains the endpoint with this key and removes it: when its last request has ended, or after `within`, whichever is
-    /// first. `None` if there is none. The drain takes effect at once, the removal when the future is awaited: spawn it. It
-    /// is woken as by [`drain_within`](Self::drain_within).
+    /// Drains the endpoint with this key and removes it when its last request has ended, or after `within`, whichever is first. `None` if
+    /// there is none. The drain takes effect at once, the removal only when the future is awaited: spawn it. It is woken as by
+    /// [`drain_within`](Self::drain_within).
     ///
-    /// What was inserted again meanwhile under this key is another, and stays. Leases that are left stay valid.
+    /// An endpoint inserted meanwhile under this key is another, and stays. Leases still held stay valid.
     ///
     /// # Panics
     ///
@@ -349,8 +350,8 @@ impl<E: Endpoint> Fleet<E> {
     /// `false` if there is none with this key. Seen by the next pick. It holds until another mark, also
     /// through updates of the endpoint's data.
     ///
-    /// While it is marked up or down, outcomes are still recorded, and cannot eject it; one marked degraded is judged as any. A mark down gives way to the
-    /// panic rule; see [`Mark::Down`].
+    /// While it is marked up or down, outcomes are still recorded, but cannot eject it; degraded, it is judged as usual. The panic rule may
+    /// override a mark down; see [`Mark::Down`].
     ///
     /// # Panics
     ///
@@ -370,16 +371,15 @@ impl<E: Endpoint> Fleet<E> {
         true
     }
 
-    /// Changes the policy while requests flow. In-flight counts and health stay.
-    /// [`LeastConnections`](crate::LeastConnections) sees requests that are picked from then on; those before it
-    /// are counted as ever, and not compared.
+    /// Changes the policy while requests flow. In-flight counts and health stay. [`LeastConnections`](crate::LeastConnections) and
+    /// [`Adaptive`](crate::Adaptive) compare only requests picked from then on; older ones are still counted.
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Panicked`] if the policy panics while it prepares its picker; [`UpdateError::Setting`] if a
-    /// setting of its is out of range. The old one stays.
+    /// [`UpdateError::Panicked`] if the policy panics while it checks its settings or prepares its picker;
+    /// [`UpdateError::Setting`] if one of its settings is out of range. The old policy stays.
     pub fn set_policy(&self, policy: impl LoadBalancer<E> + 'static) -> Result<(), UpdateError> {
-        policy.check().map_err(UpdateError::of_setting)?;
+        check(&policy).map_err(UpdateError::of_setting)?;
         let inner = &*self.inner;
         let mut policy: Arc<dyn LoadBalancer<E>> = Arc::new(policy);
         let now = inner.shared.now_for_all();

@@ -15,18 +15,16 @@ pub(super) const SLICE: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Upkeep {
-    /// Picks, when it is due: ten times a second (or once per tenth of [`Ejection::window`](crate::Ejection::window), if that
-    /// is more often; or every 10 us for each endpoint, if that is more seldom) and 64
-    /// endpoints, one pick claims a slice of 64. The default.
+    /// Picks, when it is due: ten times a second (more often if a tenth of [`Ejection::window`](crate::Ejection::window) is less, less
+    /// often if 10 us per endpoint is more) and per 64 endpoints, one pick claims a slice of 64. The default.
     #[default]
     Picks,
-    /// The caller, with [`Fleet::maintain`], about ten times a second.
-    /// Picks then take no lock. Without it, scores and the latencies of idle endpoints stand still, what is
-    /// usual is never known (so patience stays at 1 s), nor how many requests there are and whether capacity is short
-    /// ([`Ejection::max_ejection_requests`](crate::Ejection::max_ejection_requests),
-    /// [`spare_capacity_percent`](crate::Ejection::spare_capacity_percent)) or the place of one that is out is wanted, nor what others refuse
-    /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)), and a tracker of yours ejects by alarm only;
-    /// ejections in the request path, returns and drains go on.
+    /// You, with [`Fleet::maintain`], about ten times a second. Picks then take no lock. If you do not call it, scores and the latencies of
+    /// idle endpoints stand still; the usual latency is never known (so patience stays at 1 s), nor the request rate, a shortage of
+    /// capacity or of room under the cap ([`Ejection::max_ejection_requests`](crate::Ejection::max_ejection_requests),
+    /// [`spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), nor what others refuse
+    /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)); and a tracker of yours ejects by alarm only. Ejections in the request path,
+    /// returns and drains go on.
     Caller,
 }
 

@@ -32,25 +32,22 @@ pub struct HealthCheckSettings {
     pub interval: Duration,
     /// How long an answer may take: 1 ms to a day. Defaults to 1 s, Kubernetes' choice.
     pub timeout: Duration,
-    /// Passes in a row that bring an endpoint back that is out, at least 1; more if it was requests that ejected it, see
-    /// [`HealthCheck`](crate::HealthCheck). Defaults to 2, HAProxy's
-    /// `rise`: a process that has just started may answer once and die.
+    /// Passes in a row that bring back an endpoint that checks ejected, at least 1; more if requests ejected it, see
+    /// [`HealthCheck`](crate::HealthCheck). Defaults to 2, HAProxy's `rise`: a process that has just started may answer once and die.
     pub healthy_threshold: u32,
     /// Checks in a row without an answer (timeout, unreachable) that take an endpoint out, at least 1.
     /// Defaults to 3, HAProxy's `fall`: a packet may be lost, and the one sent again too. An answer that
     /// is a failure takes it out at once, whatever this is, as in Envoy.
     pub unhealthy_threshold: u32,
-    /// From one failed check of an endpoint that is out to the next: 1 ms to a day. Unset by default: then
-    /// the interval, at most 1 s. (Envoy: the interval. As long as it lasts, an endpoint that is well again
-    /// is missed.) Sooner where those that are left have too much to do: after half of
-    /// [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time) or so.
+    /// From one failed check of an ejected endpoint to the next: 1 ms to a day. Unset by default: then [`interval`](Self::interval), at
+    /// most 1 s. (Envoy: the interval, for which a recovered endpoint is missed.) Shorter where capacity is short: about half of
+    /// [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time).
     pub unhealthy_interval: Option<Duration>,
-    /// The same while passes are not yet enough to bring it back. Unset by default: then the interval, at
-    /// most 1 s. (Envoy: the interval. There are requests to be had for being quick.)
+    /// The same while passes are too few to bring it back. Unset by default: then the interval, at most 1 s. (Envoy: the interval. An
+    /// endpoint back sooner serves sooner.)
     pub healthy_edge_interval: Option<Duration>,
-    /// The same while checks without an answer are not yet enough to take it out. Unset by default: then
-    /// the interval, at most 1 s. (Envoy: the unhealthy interval. While it lasts, requests go to an
-    /// endpoint that is likely dead.)
+    /// The same while unanswered checks are too few to take it out. Unset by default: then the interval, at most 1 s. (Envoy: the unhealthy
+    /// interval. Meanwhile requests go to an endpoint that is likely dead.)
     pub unhealthy_edge_interval: Option<Duration>,
     /// The interval in place of all others until the fleet has had a request: 1 ms to a day. Unset by
     /// default: then there is no difference. (Envoy: 60 s. A proxy is set up with many clusters that it

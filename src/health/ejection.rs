@@ -7,14 +7,13 @@ use crate::error::BuildError;
 
 /// When an endpoint is taken out of rotation, for how long, and how many may be.
 ///
-/// An ejected endpoint gets no requests until its time is up. Then requests are sent to it, one at a time, the
-/// probes: [`healthy_threshold`](Self::healthy_threshold) successes in a row bring it back, a fault ejects it again for
-/// longer. (While all the fleet fails, a failed probe tells little: then it takes more of them, and fewer
-/// successes.) So an endpoint that has
-/// recovered returns within the ejection then running, at most [`max_ejection_time`](Self::max_ejection_time)
-/// and jitter (less where requests [are many](Self::max_ejection_requests), or those that are left [have too much to do](Self::spare_capacity_percent)), given traffic: the pick that takes the probe is found within n / 64 picks of n endpoints,
-/// and while probes do not end well, at most one pick in eleven is one. Back again, it gets its share
-/// step by step: see [`SlowStart`](crate::SlowStart).
+/// An ejected endpoint gets no requests until its time is up. Then it gets half-open probes, one request at a time:
+/// [`healthy_threshold`](Self::healthy_threshold) successes in a row bring it back, a fault ejects it again for longer. (While the whole
+/// fleet fails, a failed probe tells little: then it takes more of them, and fewer successes.) So, given traffic, a recovered endpoint
+/// returns within the ejection then running, at most [`max_ejection_time`](Self::max_ejection_time) and jitter (less at
+/// [high request rates](Self::max_ejection_requests), or when [capacity is short](Self::spare_capacity_percent)). A due probe is found
+/// within n / 64 picks of n endpoints; while probes fail, at most one pick in eleven is one. Once back, it gets its share step by step: see
+/// [`SlowStart`](crate::SlowStart).
 ///
 /// The names are Envoy's and gRPC's (A50) where they have one, and [`envoy`](Self::envoy) has their values. Where the
 /// defaults here are others, it is said why. The figures are the simulator's ([`sim`](crate::docs::simulate)).
@@ -35,16 +34,15 @@ use crate::error::BuildError;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Ejection {
-    /// How strong the evidence against an endpoint must be, as the natural logarithm of how much likelier its
-    /// outcomes are from one that fails three times as often as the others, and three in ten at least, than from one
-    /// that fails as often as they do (Page's CUSUM). 0 turns this off; up to 50. Defaults to 11: where nobody else
-    /// fails, two failures with not more than one success between them, or some three among twenty; and fewer than five
-    /// false alarms in a million requests of an endpoint that fails like the others, whatever share that is, once it is known (the bound
-    /// is e^11, one in 60 000); a few more in the first half second after all begin to fail. Evidence
-    /// fades within ten seconds, or as long as thirty requests to an endpoint take in the mean, up to ten minutes: so where requests are few, one that fails
-    /// all is out by its fourth, and two faults a day apart say nothing. Neither
-    /// Envoy nor gRPC has it. It takes the place of their failures in a row, which see an endpoint that fails three
-    /// in ten after 599 requests, and eject everybody when all fail half.
+    /// How strong the evidence against an endpoint must be: the natural logarithm of how much likelier its outcomes are from one that fails
+    /// three times as often as the others (at least three in ten) than from one that fails as often as they do (Page's CUSUM). Up to 50; 0
+    /// turns this off. Defaults to 11. Where nobody else fails, that is two failures with at most one success between them, or some three
+    /// among twenty. Of an endpoint that fails like the others, whatever that share is, there are fewer than five false alarms in a million
+    /// requests once the share is known (the bound is e^11, one in 60 000), and a few more in the first half second after all begin to
+    /// fail. Evidence fades within ten seconds, or as long as thirty requests to an endpoint take in the mean, up to ten minutes: at low
+    /// rates an endpoint that fails all is out by its fourth failure, and two faults a day apart say nothing. Neither Envoy nor gRPC has
+    /// it. It replaces their failures in a row, which find an endpoint that fails three in ten after 599 requests, and eject everybody when
+    /// all fail half.
     pub cusum_threshold: f64,
     /// Faults in a row that eject, of any class. 0 turns this off, and is the default: the sequential test finds
     /// the same sooner, and five in a row come every 62 requests where everybody fails half. (Envoy's
@@ -78,15 +76,14 @@ pub struct Ejection {
     pub failure_percentage_minimum_hosts: u32,
     /// Requests in the window before a share of faults counts. Defaults to 20. (Envoy: 50.)
     pub failure_percentage_request_volume: u64,
-    /// How many times the fleet's median latency ejects, compared at upkeep among three endpoints or more that have
-    /// answered. 0 turns this off, and is the default: policies that look at latency avoid a slow endpoint without taking
-    /// its capacity away. At least 1 otherwise. Neither Envoy nor gRPC has it.
+    /// How many times the fleet's median latency ejects, compared at upkeep among at least three endpoints that have answered. At least 1;
+    /// 0 turns this off, and is the default: policies that look at latency avoid a slow endpoint without taking its capacity away. Neither
+    /// Envoy nor gRPC has it.
     pub latency_factor: f64,
-    /// The health score below which an endpoint is ejected, `0.0..=1.0`; 0 turns this off. Defaults to
-    /// 0.5: proven to fail half more than the fleet, or a sixth more at an endpoint that is much slower than the
-    /// others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6, slowness alone ejects. Who is not slow is ejected at
-    /// upkeep only if it has failed a request in the last two tenths of the [window](Self::window). An ejected endpoint does not return by its score but by
-    /// probes.
+    /// The health score below which an endpoint is ejected, `0.0..=1.0`; 0 turns this off. Defaults to 0.5: proven to fail half more than
+    /// the fleet, or a sixth more if it is also much slower than the others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6,
+    /// slowness alone ejects. Upkeep ejects an endpoint that is not slow only if it failed a request in the last two tenths of the
+    /// [window](Self::window). An ejected endpoint returns by probes, not by its score.
     pub score_threshold: f64,
     /// Requests in the window before the score counts; 0 is as good as 1. Defaults to 20, Hystrix' and Linkerd's choice;
     /// Envoy's 100 in 10 s is out of reach for many a client.
@@ -103,19 +100,18 @@ pub struct Ejection {
     /// see [`max_ejection_requests`](Self::max_ejection_requests). Defaults to
     /// 64 s, the base doubled five times. (Envoy: 300 s.)
     pub max_ejection_time: Duration,
-    /// How many requests the fleet sends in the longest ejection, for each endpoint that is out, if that takes less than
-    /// [`max_ejection_time`](Self::max_ejection_time); 0 turns this off. Never shorter than four times the base time. As each probe of an
-    /// endpoint that is still dead is a request that fails, there is no need to wait for longer than it takes until that is one in so many.
-    /// Defaults to 10 000, which 560 requests a second send in 18 s. (Envoy: none.)
+    /// Limits the longest ejection to the time in which the fleet sends this many requests for each endpoint that is out, if that is less
+    /// than [`max_ejection_time`](Self::max_ejection_time), but never below four times the base time; 0 turns this off. A probe of a dead
+    /// endpoint fails one request, so there is no need to wait for longer than it takes to make that one in so many. Defaults to 10 000,
+    /// which 560 requests a second send in 18 s. (Envoy: none.)
     pub max_ejection_requests: u64,
     /// How ejections in a row grow. Defaults to [`Backoff::Doubling`]. (Envoy: [`Backoff::Linear`].)
     pub backoff: Backoff,
-    /// For each of these that an endpoint stays in, one of its ejections in a row is forgotten: 1 ms to a day. Defaults
-    /// to 30 s. (Envoy: its interval, 10 s, with ejections of at least 30 s.)
+    /// For each such time that an endpoint stays in, it has one ejection in a row forgotten: 1 ms to a day. Defaults to 30 s. (Envoy: its
+    /// interval, 10 s, with ejections of at least 30 s.)
     pub backoff_decay: Duration,
-    /// Probes that must succeed in a row to bring an endpoint back: 1 to 100. Defaults to 5: of an endpoint that fails
-    /// three in ten, one probe in a row of one brings back 70 %, and five in a row 17 %. (Envoy: none; an endpoint is
-    /// back when its time is up.)
+    /// Probes that must succeed in a row to bring an endpoint back: 1 to 100. Defaults to 5: an endpoint that fails three in ten passes a
+    /// single probe in 70 % of cases, and five in a row in 17 %. (Envoy: none; an endpoint is back when its time is up.)
     pub healthy_threshold: u32,
     /// How far an ejection's length is moved at random, up and down, in percent, 0 to 100: so that
     /// many clients do not return together. Defaults to 25.
@@ -123,30 +119,31 @@ pub struct Ejection {
     /// How many endpoints may be ejected at once, in percent by count of those with a weight, 0 to 100,
     /// rounded down. Defaults to 50: a dead zone of three can be taken out whole. (Envoy: 10.)
     pub max_ejection_percent: u32,
-    /// How many endpoints the fleet can spare, in percent by count, 0 to 100, and one in any case; 100 turns this off. Where more
-    /// are out (ejected, marked down, or in slow start), and the others take twice as long to answer as before (the median of how many times
-    /// as long as its own calm each takes; until it is no more than half as long again), those that are left cannot carry the load, and to keep one out costs more than to try it. Then
+    /// How many endpoints the fleet can spare, in percent by count, 0 to 100, and one in any case; 100 turns this off. Where more are out
+    /// (ejected, marked down, or in slow start) and the others take twice as long as in calm (the median of each one's latency over its own
+    /// in calm; until it is at most half as long again), the rest cannot carry the load, and keeping one out costs more than trying it.
+    /// Then
     ///
-    /// * an ejection lasts half as long, the first in a row a quarter, and one that began before no longer than if it began now;
-    /// * who comes back has its ejections in a row forgotten, but for the last: as many as can be spared;
+    /// * an ejection lasts half as long, the first in a row a quarter, and those already running are cut to that;
+    /// * returning endpoints have their ejections in a row forgotten, but for the last, which can be spared;
     /// * passes of [checks](crate::HealthCheck) are spread over a quarter of the base time;
     /// * a [slow start](crate::SlowStart) is at no less than the share of endpoints that are out or in slow start.
     ///
-    /// And where somebody is to be ejected and the [cap](Self::max_ejection_percent) is reached, those that are out are tried after a quarter of the
-    /// base time, then after the base time, and after twice as long each time for as long as it is: one of them may be well by now, and its place is
-    /// wanted. Passes of checks are spread over a quarter of the base time then, too. With 100 neither is so.
+    /// And where an endpoint is to be ejected but the [cap](Self::max_ejection_percent) is reached, ejected ones are probed after a quarter
+    /// of the base time, then after the base time, then after twice as long each time: one may have recovered, and its slot is wanted.
+    /// Passes of checks are then spread over a quarter of the base time, too. With 100 neither applies.
     ///
-    /// Defaults to 10, all that Envoy ejects by default, so that it has nothing like this. Where eight of 20 fail all for half a second of
-    /// every five and a half, at 0.7 of the fleet's capacity, 0.6 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without
-    /// this it is 4 % and 19 % (S20 of `benches/quality.md`).
+    /// Defaults to 10, all that Envoy ejects by default, so that it has nothing like this. Where eight of 20 fail everything for half a
+    /// second of every five and a half, at 0.7 of the capacity, 0.6 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without
+    /// this 4 % and 19 % (S20 of `benches/quality.md`).
     pub spare_capacity_percent: u32,
     /// Whether one of two or more may be ejected, whatever the percentage, unless that is 0. Defaults to `true`: in a
     /// fleet of three a dead one is a third of all requests. (Envoy: `always_eject_one_host`, `false`, so that with 10
     /// percent nobody of fewer than ten is.)
     pub always_eject_one: bool,
-    /// When the first probe without an outcome is given up and another may be sent: 1 ms to a day. It
-    /// doubles with each ejection or lost probe in a row, up to the longest ejection; an answer after that
-    /// decides nothing, so set it above what a good answer may take. Defaults to 10 s.
+    /// When the first probe without an outcome is given up and another may be sent: 1 ms to a day. It doubles with each ejection or lost
+    /// probe in a row, up to the longest ejection; a later answer decides nothing, so set it above what a good answer may take. Defaults to
+    /// 10 s.
     pub probe_timeout: Duration,
     /// Detectors that are counted and do not eject.
     pub(crate) detect_only: Detectors,

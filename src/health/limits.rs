@@ -145,8 +145,8 @@ fn within(field: &'static str, value: Option<u32>, most: u32) -> Result<(), Buil
     }
 }
 
-/// A limit for each endpoint's requests in flight that finds itself: it grows while the endpoint is as quick as it
-/// is when little is asked of it, and shrinks when it is slower, as then requests queue up there.
+/// An adaptive limit on each endpoint's requests in flight: it grows while the endpoint is as quick as it is at low load, and shrinks when
+/// it is slower, as then requests queue up there.
 ///
 /// ```text
 /// gradient = clamp(usual · (1 + buffer) / latency, 0.5, 2) · (1 − overloaded / 2)

@@ -2,13 +2,12 @@
 
 use crate::error::BuildError;
 
-/// What to do when few endpoints are eligible: the fault is then likelier in what all share than in each, and the
-/// few that are left could not carry the load.
+/// What to do when few endpoints are eligible: the fault is then likelier shared than each one's own, and the few that are left could not
+/// carry the load.
 ///
-/// Panic begins when less than [`threshold_percent`](Self::threshold_percent) of the endpoints with a weight are
-/// eligible (neither ejected nor marked down), and is over when that share and
-/// [`hysteresis_percent`](Self::hysteresis_percent) are again. [`Stats::panicking`](crate::Stats::panicking) tells
-/// whether it is on, and [events](crate::FleetBuilder::events) when it began and ended.
+/// Panic begins when less than [`threshold_percent`](Self::threshold_percent) of the endpoints with a weight are eligible (neither ejected
+/// nor marked down), and ends when that share plus [`hysteresis_percent`](Self::hysteresis_percent) is.
+/// [`Stats::panicking`](crate::Stats::panicking) tells whether it is on, and [events](crate::FleetBuilder::events) when it began and ended.
 ///
 /// [`Tiers`](crate::Tiers) applies the same rule to each priority by itself, and only while all together cannot carry the load.
 ///
@@ -37,14 +36,12 @@ pub struct PanicRule {
     /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent) is 50), so by them panic begins only if either is moved; by marks, checks
     /// and drains it begins as it is.
     pub threshold_percent: u32,
-    /// So many percentage points above the threshold panic is over, 0 to 100: of a fleet of 30, with the defaults, it
-    /// begins with 14 eligible and is over with 18. Rounded down to whole endpoints, and no more is asked for than
-    /// that all are eligible. So ten points are nothing in a fleet of fewer than ten: there each return is a large
-    /// step by itself, and to wait for one more would send requests to those that are known to be bad.
+    /// How many percentage points above the threshold panic ends, 0 to 100: in a fleet of 30, with the defaults, it begins at 14 eligible
+    /// and ends at 18. Rounded down to whole endpoints, and never more than all of them. So with fewer than ten endpoints ten points are
+    /// nothing: there each return is a large step by itself, and waiting for one more would send requests to endpoints known to be bad.
     ///
-    /// Defaults to 10. Where endpoints fail for their load, all the load on half of them makes them fail, on all of them it
-    /// does not: without a gap each return would end panic, and the load that comes with it would begin it again.
-    /// (Envoy has none: at the threshold panic is over.)
+    /// Defaults to 10. Where endpoints fail from overload, all the load makes half of them fail, but not all of them: without a gap each
+    /// return would end panic, and the load that comes with it would begin it again. (Envoy has none: panic ends at the threshold.)
     pub hysteresis_percent: u32,
     /// What picks do in panic. Defaults to [`PanicAction::IgnoreHealth`], Envoy's default.
     pub action: PanicAction,

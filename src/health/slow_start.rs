@@ -4,25 +4,23 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 
-/// How an endpoint that is back after an ejection, or new, comes to its full share: step by step, so that one which is
-/// not well yet fails few, and so that it can warm up. It holds for every policy: a pick that falls on such an endpoint
-/// goes there with the probability below, and elsewhere otherwise.
+/// How an endpoint that is back after an ejection, or new, reaches its full share: step by step, so that one not yet well fails few
+/// requests, and so that it can warm up. It holds for every policy: a pick that falls on such an endpoint goes there with the probability
+/// below, and elsewhere otherwise.
 ///
 /// ```text
 /// share = max(minimum_share, (t / window) ^ (1 / aggression), missing)          t: time since it came
 /// ```
 ///
-/// What is missing counts for whoever comes back: where so many endpoints are out or have come back that the others have too much to do
-/// ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), it is the share of those, and else 0. Where four of
-/// ten come back at once, each begins at 0.4, as the others cannot take all that those four do not.
+/// `missing` counts for returning endpoints: where so many are out or back that the others have too much to do
+/// ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), it is their share, else 0. Where four of ten come back
+/// at once, each begins at 0.4, as the others cannot take all that those four do not.
 ///
-/// Where [checks](crate::HealthCheck) have brought back whom requests had ejected, the time for which it had passed them
-/// counts too: 2 s by default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)), and never more than half
-/// of the window. They have shown more than the first requests would. As long as slow start lasts, half of the evidence sends
-/// out again who was out before.
+/// If [checks](crate::HealthCheck) brought back an endpoint that requests had ejected, the time for which it passed them counts too: 2 s by
+/// default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)), at most half of the window. During slow start, half of
+/// the evidence is enough to eject an endpoint that was ejected before.
 ///
-/// Never for the initial set of a fleet, nor when all are new: there would be nobody to take what they
-/// do not.
+/// The initial set of a fleet has no slow start, nor has an all-new set: nobody could take over its requests.
 ///
 /// Source: Envoy's slow start, with its formula and names (`slow_start_window`, `aggression`, `min_weight_percent`).
 #[derive(Clone, Debug, PartialEq)]

@@ -16,15 +16,13 @@ use crate::time::Tick;
 
 /// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
 ///
-/// Say how the request ended with [`record`](Self::record). A lease dropped without a word, as when a
-/// timeout drops the future that holds it, counts as [`Outcome::Abandoned`], which is neutral unless it
-/// took long (and was measured: see [`Clock::may_be_reused`](crate::Clock::may_be_reused)): so **record before you use `?` on the result**, or an endpoint whose every answer is an error
-/// looks spotless. [`track`](Self::track), [`track_with`](Self::track_with) and
-/// [`ClusterExt::call`](crate::ClusterExt::call) do so by themselves. It may be sent to another
-/// thread, and outlive its endpoint's removal and its fleet.
+/// Say how the request ended with [`record`](Self::record). A lease dropped without that, as when a timeout drops the future that holds it,
+/// counts as [`Outcome::Abandoned`]: neutral, unless it outlasted the fleet's patience (and was measured: see
+/// [`Clock::may_be_reused`](crate::Clock::may_be_reused)). So **record before you use `?` on the result**, or an endpoint that only returns
+/// errors looks spotless. [`track`](Self::track), [`track_with`](Self::track_with) and [`ClusterExt::call`](crate::ClusterExt::call) record
+/// for you. A lease may move to another thread, and outlive its endpoint's removal and its fleet.
 ///
-/// The one way to lose count is [`std::mem::forget`]: it leaves one request in flight for ever (a probe
-/// is given up after its time).
+/// The one way to lose count is [`std::mem::forget`]: it leaves one request in flight for ever (a probe is given up after its timeout).
 #[must_use = "a lease that is dropped at once counts as an abandoned request"]
 pub struct Lease<E: Endpoint> {
     seat: Seat<E>,
@@ -107,13 +105,13 @@ impl<E: Endpoint> Lease<E> {
         self.seat.member.id()
     }
 
-    /// Whether this request is the one that shows whether an ejected endpoint is back.
+    /// Whether this request is the half-open probe of an ejected endpoint.
     pub fn is_probe(&self) -> bool {
         self.seat.marks.has(Marks::PROBE)
     }
 
-    /// The endpoint has said that it is going away while this request goes on, or beside its good answer: as
-    /// [`Outcome::GoingAway`], but nothing is said of the request. Record how it ends when it has.
+    /// Reports that the endpoint is going away while this request goes on, or beside its good answer: as [`Outcome::GoingAway`], but
+    /// nothing is said of the request, which you still record.
     ///
     /// ```
     /// use evenkeel::{Cluster, Fleet, MemberState, Outcome};
@@ -147,9 +145,8 @@ impl<E: Endpoint> Lease<E> {
         self.seat.end(outcome, None);
     }
 
-    /// The request has ended like this, and took `latency` by the caller's own measure. Anything above
-    /// five minutes counts as that. While more than half a million requests a second are picked on one thread, one
-    /// latency in 16 is looked at, and above two millions one in 64.
+    /// The request has ended like this, and took `latency` by your own measure, at most five minutes. Above half a million requests a
+    /// second on one thread, one latency in 16 is used, and above two million one in 64.
     ///
     /// # Panics
     ///

@@ -24,11 +24,11 @@ use picker::Tiered;
 /// priority zones do not count, unless [`prefer_zone`](Self::prefer_zone), [`zone_aware`](Self::zone_aware) or
 /// [`locality_weights`](Self::locality_weights) says how; the last of them counts.
 ///
-/// Health, slow start, limits and [`avoid`](crate::PickOptions::avoid) hold within each. Where a tier has nobody left (all have
-/// been tried, or are at their limit, say), the pick goes on to the rest of its priority, then to the other priorities that have a load, then to those
-/// that have none. A retry is drawn as any pick is, so it may go to the zone that has just failed: where zones fail as one, a
-/// [`Failover`](crate::Failover) over a fleet for each sends it elsewhere. An [affinity](crate::PickOptions::affinity) keeps to a priority and zone as
-/// long as their loads allow. `Tiers` within `Tiers` add nothing: of one priority there are no others. Positions, such as a round robin's, are of each priority and zone, and survive updates.
+/// Health, slow start, limits and [`avoid`](crate::PickOptions::avoid) hold within each. Where a tier has nobody left (all tried, or at
+/// their limit, say), the pick goes to the rest of its priority, then to the other priorities with a load, then to those without. A retry
+/// is drawn like any pick, so it may go to the zone that has just failed: where zones fail as one, use a [`Failover`](crate::Failover) over
+/// a fleet for each. An [affinity](crate::PickOptions::affinity) keeps to a priority and zone as long as their loads allow. `Tiers` within
+/// `Tiers` add nothing. Positions, such as a round robin's, belong to a priority and zone, and survive updates.
 ///
 /// # Panic
 ///

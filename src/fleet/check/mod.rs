@@ -47,45 +47,38 @@ const CALM: Duration = Duration::from_secs(1);
 /// An endpoint has *one* standing, and the fleet *one* cap on who may be out
 /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent)).
 ///
-/// - **Out by either.** The requests' outcomes eject as ever. A check ejects too: by an answer that is a
-///   failure at once, by no answer after [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold)
-///   in a row. An ejection by a check counts, lasts and doubles like one by requests, so an endpoint
-///   that flaps is out for longer each time. Where the cap is reached it stays in, and each further
-///   failed check tries again.
-/// - **In doubt by requests, out by checks.** An endpoint that requests have made suspect is checked at once, and again
-///   until it is cleared or out: each result counts like a request's for the sequential test
-///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), and not for
-///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold), whose checks are an interval apart. As
-///   long as that lasts, policies that compare costs take it for ten times as slow (less where all fail at times). So the first failure is often the only
-///   one that a caller sees. What requests alone have found counts beside that, and checks that pass take nothing of it away: a page that is well
-///   while requests fail keeps nobody in.
-/// - **This one, or all.** A check of an endpoint in doubt that gets no answer counts when up to 32 endpoints that are not in
-///   doubt have been checked too, once in a tenth of a second at most. It is held against the share of those that fail: so where all have
-///   begun to fail the test takes out next to nobody, and where two fifths of them fail nobody. Who fails that look is
-///   in doubt from there on, so of several that die together some are found before a request fails there. A check that is
-///   answered by a failure still decides at once. Where many of the fleet's endpoints are suspect there are no
-///   checks for doubt, and no answer to other checks counts for the test alone.
-/// - **Back by checks alone.** While the driver is there, no request is a probe. When the ejection's time is
-///   over, a check is sent. One that checks have ejected is back, in [slow start](crate::SlowStart), after
-///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One that requests have ejected takes
-///   three times as many as it would take requests
-///   ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), and for as long as
-///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s; a quarter of that time
-///   where those that are left have too much to do ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)).
-///   So one that
-///   is well for no longer than that between two failures does not come back each time to fail once more. (Where
-///   all the fleet fails a pass tells more, and it takes fewer.) A failed one keeps it out for another
-///   [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That
-///   time does not double: it is there to spare requests, and a check costs none. Whoever checks bring back is taken to be no
-///   slower than what is usual until it has answered requests, as a check does not show how long they take. The time for
+/// - **Ejected by either.** The requests' outcomes eject as ever. A check ejects too: by a failure answer at once, by no answer after
+///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold) in a row. An ejection by a check counts, lasts and doubles like one
+///   by requests, so a flapping endpoint is out for longer each time. At the cap it stays in, and each further failed check tries again.
+/// - **Suspected by requests, ejected by checks.** An endpoint that requests have made suspect is checked at once, and again until it is
+///   cleared or ejected: each result counts like a request's for the sequential test
+///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), not for
+///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold), whose checks are an interval apart. Meanwhile policies that compare
+///   costs count it as ten times as slow (less where all fail at times). So the first failure is often the only one a caller sees. Passing
+///   checks do not clear what requests alone have found: a healthy page does not keep in an endpoint whose requests fail.
+/// - **One endpoint, or all.** An unanswered check of a suspect counts once up to 32 endpoints that are not suspect have been checked too,
+///   at most once in a tenth of a second. It is weighed against the share of those that fail: where all have begun to fail the test ejects
+///   next to nobody, and where two fifths of them fail nobody. Those that fail become suspect, so of several that die together some are
+///   found before a request fails there. A failure answer still decides at once. Where many endpoints are suspect there are no checks for
+///   doubt, and no answer to other checks counts for the test alone.
+/// - **Back by checks alone.** While the driver is there, no request is a probe. When the ejection's time is over, a check is sent. An
+///   endpoint ejected by checks is back, in [slow start](crate::SlowStart), after
+///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One ejected by requests needs three times as many
+///   passes as it would need good probes ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), spread over
+///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s; over a quarter of that
+///   time where capacity is short ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)). So one that is well for
+///   less than that between failures does not return each time to fail again. (Where all the fleet fails, fewer suffice.) A failed check
+///   keeps it out for another [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That time does
+///   not double: it is there to spare requests, and a check costs none. Until it answers requests, an endpoint brought back counts as no
+///   slower than usual, as a check shows no latency. If requests had ejected it, the time for which it passed counts for its slow start, up
+///   to half of the window.
 ///   which one that requests have ejected has passed counts for its slow start, up to half of the window.
 /// - **Not before its time.** A pass while the time still runs brings nobody back, where Envoy lets a
 ///   passing check end an ejection at once: a health page that does not exercise what fails would undo
 ///   what requests have found out.
-/// - **The first result decides** about an endpoint of which nothing is known, whatever the thresholds.
-///   One that is in and has answered a request before its first check is sent is known to be good. All
-///   start in: were they to start out, the cap would not hold. To serve from checked endpoints only,
-///   finish one round of checks before the first pick.
+/// - **The first result decides** about an endpoint of which nothing is known, whatever the thresholds. One that has answered a request
+///   before its first check counts as known good. All start in: if they started out, the cap would not hold. To serve from checked
+///   endpoints only, finish one round of checks before the first pick.
 /// - **Marks** ([`Fleet::mark`](crate::Fleet::mark)) outrank both; checks go on.
 ///
 /// The driver counts as there for three seconds after each tick, until it is dropped. So if its task
@@ -170,9 +163,8 @@ impl<E: Endpoint> Fleet<E> {
 }
 
 impl<E: Endpoint> HealthCheck<E> {
-    /// The probes that are due now: to be sent, and finished. Empty when none is, and once the fleet is
-    /// gone. Takes no lock that a request takes, but for a moment the one of those that wait: it wakes the [drains](crate::Drain) whose deadline
-    /// has come.
+    /// The probes that are due now: send and finish them. Empty when none is due, or the fleet is gone. Takes no lock that a request takes,
+    /// but for a moment the one of waiting drains: it wakes the [drains](crate::Drain) whose deadline has come.
     #[must_use = "a probe that is dropped says nothing, and its endpoint is not checked"]
     pub fn tick(&mut self) -> Vec<Probe<E>> {
         let mut probes = Vec::new();
@@ -214,9 +206,9 @@ impl<E: Endpoint> HealthCheck<E> {
         probes
     }
 
-    /// How long until the next [`tick`](Self::tick) should come: never more than 20 ms while there is a fleet, as requests eject and suspect
-    /// meanwhile (half of what it takes a caller of a hundred requests a second to make another mistake). 0 when a check is due. A probe that is finished may make it sooner.
-    /// A later tick does no harm, but after three seconds requests become probes again.
+    /// How long until the next [`tick`](Self::tick) is due: at most 20 ms while there is a fleet, as requests eject and suspect meanwhile
+    /// (half of what it takes a caller of a hundred requests a second to make another mistake). 0 when a check is due. Finishing a probe
+    /// may make it sooner. A later tick does no harm, but after three seconds requests become probes again.
     #[must_use]
     pub fn next_due(&self) -> Duration {
         if self.is_over() {
