@@ -26,6 +26,24 @@ fn the_first_priority_dead_and_the_second_well_is_no_panic() {
     assert_eq!(share(&taken(&fleet, 1000), |n| n >= 10), 1.0);
 }
 
+/// In panic those that are marked down take requests: a retry that there is somebody for is not given up, and health does not tell
+/// good from bad.
+#[test]
+fn what_a_caller_asks_knows_of_panic() {
+    let fleet = fleet(&[4], RoundRobin::new());
+    assert!(fleet.has_healthy());
+    mark(&fleet, 0..3, Mark::Down);
+    let last = fleet.members()[3].id();
+    let lease = fleet.pick_endpoint_with(&PickOptions::new().avoid(&[last]));
+    assert!(number(&lease.unwrap()) < 3);
+    assert!(!fleet.leaves_none(&[last]));
+    assert!(!fleet.has_healthy());
+    mark(&fleet, 0..1, Mark::Up);
+    assert!(fleet.has_healthy(), "two of four");
+    let two = [fleet.members()[0].id(), last];
+    assert!(fleet.leaves_none(&two));
+}
+
 /// The first priority 5 % healthy, the second 65 %.
 fn five_and_sixty_five(rule: PanicRule) -> Fleet<Server> {
     let builder = builder(levels(&[100, 100])).policy(Tiers::new(RoundRobin::new()));

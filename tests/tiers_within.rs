@@ -295,6 +295,44 @@ fn under_a_failover_a_tiers_panic_is_suspended() {
     }
 }
 
+/// Nor does it then divide by it: each priority gets what it could carry of its ten, 14 and 56 %.
+#[test]
+fn under_a_failover_priorities_share_as_if_there_were_no_panic_rule() {
+    let here = fleet(&[10, 10], RoundRobin::new());
+    mark(&here, (1..10).chain(14..20), Mark::Down);
+    let there = builder((100..110).map(|n| Target::new(n, ())).collect()).build();
+    let cluster = Failover::new(here, there.unwrap()).seed(3);
+    let (mut first, mut second) = (0, 0);
+    for _ in 0..PICKS {
+        match number(&cluster.pick_endpoint().unwrap()) {
+            0..10 => first += 1,
+            10..20 => second += 1,
+            _ => {}
+        }
+    }
+    let its = f64::from(first) / f64::from(first + second);
+    assert!(near(its, 0.2, PICKS / 2), "{first} and {second}");
+}
+
+/// Nobody in the first priority is warm: the second has no load all the same.
+#[test]
+fn slow_start_of_a_whole_priority_moves_nothing_to_another() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let set = |from: usize| (from..from + 4).map(|n| Target::new(n, ()));
+        let spare = || (100..104).map(|n| Target::new(n, ()).with_priority(1));
+        let builder = builder(set(0).chain(spare()).collect());
+        let slow_start = SlowStart::default().new_endpoints(true);
+        let builder = builder.slow_start(slow_start).policy(Tiers::new(policy));
+        let fleet = builder.build().unwrap();
+        fleet.update(set(10).chain(spare())).unwrap();
+        assert_eq!(state(&fleet, 10), MemberState::Warming);
+        let seen = taken(&fleet, 4_000);
+        assert_eq!(share(&seen, |n| n >= 100), 0.0, "{name}");
+        assert_eq!(seen.len(), 4, "{name}: {seen:?}");
+    }
+}
+
 /// What has the same hash keeps to a priority as long as its load allows, and hashes are shared as requests are.
 #[test]
 fn an_affinity_keeps_to_its_priority() {

@@ -9,9 +9,9 @@ use std::thread;
 
 use common::{Server, sequence};
 use evenkeel::{
-    Adaptive, BuildError, Cluster, Endpoint, Fleet, LoadBalancer, LocalityBasis, ManualClock, Mark,
-    Outcome, PanicRule, PickOptions, PowerOfTwo, RoundRobin, Target, Tiers, UpdateError,
-    WeightedRoundRobin,
+    Adaptive, BuildError, Cluster, Endpoint, Failover, Fleet, LoadBalancer, LocalityBasis,
+    ManualClock, Mark, Outcome, PanicRule, PickOptions, PowerOfTwo, RoundRobin, SlowStart, Target,
+    Tiers, UpdateError, WeightedRoundRobin,
 };
 
 const PICKS: usize = 20_000;
@@ -336,4 +336,38 @@ fn loads_are_right_when_all_is_quiet() {
     mark(&fleet, 0..8, Mark::Auto);
     sequence(&fleet, 1);
     assert!(sequence(&fleet, 500).iter().all(|&number| number < 4));
+}
+
+/// A cluster over the fleet that has enough elsewhere suspends panic, and so zones count: b is worth nothing while a can take it.
+#[test]
+fn under_a_failover_zones_count_as_if_there_were_no_panic_rule() {
+    let policy = Tiers::new(RoundRobin::new()).locality_weights([("a", 1), ("b", 0)]);
+    let here = fleet(standing(&[("a", 4), ("b", 4)], 0, 0), policy);
+    mark(&here, [0, 1, 4, 5, 6], Mark::Down);
+    let there = fleet(standing(&[("c", 8)], 0, 100), RoundRobin::new());
+    let cluster = Failover::new(here, there).seed(3);
+    let picks = (0..PICKS).map(|_| cluster.pick_endpoint().unwrap());
+    let in_b = picks.filter(|lease| lease.endpoint().locality() == "b");
+    assert_eq!(in_b.count(), 0);
+}
+
+/// Slow start weighs within a zone: one whose endpoints are all new keeps its share.
+#[test]
+fn slow_start_of_a_whole_zone_moves_nothing_to_another() {
+    let set = |first| {
+        let mut servers = standing(&[("a", 4)], 0, first);
+        servers.extend(standing(&[("b", 4)], 0, 100));
+        servers
+    };
+    let fleet = Fleet::builder()
+        .endpoints(set(0))
+        .policy(Tiers::new(RoundRobin::new()).prefer_zone("a"))
+        .slow_start(SlowStart::default().new_endpoints(true))
+        .clock(ManualClock::new())
+        .seed(7)
+        .build()
+        .unwrap();
+    fleet.update(set(10)).unwrap();
+    let away = sequence(&fleet, 4_000).into_iter().filter(|&n| n >= 100);
+    assert_eq!(away.count(), 0);
 }

@@ -209,6 +209,16 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.draw = None;
     }
 
+    /// Whom this chooses where slow start does not count: then it does not for the rest of the pick either.
+    pub(super) fn as_if_warm<R>(&mut self, f: impl FnOnce(&mut Self) -> Option<R>) -> Option<R> {
+        let draw = self.draw.take();
+        let chosen = f(self);
+        if chosen.is_none() {
+            self.draw = draw;
+        }
+        chosen
+    }
+
     /// All members with a weight above 0 that are not draining: the slice that the picker was prepared
     /// for, in the same order.
     #[must_use]
@@ -217,8 +227,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
     }
 
     /// Whether the member at this index may be picked: not ejected, not marked down, not to be avoided, not at its
-    /// [limit](crate::Limits), and, in slow
-    /// start, with the probability of its share so far (the same answer throughout one pick).
+    /// [limit](crate::Limits), and, in slow start, with the probability of its share so far (the same answer throughout one pick).
     /// In panic, health does not count. `false` for an index out of range.
     #[inline]
     #[must_use]

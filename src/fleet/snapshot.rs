@@ -84,7 +84,7 @@ impl<E: Endpoint> Snapshot<E> {
         }
     }
 
-    /// Whether it is panic, for display: of any tier, if the policy has tiers.
+    /// Whether it is panic: of any tier, if the policy has tiers. Off the request path, as tiers are counted anew for it.
     pub(super) fn shows_panic(&self, tally: Tally, shared: &Shared) -> bool {
         if self.judges_panic {
             return self.picker.tiers().iter().any(|tier| tier.panicking);
@@ -104,8 +104,8 @@ impl<E: Endpoint> Snapshot<E> {
         let tally = shared.ledger.read();
         let is_judged = tally.refused() < self.count
             && tally.ejected < tally.limit
-            && (self.judges_panic || !self.panics(tally, shared))
-            && shared.usual_now(shared.shard(), false).error_rate() < 0.5;
+            && shared.usual_now(shared.shard(), false).error_rate() < 0.5
+            && !self.shows_panic(tally, shared);
         is_judged || self.count == 0
     }
 
@@ -115,7 +115,7 @@ impl<E: Endpoint> Snapshot<E> {
         if self.count.saturating_sub(tally.refused()) > avoid.len() {
             return false;
         }
-        let ignores_health = !self.judges_panic && self.panics(tally, shared);
+        let ignores_health = self.shows_panic(tally, shared);
         !self.routable().iter().any(|member| {
             (ignores_health || member.takes_requests()) && !avoid.contains(&member.id())
         })

@@ -10,15 +10,14 @@ use crate::time::{Tick, nanos};
 pub(crate) struct Due {
     at: AtomicU64,
     /// Further ahead than it can rightly be: beyond, a clock has jumped and come back, and it is due.
-    horizon: u64,
+    horizon: AtomicU64,
 }
 
 impl Due {
     pub(crate) fn new(first: Tick, horizon: Duration) -> Self {
         Self {
             at: AtomicU64::new(first.as_nanos()),
-            // Twice: clocks of two threads may be a little apart.
-            horizon: nanos(horizon).saturating_mul(2),
+            horizon: AtomicU64::new(twice(horizon)),
         }
     }
 
@@ -29,9 +28,16 @@ impl Due {
         self.reached(self.at.load(Ordering::Relaxed), now)
     }
 
+    /// From here on a claim moves it ahead by no more than this.
+    pub(crate) fn set_horizon(&self, horizon: Duration) {
+        // ORDERING: Relaxed. A number complete in itself; who reads the one before may find it due once too often.
+        self.horizon.store(twice(horizon), Ordering::Relaxed);
+    }
+
     #[inline]
     fn reached(&self, at: u64, now: Tick) -> bool {
-        at <= now.as_nanos() || at - now.as_nanos() > self.horizon
+        // ORDERING: Relaxed. As in `set_horizon`.
+        at <= now.as_nanos() || at - now.as_nanos() > self.horizon.load(Ordering::Relaxed)
     }
 
     /// Claims it if it is due, and moves it to `next`. Of several callers one gets `true`; it must read
@@ -55,6 +61,11 @@ impl Due {
         // readable through the last of them.
         self.at.fetch_min(at.as_nanos(), Ordering::AcqRel);
     }
+}
+
+/// Clocks of two threads may be a little apart.
+fn twice(horizon: Duration) -> u64 {
+    nanos(horizon).saturating_mul(2)
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]

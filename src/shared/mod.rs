@@ -264,9 +264,10 @@ impl Shared {
 
     /// There are so many members now.
     pub(crate) fn set_interval(&self, members: usize) {
+        let interval = interval(&self.ejection, members);
+        self.upkeep_due.set_horizon(interval);
         // ORDERING: Relaxed. As above.
-        self.interval
-            .store(nanos(interval(&self.ejection, members)), Ordering::Relaxed);
+        self.interval.store(nanos(interval), Ordering::Relaxed);
     }
 
     /// Something has happened to a member, or to the fleet.

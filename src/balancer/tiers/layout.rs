@@ -73,6 +73,8 @@ impl Count {
 pub(super) struct Scratch {
     pub(super) counts: Box<[Count]>,
     pub(super) loads: Box<[Load]>,
+    /// The same where the panic rule is suspended, as a cluster over the fleet may ask.
+    pub(super) suspended: Box<[Load]>,
     hosts: Box<[Level]>,
     weights: Box<[Level]>,
     zones: Box<[Zone]>,
@@ -144,6 +146,7 @@ impl Layout {
         Scratch {
             counts: vec![Count::default(); self.groups.len()].into(),
             loads: vec![Load::default(); priorities].into(),
+            suspended: vec![Load::default(); priorities].into(),
             hosts: vec![Level::default(); priorities].into(),
             weights: vec![Level::default(); priorities].into(),
             zones: vec![Zone::default(); most].into(),
@@ -171,8 +174,10 @@ impl Layout {
         } else {
             &scratch.hosts
         };
-        let loads = &mut scratch.loads;
-        priority::divide(health, &scratch.hosts, self.overprovisioning, rule, loads);
+        let none = PanicRule::off();
+        for (rule, loads) in [(rule, &mut scratch.loads), (&none, &mut scratch.suspended)] {
+            priority::divide(health, &scratch.hosts, self.overprovisioning, rule, loads);
+        }
     }
 
     /// Divides one priority's load, of its healthy or its degraded ones, among its zones. `None` where zones do not

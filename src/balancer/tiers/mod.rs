@@ -24,20 +24,21 @@ use picker::Tiered;
 /// priority zones do not count, unless [`prefer_zone`](Self::prefer_zone), [`zone_aware`](Self::zone_aware) or
 /// [`locality_weights`](Self::locality_weights) says how; the last of them counts.
 ///
-/// Health, slow start, limits and [`avoid`](crate::PickOptions::avoid) hold within each. Where a tier has nobody left (all tried, or at
-/// their limit, say), the pick goes to the rest of its priority, then to the other priorities with a load, then to those without. A retry
-/// is drawn like any pick, so it may go to the zone that has just failed: where zones fail as one, use a [`Failover`](crate::Failover) over
-/// a fleet for each. An [affinity](crate::PickOptions::affinity) keeps to a priority and zone as long as their loads allow. `Tiers` within
-/// `Tiers` add nothing. Positions, such as a round robin's, belong to a priority and zone, and survive updates.
+/// Health, slow start, limits and [`avoid`](crate::PickOptions::avoid) hold within each; a tier that is all in slow start keeps its load.
+/// Where a tier has nobody left (all tried, or at their limit, say), the pick goes to the rest of its priority, then to the other
+/// priorities with a load, then to those without. A retry is drawn like any pick, so it may go to the zone that has just failed: where
+/// zones fail as one, use a [`Failover`](crate::Failover) over a fleet for each. An [affinity](crate::PickOptions::affinity) keeps to a
+/// priority and zone as long as their loads allow. `Tiers` within `Tiers` add nothing. Positions, such as a round robin's, belong to a
+/// priority and zone, and survive updates.
 ///
 /// # Panic
 ///
 /// The [panic rule](crate::PanicRule) is applied to each priority by itself, and only while all together cannot carry the load: with
 /// the first priority dead and the second well there is none, whatever the share of the dead. In a priority that
 /// panics, health counts for nothing, or picks that were for it [fail](crate::PickError::TooFewEligible). If all panic, each gets
-/// as much as it has endpoints. [`Fleet::tiers`](crate::Fleet::tiers) shows loads and panic,
-/// [`Stats::panicking`](crate::Stats::panicking) whether any panics, and an event tells when the first begins and when the last is over;
-/// [`Member::explain`](crate::Member::explain) does not know of it.
+/// as much as it has endpoints. Under a [`Failover`](crate::Failover) with enough elsewhere, the load is divided as if there were no panic
+/// rule. [`Fleet::tiers`](crate::Fleet::tiers) shows loads and panic, [`Stats::panicking`](crate::Stats::panicking) whether any panics, and
+/// an event tells when the first begins and when the last is over; [`Member::explain`](crate::Member::explain) does not know of it.
 ///
 /// The [cap on ejections](crate::Ejection) still counts the fleet as a whole: with half of it in the first priority, a default cap lets
 /// all of that be ejected, with more of it not. Raise it where a priority may fail as one.

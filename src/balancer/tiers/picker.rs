@@ -174,17 +174,24 @@ impl<E: Endpoint> Tiered<E> {
         chosen
     }
 
-    /// Nobody was left there: the rest of its priority, then the other parts in their order.
+    /// Nobody was left there: the rest of its priority, then the other parts in their order. Slow start weighs within each:
+    /// where it has refused all that a part has, one of those is picked all the same.
     #[cold]
     fn pick_elsewhere(
         &self,
         first: Part,
+        zone: Option<usize>,
         some_degraded: bool,
         cx: &mut PickContext<'_, E>,
     ) -> Option<usize> {
         let mut failure = None;
-        for part in std::iter::once(first).chain(self.plan.in_order()) {
-            let chosen = self.pick_from(part, None, some_degraded, cx);
+        let its_zone = zone.map(|zone| (first, Some(zone)));
+        let rest = std::iter::once(first).chain(self.plan.in_order());
+        for (part, zone) in its_zone.into_iter().chain(rest.map(|part| (part, None))) {
+            let mut chosen = self.pick_from(part, zone, some_degraded, cx);
+            if chosen.is_none() && cx.heeds_slow_start() {
+                chosen = cx.as_if_warm(|cx| self.pick_from(part, zone, some_degraded, cx));
+            }
             if chosen.is_some() {
                 cx.set_failure(None);
                 return chosen;
@@ -222,7 +229,7 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
             self.counted.go_on(ledger, &counting);
         }
         let mut draw = draws(cx.options().affinity);
-        let part = self.plan.drawn(draw(cx));
+        let part = self.plan.drawn(draw(cx), cx.options().without_panic);
         let zones = self.priorities[part.priority].zones.len();
         let zone = if zones > 0 && !part.panics {
             self.plan.zone(part, draw(cx))
@@ -233,7 +240,8 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
         let chosen = self.pick_from(part, zone, some_degraded, cx);
         // A part that panics and fails its picks is not to flood the others with them.
         if chosen.is_none() && cx.failure().is_none() {
-            return self.pick_elsewhere(part, some_degraded, cx).map(Choice::at);
+            let chosen = self.pick_elsewhere(part, zone, some_degraded, cx);
+            return chosen.map(Choice::at);
         }
         chosen.map(Choice::at)
     }

@@ -36,8 +36,8 @@ impl Part {
 /// by shares between the two. Nobody is picked for it that may not be, as each choice is looked at.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Whose each percent is.
-    table: Box<[AtomicU32]>,
+    /// Whose each percent is; and whose where the panic rule is suspended.
+    tables: [Box<[AtomicU32]>; 2],
     priorities: Box<[Published]>,
 }
 
@@ -60,31 +60,40 @@ impl Plan {
             loads: [AtomicU32::new(0), AtomicU32::new(0)],
             zones: [ends(zones), ends(zones)],
         };
+        let table = || (0..PARTS).map(|_| AtomicU32::new(0)).collect();
         let priorities = layout.priorities.iter();
         Self {
-            table: (0..PARTS).map(|_| AtomicU32::new(0)).collect(),
+            tables: [table(), table()],
             priorities: priorities.map(|it| published(it.groups.len())).collect(),
         }
     }
 
     /// Puts in force what has been counted and divided.
     pub(super) fn publish(&self, layout: &Layout, scratch: &mut Scratch) {
-        let mut cells = self.table.iter();
-        for (priority, is_degraded, percent) in parts(&scratch.loads) {
-            let panics = scratch.loads[priority].panics;
-            let word = Part {
-                priority,
-                is_degraded,
-                panics,
+        for (table, loads) in self.tables.iter().zip([&scratch.loads, &scratch.suspended]) {
+            let mut cells = table.iter();
+            for (priority, is_degraded, percent) in parts(loads) {
+                let panics = loads[priority].panics;
+                let word = Part {
+                    priority,
+                    is_degraded,
+                    panics,
+                }
+                .pack();
+                for cell in cells.by_ref().take(percent as usize) {
+                    // ORDERING: Relaxed. As above.
+                    cell.store(word, Ordering::Relaxed);
+                }
             }
-            .pack();
-            let published = &self.priorities[priority];
+        }
+        for (load, published) in scratch.loads.iter().zip(&self.priorities) {
+            let [healthy, degraded] = &published.loads;
             // ORDERING: Relaxed, all three. As above.
-            published.loads[usize::from(is_degraded)].store(percent, Ordering::Relaxed);
-            published.panics.store(panics.into(), Ordering::Relaxed);
-            for cell in cells.by_ref().take(percent as usize) {
-                cell.store(word, Ordering::Relaxed);
-            }
+            healthy.store(load.healthy, Ordering::Relaxed);
+            degraded.store(load.degraded, Ordering::Relaxed);
+            published
+                .panics
+                .store(load.panics.into(), Ordering::Relaxed);
         }
         for (priority, published) in self.priorities.iter().enumerate() {
             for (is_degraded, ends) in [false, true].into_iter().zip(&published.zones) {
@@ -101,10 +110,11 @@ impl Plan {
 
     /// Whose a random number is.
     #[inline]
-    pub(super) fn drawn(&self, random: u64) -> Part {
+    pub(super) fn drawn(&self, random: u64, without_panic: bool) -> Part {
         let at = below(PARTS as u64, random) as usize;
+        let table = &self.tables[usize::from(without_panic)];
         // ORDERING: Relaxed. As above.
-        Part::read(self.table[at].load(Ordering::Relaxed))
+        Part::read(table[at].load(Ordering::Relaxed))
     }
 
     /// The zone, in the order of the priority's, whose a random number is; `None` where zones do not count.

@@ -90,11 +90,14 @@ fn prefer(overprovisioning: u32, zones: &[Zone], shares: &mut [u64]) {
 /// So much of all to mine, and the rest to the others in proportion to this.
 fn local_and_rest(mine: u64, zones: &[Zone], rest_of: impl Fn(&Zone) -> u64, shares: &mut [u64]) {
     let rest: u64 = zones.iter().map(&rest_of).fold(0, u64::saturating_add);
+    // Of so many heavy endpoints the products would not fit.
+    let shift = if rest > u64::MAX / WHOLE { 20 } else { 0 };
+    let (rest, rest_of) = (rest >> shift, |zone: &Zone| rest_of(zone) >> shift);
     for (share, zone) in shares.iter_mut().zip(zones) {
         *share = match (zone.is_mine, rest) {
             (true, 0) => u64::from(mine > 0),
-            (true, _) => mine.saturating_mul(rest),
-            (false, _) => rest_of(zone).saturating_mul(WHOLE - mine),
+            (true, _) => mine * rest,
+            (false, _) => rest_of(zone) * (WHOLE - mine),
         };
     }
 }

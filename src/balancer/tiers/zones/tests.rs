@@ -322,3 +322,24 @@ proptest! {
         }
     }
 }
+
+/// A million endpoints of the largest weight: half of mine carries 70 % all the same.
+#[test]
+fn weights_beyond_what_products_hold_keep_their_proportions() {
+    let weight = u64::from(u32::MAX);
+    let zone = |is_mine, hosts: u64, eligible: u64| Zone {
+        is_mine,
+        hosts: hosts * weight,
+        eligible: eligible * weight,
+        eligible_count: eligible,
+        ..Zone::default()
+    };
+    let zones = [zone(true, 10, 5), zone(false, 999_990, 999_990)];
+    let mut shares = [0; 2];
+    let rule = Rule::Prefer {
+        overprovisioning: 140,
+    };
+    assert!(divide(rule, &zones, &mut shares));
+    let mine = shares[0] as f64 / shares.iter().map(|&share| share as f64).sum::<f64>();
+    assert!((mine - 0.7).abs() < 1e-3, "{mine}");
+}
