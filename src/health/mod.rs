@@ -3,6 +3,7 @@
 
 mod check;
 mod concurrency;
+mod cost;
 mod detector;
 mod ejection;
 mod latency;
@@ -26,6 +27,7 @@ use crate::time::Tick;
 pub use check::HealthCheckSettings;
 pub(crate) use check::{Checked, Pace, Test, Told};
 pub(crate) use concurrency::Concurrency;
+pub(crate) use cost::{cost_of, cost_of_latency, doubt, penalty};
 pub use detector::Detector;
 pub(crate) use detector::Detectors;
 pub use ejection::{Backoff, Ejection};
@@ -39,8 +41,8 @@ pub(crate) use suspicion::{Evidence, Fading};
 pub use tracker::SlidingWindow;
 pub(crate) use tracker::{Tells, health};
 pub(crate) use verdict::{
-    Report, Strain, Thresholds, are_many, cost_of, doubt, earned_ejection, ejection_limit,
-    ejection_time, first_time, outliers, penalty, probe_time, times_left,
+    Report, Strain, Thresholds, are_many, earned_ejection, ejection_limit, ejection_time,
+    first_time, outliers, probe_time, times_left,
 };
 pub(crate) use window::{BUCKETS, Counts, HALF, LATEST, Open, Window};
 

@@ -90,30 +90,6 @@ pub(crate) fn ejection_limit(settings: &Ejection, count: usize) -> usize {
     }
 }
 
-/// How many times an endpoint's cost a request to it is worth for its errors, with so many failed of so many, where a
-/// share `usual` fails everywhere: those that are sent again or lost cost more than the slow ones.
-pub(crate) fn penalty(faults: u64, total: u64, usual: f64) -> f32 {
-    /// The fleet's share stands for so many requests, so that the first failure of few does not decide.
-    const PRIOR: f64 = 4.0;
-    let share = (faults as f64 + PRIOR * usual) / (total as f64 + PRIOR);
-    cost_of(share - usual)
-}
-
-/// How many times its cost a request counts for where so large a share is lost, beyond what is lost elsewhere.
-pub(crate) fn cost_of(excess: f64) -> f32 {
-    let excess = excess.clamp(0.0, 0.99);
-    (1.0 / ((1.0 - excess) * (1.0 - excess)) + 20.0 * excess) as f32
-}
-
-/// How many times its cost a request to an endpoint is worth that has failed one, while checks show how it is: few are in need
-/// of it before they have. Less where a share `usual` fails everywhere, so that the failure says little, and so many are in doubt at a time
-/// that the others would have too much to do.
-pub(crate) fn doubt(usual: f64) -> f32 {
-    /// Where as many fail as this, the failure is as likely the endpoint's own as not.
-    const OWN: f64 = 0.05;
-    (1.0 + 9.0 * OWN / (OWN + usual)) as f32
-}
-
 /// What is known of one endpoint at upkeep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Report {
@@ -389,17 +365,6 @@ mod tests {
         assert_eq!(outliers(&settings, &all[..2]).0, []);
     }
 
-    #[test]
-    fn errors_cost_and_no_more_than_others_have_cost_nothing() {
-        assert_eq!(penalty(0, 100, 0.0), 1.0);
-        assert!(penalty(2, 100, 0.02) < 1.01);
-        assert!(penalty(1, 100, 0.0) < 1.3);
-        assert!(penalty(30, 100, 0.0) > 7.0);
-        assert!(penalty(100, 100, 0.0) > 100.0);
-        assert_eq!(doubt(0.0), 10.0);
-        assert!(doubt(0.1) < 4.5 && doubt(1.0) > 1.0);
-    }
-
     proptest! {
         #[test]
         fn no_report_brings_a_rule_down(
@@ -409,9 +374,6 @@ mod tests {
             let all: Vec<_> = rates.iter().map(|&(total, faults, latency)| Report { total: total >> 8, faults: faults >> 8, latency }).collect();
             let settings = Ejection::envoy().success_rate_stdev_factor(factor).latency_factor(1.0 + factor);
             let _ = outliers(&settings, &all).0;
-            for &(total, faults, _) in &rates {
-                prop_assert!(penalty(faults >> 8, total >> 8, 0.1) >= 1.0);
-            }
         }
     }
 }

@@ -69,9 +69,10 @@ pub struct Explanation {
     pub latency: Option<Duration>,
     /// The fleet's median of those, as of the last upkeep.
     pub usual_latency: Option<Duration>,
-    /// How many times the usual latency a request is taken to cost here where nothing is in flight: by its latency, three times
-    /// that where the mean age of what is open is more, and by its errors. Policies that compare costs ([`Adaptive`](crate::Adaptive)) send an endpoint
-    /// that costs a few times as much next to nothing, though it is eligible. `None` while either is not known.
+    /// How many times the usual latency a request is taken to cost here where nothing is in flight: by its latency, more than in
+    /// proportion where that is well above the usual, three times that where the mean age of what is open is more, and by its errors.
+    /// Policies that compare costs ([`Adaptive`](crate::Adaptive)) send an endpoint that costs a few times as much next to nothing, though
+    /// it is eligible. `None` while either is not known.
     pub cost: Option<f64>,
     /// For how long policies that look at it prefer others, as it has said that it has too much to do
     /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) or goes away.

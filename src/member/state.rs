@@ -11,8 +11,8 @@ use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
     Alarm, Counts, Detector, Detectors, Fading, HALF, Health, HealthTracker, Judging, LATEST,
-    LatencyCell, Refusals, Report, Rule, Tells, Test, Usual, doubt, earned_ejection, health,
-    penalty,
+    LatencyCell, Refusals, Report, Rule, Tells, Test, Usual, cost_of_latency, doubt,
+    earned_ejection, health, penalty,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -211,7 +211,8 @@ impl State {
     fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
         const PROMISE: f32 = 0.85;
         let latency = match usual_nanos(&self.shared.usual()) {
-            _ if !self.latency.is_new() => latency,
+            Some(usual) if !self.latency.is_new() => cost_of_latency(latency, usual),
+            None if !self.latency.is_new() => latency,
             Some(usual) => PROMISE * latency.min(usual),
             // Unknown, for the picker to say.
             None => 0.0,
