@@ -76,7 +76,8 @@ const FAR: i32 = 1 << 30;
 /// ```
 ///
 /// So the noise of estimates counts for little, and an endpoint that is half as slow again as usual for three times: in proportion, too many
-/// requests would go where part of the latency is a network's, or where a weight promises too much.
+/// requests would go where part of the latency is a network's, or where a weight promises too much. In slow start after an ejection it is in
+/// proportion, as answers are few then.
 ///
 /// The idle endpoint whose turn it is counts as one of the heaviest: by weights alone the light would never be used while there
 /// is little to do.

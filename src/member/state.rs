@@ -210,12 +210,14 @@ impl State {
     /// first whose second answer is as good as its first would look better than all that have had one, and keep its lead.
     fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
         const PROMISE: f32 = 0.85;
-        let latency = match usual_nanos(&self.shared.usual()) {
-            Some(usual) if !self.latency.is_new() => cost_of_latency(latency, usual),
-            None if !self.latency.is_new() => latency,
-            Some(usual) => PROMISE * latency.min(usual),
+        // On trial its answers are few, and what is more than usual is chance.
+        let is_known = !self.standing.get().is_on_trial();
+        let latency = match (self.latency.is_new(), usual_nanos(&self.shared.usual())) {
+            (true, Some(usual)) => PROMISE * latency.min(usual),
             // Unknown, for the picker to say.
-            None => 0.0,
+            (true, None) => 0.0,
+            (false, Some(usual)) if is_known => cost_of_latency(latency, usual),
+            (false, _) => latency,
         };
         // ORDERING: Relaxed. One number, complete in itself.
         let penalty = f32::from_bits(self.penalty.load(Ordering::Relaxed));
