@@ -125,7 +125,7 @@
 //! cells is a look at 200 lines. A picker that asks for it makes
 //! leases write to it; others do not pay. A lease that was picked before is not on it, so after a change of
 //! policy it may show less than there is, until those have ended. The count of requests shares a word with the sum of their
-//! starts: two words would be torn, and show an age of the size of `now`. What a request costs (latency times errors) is worked out by who knows
+//! starts: two words would be torn, and show an age of the size of `now`. What a request costs (`health/cost.rs`: latency, out of proportion, times errors) is worked out by who knows
 //! something new, a measured success, a fault or upkeep, and read by each pick: a pick has time for a product, not for an exponential.
 //! Picks read it in rows of 32, into arrays on the stack, and compare in plain loops without branches: one member after the other each
 //! comparison is a branch that nobody foretells, and a processor compares four at a time. So a row is filled up to a multiple of four, with nobodies that cost more than
