@@ -148,6 +148,10 @@ impl fmt::Debug for Drain {
 /// # Cancel safety
 ///
 /// Dropping it leaves the endpoint draining, and does not remove it.
+///
+/// # Panics
+///
+/// When polled at the end of the drain, as [`Fleet::remove`].
 #[must_use = "the drain takes effect at once; await this so that the endpoint is removed"]
 pub struct Retire<E: Endpoint> {
     drain: Drain,

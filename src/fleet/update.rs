@@ -161,7 +161,7 @@ impl<E: Endpoint> Fleet<E> {
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// As [`update`](Self::update), but for a key that occurs twice.
     ///
     /// # Panics
     ///
@@ -213,7 +213,7 @@ impl<E: Endpoint> Fleet<E> {
     }
 
     /// Removes the endpoint with this key; `false` if there is none. Leases on it stay valid, and once
-    /// the last has ended the endpoint is dropped. No pick that starts after this has returned yields it.
+    /// the last has ended the endpoint is dropped. No pick that starts after this has returned yields it. It waits for an update under way.
     ///
     /// A removal does not fail: if the policy panics over the smaller set, a weighted random one stands
     /// in until the next change, and [`Stats::policy_faults`](crate::Stats::policy_faults) counts it.

@@ -58,7 +58,7 @@ pub struct HealthCheckSettings {
     /// Defaults to 0, as Envoy's: at once, within [`max_probes`](Self::max_probes).
     pub initial_jitter: Duration,
     /// How much longer an interval may be at random, in percent, 0 to 100: so that many clients do
-    /// not check together. Defaults to 10. (Envoy's `interval_jitter_percent`: 0.)
+    /// not check together. Defaults to 10: it parts clients that began together, and finds hardly later. (Envoy's `interval_jitter_percent`: 0.)
     pub jitter_percent: u32,
     /// How many checks may be under way at once, over all endpoints, at least 1. Defaults to 64: with
     /// answers within 10 ms, 6400 checks a second.

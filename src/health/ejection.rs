@@ -72,9 +72,9 @@ pub struct Ejection {
     /// this off, and is the default: with everybody at it, it would eject all that the cap allows. (Envoy and gRPC:
     /// 85; Envoy does not enforce it.)
     pub failure_percentage_threshold: u32,
-    /// How many endpoints must have the volume for it. Defaults to 3. (Envoy: 5.)
+    /// How many endpoints must have the volume for it. Defaults to 3, as for success rates: a fleet of three is judged too. (Envoy: 5.)
     pub failure_percentage_minimum_hosts: u32,
-    /// Requests in the window before a share of faults counts. Defaults to 20. (Envoy: 50.)
+    /// Requests in the window before a share of faults counts. Defaults to 20, as [`minimum_volume`](Self::minimum_volume). (Envoy: 50.)
     pub failure_percentage_request_volume: u64,
     /// How many times the fleet's median latency ejects, compared at upkeep among at least three endpoints that have answered. At least 1;
     /// 0 turns this off, and is the default: policies that look at latency avoid a slow endpoint without taking its capacity away. Neither
@@ -107,14 +107,15 @@ pub struct Ejection {
     pub max_ejection_requests: u64,
     /// How ejections in a row grow. Defaults to [`Backoff::Doubling`]. (Envoy: [`Backoff::Linear`].)
     pub backoff: Backoff,
-    /// For each such time that an endpoint stays in, it has one ejection in a row forgotten: 1 ms to a day. Defaults to 30 s. (Envoy: its
-    /// interval, 10 s, with ejections of at least 30 s.)
+    /// For each such time that an endpoint stays in, it has one ejection in a row forgotten: 1 ms to a day. Defaults to 30 s,
+    /// three windows without an ejection. (Envoy: its interval, 10 s, with ejections of at least 30 s.)
     pub backoff_decay: Duration,
     /// Probes that must succeed in a row to bring an endpoint back: 1 to 100. Defaults to 5: an endpoint that fails three in ten passes a
     /// single probe in 70 % of cases, and five in a row in 17 %. (Envoy: none; an endpoint is back when its time is up.)
     pub healthy_threshold: u32,
     /// How far an ejection's length is moved at random, up and down, in percent, 0 to 100: so that
-    /// many clients do not return together. Defaults to 25.
+    /// many clients do not return together. Defaults to 25: first probes are then spread over a second. (Envoy: `max_ejection_time_jitter`,
+    /// none.)
     pub jitter_percent: u32,
     /// How many endpoints may be ejected at once, in percent by count of those with a weight, 0 to 100,
     /// rounded down. Defaults to 50: a dead zone of three can be taken out whole. (Envoy: 10.)
@@ -143,7 +144,7 @@ pub struct Ejection {
     pub always_eject_one: bool,
     /// When the first probe without an outcome is given up and another may be sent: 1 ms to a day. It doubles with each ejection or lost
     /// probe in a row, up to the longest ejection; a later answer decides nothing, so set it above what a good answer may take. Defaults to
-    /// 10 s.
+    /// 10 s, as the window: few answers take longer. (Envoy: none.)
     pub probe_timeout: Duration,
     /// Detectors that are counted and do not eject.
     pub(crate) detect_only: Detectors,
