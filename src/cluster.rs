@@ -100,7 +100,8 @@ pub trait Cluster: Send + Sync {
     /// Whether health still tells good endpoints from bad here. A [`Caller`](crate::Caller)'s
     /// [`Throttle`](crate::Throttle) refuses nothing while it does. For a [`Fleet`](crate::Fleet): not while no endpoint is
     /// eligible, in panic, while as many are ejected as may be (so that bad ones may be among those in), or while half of
-    /// the requests to those that do not stand out fail. Some loads. By default yes.
+    /// the requests to those that do not stand out fail. Some loads; with [`Tiers`](crate::Tiers), where it is no panic while one tier has
+    /// none, a look at each member. By default yes.
     fn has_healthy(&self) -> bool {
         true
     }

@@ -1,5 +1,5 @@
 //! Differences in latency, in the simulation: what `Adaptive` makes of those that matter, and of those that are noise. Seeds are fixed, so a
-//! run gives the same figures each time; a bound lies halfway between them and what they were with costs in proportion to latency.
+//! run gives the same figures each time; a bound lies between them and what they were with costs in proportion to latency.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -38,7 +38,7 @@ fn a_slow_server_behind_a_far_network_is_avoided() {
     assert!(adaptive < peak, "{adaptive} {peak}");
 }
 
-/// Five of twenty have four times the others' weight and half of their speed. 62 ms for 80; least connections has 250.
+/// Five of twenty have four times the others' weight and half of their speed. 62 ms for 80.
 #[test]
 fn a_weight_that_promises_too_much_is_made_up_for() {
     let wrong = short("wrong weights").weight(0..5, 4).speed(0..5, 0.5);

@@ -44,6 +44,14 @@ fn what_a_caller_asks_knows_of_panic() {
     assert!(fleet.leaves_none(&two));
 }
 
+/// One tier's panic is not everybody's: with the first priority dead the second tells good from bad.
+#[test]
+fn one_tier_in_panic_leaves_healthy_ones() {
+    let fleet = five_and_sixty_five(PanicRule::envoy());
+    assert!(fleet.stats().panicking);
+    assert!(fleet.has_healthy());
+}
+
 /// The first priority 5 % healthy, the second 65 %.
 fn five_and_sixty_five(rule: PanicRule) -> Fleet<Server> {
     let builder = builder(levels(&[100, 100])).policy(Tiers::new(RoundRobin::new()));

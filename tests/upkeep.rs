@@ -1,4 +1,4 @@
-//! Promise: upkeep looks at each endpoint as often as its interval says, however many there are, and no pick pays more than that.
+//! Promise: upkeep looks at each endpoint as often as its interval says, however many there are.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -61,7 +61,7 @@ fn thirty_thousand_are_looked_at_three_times_in_a_second() {
     assert!((2.0..=4.0).contains(&each), "{each}");
 }
 
-/// With a short window that is so of fewer: 2 100 of 21 ms, in a second of a pick a millisecond, and no more often.
+/// With a short window that is so of fewer: 2 100 of 21 ms, in a second of a pick each 10 us, and no more often.
 #[test]
 fn a_short_window_makes_upkeep_no_endless_work() {
     let each = looks(2_100, 100 * MILLI, 100_000, Duration::from_micros(10));

@@ -68,7 +68,7 @@ impl<E: Endpoint> FleetBuilder<E> {
         self
     }
 
-    /// The policy. Defaults to [`Adaptive`]: of the policies simulated it has the lowest tail latency, or is within 6 % of it, in 36 of 38
+    /// The policy. Defaults to [`Adaptive`]: of the policies simulated it has the lowest tail latency, or is within 7 % of it, in 36 of 38
     /// scenarios (`benches/quality.md`). Where a pick must cost as little as possible, use [`PowerOfTwo`](crate::PowerOfTwo) or
     /// [`WeightedRoundRobin`](crate::WeightedRoundRobin).
     pub fn policy(mut self, policy: impl LoadBalancer<E> + 'static) -> Self {

@@ -84,7 +84,7 @@ impl<E: Endpoint> Snapshot<E> {
         }
     }
 
-    /// Whether it is panic: of any tier, if the policy has tiers. Off the request path, as tiers are counted anew for it.
+    /// Whether it is panic: of any tier, if the policy has tiers, which are counted anew for it.
     pub(super) fn shows_panic(&self, tally: Tally, shared: &Shared) -> bool {
         if self.judges_panic {
             return self.picker.tiers().iter().any(|tier| tier.panicking);
@@ -99,13 +99,21 @@ impl<E: Endpoint> Snapshot<E> {
         rule.panics(self.count, tally.refused(), tally.panics)
     }
 
+    /// Whether it is panic everywhere: of all tiers, if the policy has tiers.
+    fn panics_everywhere(&self, tally: Tally, shared: &Shared) -> bool {
+        if self.judges_panic {
+            return self.picker.tiers().iter().all(|tier| tier.panicking);
+        }
+        self.panics(tally, shared)
+    }
+
     /// Whether health still tells good from bad. An empty set has a reason of its own to fail for.
     pub(super) fn has_healthy(&self, shared: &Shared) -> bool {
         let tally = shared.ledger.read();
         let is_judged = tally.refused() < self.count
             && tally.ejected < tally.limit
             && shared.usual_now(shared.shard(), false).error_rate() < 0.5
-            && !self.shows_panic(tally, shared);
+            && !self.panics_everywhere(tally, shared);
         is_judged || self.count == 0
     }
 
@@ -115,6 +123,7 @@ impl<E: Endpoint> Snapshot<E> {
         if self.count.saturating_sub(tally.refused()) > avoid.len() {
             return false;
         }
+        // Who is down in a tier that does not panic counts too: a wrong `false` costs a wait.
         let ignores_health = self.shows_panic(tally, shared);
         !self.routable().iter().any(|member| {
             (ignores_health || member.takes_requests()) && !avoid.contains(&member.id())

@@ -70,7 +70,7 @@ pub struct Explanation {
     /// The fleet's median of those, as of the last upkeep.
     pub usual_latency: Option<Duration>,
     /// How many times the usual latency a request is taken to cost here where nothing is in flight: by its latency, more than in
-    /// proportion where that is well above the usual, three times that where the mean age of what is open is more, and by its errors.
+    /// proportion where that is well above the usual, and by its errors; three times that where what is in flight has been so for longer.
     /// Policies that compare costs ([`Adaptive`](crate::Adaptive)) send an endpoint that costs a few times as much next to nothing, though
     /// it is eligible. `None` while either is not known.
     pub cost: Option<f64>,
@@ -236,12 +236,11 @@ impl State {
     /// What a request is taken to cost, as a multiple of the usual latency.
     fn relative_cost(&self, now: Tick) -> Option<f64> {
         let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
-        let known = place.cost().map(f64::from);
-        let own = self.latency.get().unwrap_or(usual).as_nanos() as f64;
+        let known = f64::from(place.cost()?);
         let age = place.mean_age(now).map_or(0.0, |age| age.as_nanos() as f64);
         let overdue = f64::from(OVERDUE);
-        let times = if age > overdue * own { overdue } else { 1.0 };
-        Some(known? * times / usual.as_nanos().max(1) as f64)
+        let times = if age > overdue * known { overdue } else { 1.0 };
+        Some(known * times / usual.as_nanos().max(1) as f64)
     }
 
     /// For how long it has stood so.

@@ -210,7 +210,7 @@ impl State {
     /// first whose second answer is as good as its first would look better than all that have had one, and keep its lead.
     fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
         const PROMISE: f32 = 0.85;
-        // On trial its answers are few, and what is more than usual is chance.
+        // On trial its answers are few: what is more than usual is likely chance, and counts in proportion only.
         let is_known = !self.standing.get().is_on_trial();
         let latency = match (self.latency.is_new(), usual_nanos(&self.shared.usual())) {
             (true, Some(usual)) => PROMISE * latency.min(usual),

@@ -90,8 +90,8 @@ pub(crate) struct Page {
     taken: AtomicU64,
 }
 
-/// Where requests have been in flight for more than so many times as long as answers take, in the mean, others are preferred: before it answers, an
-/// endpoint shows that it does not. It counts for so many times its latency then, and no more: one that works on a long request has been
+/// Where requests have been in flight for more than so many times what one costs there, as a time, in the mean, others are preferred: before it
+/// answers, an endpoint shows that it does not. It counts for so many times its cost then, and no more: one that works on a long request has been
 /// waited for as long as one that hangs.
 pub(crate) const OVERDUE: f32 = 3.0;
 

@@ -185,10 +185,15 @@ impl<E: Endpoint> Tiered<E> {
         cx: &mut PickContext<'_, E>,
     ) -> Option<usize> {
         let mut failure = None;
-        let its_zone = zone.map(|zone| (first, Some(zone)));
-        let rest = std::iter::once(first).chain(self.plan.in_order());
-        for (part, zone) in its_zone.into_iter().chain(rest.map(|part| (part, None))) {
-            let mut chosen = self.pick_from(part, zone, some_degraded, cx);
+        let its_others = zone.map(|_| first);
+        let rest = its_others.into_iter().chain(self.plan.in_order());
+        let all = std::iter::once((first, zone)).chain(rest.map(|part| (part, None)));
+        for (at, (part, zone)) in all.enumerate() {
+            let mut chosen = match at {
+                // It has been asked.
+                0 => None,
+                _ => self.pick_from(part, zone, some_degraded, cx),
+            };
             if chosen.is_none() && cx.heeds_slow_start() {
                 chosen = cx.as_if_warm(|cx| self.pick_from(part, zone, some_degraded, cx));
             }

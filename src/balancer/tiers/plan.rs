@@ -134,7 +134,7 @@ impl Plan {
     }
 
     /// All parts, in the order in which a pick that found nobody asks them: who has a load, then who has none, each
-    /// the healthy first and by priority.
+    /// the healthy first and by priority. By the loads of the panic rule, also where that is suspended: only the order.
     pub(super) fn in_order(&self) -> impl Iterator<Item = Part> {
         [true, false].into_iter().flat_map(move |loaded| {
             [false, true].into_iter().flat_map(move |is_degraded| {
