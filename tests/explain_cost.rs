@@ -3,28 +3,30 @@
 
 mod common;
 
-use common::{MILLI, setup};
-use evenkeel::{Cluster, ManualClock, Outcome};
+use common::{MILLI, Server, setup};
+use evenkeel::{Cluster, Fleet, ManualClock, MemberId, Outcome, PickOptions};
+
+/// Five endpoints answer ten times a second for five seconds, each after so many milliseconds.
+fn answer(fleet: &Fleet<Server>, clock: &ManualClock, latency: fn(usize) -> u32) {
+    for _ in 0..50 {
+        clock.advance(MILLI * 100);
+        for key in 0..5 {
+            let lease = fleet.lease(&key).unwrap();
+            lease.record_with_latency(Outcome::Success, MILLI * latency(key));
+        }
+        fleet.maintain();
+    }
+}
 
 /// It is eligible, and gets nothing all the same: the line says why.
 #[test]
 fn who_is_slow_costs_so_many_times_the_usual() {
     let clock = ManualClock::new();
     let fleet = setup(5, &clock).build().unwrap();
-    let answer = |latency: fn(usize) -> u32| {
-        for _ in 0..50 {
-            clock.advance(MILLI * 100);
-            for key in 0..5 {
-                let lease = fleet.lease(&key).unwrap();
-                lease.record_with_latency(Outcome::Success, MILLI * latency(key));
-            }
-            fleet.maintain();
-        }
-    };
-    answer(|_| 10);
+    answer(&fleet, &clock, |_| 10);
     let cost = fleet.member(&0).unwrap().explain().cost.unwrap();
     assert!((cost - 1.0).abs() < 0.1, "{cost}");
-    answer(|key| if key == 0 { 1_000 } else { 10 });
+    answer(&fleet, &clock, |key| if key == 0 { 1_000 } else { 10 });
     let why = fleet.member(&0).unwrap().explain();
     assert!(why.is_eligible && why.cost.unwrap() > 50.0, "{why:?}");
     let line = why.to_string();
@@ -39,4 +41,25 @@ fn who_is_slow_costs_so_many_times_the_usual() {
     clock.advance(MILLI * 500);
     let cost = fleet.member(&hung).unwrap().explain().cost.unwrap();
     assert!((cost - 3.0).abs() < 0.3, "{cost}");
+}
+
+/// What is in flight at a slow one counts once it has been so for three times what one costs there, as in a pick: twice as slow costs
+/// seven times the usual, so not after 100 ms, but after 300.
+#[test]
+fn who_is_slow_is_overdue_by_what_it_costs() {
+    let clock = ManualClock::new();
+    let fleet = setup(5, &clock).build().unwrap();
+    answer(&fleet, &clock, |key| if key == 0 { 20 } else { 10 });
+    let cost = || fleet.member(&0).unwrap().explain().cost.unwrap();
+    let members = fleet.members();
+    let others: Vec<MemberId> = members[1..].iter().map(|member| member.id()).collect();
+    let _hangs = fleet
+        .pick_endpoint_with(&PickOptions::new().avoid(&others))
+        .unwrap();
+    let alone = cost();
+    assert!((5.5..7.5).contains(&alone), "{alone}");
+    clock.advance(MILLI * 100);
+    assert_eq!(cost(), alone);
+    clock.advance(MILLI * 200);
+    assert_eq!(cost(), 3.0 * alone);
 }
