@@ -179,6 +179,7 @@ fn healed_servers_are_back_with_the_back_off_then_running_and_half_the_ramp() {
     let faulty = ["S4", "S5a", "S5b", "S6", "S12"];
     let study = Study::new(faulty.map(scenario).to_vec(), vec![named("adaptive")], 1..4);
     for report in study.run(|_, _| ()).unwrap() {
+        assert!(report.longest_out_for >= report.out_for);
         let back = report.out_for.unwrap() + 2_600 * MILLI;
         // If it is within the run.
         assert!(

@@ -64,6 +64,7 @@ fn report(report: &Report) -> Value {
         "detected_after_ms": maybe_milliseconds(report.detected_after),
         "recovered_after_ms": maybe_milliseconds(report.recovered_after),
         "out_for_ms": maybe_milliseconds(report.out_for),
+        "longest_out_for_ms": maybe_milliseconds(report.longest_out_for),
         "checks": report.checks,
         "ejections": report.ejections,
         "false_ejections": report.false_ejections,

@@ -142,9 +142,9 @@ pub(super) trait Balancing {
     /// Ten times a second. How many endpoints each client has ejected, summed.
     fn tick(&mut self, world: &World) -> usize;
 
-    /// For how long these machines are out still, until their next probes: the median over machines and clients.
-    fn out_for(&self, _: &[u32], _: &World) -> u64 {
-        0
+    /// For how long these machines are out still, until their next probes: of each machine and client, in order.
+    fn out_for(&self, _: &[u32], _: &World) -> Vec<u64> {
+        Vec::new()
     }
 
     /// Checks everything, of very many in turn.

@@ -313,7 +313,7 @@ impl Balancing for Callers {
         self.fleets.tick(world)
     }
 
-    fn out_for(&self, machines: &[u32], world: &World) -> u64 {
+    fn out_for(&self, machines: &[u32], world: &World) -> Vec<u64> {
         self.fleets.out_for(machines, world)
     }
 

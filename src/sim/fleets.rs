@@ -266,7 +266,7 @@ impl Balancing for Fleets {
         ejected
     }
 
-    fn out_for(&self, machines: &[u32], world: &World) -> u64 {
+    fn out_for(&self, machines: &[u32], world: &World) -> Vec<u64> {
         let now = Tick::from_nanos(world.now);
         let each = self.clients.iter().flat_map(|client| {
             let members = machines.iter().map(|key| client.fleet.member(key));
@@ -278,7 +278,7 @@ impl Balancing for Fleets {
         });
         let mut left: Vec<_> = left.collect();
         left.sort_unstable();
-        left.get(left.len() / 2).copied().unwrap_or(0)
+        left
     }
 
     fn check(&mut self, world: &World) -> Result<(), Broken> {

@@ -116,8 +116,8 @@ pub(super) struct Meter {
     pub(super) false_ejections: u64,
     ejected: f64,
     most_ejected: f64,
-    /// As the last fault that singles servers out ended, how long they were out still, in the median.
-    pub(super) out_for: Option<u64>,
+    /// As the last fault that singles servers out ended, how long they were out still, of each client, in order.
+    pub(super) out_for: Option<Vec<u64>>,
 }
 
 impl Meter {

@@ -36,6 +36,8 @@ pub struct Report {
     /// probe: the median over servers and clients, 0 for one that was not out. `None` where there is no such fault; 0 for
     /// a model or an oracle.
     pub out_for: Option<Duration>,
+    /// The longest of these.
+    pub longest_out_for: Option<Duration>,
     /// Endpoints taken out, by all clients.
     pub ejections: u64,
     /// Those of them that nothing was wrong with, now or in the last timeout, or no more than with all.

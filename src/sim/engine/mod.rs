@@ -6,6 +6,7 @@ mod servers;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
 
 use checks::Checks;
 
@@ -218,7 +219,7 @@ impl<'a> Engine<'a> {
             policy: self.policy.name().into(),
             seed: self.world.seed,
             event: self.events,
-            at: std::time::Duration::from_nanos(self.world.now),
+            at: Duration::from_nanos(self.world.now),
         }
     }
 
@@ -331,6 +332,12 @@ impl<'a> Engine<'a> {
     fn report(mut self) -> Report {
         let (detected_after, recovered_after) = self.meter.detection();
         let (ejected_share, most_ejected) = self.meter.ejected();
+        let out_for = |of: fn(&[u64]) -> Option<&u64>| {
+            let all = self.meter.out_for.as_ref();
+            all.map(|all| Duration::from_nanos(of(all).copied().unwrap_or(0)))
+        };
+        let median = out_for(|all| all.get(all.len() / 2));
+        let longest = out_for(<[u64]>::last);
         Report {
             scenario: self.scenario.name.clone(),
             policy: self.policy.name().into(),
@@ -343,7 +350,8 @@ impl<'a> Engine<'a> {
             run: self.meter.run_figures(),
             detected_after,
             recovered_after,
-            out_for: self.meter.out_for.map(std::time::Duration::from_nanos),
+            out_for: median,
+            longest_out_for: longest,
             ejections: self.meter.ejections,
             false_ejections: self.meter.false_ejections,
             ejected_share,
