@@ -58,6 +58,37 @@ fn streams_do_not_send_all_short_requests_to_one() {
     assert!(picked.iter().all(|&own| own > 267), "{picked:?}");
 }
 
+/// A lease that nobody ends kept all others away for ever.
+#[test]
+fn one_that_is_forgotten_is_one_in_flight() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).build().unwrap();
+    // 20 at a time, each for 20 ms; how many of a thousand the first one got.
+    let first = || {
+        let (mut open, mut first) = (VecDeque::new(), 0);
+        for _ in 0..1_000 {
+            let lease = fleet.pick_endpoint().unwrap();
+            first += u32::from(lease.endpoint().key() == 0);
+            open.push_back(lease);
+            clock.advance(MILLI);
+            if open.len() == 20 {
+                open.pop_front().unwrap().record(Outcome::Success);
+            }
+        }
+        open.into_iter()
+            .for_each(|lease| lease.record(Outcome::Success));
+        first
+    };
+    first();
+    std::mem::forget(fleet.lease(&0).unwrap());
+    // It may be one that hangs.
+    assert!(first() < 30);
+    clock.advance(60 * SECOND);
+    first();
+    // One in flight of 21 is its own: it gets at least the half of its share that is left beside it.
+    assert!(first() >= 50);
+}
+
 /// One that hangs is found all the same, before anything has failed there.
 #[test]
 fn one_that_hangs_gets_a_few_and_no_more() {

@@ -95,6 +95,10 @@ pub(crate) struct Page {
 /// waited for as long as one that hangs.
 pub(crate) const OVERDUE: f32 = 3.0;
 
+/// But no longer than this in the mean, in nanoseconds: a minute is four times what a [`Caller`](crate::Caller) waits at most by default. What
+/// is in flight for longer is a stream, or a lease that nobody ends, and would keep others away for as long as it is there.
+pub(crate) const FORGOTTEN: f32 = 60e9;
+
 /// A member's place; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {

@@ -21,7 +21,9 @@ use crate::options::MemberId;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
-pub(crate) use board::{AGES, Board, JOINED, LANES, OVERDUE, Place, Readings, Spot, Spots};
+pub(crate) use board::{
+    AGES, Board, FORGOTTEN, JOINED, LANES, OVERDUE, Place, Readings, Spot, Spots,
+};
 pub(crate) use capacity::Calm;
 use capacity::Capacity;
 use deadlines::Deadlines;

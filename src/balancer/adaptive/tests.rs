@@ -27,7 +27,8 @@ fn shown(present: u32) -> impl Strategy<Value = Shown> {
     let turn = prop_oneof![4 => near, 1 => Just(0), 1 => Just(JOINED), 1 => any::<u32>()];
     // A few costs, so that there are equals.
     let cost = prop_oneof![Just(0.0), Just(1e6), Just(2e6), 1e3..1e10f32];
-    let ages = prop_oneof![2 => Just(vec![]), 3 => prop::collection::vec(0u64..2000, 1..6)];
+    let age = prop_oneof![5 => 0u64..2000, 1 => 0u64..8_000_000];
+    let ages = prop_oneof![2 => Just(vec![]), 3 => prop::collection::vec(age, 1..6)];
     let weight = prop_oneof![Just(3), 1u64..10, 1u64..65_536];
     (
         weight,
@@ -52,7 +53,7 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
     let known = if of.cost == 0.0 { with.usual } else { of.cost };
     let count = of.ages.len() as f32;
     let ages = (of.ages.iter().sum::<u64>() << 14) as f32;
-    let own = if ages > 3.0 * known * count {
+    let own = if ages > 3.0 * known * count && ages <= 60e9 * count {
         3.0 * known
     } else {
         known
