@@ -137,6 +137,28 @@ fn round_robins_are_exact_with_many() {
     }
 }
 
+/// A discovery that hands in the same set again and again starts no sequence over: with `Adaptive` the heaviest had five times their share,
+/// and the light none.
+#[test]
+fn an_update_before_each_pick_changes_no_shares() {
+    for (count, picks) in [(10, 4_000), (300, 3_000)] {
+        let weights: Vec<u32> = RISING.iter().copied().cycle().take(count).collect();
+        // Of many, `Adaptive` compares some.
+        let all = policies().into_iter();
+        for (name, policy) in all.filter(|(name, _)| count == 10 || *name == "Adaptive") {
+            let fleet = fleet(policy, &weights, 5);
+            let mut seen = vec![0; count];
+            for _ in 0..picks {
+                fleet.update(servers(&weights)).unwrap();
+                let lease = fleet.pick_endpoint().unwrap();
+                seen[lease.endpoint().key()] += 1;
+                lease.record(Outcome::Success);
+            }
+            assert_in_proportion(name, &seen, &counted(name, &weights));
+        }
+    }
+}
+
 #[test]
 fn random_is_in_proportion_at_any_load() {
     for weights in [&RISING[..], &THREE_TO_ONE] {

@@ -165,8 +165,10 @@ impl Lowest {
             let per_round = weight as f32 / (most << ROUND_BITS) as f32;
             (per_round, queue * round(weight) as f32)
         });
+        let rounds: Box<[u32]> = weights.iter().map(|&weight| round(weight)).collect();
+        let present = board.as_ref().map_or(0, |board| present(board, &rounds));
         Self {
-            rounds: weights.iter().map(|&weight| round(weight)).collect(),
+            rounds,
             terms: Terms::of(terms),
             due,
             shift: order.wrapping_neg() as usize % weights.len().max(1),
@@ -177,7 +179,10 @@ impl Lowest {
             table: Cumulative::new(weights),
             board,
             notes: (0..shards as u64)
-                .map(|shard| Padded(Notes::new((order ^ shard << 32).wrapping_mul(SPREAD))))
+                .map(|shard| {
+                    let begin = (order ^ shard << 32).wrapping_mul(SPREAD);
+                    Padded(Notes::new(begin, present))
+                })
                 .collect(),
         }
     }
@@ -269,6 +274,16 @@ impl Lowest {
         let usable = order.filter(|&index| cx.may_pick(index));
         usable.min_by(|&one, &other| cost(one).total_cmp(&cost(other)))
     }
+}
+
+/// The time in turns, by the members' own: when the last one that had a turn had it. So no update starts it over, and has all wait for
+/// the same again.
+fn present(board: &Readings, rounds: &[u32]) -> u32 {
+    let turns = rounds.iter().enumerate().map(|(index, round)| {
+        let turn = board.at(index).turn();
+        (turn > JOINED).then(|| turn.wrapping_sub(*round))
+    });
+    turns.flatten().reduce(later).unwrap_or(0)
 }
 
 /// How far one turn is ahead of another. They wrap.

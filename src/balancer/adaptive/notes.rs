@@ -41,9 +41,9 @@ pub(super) struct Notes {
 
 impl Notes {
     /// `begin` tells where draws begin.
-    pub(super) fn new(begin: u64) -> Self {
+    pub(super) fn new(begin: u64, present: u32) -> Self {
         Self {
-            present: AtomicU32::new(0),
+            present: AtomicU32::new(present),
             least: AtomicU32::new(UNKNOWN.to_bits()),
             point: AtomicU64::new(begin),
             good: std::array::from_fn(|_| AtomicU32::new(0)),
