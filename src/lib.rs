@@ -33,7 +33,8 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! How-tos are in [`docs::guide`], which policy to use when in [`docs::policies`], the internals in [`docs::internals`].
+//! How-tos are in [`docs::guide`], which policy to use when in [`docs::policies`], what operators see and change, and Envoy's
+//! names, in [`docs::tuning`], the internals in [`docs::internals`].
 //!
 //! # Limits
 //!

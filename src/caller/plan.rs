@@ -49,8 +49,8 @@ pub struct CallPlan {
     /// Envoy's and Finagle's: in an outage the load grows by a fifth at most.
     pub budget_percent: u32,
     /// How many retries there may be in ten seconds where [`budget_percent`](Self::budget_percent) makes fewer: 0 to
-    /// 1000. Defaults to 3, Envoy's `min_retry_concurrency`. The default detector ejects after two failures where nobody
-    /// else fails, so three cover an endpoint that dies. (Finagle's 10 a *second* would let each of a thousand clients
+    /// 1000. Defaults to 3, Envoy's `min_retry_concurrency`. The default detector ejects after two failures, or three
+    /// timeouts, where nobody else fails, so three cover an endpoint that dies. (Finagle's 10 a *second* would let each of a thousand clients
     /// that send now and then double its load in an outage.)
     pub budget_floor: u32,
     /// How many retries, hedges included, may be under way at once: 0 to a million. Unset by default, unlike Envoy's

@@ -6,3 +6,4 @@ pub mod policies;
 #[cfg(all(feature = "sim", not(evenkeel_loom)))]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod simulate;
+pub mod tuning;

@@ -137,7 +137,7 @@ impl<E: Endpoint> FleetBuilder<E> {
     /// How long a lease must have been held for a drop without a record to count as a timeout; a drop before that says nothing.
     /// [`Duration::MAX`] is never. Defaults to three times the fleet's usual latency, at least 50 ms, and 1 s while none is known: async
     /// timeouts drop futures, and an endpoint that hangs would look spotless if a drop said nothing. If you drop leases for reasons of your
-    /// own (a client that has gone), record [`Ignored`](crate::Outcome::Ignored). A [`Caller`](crate::Caller)'s losing hedges are judged by
+    /// own (a client that has gone), record [`Ignored`](crate::Outcome::Ignored). (Envoy has none: a proxy's timeouts are its own.) A [`Caller`](crate::Caller)'s losing hedges are judged by
     /// it: see [`Hedge`](crate::Hedge).
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);

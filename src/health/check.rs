@@ -61,7 +61,7 @@ pub struct HealthCheckSettings {
     /// not check together. Defaults to 10: it parts clients that began together, and finds hardly later. (Envoy's `interval_jitter_percent`: 0.)
     pub jitter_percent: u32,
     /// How many checks may be under way at once, over all endpoints, at least 1. Defaults to 64: with
-    /// answers within 10 ms, 6400 checks a second.
+    /// answers within 10 ms, 6400 checks a second. (Envoy has no such bound.)
     pub max_probes: usize,
 }
 

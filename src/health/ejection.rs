@@ -16,7 +16,7 @@ use crate::error::BuildError;
 /// [`SlowStart`](crate::SlowStart).
 ///
 /// The names are Envoy's and gRPC's (A50) where they have one, and [`envoy`](Self::envoy) has their values. Where the
-/// defaults here are others, it is said why. The figures are the simulator's ([`sim`](crate::docs::simulate)).
+/// defaults here are others, it is said why. The figures are the simulator's (feature `sim`).
 ///
 /// ```
 /// use evenkeel::{Ejection, Fleet};
@@ -37,7 +37,7 @@ pub struct Ejection {
     /// How strong the evidence against an endpoint must be: the natural logarithm of how much likelier its outcomes are from one that fails
     /// three times as often as the others (at least three in ten) than from one that fails as often as they do (Page's CUSUM). Up to 50; 0
     /// turns this off. Defaults to 11. Where nobody else fails, that is two failures with at most one success between them, or some three
-    /// among twenty. Of an endpoint that fails like the others, whatever that share is, there are fewer than five false alarms in a million
+    /// among twenty. (A timeout counts three quarters of a failure, as the caller's deadline may have been short: then it takes three.) Of an endpoint that fails like the others, whatever that share is, there are fewer than five false alarms in a million
     /// requests once the share is known (the bound is e^11, one in 60 000), and a few more in the first half second after all begin to
     /// fail. Evidence fades within ten seconds, or as long as thirty requests to an endpoint take in the mean, up to ten minutes: at low
     /// rates an endpoint that fails all is out by its fourth failure, and two faults a day apart say nothing. Neither Envoy nor gRPC has
@@ -240,6 +240,7 @@ impl Ejection {
     /// let theirs = Ejection::envoy();
     /// assert_eq!(theirs.base_ejection_time.as_secs(), 30);
     /// assert!(!theirs.enforces(Detector::FailurePercentage));
+    /// assert!(theirs.enforce(Detector::FailurePercentage).enforces(Detector::FailurePercentage));
     /// ```
     #[must_use]
     pub fn envoy() -> Self {
@@ -275,6 +276,13 @@ impl Ejection {
     #[must_use]
     pub const fn detect_only(mut self, detector: Detector) -> Self {
         self.detect_only = self.detect_only.with(detector);
+        self
+    }
+
+    /// Has this detector enforced, as all are by default: of those that [`envoy`](Self::envoy) only counts.
+    #[must_use]
+    pub const fn enforce(mut self, detector: Detector) -> Self {
+        self.detect_only = self.detect_only.without(Detectors::NONE.with(detector));
         self
     }
 

@@ -33,8 +33,8 @@ pub struct PanicRule {
     /// Panic begins below this share of eligible endpoints, in percent by count of those with a weight, 0 to 100. 0 turns
     /// the rule off: picks then fail with [`PickError::AllEjected`](crate::PickError::AllEjected) when none is
     /// eligible. Defaults to 50, Envoy's `healthy_panic_threshold`. Ejections alone leave half in
-    /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent) is 50), so by them panic begins only if either is moved; by marks, checks
-    /// and drains it begins as it is.
+    /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent) is 50), so by them
+    /// panic begins only if either is moved. Marks, alone or beside ejections, make it begin as it is; a drained endpoint does not count.
     pub threshold_percent: u32,
     /// How many percentage points above the threshold panic ends, 0 to 100: in a fleet of 30, with the defaults, it begins at 14 eligible
     /// and ends at 18. Rounded down to whole endpoints, and never more than all of them. So with fewer than ten endpoints ten points are

@@ -17,7 +17,7 @@ const SLOWEST: f64 = 0.6;
 /// Judges by successes and failures against the rest of the fleet, and by latency. The default.
 ///
 /// Two rules eject by default. A **sequential test** ([`Ejection::cusum_threshold`]) looks at each outcome as it comes: it finds an
-/// endpoint that fails everything by its second failure (its fourth where requests are few), one that fails three in ten after some ten
+/// endpoint that fails everything by its second failure or third timeout (its fourth where requests are few), one that fails three in ten after some ten
 /// requests, and singles nobody out when all fail alike. The **score** of a sliding window, also for display, finds what lasts. The window
 /// has ten buckets, the present one and the nine before it: with the default length of 10 s it covers the last 9 to 10 s. The score is
 ///

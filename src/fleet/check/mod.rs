@@ -50,6 +50,8 @@ const CALM: Duration = Duration::from_secs(1);
 /// - **Ejected by either.** The requests' outcomes eject as ever. A check ejects too: by a failure answer at once, by no answer after
 ///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold) in a row. An ejection by a check counts, lasts and doubles like one
 ///   by requests, so a flapping endpoint is out for longer each time. At the cap it stays in, and each further failed check tries again.
+///   It is believed of each endpoint: where no health page answers, or all report a failure, as many are out as the cap allows, though
+///   requests succeed.
 /// - **Suspected by requests, ejected by checks.** An endpoint that requests have made suspect is checked at once, and again until it is
 ///   cleared or ejected: each result counts like a request's for the sequential test
 ///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), not for
@@ -72,7 +74,6 @@ const CALM: Duration = Duration::from_secs(1);
 ///   not double: it is there to spare requests, and a check costs none. Until it answers requests, an endpoint brought back counts as no
 ///   slower than usual, as a check shows no latency. If requests had ejected it, the time for which it passed counts for its slow start, up
 ///   to half of the window.
-///   which one that requests have ejected has passed counts for its slow start, up to half of the window.
 /// - **Not before its time.** A pass while the time still runs brings nobody back, where Envoy lets a
 ///   passing check end an ejection at once: a health page that does not exercise what fails would undo
 ///   what requests have found out.
