@@ -120,7 +120,7 @@ impl UpdateError {
 }
 
 /// A hostile name must not forge log lines or fill them: `Debug` of a user's type may do both.
-fn shown(key: &impl fmt::Debug) -> String {
+pub(crate) fn shown(key: &impl fmt::Debug) -> String {
     const LONGEST: usize = 255;
     let mut text = String::new();
     for character in format!("{key:?}").chars() {

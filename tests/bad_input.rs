@@ -74,6 +74,19 @@ fn a_hostile_key_does_not_get_control_characters_into_the_message() {
 }
 
 #[test]
+fn nor_into_a_line_of_an_event() {
+    let one = [Target::new(Hostile, ())];
+    let builder = Fleet::builder().endpoints(one).events(2);
+    let fleet = builder.build().unwrap();
+    drop(fleet.drain(&Hostile));
+    let event = fleet.take_events().pop().unwrap();
+    assert!(event.key.is_some());
+    let text = event.to_string();
+    assert!(!text.chars().any(char::is_control), "{text:?}");
+    assert!(text.contains("forged") && text.len() < 400, "{text}");
+}
+
+#[test]
 fn weights_of_zero_everywhere_are_all_draining_until_an_update_heals_it() {
     for (name, policy) in policies() {
         let fleet = setup(3, &ManualClock::new()).policy(policy);

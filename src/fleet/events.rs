@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::Fleet;
 use crate::endpoint::Endpoint;
+use crate::error::shown;
 use crate::health::Detector;
 use crate::member::{Member, Ordinal};
 use crate::options::MemberId;
@@ -98,7 +99,7 @@ impl<E: Endpoint> Fleet<E> {
 impl<K: fmt::Debug> fmt::Display for Event<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.key, self.member) {
-            (Some(key), _) => write!(f, "{key:?} ")?,
+            (Some(key), _) => write!(f, "{} ", shown(key))?,
             (None, Some(id)) => write!(f, "{id} ")?,
             (None, None) => {}
         }
@@ -115,10 +116,8 @@ impl<K: fmt::Debug> fmt::Display for Event<K> {
             }
             EventKind::Renewed { times, until } => {
                 let length = until.since(self.at);
-                {
-                    write!(f, "still out after a bad probe, for {length:.1?}")?;
-                    in_a_row(f, times)
-                }
+                write!(f, "still out after a bad probe, for {length:.1?}")?;
+                in_a_row(f, times)
             }
             EventKind::Returned { by } => f.write_str(match by {
                 Return::Probe => "back after good probes",
