@@ -138,6 +138,32 @@ fn dropped_in_the_middle_of_checks_it_says_nothing_and_requests_are_probes_again
     assert_eq!(ejected(&fleet), []);
 }
 
+/// A panic is its caller's, with all checks; requests probe again.
+#[test]
+fn a_check_that_panics_is_as_if_it_had_been_dropped() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock);
+    let checks = fleet.health_check(each_second()).unwrap();
+    let check = |member: Member<Server>| async move {
+        match member.endpoint().key() {
+            0 => Outcome::Failure,
+            9 => panic!("no health page"),
+            _ => SUCCESS,
+        }
+    };
+    let mut run = Box::pin(checks.run(check, timer(&clock)));
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        go_on(run.as_mut(), &clock, MILLI * 10)
+    }));
+    assert!(polled.is_err());
+    drop(run);
+    assert_eq!(ejected(&fleet), [0]);
+    clock.advance(SECOND * 2);
+    probe(&fleet).record(SUCCESS);
+    assert_eq!(ejected(&fleet), []);
+    assert_eq!(fleet.stats().in_flight, 0);
+}
+
 #[test]
 fn it_ends_within_a_second_of_its_fleet() {
     let clock = ManualClock::new();

@@ -1,12 +1,14 @@
-//! How much memory a fleet takes for each endpoint, the user's data apart.
+//! Promise: a fleet takes no more memory for each endpoint than it says, the user's data apart, and changes leave none behind.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::Duration;
 
 use evenkeel::{
-    Adaptive, Fleet, LeastConnections, LoadBalancer, PowerOfTwo, RoundRobin, Target,
-    WeightedRoundRobin,
+    Adaptive, Cluster, Fleet, HealthCheckSettings, LeastConnections, Limits, LoadBalancer,
+    ManualClock, Outcome, PowerOfTwo, RoundRobin, Target, Tiers, WeightedRoundRobin,
 };
 
 struct Counting;
@@ -49,9 +51,55 @@ fn bytes_each(count: u32, policy: impl LoadBalancer<Server> + 'static) -> f64 {
     (after - before - 4096) as f64 / f64::from(count) - users
 }
 
-/// One test in this file: the count is the process's.
+/// The count is the process's: one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// What changes leave behind: places, cells, deadlines, events, what is remembered of the removed for a minute.
+#[test]
+fn changes_leave_nothing_behind() {
+    let _one = ONE.lock();
+    let clock = ManualClock::new();
+    let fleet = Fleet::builder()
+        .endpoints((0..10).map(|key| Target::new(key, ())))
+        .policy(Tiers::new(Adaptive::new()))
+        .limits(Limits::default().max_requests_per_endpoint(100))
+        .events(16)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let checks = fleet.health_check(HealthCheckSettings::default());
+    let mut checks = checks.unwrap();
+    let mut live = Vec::new();
+    for key in 10..6_010 {
+        clock.advance(Duration::from_millis(100));
+        // The removed has failed, and may be out; a request of its is still open.
+        let open = fleet.lease(&(key - 10)).unwrap();
+        for _ in 0..3 {
+            let failed = fleet.lease(&(key - 10)).unwrap();
+            failed.record(Outcome::Failure);
+        }
+        fleet.insert(Target::new(key, ())).unwrap();
+        drop(fleet.drain_within(&(key - 10), Duration::from_secs(1)));
+        assert!(fleet.remove(&(key - 10)));
+        for probe in checks.tick() {
+            probe.finish(Outcome::Success);
+        }
+        for _ in 0..10 {
+            fleet.pick_endpoint().unwrap().record(Outcome::Success);
+        }
+        open.record(Outcome::Success);
+        // After a minute nobody new is remembered.
+        if key % 1_000 == 0 {
+            live.push(LIVE.load(Ordering::Relaxed));
+        }
+    }
+    let grown = live.last().unwrap() - live[1];
+    assert!(grown < 8 << 10, "{live:?}");
+}
+
 #[test]
 fn an_endpoint_takes_so_much() {
+    let _one = ONE.lock();
     let processors = std::thread::available_parallelism().unwrap().get();
     let shards = processors.next_power_of_two();
     for count in [1_000, 10_000, 100_000] {

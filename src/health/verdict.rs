@@ -370,9 +370,16 @@ mod tests {
         fn no_report_brings_a_rule_down(
             rates in prop::collection::vec((any::<u64>(), any::<u64>(), any::<f32>()), 0..20),
             factor in 0.1..10.0f64,
+            (hosts, volume, percent) in (0u32..6, 0u64..200, 0u32..=100),
         ) {
             let all: Vec<_> = rates.iter().map(|&(total, faults, latency)| Report { total: total >> 8, faults: faults >> 8, latency }).collect();
             let settings = Ejection::envoy().success_rate_stdev_factor(factor).latency_factor(1.0 + factor);
+            let settings = settings
+                .success_rate_minimum_hosts(hosts)
+                .success_rate_request_volume(volume)
+                .failure_percentage_threshold(percent)
+                .failure_percentage_minimum_hosts(hosts)
+                .failure_percentage_request_volume(volume);
             let _ = outliers(&settings, &all).0;
         }
     }
