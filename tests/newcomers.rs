@@ -1,14 +1,14 @@
-//! Promise: where there is little to do each endpoint is used too, from the first on and when it comes later, with the default policy.
+//! Promise: where there is little to do each endpoint is used too, from the first on and when it comes later, with the default policy;
+//! and one that comes later is not flooded.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use common::{MILLI, SECOND};
-use evenkeel::{Cluster, Endpoint, Fleet, ManualClock, Outcome, Target};
-
-type Server = Target<usize, ()>;
+use common::{MILLI, SECOND, Server, policies, setup};
+use evenkeel::{Clock, Cluster, Endpoint, Fleet, Lease, ManualClock, Outcome, Target, Tick};
 
 /// One request after the other, so long apart; an answer takes some 10 ms. Whom they go to.
 fn requests(
@@ -204,4 +204,38 @@ fn who_joins_is_invited_also_without_the_sequential_test() {
     fleet.insert(Target::new(10, ())).unwrap();
     let to = requests(&fleet, &clock, (1_000, MILLI * 20), own);
     assert!(to.iter().filter(|&&to| to == 10).count() > 500);
+}
+
+/// A hundred callers, ten servers of 10 ms, and one that joins and never answers: it gets about as many as are at each of the others.
+#[test]
+fn one_that_hangs_from_the_first_on_is_not_flooded() {
+    let seeing_load = ["LeastConnections", "PowerOfTwo", "Adaptive"];
+    let those = policies()
+        .into_iter()
+        .filter(|(name, _)| seeing_load.contains(name));
+    for (name, policy) in those {
+        let clock = ManualClock::new();
+        let fleet = setup(10, &clock).policy(policy).build().unwrap();
+        let (mut open, mut hung) = (VecDeque::new(), Vec::new());
+        for step in 0..1_500 {
+            if step == 500 {
+                fleet.insert(Target::new(10, ())).unwrap();
+            }
+            clock.advance(MILLI);
+            while open.front().is_some_and(|(end, _)| *end <= clock.now()) {
+                let (_, lease): (Tick, Lease<Server>) = open.pop_front().unwrap();
+                lease.record(Outcome::Success);
+            }
+            while open.len() + hung.len() < 100 {
+                let lease = fleet.pick_endpoint().unwrap();
+                if lease.endpoint().key() == 10 {
+                    hung.push(lease);
+                } else {
+                    open.push_back((clock.now().after(MILLI * 10), lease));
+                }
+            }
+        }
+        // Nine each; two of them drawn, or the penalty of those that answer, let one have a few more.
+        assert!((5..=14).contains(&hung.len()), "{name}: {}", hung.len());
+    }
 }
