@@ -5,7 +5,7 @@
 pub(crate) use std::sync::Arc;
 
 pub(crate) use imp::{
-    AtomicU8, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering, SnapshotCell, give_way,
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering, SnapshotCell, give_way,
 };
 
 /// A value alone on its cache lines. 128 bytes: adjacent-line prefetch on x86-64 and the line size of
@@ -20,7 +20,9 @@ mod imp {
     use std::ops::Deref;
 
     pub(crate) use parking_lot::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
+    };
     /// Lets other threads go on, while a writer waits for one of them.
     pub(crate) use std::thread::yield_now as give_way;
 
@@ -52,7 +54,9 @@ mod imp {
     use std::ops::Deref;
 
     use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
+    };
     pub(crate) use loom::thread::yield_now as give_way;
 
     #[derive(Debug, Default)]

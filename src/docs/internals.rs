@@ -53,7 +53,7 @@
 //! | slots: of a fleet's requests, of probes | `shared/slots.rs` | a count | taken by compare-and-swap below the limit; given back by the lease, or by who ends the probe |
 //! | latencies of an adaptive limit, and words beside it | `health/concurrency.rs` | samples 20, sum 44 (64 ns) | added to by requests, taken by who has claimed the look by a swap of its start |
 //! | evidence | `member/explain.rs` | two f32 | stored by who ejects, read for display |
-//! | prober | `shared/prober.rs` | nanoseconds until which somebody checks out of band | plain stores by the driver; a hint, as the standing decides who gets a probe |
+//! | prober | `shared/prober.rs` | nanoseconds until which somebody checks out of band; whether in vain | plain stores by the driver; a hint, as the standing decides who gets a probe |
 //! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words behind it | taken by one, the others go on |
 //! | deadlines | `shared/deadlines.rs` | a list under a mutex of its own | listed, then `due` is lowered to it; upkeep claims `due`, then looks |
 //! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap forward before states are read; alarms store their reason, then fetch_min |

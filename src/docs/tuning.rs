@@ -135,10 +135,10 @@
 //! *Change:* raise `interval`, set `no_traffic_interval`, lower `max_probes` ([`HealthCheckSettings`](crate::HealthCheckSettings)).
 //! *Costs:* found and brought back later.
 //!
-//! **Checks fail everywhere, and requests do not.** *See:* as many as the cap allows are out, by
-//! [`ActiveCheck`](crate::Detector::ActiveCheck). *Means:* a bad answer is believed of each endpoint, and so are `unhealthy_threshold`
-//! checks in a row without one. *Change:* drop the [`HealthCheck`](crate::HealthCheck): requests then probe, and bring back those that are
-//! well. Mend the page. *Costs:* without checks, requests find what is dead.
+//! **Checks fail, and requests do not.** *See:* endpoints are out by [`ActiveCheck`](crate::Detector::ActiveCheck). *Means:* a bad answer is
+//! believed of each endpoint, and so are `unhealthy_threshold` checks in a row without one. Of more than half they are not
+//! ([`checks_ignored`](crate::Stats::checks_ignored)). *Change:* mend the page, or drop the [`HealthCheck`](crate::HealthCheck): requests then
+//! probe. *Costs:* without checks, requests find what is dead.
 //!
 //! # Coming from Envoy or gRPC
 //!

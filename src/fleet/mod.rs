@@ -238,6 +238,7 @@ impl<E: Endpoint> Fleet<E> {
             probing: shared.ledger.probes.taken(),
             policy_faults: counters.policy_faults.get(),
             tracker_panics: counters.tracker_panics.get(),
+            checks_ignored: shared.prober.is_ignored(),
             events_dropped: shared.events.as_ref().map_or(0, Events::dropped),
         }
     }
@@ -301,6 +302,8 @@ pub struct Stats {
     pub policy_faults: u64,
     /// Panics of a health tracker that were caught.
     pub tracker_panics: u64,
+    /// Whether active checks are not believed now: see [`HealthCheck`].
+    pub checks_ignored: bool,
     /// [Events](crate::FleetBuilder::events) that found no room.
     pub events_dropped: u64,
 }

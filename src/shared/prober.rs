@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
 /// Until when the prober is taken to be there. It says so with each tick; when it dies or stalls, the word
@@ -11,33 +11,52 @@ use crate::time::{Tick, nanos};
 /// The word is a hint. Who gets a probe is decided by the exchange on the member's standing, so a moment with
 /// two claimants, or with none, does no harm.
 #[derive(Debug)]
-pub(crate) struct Prober(AtomicU64);
+pub(crate) struct Prober {
+    until: AtomicU64,
+    /// Whether its checks are not believed: then it is there in vain.
+    is_ignored: AtomicBool,
+}
 
 /// How long one tick stands for. Ticks come each second or more often; three may be late.
 pub(crate) const PRESENCE: Duration = Duration::from_secs(3);
 
 impl Prober {
     pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self {
+            until: AtomicU64::new(0),
+            is_ignored: AtomicBool::new(false),
+        }
     }
 
-    /// It is there.
-    pub(crate) fn attend(&self, now: Tick) {
-        // ORDERING: Relaxed. A hint, complete in itself.
-        self.0
-            .store(now.after(PRESENCE).as_nanos(), Ordering::Relaxed);
+    /// It is there, and believed or not.
+    pub(crate) fn attend(&self, now: Tick, is_believed: bool) {
+        let until = if is_believed {
+            now.after(PRESENCE)
+        } else {
+            Tick::ZERO
+        };
+        // ORDERING: Relaxed, both. Hints, each complete in itself.
+        self.until.store(until.as_nanos(), Ordering::Relaxed);
+        self.is_ignored.store(!is_believed, Ordering::Relaxed);
+    }
+
+    /// Whether it is there in vain.
+    pub(crate) fn is_ignored(&self) -> bool {
+        // ORDERING: Relaxed. As in `attend`.
+        self.is_ignored.load(Ordering::Relaxed)
     }
 
     /// It is there no more.
     pub(crate) fn leave(&self) {
-        // ORDERING: Relaxed. As in `attend`.
-        self.0.store(0, Ordering::Relaxed);
+        // ORDERING: Relaxed, both. As in `attend`.
+        self.until.store(0, Ordering::Relaxed);
+        self.is_ignored.store(false, Ordering::Relaxed);
     }
 
     /// Whether it is there. A time too far ahead was set by a clock that has gone back: it has passed.
     pub(crate) fn is_here(&self, now: Tick) -> bool {
         // ORDERING: Relaxed. As in `attend`.
-        let until = self.0.load(Ordering::Relaxed);
+        let until = self.until.load(Ordering::Relaxed);
         let left = until.saturating_sub(now.as_nanos());
         left > 0 && left <= 2 * nanos(PRESENCE)
     }
@@ -55,7 +74,7 @@ mod tests {
     fn it_is_there_for_three_seconds_after_a_tick_or_until_it_leaves() {
         let prober = Prober::new();
         assert!(!prober.is_here(at(0)));
-        prober.attend(at(10));
+        prober.attend(at(10), true);
         assert!(prober.is_here(at(12)) && !prober.is_here(at(13)));
         prober.leave();
         assert!(!prober.is_here(at(10)));
@@ -64,9 +83,9 @@ mod tests {
     #[test]
     fn one_that_ticked_in_a_future_that_was_taken_back_is_not_there() {
         let prober = Prober::new();
-        prober.attend(at(1_000_000));
+        prober.attend(at(1_000_000), true);
         assert!(!prober.is_here(at(10)));
-        prober.attend(Tick::from_nanos(u64::MAX));
+        prober.attend(Tick::from_nanos(u64::MAX), true);
         assert!(!prober.is_here(at(10)));
     }
 }

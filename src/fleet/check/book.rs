@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::belief::Belief;
 use super::round::{Number, Round, Says};
 use crate::health::{Checked, HealthCheckSettings, Test, Told};
 use crate::options::MemberId;
@@ -101,6 +102,7 @@ pub(super) struct Book {
     held: BTreeMap<MemberId, (Outcome, Tick)>,
     /// The time of the last tick.
     last: Tick,
+    pub(super) belief: Belief,
 }
 
 impl Book {
@@ -381,6 +383,12 @@ impl Book {
     /// Whether those in doubt wait for a look at others, and none is under way.
     pub(super) fn wants_round(&self, now: Tick) -> bool {
         !self.held.is_empty() && self.round.says(now) == Says::Nothing
+    }
+
+    /// Whether its checks fail.
+    pub(super) fn is_failing(&self, id: MemberId) -> bool {
+        let entry = self.entries.get(&id);
+        entry.is_some_and(|entry| entry.checked.is_failing())
     }
 
     /// Whether a check of it waits for that.

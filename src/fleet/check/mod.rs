@@ -1,5 +1,6 @@
 //! Active checks: the driver, which the caller polls.
 
+mod belief;
 mod book;
 mod probe;
 mod round;
@@ -19,6 +20,7 @@ use crate::shared::Shared;
 use crate::sync::{Arc, Mutex};
 use crate::time::Tick;
 
+use belief::Seen;
 use book::{Action, Book, Sent, Why};
 pub use probe::Probe;
 
@@ -50,8 +52,9 @@ const CALM: Duration = Duration::from_secs(1);
 /// - **Ejected by either.** The requests' outcomes eject as ever. A check ejects too: by a failure answer at once, by no answer after
 ///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold) in a row. An ejection by a check counts, lasts and doubles like one
 ///   by requests, so a flapping endpoint is out for longer each time. At the cap it stays in, and each further failed check tries again.
-///   It is believed of each endpoint: where no health page answers, or all report a failure, as many are out as the cap allows, though
-///   requests succeed.
+/// - **Not against all requests.** Where more than half of the endpoints fail their checks, and a tenth of all do and answer requests all the
+///   same for a second, the fault is the page's: checks are ignored, and requests probe, until two fifths fail
+///   ([`Stats::checks_ignored`](crate::Stats::checks_ignored)). (Envoy's panic mode ignores them then.)
 /// - **Suspected by requests, ejected by checks.** An endpoint that requests have made suspect is checked at once, and again until it is
 ///   cleared or ejected: each result counts like a request's for the sequential test
 ///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), not for
@@ -174,7 +177,6 @@ impl<E: Endpoint> HealthCheck<E> {
         };
         let (core, shared) = (&self.core, &*self.core.shared);
         let now = shared.now();
-        shared.prober.attend(now);
         // Of an idle fleet nobody else would look.
         shared.deadlines.wake(&shared.upkeep_due, now);
         let snapshot = inner.current.load();
@@ -195,6 +197,8 @@ impl<E: Endpoint> HealthCheck<E> {
         book.heal(now, core.longest_wait());
         core.give_up(&mut book, members, now);
         core.watch(&mut book, members, now);
+        // Checks that are not believed bring nobody back either: requests do, as if there were none.
+        shared.prober.attend(now, book.belief.is_believed());
         core.release(&mut book, members, now);
         core.look_at_others(&mut book, members, now);
         while let Some((id, at)) = book.due(now, core.settings.max_probes) {
@@ -249,6 +253,7 @@ impl Core {
             let is_in_doubt = member.is_some_and(|member| member.core().is_in_doubt(now));
             let (timeout, random) = (Outcome::Timeout, self.shared.random(self.shared.shard()));
             let action = book.settle(sent, &self.settings, timeout, is_in_doubt, now, random);
+            let action = book.belief.heed(action);
             if let Some(member) = member {
                 act(member.core(), action, timeout, now);
             }
@@ -260,7 +265,9 @@ impl Core {
     fn watch<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         // Of interest only where there is an interval for no traffic.
         book.had_traffic |= self.settings.no_traffic_interval.is_none();
-        let is_quiet = self.shared.ledger.read().ejected == 0 && !self.shared.trend.has_suspects();
+        let is_quiet = self.shared.ledger.read().ejected == 0
+            && !self.shared.trend.has_suspects()
+            && book.belief.is_believed();
         let every = WATCH.max(self.shared.interval() / 10);
         if (book.had_traffic && is_quiet) || !book.watch_is_due(now, every) {
             return;
@@ -273,6 +280,10 @@ impl Core {
                 book.bring_forward(member.id(), now.after(soon));
             }
         }
+        book.belief.look(self.see(book, members, now), now);
+        if !book.belief.is_believed() {
+            return;
+        }
         for member in members {
             let standing = member.core().standing.get();
             if standing.is_ejected() {
@@ -283,12 +294,32 @@ impl Core {
         }
     }
 
+    /// Who fails by checks, and who of them answers requests.
+    fn see<E: Endpoint>(&self, book: &Book, members: &[Member<E>], now: Tick) -> Seen {
+        let failing = members.iter().filter(|member| book.is_failing(member.id()));
+        let mut seen = Seen {
+            members: members.len(),
+            ..Seen::default()
+        };
+        for member in failing {
+            let state = member.core();
+            seen.failing += 1;
+            let answers = || {
+                let last = state.gate.last(2, now);
+                state.suspicion(now) == 0.0 && last.total > 0 && 2 * last.faults <= last.total
+            };
+            seen.answering += usize::from(state.standing.get().is_in() && answers());
+        }
+        seen
+    }
+
     /// Takes in failed checks that were held until others had been looked at. The next of each comes at once, while it is in doubt.
     fn release<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         let Some((held, test)) = book.release(now) else {
             return;
         };
-        for (id, outcome) in held {
+        let held = held.into_iter().filter(|_| book.belief.is_believed());
+        for (id, outcome) in held.collect::<Vec<_>>() {
             let Some(state) = book.place(id).map(|at| members[at].core()) else {
                 continue;
             };
@@ -324,7 +355,10 @@ impl Core {
         let is_in_doubt = state.is_in_doubt(now);
         let is_other = standing.is_in() && !is_in_doubt;
         let is_asked = book.is_asked(state.id, is_other, now);
-        let (epoch, why) = if standing.is_ejected() {
+        let (epoch, why) = if standing.is_ejected() && !book.belief.is_believed() {
+            book.put_off(state.id, now.after(self.settings.interval));
+            return None;
+        } else if standing.is_ejected() {
             book.found_out(state.id, state.ejected_at());
             let Some(epoch) = state.claim_check(now, patience) else {
                 // It may return before, by an update or a request's probe.
@@ -359,6 +393,7 @@ impl Core {
         );
         let mut book = self.book.lock();
         let action = book.settle(sent, &self.settings, outcome, is_in_doubt, now, random);
+        let action = book.belief.heed(action);
         drop(book);
         if let Some(wait) = act(state, action, outcome, now) {
             self.book.lock().bring_forward(sent.id, now.after(wait));

@@ -1,0 +1,118 @@
+//! Promise: checks that fail nearly everywhere, while requests succeed, take nobody out for long.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, with};
+use common::{MILLI, exact};
+use evenkeel::{Cluster, Endpoint, Outcome};
+
+/// So many seconds of 500 requests each; checks end like `check` says, requests like `request`. How many requests failed.
+fn go_on(
+    setting: &mut Setting,
+    seconds: u32,
+    check: impl Fn(usize) -> Outcome,
+    request: impl Fn(usize) -> Outcome,
+) -> u32 {
+    let mut failed = 0;
+    for _ in 0..seconds * 500 {
+        setting.round(&check);
+        setting.clock.advance(MILLI * 2);
+        let lease = setting.fleet.pick_endpoint().unwrap();
+        let outcome = request(lease.endpoint().key());
+        failed += u32::from(outcome != SUCCESS);
+        lease.record(outcome);
+    }
+    failed
+}
+
+const fn all(outcome: Outcome) -> impl Fn(usize) -> Outcome {
+    move |_| outcome
+}
+
+/// As after a release that has moved the page. Half of them were out for as long as it lasted.
+#[test]
+fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
+    for answer in [Outcome::Failure, TIMEOUT] {
+        let mut setting = with(10, exact(), each_second());
+        go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+        assert!(!setting.fleet.stats().checks_ignored);
+        go_on(&mut setting, 10, all(answer), all(SUCCESS));
+        let stats = setting.fleet.stats();
+        assert_eq!(
+            (stats.ejected, stats.checks_ignored),
+            (0, true),
+            "{answer:?}"
+        );
+        // Meanwhile requests tell, and probe.
+        let dies = |number| {
+            if number == 3 {
+                Outcome::Unreachable
+            } else {
+                SUCCESS
+            }
+        };
+        assert!(go_on(&mut setting, 10, all(answer), dies) <= 12);
+        assert!(setting.is_out(3));
+        go_on(&mut setting, 30, all(answer), all(SUCCESS));
+        assert_eq!(setting.fleet.stats().ejected, 0);
+        // The page is back: checks are believed again.
+        go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+        assert!(!setting.fleet.stats().checks_ignored);
+        let one = |number| {
+            if number == 7 {
+                Outcome::Failure
+            } else {
+                SUCCESS
+            }
+        };
+        assert!(go_on(&mut setting, 5, one, one) <= 1, "found by a check");
+        assert!(setting.is_out(7));
+    }
+}
+
+/// Six of ten are dead, and five of them out: that one more fails is no reason to disbelieve.
+#[test]
+fn checks_that_requests_confirm_are_believed() {
+    let mut setting = with(10, exact(), each_second());
+    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    let dead = |number| {
+        if number < 6 {
+            Outcome::Unreachable
+        } else {
+            SUCCESS
+        }
+    };
+    for _ in 0..20 {
+        go_on(&mut setting, 1, dead, dead);
+        assert!(!setting.fleet.stats().checks_ignored);
+    }
+    assert_eq!(setting.fleet.stats().ejected, 5);
+}
+
+/// Up to half a check is believed of each, as before.
+#[test]
+fn half_is_not_nearly_everywhere() {
+    let mut setting = with(10, exact(), each_second());
+    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    let half = |number| {
+        if number < 5 {
+            Outcome::Failure
+        } else {
+            SUCCESS
+        }
+    };
+    go_on(&mut setting, 10, half, all(SUCCESS));
+    let stats = setting.fleet.stats();
+    assert_eq!((stats.ejected, stats.checks_ignored), (5, false));
+}
+
+/// Where all may be out, they are: it is for the panic rule, or a failover, to say what then.
+#[test]
+fn without_a_cap_all_are_out() {
+    let mut setting = with(10, exact().max_ejection_percent(100), each_second());
+    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    go_on(&mut setting, 10, all(Outcome::Failure), all(SUCCESS));
+    let stats = setting.fleet.stats();
+    assert_eq!((stats.ejected, stats.checks_ignored), (10, false));
+}
