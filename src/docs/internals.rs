@@ -346,7 +346,8 @@
 //! - Closing a gate is terminal, and the generation counts editions of an endpoint's data only. That takes
 //!   the draining bit and the clearing of flags out of the protocol.
 //! - The golden-ratio schedule is within 7 picks of exact in a million, not 3: a Kronecker sequence's
-//!   discrepancy grows with the logarithm of its length (`cargo test golden_line -- --nocapture`).
+//!   discrepancy grows with the logarithm of its length (`cargo test golden_line -- --nocapture`). So does that of any sequence of points
+//!   on a line (Schmidt, 1972); a schedule that stays within one visit remembers each member's (earliest deadline first), under a lock.
 //! - A removal whose policy panics over the smaller set falls back to a weighted random picker instead of
 //!   keeping the old set: a removed endpoint must not be picked.
 //! - `LeastResponseTime` takes an endpoint that has not answered yet to be as fast as the other of the

@@ -42,6 +42,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # What to publish
+//!
+//! Numbers of a fleet's [`Stats`](crate::Stats) and a caller's [`CallerStats`](crate::CallerStats), read every few seconds:
+//!
+//! | number | as | an alarm when |
+//! |---|---|---|
+//! | `ejected`, `members`, `marked_down` | gauges | `ejected` is at `ejection_limit` for minutes |
+//! | `panicking`, `checks_ignored` | gauges | true |
+//! | `ejections`, `ejections_overflow` | counters | they rise all the time |
+//! | `saturated`; picks that failed, by [`PickError`](crate::PickError) | counters | any, unless limits are set to be reached |
+//! | `policy_faults`, `tracker_panics`, `events_dropped` | counters | any |
+//! | `retries`, `hedges` per `requests`; `budget_exhausted`, `throttled` | counters | a fifth; any |
+//! | of each [`Member`](crate::Member): `state`, `in_flight`, `latency`, `outcomes` | gauges, by key | one differs from the others |
+//!
+//! [Events](crate::Fleet::take_events) tell what happened between two readings: log them.
+//!
 //! # From symptom to setting
 //!
 //! Settings without a type are of [`Ejection`](crate::Ejection). Where to look: [`Member::explain`](crate::Member::explain) and
