@@ -1,42 +1,33 @@
 //! What do the promises of a request cost by themselves, with nothing else done?
 //!
 //! A set that is replaced whole while it is read, a policy behind a pointer, a lease that outlives its endpoint's removal, a count of
-//! requests that decides who enters, and a clock that is read for one request in 64: each step adds one of them to the steps
-//! before, in as little code as can be, and the crate's own request comes last; all of them once more while a thread holds 64 leases.
+//! requests that decides who enters, a clock that is read for one request in 64; then what has to be asked before a request (may a reading
+//! be used, is upkeep due, is anybody out or warming, avoided, limited, of an older edition) and after it (how did it end, is anything
+//! to be made good, is the window's bucket open): each step adds to the steps before, in as little code as can be, and the crate's own
+//! request comes last; all of them once more while a thread holds 64 leases.
 //! `cargo bench --bench skeleton -- --summary` measures all in turns with the floor, 20 s; without `--summary` criterion measures each
 //! by itself.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod parts;
 
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, interleaved, servers};
 use criterion::Criterion;
 use evenkeel::{Endpoint, Fleet, LeastConnections, PowerOfTwo, WeightedRoundRobin};
-
-#[repr(align(128))]
-#[derive(Default)]
-struct Line(AtomicU64);
-
-/// An endpoint as a thread sees it: its handle, and the word that counts its requests.
-struct Seat {
-    endpoint: Server,
-    word: Arc<Line>,
-    weight: u64,
-}
-
-/// The part of the count that says how many are inside; successes are counted above it.
-const INSIDE: u64 = (1 << 24) - 1;
-const WELL: u64 = 1 << 48;
+use parts::{Cell, INSIDE, Lease, Line, Seat, Shared, UNLIMITED, WELL, ask, enter, tell};
 
 struct Set {
+    shared: Arc<Shared>,
     /// Those of each thread.
     seats: Vec<Vec<Arc<Seat>>>,
     policy: Box<dyn Policy>,
@@ -58,12 +49,6 @@ impl Policy for InTurn {
         let position = self.positions[thread].0.fetch_add(1, Ordering::Relaxed);
         let round = u128::from(position.wrapping_mul(self.step)) * self.table.len() as u128;
         self.table[(round >> 64) as usize] as usize
-    }
-}
-
-impl Seat {
-    fn inside(&self) -> u64 {
-        self.word.0.load(Ordering::Acquire) & INSIDE
     }
 }
 
@@ -159,21 +144,31 @@ fn table(count: u32) -> Vec<u32> {
 
 /// Who compares loads has one count for all threads.
 fn set(count: u32, kind: Kind) -> ArcSwap<Set> {
-    let words: Vec<Arc<Line>> = (0..count).map(|_| Arc::default()).collect();
+    let cell = || {
+        Arc::new(Cell {
+            word: AtomicU64::new(0),
+            limit: AtomicU32::new(UNLIMITED),
+            epoch: AtomicU32::new(0),
+            bucket: AtomicU64::new(0),
+        })
+    };
+    let cells: Vec<_> = (0..count).map(|_| (cell(), Arc::default())).collect();
     let seats = |_| {
-        let seat = |(endpoint, word): (Server, &Arc<Line>)| {
+        let seat = |(endpoint, (shared, evidence)): (Server, &(Arc<Cell>, Arc<AtomicU64>))| {
             let weight = u64::from(endpoint.weight().get());
-            let word = match kind {
-                Kind::InTurn => Arc::default(),
-                _ => word.clone(),
+            let cell = match kind {
+                Kind::InTurn => cell(),
+                _ => shared.clone(),
             };
             Arc::new(Seat {
                 endpoint,
-                word,
+                cell,
                 weight,
+                generation: 0,
+                evidence: evidence.clone(),
             })
         };
-        servers(count).zip(&words).map(seat).collect()
+        servers(count).zip(&cells).map(seat).collect()
     };
     let table = table(count);
     let draws = |table| Draws {
@@ -189,20 +184,19 @@ fn set(count: u32, kind: Kind) -> ArcSwap<Set> {
             positions: Default::default(),
         }),
     };
+    let shared = Shared {
+        begin: Instant::now(),
+        own: Default::default(),
+        limit: None,
+        out: AtomicU64::new(0),
+        warming: AtomicU64::new(0),
+        upkeep: AtomicU64::new(u64::MAX),
+    };
     ArcSwap::from_pointee(Set {
+        shared: Arc::new(shared),
         seats: (0..2).map(seats).collect(),
         policy,
     })
-}
-
-/// A request in progress, which may outlive the set.
-struct Lease(Arc<Seat>);
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // One fewer inside, and one more that went well.
-        self.0.word.0.fetch_add(WELL - 1, Ordering::Release);
-    }
 }
 
 /// The steps; each does what those before it do.
@@ -211,6 +205,8 @@ const CHOICE: u32 = 1;
 const COUNT: u32 = 2;
 const HANDLE: u32 = 3;
 const CLOCK: u32 = 4;
+const ASKED: u32 = 5;
+const TOLD: u32 = 6;
 
 fn skeleton<const STEP: u32>(
     called: &str,
@@ -225,9 +221,19 @@ fn skeleton<const STEP: u32>(
         move |thread| {
             let set = set.clone();
             let mut requests = 0u64;
-            let mut leases: VecDeque<Lease> = VecDeque::with_capacity(held + 1);
+            let mut leases: VecDeque<(Lease, u32)> = VecDeque::with_capacity(held + 1);
+            let shared = set.load().shared.clone();
+            let told = move |(lease, epoch): (Lease, u32)| {
+                if STEP >= TOLD {
+                    black_box(tell(&shared, thread, &lease.0, epoch, black_box(true)));
+                }
+                drop(lease);
+            };
             move || {
                 let guard = set.load();
+                if STEP >= ASKED {
+                    assert!(ask(&guard.shared, thread, black_box(&[])).is_some());
+                }
                 let seats = &guard.seats[thread];
                 if STEP == GUARD {
                     black_box(seats.len());
@@ -238,11 +244,16 @@ fn skeleton<const STEP: u32>(
                     black_box(&seat.endpoint);
                     return;
                 }
-                let inside = seat.word.0.fetch_add(1, Ordering::Acquire) & INSIDE;
-                assert!(inside < INSIDE, "no more than can be counted");
+                let epoch = if STEP >= ASKED {
+                    enter(seat).expect("nobody is refused")
+                } else {
+                    let inside = seat.cell.word.fetch_add(1, Ordering::Acquire) & INSIDE;
+                    assert!(inside < INSIDE, "no more than can be counted");
+                    0
+                };
                 if STEP == COUNT {
                     black_box(&seat.endpoint);
-                    seat.word.0.fetch_add(WELL - 1, Ordering::Release);
+                    seat.cell.word.fetch_add(WELL - 1, Ordering::Release);
                     return;
                 }
                 let lease = Lease(seat.clone());
@@ -252,11 +263,13 @@ fn skeleton<const STEP: u32>(
                     black_box((Instant::now(), Instant::now()));
                 }
                 black_box(&lease.0.endpoint);
-                if held > 1 {
-                    leases.push_back(lease);
-                    if leases.len() >= held {
-                        drop(leases.pop_front());
-                    }
+                if held == 1 {
+                    told((lease, epoch));
+                    return;
+                }
+                leases.push_back((lease, epoch));
+                if leases.len() >= held {
+                    leases.pop_front().map(&told);
                 }
             }
         },
@@ -298,6 +311,10 @@ fn steps(kind: Kind, count: u32) -> Vec<Arm> {
         for threads in [1, 2] {
             let all = format!("the same, with a clock read for one in 64, {held} held");
             arms.push(skeleton::<CLOCK>(&name(&all), &set, threads, held));
+            let asked = format!("and asks what may be in the way, {held} held");
+            arms.push(skeleton::<ASKED>(&name(&asked), &set, threads, held));
+            let told = format!("and what is to be done after it, {held} held");
+            arms.push(skeleton::<TOLD>(&name(&told), &set, threads, held));
         }
         for threads in [1, 2] {
             let request = format!("a request of the crate, {held} held, {threads} threads");

@@ -1,0 +1,146 @@
+//! What a request cannot do without, in as little code as can be.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::common::Server;
+
+#[repr(align(128))]
+#[derive(Default)]
+pub(crate) struct Line(pub(crate) AtomicU64);
+
+/// What is written with each request of an endpoint, and read with it.
+#[repr(align(128))]
+pub(crate) struct Cell {
+    pub(crate) word: AtomicU64,
+    pub(crate) limit: AtomicU32,
+    pub(crate) epoch: AtomicU32,
+    pub(crate) bucket: AtomicU64,
+}
+
+/// An endpoint as a thread sees it: its handle, and the word that counts its requests.
+pub(crate) struct Seat {
+    pub(crate) endpoint: Server,
+    pub(crate) cell: Arc<Cell>,
+    pub(crate) weight: u64,
+    pub(crate) generation: u64,
+    /// Whether it has failed lately.
+    pub(crate) evidence: Arc<AtomicU64>,
+}
+
+/// What a thread keeps of its own.
+#[repr(align(128))]
+#[derive(Default)]
+pub(crate) struct Own {
+    /// How often the last reading may be used still.
+    pub(crate) left: AtomicU64,
+    pub(crate) tick: AtomicU64,
+    /// Whether its last requests failed.
+    pub(crate) failing: AtomicU64,
+}
+
+impl Own {
+    /// The last reading, or another, which is used 64 times.
+    pub(crate) fn now(&self, begin: Instant) -> u64 {
+        let left = self.left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Ordering::Relaxed);
+            return self.tick.load(Ordering::Relaxed);
+        }
+        self.read(begin)
+    }
+
+    #[cold]
+    pub(crate) fn read(&self, begin: Instant) -> u64 {
+        // For the beginning and for the end.
+        black_box(Instant::now());
+        let now = begin.elapsed().as_nanos() as u64;
+        self.tick.store(now, Ordering::Relaxed);
+        // Each request uses it twice.
+        self.left.store(127, Ordering::Relaxed);
+        now
+    }
+}
+
+/// What all share, and hardly ever changes.
+pub(crate) struct Shared {
+    pub(crate) begin: Instant,
+    pub(crate) own: [Own; 2],
+    /// Of all requests.
+    pub(crate) limit: Option<u64>,
+    /// How many are out, and until when nobody is warming.
+    pub(crate) out: AtomicU64,
+    pub(crate) warming: AtomicU64,
+    pub(crate) upkeep: AtomicU64,
+}
+
+/// The part of the count that says how many are inside; successes are counted above it.
+pub(crate) const INSIDE: u64 = (1 << 24) - 1;
+pub(crate) const WELL: u64 = 1 << 48;
+/// Which edition of the endpoint is in force.
+pub(crate) const GENERATION: u64 = 24;
+pub(crate) const UNLIMITED: u32 = u32::MAX;
+/// A bucket of the window, in nanoseconds.
+pub(crate) const BUCKET: u64 = 1 << 30;
+
+impl Seat {
+    pub(crate) fn inside(&self) -> u64 {
+        self.cell.word.load(Ordering::Acquire) & INSIDE
+    }
+}
+
+/// A request in progress, which may outlive the set.
+pub(crate) struct Lease(pub(crate) Arc<Seat>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // One fewer inside, and one more that went well.
+        self.0.cell.word.fetch_add(WELL - 1, Ordering::Release);
+    }
+}
+
+/// Asks what a pick has to before it chooses; `None` if there is something to be done first.
+pub(crate) fn ask(shared: &Shared, thread: usize, avoid: &[u64]) -> Option<u64> {
+    if shared.limit.is_some() || !avoid.is_empty() {
+        return None;
+    }
+    let now = shared.own[thread].now(shared.begin);
+    let is_calm = shared.out.load(Ordering::Acquire) == 0
+        && shared.warming.load(Ordering::Relaxed) <= now
+        && shared.upkeep.load(Ordering::Relaxed) > now;
+    is_calm.then_some(now)
+}
+
+/// Whether this request may enter; and the epoch that it is of.
+pub(crate) fn enter(seat: &Seat) -> Option<u32> {
+    let cell = &*seat.cell;
+    if cell.limit.load(Ordering::Relaxed) != UNLIMITED {
+        return None;
+    }
+    let word = cell.word.fetch_add(1, Ordering::Acquire);
+    let (inside, generation) = (word & INSIDE, word >> GENERATION & 0xFFFF);
+    (inside < INSIDE && generation <= seat.generation).then(|| cell.epoch.load(Ordering::Acquire))
+}
+
+/// Asks what is to be done for a request that has ended, before it leaves.
+pub(crate) fn tell(
+    shared: &Shared,
+    thread: usize,
+    seat: &Seat,
+    epoch: u32,
+    went_well: bool,
+) -> bool {
+    let own = &shared.own[thread];
+    let is_plain = went_well
+        && seat.cell.epoch.load(Ordering::Acquire) == epoch
+        && seat.evidence.load(Ordering::Relaxed) == 0
+        && own.failing.load(Ordering::Relaxed) == 0;
+    let now = own.now(shared.begin);
+    if is_plain && now / BUCKET == seat.cell.bucket.load(Ordering::Relaxed) {
+        return true;
+    }
+    seat.cell.bucket.store(now / BUCKET, Ordering::Relaxed);
+    false
+}
