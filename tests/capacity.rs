@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::checks::each_second;
 use common::{MILLI, SECOND, Server, by_row, ejected, exact, fail, number, setup, state};
 use evenkeel::{
     Cluster, Endpoint, Fleet, ManualClock, Mark, MemberState, Outcome, SlowStart, Tick,
@@ -106,6 +107,29 @@ fn who_asked_to_be_spared_is_left_alone() {
     probe_all(&fleet, Outcome::overloaded(Some(15 * SECOND)), 10 * MILLI);
     answer(&fleet, &clock, 30 * MILLI);
     assert_eq!([0, 1, 2, 3].map(|n| out_for(&fleet, n)), [5_000; 4]);
+}
+
+/// The checks that bring one back are spread over a quarter of the base ejection time then.
+#[test]
+fn checks_bring_back_sooner_whom_the_others_miss() {
+    let back_after = |latency| {
+        let clock = ManualClock::new();
+        let builder = setup(10, &clock).ejection(by_row().healthy_threshold(5));
+        let fleet = builder.build().unwrap();
+        answer(&fleet, &clock, 10 * MILLI);
+        (0..4).for_each(|n| fail(&fleet, n, 5));
+        answer(&fleet, &clock, latency);
+        let mut checks = fleet.health_check(each_second()).unwrap();
+        let mut waited = Duration::ZERO;
+        while ejected(&fleet).contains(&0) {
+            (checks.tick().into_iter()).for_each(|check| check.finish(Outcome::Success));
+            clock.advance(MILLI);
+            waited += MILLI;
+        }
+        waited
+    };
+    let (usual, missed) = (back_after(10 * MILLI), back_after(30 * MILLI));
+    assert!(missed * 3 < usual, "{missed:?} for {usual:?}");
 }
 
 /// A quarter of the base time, and half of the usual for each probe that fails.
@@ -247,6 +271,19 @@ fn no_ejection_is_longer_than_ten_thousand_requests_and_four_times_the_base() {
     );
     assert_eq!(longest(1), 8_000);
     assert_eq!(longest(0), 64_000);
+}
+
+/// A hundred requests a second would make ten thousand in 100 s; it is the only one that is out, each time.
+#[test]
+fn where_requests_are_few_an_ejection_doubles_past_four_times_the_base() {
+    let clock = ManualClock::new();
+    let fleet = ten(&clock, SlowStart::off());
+    for length in [2_000, 4_000, 8_000, 16_000] {
+        fail(&fleet, 0, 5);
+        assert_eq!(out_for(&fleet, 0), length);
+        (0..2).for_each(|_| answer(&fleet, &clock, 10 * MILLI));
+        probe_all(&fleet, Outcome::Success, 10 * MILLI);
+    }
 }
 
 /// Those marked down are idle, so what is known of them drifts to what is usual: it must not be what is.

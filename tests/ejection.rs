@@ -13,7 +13,7 @@ use common::{
 };
 use evenkeel::{
     Alarm, Cluster, Ejection, Endpoint, Health, HealthTracker, Judging, ManualClock, Mark,
-    MemberState, Outcome, PickError, Random, Sample, Target, Upkeep,
+    MemberState, Outcome, PickError, Random, Sample, SlowStart, Target, Upkeep,
 };
 
 /// So many failures eject, and the very next pick goes elsewhere.
@@ -33,6 +33,20 @@ fn eject_at(failures: usize, ejection: &Ejection) {
 #[test]
 fn the_second_failure_ejects_where_nobody_else_fails() {
     eject_at(2, &Ejection::default());
+}
+
+/// Its share grows like that of one that is back, but nothing was ever held against it.
+#[test]
+fn a_new_endpoint_that_warms_up_is_not_on_trial() {
+    let slow_start = SlowStart::default().new_endpoints(true);
+    let builder = setup(10, &ManualClock::new()).slow_start(slow_start);
+    let fleet = builder.build().unwrap();
+    fleet.insert(Target::new(10, ())).unwrap();
+    assert_eq!(state(&fleet, 10), MemberState::Warming);
+    fail(&fleet, 10, 1);
+    assert_eq!(ejected(&fleet), []);
+    fail(&fleet, 10, 1);
+    assert_eq!(ejected(&fleet), [10]);
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn three_regions_share_as_three_priorities() {
     let (a, b, clock) = two(10);
     let c = zone(200, 10, &clock).build().unwrap();
     let cluster = Failover::new(failover(&a, &b), c.clone()).seed(1);
+    assert_eq!(cluster.availability(), 1.0);
     assert_eq!(shares(&cluster, 1000), [1000, 0, 0]);
     mark_down(&a, 0, 5);
     // All that is off adds up: two splits.
@@ -94,6 +95,7 @@ fn three_regions_share_as_three_priorities() {
     assert_eq!(shares(&cluster, 1000), [0, 0, 1000]);
     assert_eq!(cluster.availability(), 1.0);
     assert_eq!(cluster.name(), "fleet|fleet|fleet");
+    assert_eq!(cluster.named("regions").name(), "regions");
 }
 
 #[test]
@@ -211,6 +213,28 @@ fn a_retry_goes_where_it_has_not_been() {
     mark_down(&a, 1, 2);
     let lease = failover(&a, &b).pick_endpoint_with(&PickOptions::new().avoid(&tried));
     assert_eq!(zone_of(&lease.unwrap()), 0);
+    let (a, b, _) = two(4);
+    mark_down(&a, 0, 4);
+    mark_down(&b, 101, 2);
+    let tried = [b.members()[0].id()];
+    let lease = failover(&a, &b).pick_endpoint_with(&PickOptions::new().avoid(&tried));
+    assert_eq!(zone_of(&lease.unwrap()), 1);
+}
+
+/// A cluster with nobody left need not have been tried: the retry goes on to the next.
+#[test]
+fn a_retry_goes_past_a_nested_cluster_that_has_nobody() {
+    for dead in [0, 100] {
+        let (a, b, clock) = two(4);
+        let c = zone(200, 4, &clock).build().unwrap();
+        let cluster = Failover::new(failover(&a, &b), c).seed(1);
+        mark_down(if dead == 0 { &a } else { &b }, dead, 4);
+        let first = cluster.pick_endpoint().unwrap();
+        assert_ne!(zone_of(&first), 2);
+        let tried = [first.id()];
+        let retry = cluster.pick_endpoint_with(&PickOptions::new().avoid(&tried));
+        assert_eq!(zone_of(&retry.unwrap()), 2, "{dead}");
+    }
 }
 
 /// Says that it is well, as a fleet may have been when it was asked.

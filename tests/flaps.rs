@@ -87,6 +87,19 @@ fn a_detour_over_weight_zero_keeps_the_ejection() {
     assert_eq!(ejected(&fleet), [0]);
 }
 
+/// Two of five may be ejected, and others have taken both places meanwhile.
+#[test]
+fn an_ejection_that_the_cap_has_no_room_for_any_more_is_over_and_it_takes_requests() {
+    let fleet = setup(5, &ManualClock::new()).build().unwrap();
+    fail(&fleet, 0, 5);
+    fleet.insert(Target::new(0, ()).with_weight(0)).unwrap();
+    (1..3).for_each(|n| fail(&fleet, n, 5));
+    assert_eq!(ejected(&fleet), [1, 2]);
+    fleet.insert(Target::new(0, ()).with_weight(1)).unwrap();
+    assert_eq!(ejected(&fleet), [1, 2]);
+    assert!(sequence(&fleet, 200).contains(&0), "{fleet:?}");
+}
+
 thread_local! { static CALLS: Cell<u32> = const { Cell::new(0) }; }
 fn burn() {
     let left = CALLS.get();

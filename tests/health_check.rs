@@ -73,6 +73,15 @@ fn what_says_nothing_decides_nothing_and_another_comes_after_the_interval() {
     assert!(setting.round(|_| SUCCESS).contains(&0));
 }
 
+/// A due time further ahead than any can be counts as of a clock that has gone back, and it would be asked again at once.
+#[test]
+fn an_endpoint_that_asks_for_a_day_is_asked_after_twice_the_longest_interval() {
+    let mut setting = passing();
+    let tomorrow = Outcome::overloaded(Some(SECOND * 86_400));
+    let at = setting.go_on(SECOND * 10, zero(tomorrow));
+    assert_eq!(at, [1, 3, 5, 7, 9].map(|second| SECOND * second));
+}
+
 #[test]
 fn it_returns_after_its_time_and_two_passes_in_a_row() {
     let mut setting = passing();
@@ -175,6 +184,19 @@ fn one_that_requests_have_ejected_is_checked_when_its_time_is_over_not_at_its_in
     assert!(at.windows(2).all(|two| two[1] - two[0] >= MILLI * 142));
     assert_eq!(at.len(), 15);
     assert!(!setting.is_out(0));
+}
+
+/// However long its interval: no probe or ejection lasts longer than twice the longest of either that is set, 10 s here.
+#[test]
+fn one_that_is_out_is_checked_again_no_later_than_its_ejection_can_last() {
+    let seldom = each_second().interval(SECOND * 100);
+    let rare = seldom.unhealthy_interval(SECOND * 100);
+    let short = exact().max_ejection_time(SECOND * 4);
+    let mut setting = with(10, short, rare);
+    setting.round(|_| SUCCESS);
+    fail(&setting.fleet, 0, 5);
+    let at = setting.go_on(SECOND * 50, zero(TIMEOUT));
+    assert_eq!(at, [2, 22, 42].map(|second| SECOND * second));
 }
 
 /// Envoy's case 112, and a departure from it: there a passing check ends an ejection at once. A health

@@ -242,6 +242,32 @@ fn without_traffic_there_is_another_interval() {
 }
 
 #[test]
+fn a_request_under_way_a_failed_one_and_one_of_long_ago_are_traffic() {
+    for kind in 0..3 {
+        let settings = each_second().no_traffic_interval(SECOND * 10);
+        let mut setting = with(10, exact(), settings);
+        setting.round(|_| SUCCESS);
+        let request = setting.fleet.lease(&3).unwrap();
+        let under_way = match kind {
+            0 => Some(request),
+            1 => {
+                request.record(Outcome::Failure);
+                None
+            }
+            _ => {
+                request.record_with_latency(SUCCESS, MILLI);
+                // The window holds ten seconds.
+                setting.clock.advance(SECOND * 25);
+                None
+            }
+        };
+        let at = setting.go_on(SECOND * 10, |_| SUCCESS);
+        assert!(at.len() >= 8, "{kind}: {at:?}");
+        drop(under_way);
+    }
+}
+
+#[test]
 fn the_first_checks_are_spread_over_the_initial_jitter() {
     let mut setting = with(100, exact(), each_second().initial_jitter(SECOND));
     let mut seen = HashSet::new();

@@ -125,6 +125,21 @@ fn who_is_removed_is_not_waited_for() {
     assert!(times(&checked, 0) <= 3, "{checked:?}");
 }
 
+/// Seven of those that are asked come under suspicion before their checks are sent: what these say is of themselves.
+#[test]
+fn who_has_come_into_doubt_before_it_is_asked_is_not_waited_for() {
+    let one_at_a_time = each_second().max_probes(1);
+    let mut setting = doubt(with(20, exact(), one_at_a_time), &[0]);
+    let fall = |setting: &Setting, at: usize| {
+        if at == 4 {
+            (13..20).for_each(|server| fail(&setting.fleet, server, 1));
+        }
+    };
+    let answer = |server| (1, if server == 0 { TIMEOUT } else { SUCCESS });
+    let (at, _) = until_out(&mut setting, (0, 20_000), answer, fall).unwrap();
+    assert!(at < 100, "{at} ms");
+}
+
 /// Their checks count, though they were sent before: else all would have been held against nobody.
 #[test]
 fn whose_checks_are_under_way_are_waited_for() {

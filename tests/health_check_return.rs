@@ -6,8 +6,10 @@ mod common;
 use std::time::Duration;
 
 use common::checks::{SUCCESS, Setting, each_second, with};
-use common::{MILLI, SECOND, Server, ejected, exact, fail, sequence, state};
-use evenkeel::{Cluster, Ejection, Explanation, Fleet, Lease, MemberState, Outcome};
+use common::{MILLI, SECOND, Server, ejected, exact, fail, sequence, setup, state};
+use evenkeel::{
+    Cluster, Ejection, Explanation, Fleet, Lease, Limits, ManualClock, MemberState, Outcome,
+};
 
 fn explain(setting: &Setting) -> Explanation {
     setting.fleet.member(&0).unwrap().explain()
@@ -187,6 +189,36 @@ fn passes_before_a_failure_or_a_long_time_without_do_not_count() {
         let expected = (passing.as_secs_f64() / 5.0).max(0.1);
         assert!((share(&setting) - expected).abs() < 0.005, "{expected}");
     }
+}
+
+/// Nor do those before a request that was the probe and hung until its place, of which there is one, was given to others.
+#[test]
+fn passes_before_a_probe_that_was_given_up_do_not_count() {
+    let clock = ManualClock::new();
+    let one = Limits::default().max_probes(1);
+    let fleet = setup(10, &clock).ejection(exact()).limits(one);
+    let fleet = fleet.build().unwrap();
+    let checks = fleet.health_check(each_second()).unwrap();
+    let mut setting = Setting {
+        fleet,
+        clock,
+        checks,
+    };
+    setting.round(|_| SUCCESS);
+    sequence(&setting.fleet, 1_000);
+    fail(&setting.fleet, 0, 2);
+    setting.go_on(MILLI * 3_500, |_| SUCCESS);
+    drop(setting.checks);
+    setting.clock.advance(SECOND * 4);
+    let hung = probe_of(&setting.fleet);
+    setting.clock.advance(SECOND * 10);
+    sequence(&setting.fleet, 20);
+    assert_eq!(state(&setting.fleet, 0), MemberState::Ejected);
+    setting.checks = setting.fleet.health_check(each_second()).unwrap();
+    let passing = pass_until_back(&mut setting);
+    let expected = (passing.as_secs_f64() / 5.0).max(0.1);
+    assert!((share(&setting) - expected).abs() < 0.005, "{expected}");
+    drop(hung);
 }
 
 #[test]

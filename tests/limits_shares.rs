@@ -122,3 +122,20 @@ fn an_adaptive_limit_finds_what_an_endpoint_can_do() {
     assert_eq!(fleet.members()[0].limit(), Some(3));
     assert_eq!(fill(&fleet).len(), 3, "nobody starves");
 }
+
+/// That an endpoint fails does not say that it has too much to do.
+#[test]
+fn failures_do_not_lower_an_adaptive_limit_and_timeouts_do() {
+    for (outcome, limit) in [(Outcome::Failure, 20), (Outcome::Timeout, 3)] {
+        let clock = ManualClock::new();
+        let rule = AdaptiveLimit::default().initial_concurrency(20);
+        let builder = setup(1, &clock).limits(limits().adaptive(rule));
+        let fleet = builder.build().unwrap();
+        for _ in 0..100 {
+            clock.advance(100 * MILLI);
+            let lease = fleet.lease(&0).unwrap();
+            lease.record_with_latency(outcome, MILLI);
+        }
+        assert_eq!(fleet.members()[0].limit(), Some(limit), "{outcome:?}");
+    }
+}

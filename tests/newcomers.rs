@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use common::{MILLI, SECOND, Server, policies, setup};
-use evenkeel::{Clock, Cluster, Endpoint, Fleet, Lease, ManualClock, Outcome, Target, Tick};
+use evenkeel::{
+    Clock, Cluster, Ejection, Endpoint, Fleet, Lease, ManualClock, Outcome, Target, Tick,
+};
 
 /// One request after the other, so long apart; an answer takes some 10 ms. Whom they go to.
 fn requests(
@@ -157,6 +159,24 @@ fn who_was_slow_for_long_is_asked_soon_after_it_has_healed() {
         let to = requests(&fleet, &clock, (2_000, MILLI), latency(false));
         let first = to.iter().position(|&to| to == 0).unwrap();
         assert!(first < 17_000 / 11, "{first} requests after {seconds} s");
+    }
+}
+
+/// After one second, two, four, eight and each sixteen. Nobody stands out by the sequential test where that is off, as in Envoy's settings.
+#[test]
+fn who_stays_slow_is_asked_again_but_less_and_less() {
+    for ejection in [Ejection::default(), Ejection::envoy()] {
+        let clock = ManualClock::new();
+        let endpoints = (0..10).map(|key| Target::new(key, ()));
+        let builder = Fleet::builder().endpoints(endpoints).seed(1);
+        let builder = builder.ejection(ejection.clone()).clock(clock.clone());
+        let fleet = builder.build().unwrap();
+        let latency =
+            |slow: bool| move |to: usize, _| MILLI * if slow && to == 0 { 500 } else { 10 };
+        requests(&fleet, &clock, (1_000, MILLI), latency(false));
+        let to = requests(&fleet, &clock, (60 * 80, MILLI), latency(true));
+        let times = to.iter().filter(|&&to| to == 0).count();
+        assert!((4..=12).contains(&times), "{times} with {ejection:?}");
     }
 }
 

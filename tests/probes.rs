@@ -123,6 +123,29 @@ fn a_bad_probe_takes_it_out_for_twice_as_long() {
     }
 }
 
+/// A failed probe proves little there: another follows at once, and the ejection is no longer for it.
+#[test]
+fn where_half_of_all_fail_a_failed_probe_does_not_renew_the_ejection() {
+    let clock = ManualClock::new();
+    let builder = setup(10, &clock).ejection(by_row().healthy_threshold(5));
+    let fleet = builder.build().unwrap();
+    fail(&fleet, 0, 5);
+    for request in 0..2_000 {
+        clock.advance(MILLI);
+        let lease = fleet.lease(&(1 + request % 9)).unwrap();
+        let fails = request / 9 % 2 == 0;
+        lease.record(if fails {
+            Outcome::Failure
+        } else {
+            Outcome::Success
+        });
+    }
+    fleet.maintain();
+    probe(&fleet).record(Outcome::Failure);
+    probe(&fleet).record(Outcome::Failure);
+    assert_eq!(fleet.member(&0).unwrap().explain().times, 1);
+}
+
 /// It leaves the endpoint out for the base time. Were the next probe sent at once, an endpoint whose every
 /// answer says nothing would get every request of a caller that sends one at a time.
 #[test]

@@ -125,6 +125,16 @@ fn one_that_answers_later_than_the_probe_timeout_returns() {
     assert_eq!(state(&fleet, 0), MemberState::Ready);
 }
 
+/// A pick looks at some of them, and the next one goes on from there without waiting.
+#[test]
+fn one_of_many_is_found_as_soon_as_its_time_is_up() {
+    let clock = ManualClock::new();
+    let fleet = setup(2_000, &clock).ejection(exact()).build().unwrap();
+    fail(&fleet, 1_999, 5);
+    clock.advance(SECOND * 2);
+    assert!((0..100).any(|_| fleet.pick_endpoint().unwrap().is_probe()));
+}
+
 /// The search has got to 128 of 200 when five before it are removed: 130 is now behind it.
 #[test]
 fn a_removal_in_the_middle_of_a_search_hides_nobody_for_long() {

@@ -7,8 +7,9 @@ mod common;
 use common::tiers::{PICKS, builder, fleet, levels, mark, near, share, taken};
 use common::{Server, by_row, fail, number, sequence, state};
 use evenkeel::{
-    Cluster, EventKind, Fleet, ManualClock, Mark, MemberState, Outcome, PanicAction, PanicRule,
-    PickError, PickOptions, PowerOfTwo, RoundRobin, Target, Tiers,
+    Choice, Cluster, EventKind, Fleet, ManualClock, Mark, MemberState, Outcome, PanicAction,
+    PanicRule, PickContext, PickError, PickOptions, Picker, PowerOfTwo, RoundRobin, Target, Tiers,
+    from_picker,
 };
 
 #[test]
@@ -202,6 +203,21 @@ fn a_priority_that_panicked_goes_on_to_the_end_of_the_gap_also_through_an_update
     ));
 }
 
+/// Of the first priority one of two is down, and by weight three quarters; 1.4 times what is left is carried.
+#[test]
+fn a_priority_is_as_well_as_its_weights_say_where_that_is_set() {
+    for (by_weight, to_first) in [(false, 0.7), (true, 0.35)] {
+        let mut servers = levels(&[2, 2]);
+        servers[0] = servers[0].clone().with_weight(3);
+        let policy = Tiers::new(RoundRobin::new()).weighted_priority_health(by_weight);
+        let builder = builder(servers).policy(policy);
+        let fleet = builder.panic_rule(PanicRule::off()).build().unwrap();
+        mark(&fleet, 0..1, Mark::Down);
+        let seen = taken(&fleet, PICKS);
+        assert!(near(share(&seen, |n| n < 2), to_first, PICKS), "{seen:?}");
+    }
+}
+
 #[test]
 fn cases_28_and_30_the_degraded_get_what_the_healthy_cannot_carry() {
     let of_hundred = fleet(&[100], RoundRobin::new());
@@ -260,4 +276,22 @@ fn a_degraded_endpoint_is_judged_and_counts_as_any_for_other_policies() {
     assert_eq!(state(&fleet, 0), MemberState::Ejected);
     mark(&fleet, [0], Mark::Auto);
     assert_eq!(state(&fleet, 0), MemberState::Ejected);
+}
+
+/// Chooses the fourth, whoever there is.
+#[derive(Clone, Debug)]
+struct Fourth;
+
+impl Picker<Server> for Fourth {
+    fn pick(&self, _: &mut PickContext<'_, Server>) -> Option<Choice> {
+        Some(Choice::at(3))
+    }
+}
+
+/// The fourth of the fleet is none of the three that stand in the first priority.
+#[test]
+fn an_index_out_of_range_of_a_priority_is_counted_and_another_of_it_is_picked() {
+    let fleet = fleet(&[3, 2], from_picker(Fourth));
+    assert!(sequence(&fleet, 10).iter().all(|&number| number < 3));
+    assert_eq!(fleet.stats().policy_faults, 10);
 }

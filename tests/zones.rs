@@ -141,6 +141,18 @@ fn by_callers_in_every_priority_and_by_what_is_well() {
 }
 
 #[test]
+fn zones_count_from_as_many_eligible_ones_on_as_is_set() {
+    let policy = |least| {
+        let policy = Tiers::new(RoundRobin::new()).zone_aware("a", [("a", 1), ("b", 1)]);
+        policy.min_cluster_size(least)
+    };
+    let fleet = fleet(standing(&[("a", 2), ("b", 2)], 0, 0), policy(4));
+    assert_shares(&fleet, &[(0, "a", 1.0)]);
+    fleet.set_policy(policy(5)).unwrap();
+    assert_shares(&fleet, &[(0, "a", 0.5), (0, "b", 0.5)]);
+}
+
+#[test]
 fn case_42_forced_to_stay_and_by_weight() {
     let zones = [("a", 2), ("b", 2), ("c", 2)];
     let callers = [("a", 1), ("b", 1)];

@@ -287,7 +287,7 @@ mod tests {
         (0..NEW).for_each(|_| {
             cell.observe(at(0), latency, || None);
         });
-        assert!(!cell.is_new());
+        assert!(!cell.is_new() && !cell.is_anew());
         cell
     }
 

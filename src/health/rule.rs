@@ -193,6 +193,9 @@ mod tests {
             "the third"
         );
         let rule = Rule::new();
+        rule.doubt(&settings, false, Outcome::Failure, &cx);
+        assert!(!rule.is_quiet(), "a check alone has failed");
+        let rule = Rule::new();
         fail(&rule);
         for _ in 0..20 {
             rule.success(&cx);

@@ -310,6 +310,13 @@ mod tests {
     }
 
     #[test]
+    fn a_probes_time_is_not_cut_to_a_shorter_ejection() {
+        let settings = Ejection::default().probe_timeout(Duration::from_secs(100));
+        let seconds = [1, 2].map(|times| probe_time(&settings, times).as_secs());
+        assert_eq!(seconds, [100; 2]);
+    }
+
+    #[test]
     fn ejections_are_forgotten_one_after_the_other() {
         let settings = Ejection::default();
         let left = |seconds| times_left(&settings, 3, false, Duration::from_secs(seconds));
@@ -342,6 +349,8 @@ mod tests {
         assert_eq!(indices(&outliers(&settings, &three).0), [0]);
         let few = reports(&[(100, 20), (100, 0), (19, 0)]);
         assert_eq!(outliers(&settings, &few).0, []);
+        let just_enough = reports(&[(20, 4), (20, 0), (20, 0)]);
+        assert_eq!(indices(&outliers(&settings, &just_enough).0), [0]);
     }
 
     #[test]

@@ -248,6 +248,20 @@ mod tests {
         Counts { total, faults }
     }
 
+    /// A sample of a window ago is late; one of before that shows that the clock has gone back.
+    #[test]
+    fn who_is_late_opens_no_bucket() {
+        let window = ten_seconds();
+        assert!(matches!(window.claim(at(100)), Open::Claimed(_)));
+        window.open(at(100));
+        assert!(window.is_open_at(at(100)));
+        assert!(!window.is_open_at(Tick::from_nanos(100 * SECOND - 1)));
+        for seconds in [91, 95, 99] {
+            assert_eq!(window.claim(at(seconds)), Open::Taken, "{seconds}");
+        }
+        assert!(matches!(window.claim(at(90)), Open::Claimed(_)));
+    }
+
     proptest! {
         /// Against a list of all samples: the window is the present bucket and the nine before it.
         #[test]

@@ -380,4 +380,21 @@ mod tests {
         assert_eq!(member.enter_in_calm(), Err(Refused::Stale));
         assert_eq!(member.in_flight(), 0);
     }
+
+    /// It has become full, or has gone, since it was looked at.
+    #[test]
+    fn a_probe_that_cannot_be_sent_leaves_its_place_to_another() {
+        let member = Member::alone("a".to_string());
+        let state = member.core();
+        let ledger = &state.shared.ledger;
+        ledger.set_limit(1);
+        let length = Duration::from_millis(1);
+        state.standing.place(&**state, Phase::In, Tick::ZERO);
+        let epoch = state.standing.epoch();
+        (state.standing).eject(&**state, epoch, Tick::ZERO, |times, _| times, |_| length);
+        state.gate.close();
+        assert!(member.claim_probe(Tick::ZERO.after(length)).is_none());
+        assert_eq!(ledger.probes.taken(), 0);
+        assert_eq!(state.standing.get().phase, Phase::Ejected);
+    }
 }

@@ -91,6 +91,23 @@ mod tests {
         }
     }
 
+    /// A future may be polled by another task than the last time.
+    #[test]
+    fn who_polled_last_is_woken() {
+        let (deadlines, due) = (Deadlines::default(), Due::new(at(1000), Duration::MAX));
+        let woken: [Arc<Woken>; 2] = std::array::from_fn(|_| Arc::default());
+        let mut ticket = None;
+        for one in &woken {
+            let waker = one.clone().into();
+            let cx = Context::from_waker(&waker);
+            deadlines.wait(&due, at(10), &cx, &mut ticket);
+        }
+        deadlines.wake(&due, at(10));
+        // ORDERING: Relaxed. One thread.
+        let counts = woken.each_ref().map(|it| it.0.load(Ordering::Relaxed));
+        assert_eq!(counts, [0, 1]);
+    }
+
     #[test]
     fn each_is_woken_at_its_time_and_once() {
         let (deadlines, due) = (Deadlines::default(), Due::new(at(1000), Duration::MAX));

@@ -337,6 +337,8 @@ mod tests {
         assert!(rate(false) < 0.02);
         shared.trend.publish(0.0, 2, 2);
         assert_eq!(rate(true), 0.0, "of two nobody is the fleet");
+        shared.trend.publish(0.0, 3, 3);
+        assert!(rate(true) > 0.2, "of three they are");
     }
 
     /// What fails at one endpoint does not keep it, unless it is most of all: else there all are well again as soon as no more are suspect.

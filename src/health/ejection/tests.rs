@@ -75,3 +75,12 @@ fn each_setting_out_of_range_is_named() {
     assert_eq!(Ejection::off().check(), Ok(()));
     assert_eq!(Ejection::envoy().check(), Ok(()));
 }
+
+#[test]
+fn no_ejection_is_shorter_than_the_base_time_for_a_lower_maximum() {
+    let settings = Ejection::default()
+        .base_ejection_time(Duration::from_secs(10))
+        .max_ejection_time(Duration::from_secs(1));
+    assert_eq!(settings.longest_ejection(), Duration::from_secs(10));
+    assert_eq!(settings.longest_at(1e9), Duration::from_secs(10));
+}

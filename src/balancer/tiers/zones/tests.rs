@@ -251,6 +251,24 @@ fn the_largest_numbers_there_are_do_not_overflow() {
     }
 }
 
+/// Laid end to end they would not fit: each part is nearly 2^52.
+#[test]
+fn so_many_heavy_zones_that_their_shares_do_not_fit_get_as_much_each() {
+    let zone = Zone {
+        weight: u32::MAX,
+        hosts: 1,
+        eligible: 1,
+        ..Zone::default()
+    };
+    let (zones, mut shares) = (vec![zone; 5_000], vec![0; 5_000]);
+    let overprovisioning = 140;
+    let rule = Rule::Weights { overprovisioning };
+    assert!(divide(rule, &zones, &mut shares));
+    let all: u128 = shares.iter().map(|&share| u128::from(share)).sum();
+    assert!(u64::try_from(all).is_ok(), "{all}");
+    assert!(shares.iter().all(|&share| share == shares[0] && share > 0));
+}
+
 fn any_zones() -> impl Strategy<Value = Vec<Zone>> {
     let zone = (0u64..50, 0u64..50, 0u32..9, 0u64..20, 0u64..3);
     (prop::collection::vec(zone, 1..9), 0usize..12).prop_map(|(zones, mine)| {
