@@ -90,6 +90,48 @@ fn checks_that_requests_confirm_are_believed() {
     assert_eq!(setting.fleet.stats().ejected, 5);
 }
 
+/// Five are dead and out, and one more has a bad page: it is in as the cap is reached, and of those in four agree. Checks bring the dead back.
+#[test]
+fn one_odd_page_beside_half_that_are_dead_is_no_reason_to_disbelieve() {
+    let mut setting = with(10, exact(), each_second());
+    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    let dead = |number| match number {
+        0..5 => Outcome::Unreachable,
+        _ => SUCCESS,
+    };
+    let page = |number| match number {
+        5 => Outcome::Failure,
+        number => dead(number),
+    };
+    for _ in 0..20 {
+        go_on(&mut setting, 1, page, dead);
+        assert!(!setting.fleet.stats().checks_ignored);
+    }
+    assert_eq!(setting.fleet.stats().ejected, 5);
+}
+
+/// Twenty servers that get two requests a second: few of them have been asked lately. Half of them were out again every few seconds.
+#[test]
+fn it_lasts_where_requests_are_few() {
+    let mut setting = with(20, exact(), each_second());
+    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    let mut out = 0;
+    for step in 0..60_000 {
+        setting.round(all(Outcome::Failure));
+        setting.clock.advance(MILLI * 2);
+        if step % 250 == 0 {
+            setting.fleet.pick_endpoint().unwrap().record(SUCCESS);
+        }
+        // After the first half minute.
+        out += if step > 15_000 {
+            setting.fleet.stats().ejected
+        } else {
+            0
+        };
+    }
+    assert_eq!(out, 0);
+}
+
 /// Up to half a check is believed of each, as before.
 #[test]
 fn half_is_not_nearly_everywhere() {

@@ -232,7 +232,10 @@ fn skeleton<const STEP: u32>(
             move || {
                 let guard = set.load();
                 if STEP >= ASKED {
-                    assert!(ask(&guard.shared, thread, black_box(&[])).is_some());
+                    // For 64 requests, of which each asks for it once or twice.
+                    let uses = if STEP == ASKED { 64 } else { 128 };
+                    let avoid = black_box::<&[u64]>(&[]);
+                    assert!(ask(&guard.shared, thread, avoid, uses).is_some());
                 }
                 let seats = &guard.seats[thread];
                 if STEP == GUARD {

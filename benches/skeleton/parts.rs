@@ -42,24 +42,23 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    /// The last reading, or another, which is used 64 times.
-    pub(crate) fn now(&self, begin: Instant) -> u64 {
+    /// The last reading, or another, which is used so many times.
+    pub(crate) fn now(&self, begin: Instant, times: u64) -> u64 {
         let left = self.left.load(Ordering::Relaxed);
         if left > 0 {
             self.left.store(left - 1, Ordering::Relaxed);
             return self.tick.load(Ordering::Relaxed);
         }
-        self.read(begin)
+        self.read(begin, times)
     }
 
     #[cold]
-    pub(crate) fn read(&self, begin: Instant) -> u64 {
+    pub(crate) fn read(&self, begin: Instant, times: u64) -> u64 {
         // For the beginning and for the end.
         black_box(Instant::now());
         let now = begin.elapsed().as_nanos() as u64;
         self.tick.store(now, Ordering::Relaxed);
-        // Each request uses it twice.
-        self.left.store(127, Ordering::Relaxed);
+        self.left.store(times - 1, Ordering::Relaxed);
         now
     }
 }
@@ -101,12 +100,12 @@ impl Drop for Lease {
     }
 }
 
-/// Asks what a pick has to before it chooses; `None` if there is something to be done first.
-pub(crate) fn ask(shared: &Shared, thread: usize, avoid: &[u64]) -> Option<u64> {
+/// Asks what a pick has to before it chooses; `None` if there is something to be done first. A reading of the clock is for so many uses.
+pub(crate) fn ask(shared: &Shared, thread: usize, avoid: &[u64], uses: u64) -> Option<u64> {
     if shared.limit.is_some() || !avoid.is_empty() {
         return None;
     }
-    let now = shared.own[thread].now(shared.begin);
+    let now = shared.own[thread].now(shared.begin, uses);
     let is_calm = shared.out.load(Ordering::Acquire) == 0
         && shared.warming.load(Ordering::Relaxed) <= now
         && shared.upkeep.load(Ordering::Relaxed) > now;
@@ -137,7 +136,7 @@ pub(crate) fn tell(
         && seat.cell.epoch.load(Ordering::Acquire) == epoch
         && seat.evidence.load(Ordering::Relaxed) == 0
         && own.failing.load(Ordering::Relaxed) == 0;
-    let now = own.now(shared.begin);
+    let now = own.now(shared.begin, 128);
     if is_plain && now / BUCKET == seat.cell.bucket.load(Ordering::Relaxed) {
         return true;
     }

@@ -129,7 +129,7 @@
 //! something new, a measured success, a fault or upkeep, and read by each pick: a pick has time for a product, not for an exponential.
 //! Picks read it in rows of 32, into arrays on the stack, and compare in plain loops without branches: one member after the other each
 //! comparison is a branch that nobody foretells, and a processor compares four at a time. So a row is filled up to a multiple of four, with nobodies that cost more than
-//! anybody. Whose requests are overdue counts for three times its cost, and not for their age: with that, one that worked on a long request, or held a
+//! anybody. Whose requests are overdue counts for three times its cost, up to a minute (then they are streams, or forgotten), and not for their age: with that, one that worked on a long request, or held a
 //! stream open, cost hundreds of times as much, and all went to the others. Whether a member may be picked is three loads from anywhere, so where not all
 //! may, rows are compared as ever, and only whoever would be the best is asked about, and taken out if it may not. The readings of a row are not of one moment; neither
 //! were those of one member after the other.

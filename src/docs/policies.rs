@@ -33,7 +33,7 @@
 //!
 //! *Streams, or requests of very different length:* give each kind a fleet of its own, or record the lease at the headers, as what comes
 //! after says little of how soon the next request is answered. Beside short requests, one open for more than three times as long as answers
-//! take makes `Adaptive` count its endpoint at three times its cost, and every policy that looks at requests in flight count one more.
+//! take makes `Adaptive` count its endpoint at three times its cost, for a minute, and every policy that looks at requests in flight count one more.
 //! Where many of few endpoints have a stream open and the others none, these get most of the short requests, up to some five at a time each
 //! more; `PowerOfTwo` takes less notice. With a [`Transport`](crate::Transport) a request ends when its future does: one that returns at
 //! the headers ends the lease there, and a drain does not wait for the body.

@@ -112,8 +112,8 @@
 //! **A new server is hit too hard.** *Change:* [`SlowStart::new_endpoints`](crate::SlowStart::new_endpoints), with a longer `window` or
 //! `aggression` below 1. *Costs:* the others carry more for as long.
 //!
-//! **p99 suffers beside long streams.** *See:* endpoints with many in flight have a `cost` of about three, the others get the short
-//! requests. *Change:* a fleet for the streams, or record at the headers (see [policies](super::policies#how-to-choose)). *Costs:* a
+//! **p99 suffers beside long streams.** *See:* endpoints with requests open for up to a minute have a `cost` of about three, the others
+//! get the short ones. *Change:* a fleet for the streams, or record at the headers (see [policies](super::policies#how-to-choose)). *Costs:* a
 //! recorded stream is not counted, nor waited for by a drain.
 //!
 //! **Few requests, unevenly spread.** *Means:* [`Adaptive`](crate::Adaptive) prefers who it knows to be quick. It costs nothing while
@@ -152,8 +152,8 @@
 //! *Costs:* found and brought back later.
 //!
 //! **Checks fail, and requests do not.** *See:* endpoints are out by [`ActiveCheck`](crate::Detector::ActiveCheck). *Means:* a bad answer is
-//! believed of each endpoint, and so are `unhealthy_threshold` checks in a row without one. Of more than half they are not
-//! ([`checks_ignored`](crate::Stats::checks_ignored)). *Change:* mend the page, or drop the [`HealthCheck`](crate::HealthCheck): requests then
+//! believed of each endpoint, and so are `unhealthy_threshold` checks in a row without one. They are not where the cap keeps endpoints in
+//! and most of those that answer fail theirs ([`checks_ignored`](crate::Stats::checks_ignored)). *Change:* mend the page, or drop the [`HealthCheck`](crate::HealthCheck): requests then
 //! probe. *Costs:* without checks, requests find what is dead.
 //!
 //! # Coming from Envoy or gRPC
@@ -197,7 +197,7 @@
 //! | `locality_weighted_lb_config` | [`Tiers::locality_weights`](crate::Tiers::locality_weights) |
 //! | EDS `health_status` | [`Fleet::mark`](crate::Fleet::mark) |
 //! | **`circuit_breakers`**: `max_requests` (1024) | [`Limits`](crate::Limits)`::max_requests` (none), exact |
-//! | `per_host_thresholds`: `max_requests` (none) | `max_requests_per_endpoint` (none) |
+//! | (not there: `per_host_thresholds` limits connections) | `max_requests_per_endpoint` (none) |
 //! | `max_connections`, `max_pending_requests` (1024) | by design not there: the crate opens no connection and queues nothing |
 //! | `max_retries` (3) | [`CallPlan`](crate::CallPlan)`::max_concurrent_retries` (none), as the budget grows with the load |
 //! | `retry_budget`: `budget_percent` (20), `min_retry_concurrency` (3) | `budget_percent` (20), `budget_floor` (3), of ten seconds |

@@ -238,7 +238,7 @@ impl<E: Endpoint> Fleet<E> {
             probing: shared.ledger.probes.taken(),
             policy_faults: counters.policy_faults.get(),
             tracker_panics: counters.tracker_panics.get(),
-            checks_ignored: shared.prober.is_ignored(),
+            checks_ignored: shared.prober.is_ignored(shared.now()),
             events_dropped: shared.events.as_ref().map_or(0, Events::dropped),
         }
     }

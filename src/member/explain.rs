@@ -8,7 +8,7 @@ use super::{Member, MemberState};
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::{Detector, Ejection, PanicAction, health};
 use crate::options::MemberId;
-use crate::shared::{FORGOTTEN, OVERDUE};
+use crate::shared::OVERDUE;
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -237,10 +237,9 @@ impl State {
     fn relative_cost(&self, now: Tick) -> Option<f64> {
         let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
         let known = f64::from(place.cost()?);
-        let age = place.mean_age(now).map_or(0.0, |age| age.as_nanos() as f64);
+        let age = place.waiting(now).map_or(0.0, |age| age.as_nanos() as f64);
         let overdue = f64::from(OVERDUE);
-        let is_overdue = age > overdue * known && age <= f64::from(FORGOTTEN);
-        let times = if is_overdue { overdue } else { 1.0 };
+        let times = if age > overdue * known { overdue } else { 1.0 };
         Some(known * times / usual.as_nanos().max(1) as f64)
     }
 

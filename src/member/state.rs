@@ -135,7 +135,7 @@ impl State {
     }
 
     pub(super) fn judging<'a>(&self, now: Tick, usual: &'a Usual) -> Judging<'a> {
-        let age = self.place.as_ref().and_then(|place| place.mean_age(now));
+        let age = self.place.as_ref().and_then(|place| place.waiting(now));
         let cx = Judging::new(now, usual)
             .with_fading(self.fading(now))
             .with_latency(self.latency.get())

@@ -97,7 +97,17 @@ pub(crate) const OVERDUE: f32 = 3.0;
 
 /// But no longer than this in the mean, in nanoseconds: a minute is four times what a [`Caller`](crate::Caller) waits at most by default. What
 /// is in flight for longer is a stream, or a lease that nobody ends, and would keep others away for as long as it is there.
-pub(crate) const FORGOTTEN: f32 = 60e9;
+const FORGOTTEN: f32 = 60e9;
+
+/// Or than so many times what a request costs there, where that takes longer.
+const FORGOTTEN_TIMES: f32 = 4.0 * OVERDUE;
+
+/// The mean age, in nanoseconds, from which on requests at an endpoint of this cost count as forgotten.
+#[inline(always)]
+pub(crate) const fn forgotten(cost: f32) -> f32 {
+    let times = FORGOTTEN_TIMES * cost;
+    if times > FORGOTTEN { times } else { FORGOTTEN }
+}
 
 /// A member's place; given back when it is dropped.
 #[derive(Debug)]
@@ -185,6 +195,13 @@ impl Place {
         let ages = u64::try_from(load.ages(now)).unwrap_or(0) / AGES;
         let mean = ages.checked_div(load.count().into())?;
         Some(Duration::from_nanos(mean))
+    }
+
+    /// The same, as long as it tells how long answers take: `None` where what is in flight is [`forgotten`].
+    pub(crate) fn waiting(&self, now: Tick) -> Option<Duration> {
+        let longest = forgotten(self.cost().unwrap_or(0.0));
+        self.mean_age(now)
+            .filter(|age| age.as_nanos() as f32 <= longest)
     }
 
     /// What a request costs there where nothing is in flight, in nanoseconds.

@@ -22,7 +22,7 @@ use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
 pub(crate) use board::{
-    AGES, Board, FORGOTTEN, JOINED, LANES, OVERDUE, Place, Readings, Spot, Spots,
+    AGES, Board, JOINED, LANES, OVERDUE, Place, Readings, Spot, Spots, forgotten,
 };
 pub(crate) use capacity::Calm;
 use capacity::Capacity;

@@ -30,31 +30,32 @@ impl Prober {
 
     /// It is there, and believed or not.
     pub(crate) fn attend(&self, now: Tick, is_believed: bool) {
-        let until = if is_believed {
-            now.after(PRESENCE)
-        } else {
-            Tick::ZERO
-        };
         // ORDERING: Relaxed, both. Hints, each complete in itself.
-        self.until.store(until.as_nanos(), Ordering::Relaxed);
+        self.until
+            .store(now.after(PRESENCE).as_nanos(), Ordering::Relaxed);
         self.is_ignored.store(!is_believed, Ordering::Relaxed);
-    }
-
-    /// Whether it is there in vain.
-    pub(crate) fn is_ignored(&self) -> bool {
-        // ORDERING: Relaxed. As in `attend`.
-        self.is_ignored.load(Ordering::Relaxed)
     }
 
     /// It is there no more.
     pub(crate) fn leave(&self) {
-        // ORDERING: Relaxed, both. As in `attend`.
+        // ORDERING: Relaxed. As in `attend`.
         self.until.store(0, Ordering::Relaxed);
-        self.is_ignored.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it is there. A time too far ahead was set by a clock that has gone back: it has passed.
+    /// Whether it is there, and its checks count.
     pub(crate) fn is_here(&self, now: Tick) -> bool {
+        // ORDERING: Relaxed. As in `attend`.
+        self.has_ticked(now) && !self.is_ignored.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is there in vain.
+    pub(crate) fn is_ignored(&self, now: Tick) -> bool {
+        // ORDERING: Relaxed. As in `attend`.
+        self.has_ticked(now) && self.is_ignored.load(Ordering::Relaxed)
+    }
+
+    /// A time too far ahead was set by a clock that has gone back: it has passed.
+    fn has_ticked(&self, now: Tick) -> bool {
         // ORDERING: Relaxed. As in `attend`.
         let until = self.until.load(Ordering::Relaxed);
         let left = until.saturating_sub(now.as_nanos());
@@ -78,6 +79,16 @@ mod tests {
         assert!(prober.is_here(at(12)) && !prober.is_here(at(13)));
         prober.leave();
         assert!(!prober.is_here(at(10)));
+    }
+
+    #[test]
+    fn one_that_is_ignored_is_not_there_for_as_long_as_it_ticks() {
+        let prober = Prober::new();
+        prober.attend(at(10), false);
+        assert!(!prober.is_here(at(11)) && prober.is_ignored(at(11)));
+        assert!(!prober.is_ignored(at(13)));
+        prober.attend(at(14), true);
+        assert!(prober.is_here(at(15)) && !prober.is_ignored(at(15)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
-use crate::shared::{AGES, FORGOTTEN, JOINED, LANES, OVERDUE, Spot};
+use crate::shared::{AGES, JOINED, LANES, OVERDUE, Spot, forgotten};
 use crate::time::Tick;
 
 /// What a round of waiting takes off a cost: 2 %.
@@ -219,7 +219,8 @@ impl Row {
             let known = either(own == 0.0, with.usual, own.abs());
             // Where nothing is in flight nothing is overdue.
             let (ages, in_flight) = (cost[lane] * AGE, count[lane] as f32);
-            let is_overdue = (ages > OVERDUE * known * in_flight) & (ages <= FORGOTTEN * in_flight);
+            let is_overdue =
+                (ages > OVERDUE * known * in_flight) & (ages <= forgotten(known) * in_flight);
             alone[lane] = either(is_overdue, OVERDUE * known, known);
             let is_busy = count[lane] > 0;
             let busy = (count[lane] + 1) as f32 * queue[lane];

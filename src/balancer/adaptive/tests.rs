@@ -53,7 +53,7 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
     let known = if of.cost == 0.0 { with.usual } else { of.cost };
     let count = of.ages.len() as f32;
     let ages = (of.ages.iter().sum::<u64>() << 14) as f32;
-    let own = if ages > 3.0 * known * count && ages <= 60e9 * count {
+    let own = if ages > 3.0 * known * count && ages <= (12.0 * known).max(60e9) * count {
         3.0 * known
     } else {
         known

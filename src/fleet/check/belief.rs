@@ -2,27 +2,38 @@
 
 use std::time::Duration;
 
-use super::book::Action;
+use super::Core;
+use super::book::{Action, Book};
+use crate::endpoint::Endpoint;
+use crate::health::BUCKETS;
+use crate::member::{Member, State};
 use crate::time::Tick;
 
-/// What a look at all members has counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) members: usize,
-    /// Those that fail by their checks, or were out when last checked.
-    pub(super) failing: usize,
-    /// Those of them that take requests all the same, as no more may be out, and answer most.
-    pub(super) answering: usize,
-}
+/// So often it is asked.
+const EVERY: Duration = Duration::from_millis(100);
 
-/// For how long requests contradict checks before these are not believed: one that has died just now still looks as if it answered.
+/// For how long requests contradict checks before these are not believed, or for a fifth of the window, in which one that has just died still
+/// looks as if it answered.
 const AFTER: Duration = Duration::from_secs(1);
 
+/// Buckets of the window that tell whether an endpoint answers now; while checks are not believed all do, as some may get few requests.
+const LAST: u64 = 2;
+
+/// How many endpoints' requests say the same as their checks, and how many say that checks are wrong: those that fail checks and answer
+/// requests. Of those in rotation, as others have none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    agreeing: usize,
+    contradicting: usize,
+}
+
+/// The outcome of the last look.
 #[derive(Debug, Default)]
 pub(super) struct Belief {
+    is_lost: bool,
     /// Since when they are contradicted.
     since: Option<Tick>,
-    is_lost: bool,
+    looked: Option<Tick>,
 }
 
 impl Belief {
@@ -30,19 +41,35 @@ impl Belief {
         !self.is_lost
     }
 
-    /// Not from more than half failing on, of whom a tenth of all answer requests; again when two fifths fail, or no tenth answers. A
-    /// half is where Envoy's panic begins, which ignores checks; the tenth below it keeps one endpoint from turning it over and over.
-    pub(super) fn look(&mut self, seen: Seen, now: Tick) {
-        let is_contradicted = seen.answering > 0 && 10 * seen.answering >= seen.members;
-        let is_most = if self.is_lost {
-            5 * seen.failing > 2 * seen.members
+    /// Not when more than half contradict for so long, and again when no more than two fifths do. If none says anything, as before.
+    fn look(&mut self, seen: Seen, now: Tick, patience: Duration) {
+        let all = seen.agreeing + seen.contradicting;
+        if all == 0 {
+            return;
+        }
+        let are_most = if self.is_lost {
+            5 * seen.contradicting > 2 * all
         } else {
-            2 * seen.failing > seen.members
+            2 * seen.contradicting > all
         };
         // One further on is of a clock that has gone back.
         let since = self.since.filter(|since| *since <= now).unwrap_or(now);
-        self.since = (is_contradicted && is_most).then_some(since);
-        self.is_lost = self.since.is_some() && (self.is_lost || now.since(since) >= AFTER);
+        self.since = are_most.then_some(since);
+        self.is_lost = are_most && (self.is_lost || now.since(since) >= patience);
+    }
+
+    /// Nobody is out, and nobody is suspect.
+    pub(super) const fn rest(&mut self) {
+        self.since = None;
+    }
+
+    fn is_due(&mut self, now: Tick) -> bool {
+        let fresh = |last: Tick| last <= now && now.since(last) < EVERY;
+        if self.looked.is_some_and(fresh) {
+            return false;
+        }
+        self.looked = Some(now);
+        true
     }
 
     /// What is left of what a check asks for: of one that is not believed, that a probe under way has ended.
@@ -55,56 +82,97 @@ impl Belief {
     }
 }
 
+impl Core {
+    /// Asks now and then whether checks are to be believed.
+    pub(super) fn believe<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
+        if !book.belief.is_due(now) {
+            return;
+        }
+        let buckets = if book.belief.is_believed() {
+            LAST
+        } else {
+            BUCKETS
+        };
+        let taking = members.iter().map(Member::core);
+        let taking = taking.filter(|state| state.standing.get().is_in());
+        let mut seen = Seen::default();
+        for state in taking.clone().filter(|state| book.is_failing(state.id)) {
+            match answers(state, buckets, now) {
+                Some(true) => seen.contradicting += 1,
+                Some(false) => seen.agreeing += 1,
+                None => {}
+            }
+        }
+        // Most of the time nobody contradicts, and there is no need to ask the others.
+        if seen.contradicting > 0 || !book.belief.is_believed() {
+            let passing = taking.filter(|state| !book.is_failing(state.id));
+            let agreeing = passing.filter(|state| answers(state, buckets, now) == Some(true));
+            seen.agreeing += agreeing.count();
+        }
+        let patience = AFTER.max(self.shared.ejection.window / 5);
+        book.belief.look(seen, now, patience);
+    }
+}
+
+/// Whether it answers most of its last requests; `None` if it has had none.
+fn answers(state: &State, buckets: u64, now: Tick) -> Option<bool> {
+    let last = state.gate.last(buckets, now);
+    let well = || state.suspicion(now) == 0.0 && 2 * last.faults <= last.total;
+    (last.total > 0).then(well)
+}
+
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
 
-    /// What is believed after these looks, half a second apart: how many of twenty fail and how many answer.
+    /// What is believed after these looks, half a second apart: how many agree and how many contradict.
     fn after(looks: &[(usize, usize)]) -> Vec<bool> {
         let mut belief = Belief::default();
         let looks = looks.iter().zip(1..);
-        let look = |(&(failing, answering), number): (&(usize, usize), u64)| {
+        let look = |(&(agreeing, contradicting), number): (&(usize, usize), u64)| {
             let seen = Seen {
-                members: 20,
-                failing,
-                answering,
+                agreeing,
+                contradicting,
             };
-            belief.look(seen, Tick::from_nanos(number * 500_000_000));
+            belief.look(seen, Tick::from_nanos(number * 500_000_000), AFTER);
             belief.is_believed()
         };
         looks.map(look).collect()
     }
 
     #[test]
-    fn it_takes_more_than_half_of_whom_some_answer_for_a_second() {
-        assert_eq!(after(&[(11, 2), (11, 2), (11, 2)]), [true, true, false]);
-        for few in [(10, 10), (20, 1), (20, 0)] {
+    fn it_takes_more_than_half_that_contradict_for_a_second() {
+        assert_eq!(after(&[(4, 5); 3]), [true, true, false]);
+        for few in [(5, 5), (9, 1), (9, 0)] {
             assert_eq!(after(&[few; 4]), [true; 4], "{few:?}");
-            assert_eq!(after(&[(11, 2), (11, 2), few, (11, 2)]), [true; 4]);
+            assert_eq!(after(&[(4, 5), (4, 5), few, (4, 5)]), [true; 4]);
         }
+        assert!(!after(&[(0, 1), (0, 0), (0, 1)])[2], "nobody says nothing");
     }
 
     #[test]
-    fn they_are_believed_again_when_two_fifths_fail_or_none_answers() {
-        let lost = [(20, 10), (20, 10), (20, 10)];
+    fn they_are_believed_again_when_two_fifths_contradict() {
+        let lost = [(0, 9); 3];
         let then = |next| after(&[&lost[..], &[next]].concat())[3];
-        assert!(!then((9, 2)) && then((8, 2)) && then((20, 1)));
+        assert!(!then((5, 4)) && then((6, 4)) && then((1, 0)));
+        assert!(!then((0, 0)), "nobody says nothing");
     }
 
     #[test]
-    fn of_none_they_are_believed_and_a_clock_may_go_back() {
+    fn a_clock_may_go_back_and_one_may_rest() {
         let mut belief = Belief::default();
-        belief.look(Seen::default(), Tick::ZERO);
-        assert!(belief.is_believed());
         let seen = Seen {
-            members: 1,
-            failing: 1,
-            answering: 1,
+            agreeing: 0,
+            contradicting: 1,
         };
-        for seconds in [9, 1, 2] {
+        for seconds in [9, 1, 1] {
+            belief.look(seen, Tick::from_nanos(seconds * 1_000_000_000), AFTER);
             assert!(belief.is_believed());
-            belief.look(seen, Tick::from_nanos(seconds * 1_000_000_000));
         }
+        belief.rest();
+        belief.look(seen, Tick::from_nanos(2_000_000_000), AFTER);
+        assert!(belief.is_believed());
+        belief.look(seen, Tick::from_nanos(3_000_000_000), AFTER);
         assert!(!belief.is_believed());
     }
 }

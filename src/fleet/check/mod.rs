@@ -20,7 +20,6 @@ use crate::shared::Shared;
 use crate::sync::{Arc, Mutex};
 use crate::time::Tick;
 
-use belief::Seen;
 use book::{Action, Book, Sent, Why};
 pub use probe::Probe;
 
@@ -52,9 +51,9 @@ const CALM: Duration = Duration::from_secs(1);
 /// - **Ejected by either.** The requests' outcomes eject as ever. A check ejects too: by a failure answer at once, by no answer after
 ///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold) in a row. An ejection by a check counts, lasts and doubles like one
 ///   by requests, so a flapping endpoint is out for longer each time. At the cap it stays in, and each further failed check tries again.
-/// - **Not against all requests.** Where more than half of the endpoints fail their checks, and a tenth of all do and answer requests all the
-///   same for a second, the fault is the page's: checks are ignored, and requests probe, until two fifths fail
-///   ([`Stats::checks_ignored`](crate::Stats::checks_ignored)). (Envoy's panic mode ignores them then.)
+/// - **Not against all requests.** Where the cap keeps endpoints in that fail their checks, and more than half of those that answer requests
+///   do for a second, the fault is the page's: checks are ignored, and requests probe, until two fifths do
+///   ([`Stats::checks_ignored`](crate::Stats::checks_ignored); not with a tracker of yours). (Envoy's panic mode ignores them, too.)
 /// - **Suspected by requests, ejected by checks.** An endpoint that requests have made suspect is checked at once, and again until it is
 ///   cleared or ejected: each result counts like a request's for the sequential test
 ///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), not for
@@ -85,7 +84,7 @@ const CALM: Duration = Duration::from_secs(1);
 ///   endpoints only, finish one round of checks before the first pick.
 /// - **Marks** ([`Fleet::mark`](crate::Fleet::mark)) outrank both; checks go on.
 ///
-/// The driver counts as there for three seconds after each tick, until it is dropped. So if its task
+/// The driver counts as there for three seconds after each tick, until it is dropped or its checks are ignored. So if its task
 /// dies or stalls, requests become probes again by themselves.
 ///
 /// # What it costs
@@ -182,6 +181,7 @@ impl<E: Endpoint> HealthCheck<E> {
         let snapshot = inner.current.load();
         let members = snapshot.routable();
         let mut book = core.book.lock();
+        shared.prober.attend(now, book.belief.is_believed());
         let ids = members.iter().map(Member::id);
         book.follow(now, snapshot.edition, ids, |at| {
             let random = shared.random(shared.shard());
@@ -269,6 +269,9 @@ impl Core {
             && !self.shared.trend.has_suspects()
             && book.belief.is_believed();
         let every = WATCH.max(self.shared.interval() / 10);
+        if is_quiet {
+            book.belief.rest();
+        }
         if (book.had_traffic && is_quiet) || !book.watch_is_due(now, every) {
             return;
         }
@@ -280,7 +283,7 @@ impl Core {
                 book.bring_forward(member.id(), now.after(soon));
             }
         }
-        book.belief.look(self.see(book, members, now), now);
+        self.believe(book, members, now);
         if !book.belief.is_believed() {
             return;
         }
@@ -292,25 +295,6 @@ impl Core {
                 book.bring_forward(member.id(), now);
             }
         }
-    }
-
-    /// Who fails by checks, and who of them answers requests.
-    fn see<E: Endpoint>(&self, book: &Book, members: &[Member<E>], now: Tick) -> Seen {
-        let failing = members.iter().filter(|member| book.is_failing(member.id()));
-        let mut seen = Seen {
-            members: members.len(),
-            ..Seen::default()
-        };
-        for member in failing {
-            let state = member.core();
-            seen.failing += 1;
-            let answers = || {
-                let last = state.gate.last(2, now);
-                state.suspicion(now) == 0.0 && last.total > 0 && 2 * last.faults <= last.total
-            };
-            seen.answering += usize::from(state.standing.get().is_in() && answers());
-        }
-        seen
     }
 
     /// Takes in failed checks that were held until others had been looked at. The next of each comes at once, while it is in doubt.
