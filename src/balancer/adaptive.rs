@@ -6,7 +6,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{JOINED, Readings};
+use crate::shared::{JOINED, Readings, below, mix};
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
@@ -82,13 +82,14 @@ const FAR: i32 = 1 << 30;
 /// The idle endpoint whose turn it is counts as one of the heaviest: by weights alone the light would never be used while there
 /// is little to do.
 ///
-/// Each endpoint of the initial set has a turn before any is preferred; one that joins later is invited to (again, as long as its requests
-/// tell nothing of it). From its first answer to its third it counts as slightly better than usual.
+/// Each endpoint of the initial set has a turn before any is preferred, in an order by weight (so a fleet that has few requests before it is
+/// dropped uses the light ones more than is due); one that joins later is invited to (again, as long as its requests tell nothing of it), and
+/// has its turn anyhow where each gets less than one request a second. From its first answer to its third it counts as slightly better than usual.
 ///
 /// So where all are known to be alike they are served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin); and where they differ by no more than the noise of
-/// their estimates, they are all used. Not evenly where nothing waits: one of twenty or a hundred like endpoints may then get some six times
-/// its share for a while, and others a tenth (F3 of `benches/quality.md`), unless requests to each are many seconds apart.
+/// their estimates, they are all used. Not evenly where nothing waits: one of twenty or a hundred like endpoints may then get up to ten times
+/// its share for a while (and more after others have joined), and others a tenth (F3 of `benches/quality.md`), unless requests to each are many seconds apart.
 ///
 /// Up to 256 endpoints are all compared; of more, 104: eight that were good last time (per shard of threads) and three rows of 32 in the
 /// order of the set, drawn by their members' weight and spread evenly over the picks. Shares of like endpoints are then within a few of
@@ -122,12 +123,15 @@ impl<E: Endpoint> LoadBalancer<E> for Adaptive {
         if view.members().len() <= ALL {
             view.pick_of_all();
         }
-        Box::new(Lowest::new(
-            &effective_weights(view.members()),
-            view.board(),
-            cursor.next(0),
-            cursor.shards(),
-        ))
+        let order = cursor.next(0);
+        let weights = effective_weights(view.members());
+        let lowest = Lowest::new(&weights, view.board(), order, cursor.shards());
+        let pace = view
+            .members()
+            .first()
+            .map(|one| one.core().shared.trend.pace());
+        lowest.seat(pace.unwrap_or(0.0), order);
+        Box::new(lowest)
     }
 }
 
@@ -225,7 +229,7 @@ impl Lowest {
         place(one) < place(other)
     }
 
-    /// The best of those compared, whose turn it was.
+    /// The best of those compared, whose turn it was. Of those that are to have their first one, where `any` may be picked, one by weight.
     #[inline(always)]
     fn choose(
         &self,
@@ -233,9 +237,13 @@ impl Lowest {
         board: &Readings,
         with: &Measure,
         notes: &Notes,
+        any: bool,
     ) -> Option<usize> {
         let invited = best.invited.filter(|&index| board.at(index).accept());
-        let index = invited.or_else(|| best.index(|one, other| self.is_before(one, other)))?;
+        let mut index = invited.or_else(|| best.index(|one, other| self.is_before(one, other)))?;
+        if board.at(index).turn() == 0 && any && self.due.is_some() {
+            index = self.first(board, notes).unwrap_or(index);
+        }
         let (spot, round) = (board.at(index), self.rounds[index]);
         // Whoever has waited for longer than counts does not have many turns at once.
         let waited = round.max(self.kept).saturating_mul(with.rounds as u32);
@@ -250,11 +258,46 @@ impl Lowest {
             // ORDERING: Relaxed. A hint.
             notes.least.store(least.to_bits(), Ordering::Relaxed);
         }
-        // ORDERING: Relaxed. A hint; the members' own turns count.
-        notes
-            .present
-            .store(later(with.present, turn), Ordering::Relaxed);
+        // Not to the turn of who is invited: that of a light one is far ahead, and all others would have waited for long.
+        if invited.is_none() {
+            // ORDERING: Relaxed. A hint; the members' own turns count.
+            notes
+                .present
+                .store(later(with.present, turn), Ordering::Relaxed);
+        }
         Some(index)
+    }
+
+    /// One that has had no turn, drawn by weight, if one is found soon: the requests of a fleet that has few before it is dropped would be
+    /// without regard to weights.
+    #[cold]
+    #[inline(never)]
+    fn first(&self, board: &Readings, notes: &Notes) -> Option<usize> {
+        const DRAWS: u32 = 16;
+        let drawn = (0..DRAWS).filter_map(|_| self.table.draw(notes.draw()));
+        let mut waiting = drawn.filter(|&index| board.at(index).turn() == 0);
+        waiting.next()
+    }
+
+    /// Gives those that have joined others their first turn within a round, where each endpoint will get less than one request a second.
+    /// By invitations, one request in fifty, many of them would wait for minutes there; and what a cold one costs nobody feels.
+    fn seat(&self, pace: f32, order: u64) {
+        let Some(board) = &self.board else { return };
+        let count = self.rounds.len();
+        let has_joined = |&index: &usize| board.at(index).turn() == JOINED;
+        let joined = (0..count).filter(has_joined);
+        // It was of those that have been there.
+        let share = 1.0 - joined.clone().count() as f32 / count.max(1) as f32;
+        if count > ALL || pace <= 0.0 || pace * share >= 1.0 {
+            return;
+        }
+        // ORDERING: Relaxed. Nobody else knows these notes yet.
+        let present = self.notes_of(0).present.load(Ordering::Relaxed);
+        for index in joined {
+            let random = mix(order ^ (index as u64) << 32);
+            let turn = present.wrapping_add(below(self.rounds[index].into(), random) as u32);
+            board.at(index).set_turn(turn.max(JOINED + 1));
+        }
     }
 
     /// Of members that nobody keeps a board of, by what each shows; the first of equals from a random one on.
@@ -304,14 +347,14 @@ impl<E: Endpoint> Picker<E> for Lowest {
             return self.without_board(cx, members).map(Choice::at);
         };
         let notes = self.notes_of(cx.shard());
-        let with = self.measure(notes, cx.now(), cx.usual().latency(), cx.pace());
+        let mut with = self.measure(notes, cx.now(), cx.usual().latency(), cx.pace());
         let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members.len()));
-        let best_of = |may_pick: Option<&dyn Fn(usize) -> bool>| {
+        let mut best_of = |may_pick: Option<&dyn Fn(usize) -> bool>| {
             let best = match &many {
                 Some(candidates) => self.some(candidates, board, &with, notes, may_pick),
-                None => self.all(board, &with, may_pick),
+                None => self.all(board, &mut with, may_pick),
             };
-            self.choose(&best, board, &with, notes)
+            self.choose(&best, board, &with, notes, may_pick.is_none())
         };
         if cx.any_will_do() {
             return best_of(None).map(Choice::at);
@@ -335,9 +378,10 @@ impl<E: Endpoint> Picker<E> for Lowest {
         let board = self.board.as_ref()?;
         let notes = self.notes_of(asker.shard());
         let usual = asker.usual().latency();
-        let with = self.measure(notes, now, usual, asker.pace());
-        let best = self.all(board, &with, None);
-        self.choose(&best, board, &with, notes).map(Choice::at)
+        let mut with = self.measure(notes, now, usual, asker.pace());
+        let best = self.all(board, &mut with, None);
+        self.choose(&best, board, &with, notes, true)
+            .map(Choice::at)
     }
 }
 

@@ -122,6 +122,9 @@ pub(super) struct Sweep {
     invitations: f64,
     /// How many in a row were of those of whom nothing was known.
     in_a_row: u32,
+    /// The weights of those looked at, and how many they are; and the mean at the last sweep.
+    weights: (u64, u32),
+    mean_weight: f32,
 }
 
 impl Sweep {
@@ -134,6 +137,7 @@ impl Sweep {
             scored: std::mem::take(&mut self.scored),
             invitations: self.invitations,
             in_a_row: self.in_a_row,
+            mean_weight: self.mean_weight,
             room: self.room,
             makes_room: self.makes_room,
             ..Self::default()
@@ -166,7 +170,11 @@ impl Sweep {
         let end = slots.len().min(self.next + SLICE);
         for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
             if !slot.draining {
-                self.look(index, slot.is_routable(), slot.member.core(), shared, now);
+                let weight = slot.member.weight().get();
+                self.weights.0 += u64::from(weight);
+                self.weights.1 += 1;
+                let core = slot.member.core();
+                self.look(index, (slot.is_routable(), weight), core, shared, now);
             }
         }
         self.next = end;
@@ -177,7 +185,14 @@ impl Sweep {
         done
     }
 
-    fn look(&mut self, index: usize, routable: bool, core: &State, shared: &Shared, now: Tick) {
+    fn look(
+        &mut self,
+        index: usize,
+        (routable, weight): (bool, u32),
+        core: &State,
+        shared: &Shared,
+        now: Tick,
+    ) {
         core.forget_spared(now);
         let usual = shared.usual();
         let standing = core.standing.get();
@@ -244,6 +259,7 @@ impl Sweep {
                     let guest = (times, index, core.id);
                     self.unknown = Some(self.unknown.map_or(guest, |other| other.min(guest)));
                 }
+                Some(Guest::Idle(idle)) if self.may_wait(weight, idle, shared.trend.pace()) => {}
                 Some(Guest::Idle(idle)) => {
                     self.idlest = self.idlest.max(Some((idle, index, core.id)));
                 }
@@ -252,8 +268,17 @@ impl Sweep {
         }
     }
 
+    /// Whether one of less than the mean weight has been idle for no longer than until its turn may come, where each has so many requests a
+    /// second: then it is not avoided. Invited each second, one of a hundredth of the others' weight got twenty times its share.
+    fn may_wait(&self, weight: u32, idle: u32, pace: f32) -> bool {
+        const TURNS: f32 = 2.0;
+        let times_lighter = self.mean_weight / weight as f32;
+        times_lighter > 1.0 && idle as f32 / 1_000.0 * pace < TURNS * times_lighter
+    }
+
     /// All have been looked at.
     fn finish<E: Endpoint>(&mut self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
+        self.mean_weight = self.weights.0 as f32 / self.weights.1.max(1) as f32;
         let median = lower_median(&mut self.latencies, Duration::cmp);
         shared.set_usual_latency(median);
         let are_most = 2 * self.strains.len() >= self.recent;

@@ -13,9 +13,32 @@ pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
 const LOOKS: usize = 5;
 
 impl Lowest {
-    /// Compares all members, or those that may be picked.
+    /// Compares all members, or those that may be picked. To a thread that picks seldom they would all seem to have had a turn just now, and
+    /// the first of equals would be the same each time: then by the time of whose turn is next.
     #[inline(always)]
-    pub(super) fn all(&self, board: &Readings, with: &Measure, may_pick: MayPick<'_>) -> Best {
+    pub(super) fn all(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
+        let best = self.rows(board, with, may_pick);
+        match best.ahead() {
+            Some(ahead) => self.all_later(board, with, may_pick, ahead),
+            None => best,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn all_later(
+        &self,
+        board: &Readings,
+        with: &mut Measure,
+        may_pick: MayPick<'_>,
+        ahead: u32,
+    ) -> Best {
+        with.present = with.present.wrapping_add(ahead);
+        self.rows(board, with, may_pick)
+    }
+
+    #[inline(always)]
+    fn rows(&self, board: &Readings, with: &Measure, may_pick: MayPick<'_>) -> Best {
         let mut best = Best::none();
         let mut row = Row::new();
         for number in 0..self.rounds.len().div_ceil(LANES) {

@@ -50,6 +50,14 @@ impl Notes {
         }
     }
 
+    /// The next draw.
+    pub(super) fn draw(&self) -> u64 {
+        // ORDERING: Relaxed, both. A hint; two threads of a shard may draw the same.
+        let point = self.point.load(Ordering::Relaxed).wrapping_add(STEP);
+        self.point.store(point, Ordering::Relaxed);
+        point
+    }
+
     /// Some of so many: that were good the last time, and some drawn.
     pub(super) fn candidates(&self, table: &Cumulative, count: usize) -> Candidates {
         let last = count.saturating_sub(1);

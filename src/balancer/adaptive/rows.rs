@@ -60,7 +60,7 @@ pub(super) struct Row {
     cost: Fours<f32>,
     /// What is kept as its own cost; then what a request costs alone, with regard to the mean age.
     alone: Fours<f32>,
-    /// When its turn is next; then how long ago that came, and [`NEVER`] where somebody is busy.
+    /// When its turn is next; then how long ago that came, and [`NEVER`] where somebody is busy or has had none.
     late: Fours<u32>,
     /// How many there are.
     lanes: usize,
@@ -209,7 +209,7 @@ impl Row {
         let cost = &mut self.cost.as_flattened_mut()[..lanes];
         let alone = &mut self.alone.as_flattened_mut()[..lanes];
         let late = &mut self.late.as_flattened_mut()[..lanes];
-        let (mut least, mut latest, mut signs) = (NOBODY, NEVER, 0);
+        let (mut least, mut latest, mut first, mut signs) = (NOBODY, NEVER, NEVER, 0);
         let with = *with;
         // Whose turn it is costs as little as the heaviest, and no other idle one less.
         let not_due = with.due.map_or(0.0, |due| due * NOT_DUE);
@@ -233,14 +233,19 @@ impl Row {
             let turn = late[lane];
             cost[lane] = alone[lane] * load * with.patience(turn, per_round[lane]);
             least = least.min(order(cost[lane]));
+            // Whoever has had no turn has none that came: it has its first, or is invited.
+            let never = mask((turn == 0) | (turn == JOINED));
+            let since = (with.present.wrapping_sub(turn) & !never) | (NEVER as u32 & never);
+            first = first.max(since as i32);
             let is_busy = mask(is_busy);
-            late[lane] = (with.present.wrapping_sub(turn) & !is_busy) | (NEVER as u32 & is_busy);
+            late[lane] = (since & !is_busy) | (NEVER as u32 & is_busy);
             // Read again: otherwise it is taken for something to be decided one by one.
             latest = latest.max(late[lane] as i32);
         }
         Least {
             cost: least,
             late: latest,
+            first,
             own: None,
             is_invited: signs >> 31 != 0,
         }
@@ -314,8 +319,10 @@ pub(super) const NOBODY: i32 = i32::MAX;
 pub(super) struct Least {
     /// Of what a request costs where it is nobody's turn.
     pub(super) cost: i32,
-    /// How long ago the first turn of the idle came.
+    /// How long ago the first turn of the idle came,
     pub(super) late: i32,
+    /// and of all.
+    pub(super) first: i32,
     /// Of what is kept as a member's own cost, where that was asked and any is known.
     pub(super) own: Option<f32>,
     /// Whether somebody has an invitation.

@@ -77,14 +77,19 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
         }
 }
 
+/// Whether it is idle, and has had a turn before.
+fn has_turn(one: &Shown) -> bool {
+    one.ages.is_empty() && one.turn > JOINED
+}
+
 /// What a request costs at each who may be picked, whose turn it is or not.
 fn costs(of: &[Shown], lowest: &Lowest, with: &Measure) -> Vec<Option<f32>> {
-    let idle = of.iter().filter(|one| one.may_pick && one.ages.is_empty());
+    let idle = of.iter().filter(|one| one.may_pick && has_turn(one));
     let first = idle.map(|one| ahead(with.present, one.turn)).max();
     let first = first.filter(|&late| late > i32::MIN && late >= -(HEAVIEST as i32));
     let of = of.iter().enumerate();
     of.map(|(index, one)| {
-        let is_due = one.ages.is_empty() && Some(ahead(with.present, one.turn)) == first;
+        let is_due = has_turn(one) && Some(ahead(with.present, one.turn)) == first;
         one.may_pick.then(|| cost(one, lowest, index, with, is_due))
     })
     .collect()
@@ -139,7 +144,7 @@ proptest! {
         let weights: Vec<u64> = of.iter().map(|one| one.weight).collect();
         let lowest = Lowest::new(&weights, None, order, 1);
         let (usual, due) = (1.5e6, lowest.due);
-        let with = Measure { now: NOW, usual, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, present };
+        let mut with = Measure { now: NOW, usual, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, present };
         let may_pick = |index: usize| of[index].may_pick;
         let may_pick: &dyn Fn(usize) -> bool = &may_pick;
         let notes = lowest.notes_of(0);
@@ -150,7 +155,7 @@ proptest! {
         };
         let asked = (!all).then_some(may_pick);
         let best = match many {
-            false => lowest.all(&read, &with, asked),
+            false => lowest.all(&read, &mut with, asked),
             true => lowest.some(&candidates, &read, &with, notes, asked),
         };
         // From here on the others are not there.
@@ -192,9 +197,9 @@ fn what_was_usual_is_kept() {
     let read = Readings::of([Some(&place)].into_iter()).expect("it has a place");
     let lowest = Lowest::new(&[1], None, 0, 1);
     let notes = &lowest.notes[0].0;
-    let with = lowest.measure(notes, NOW, Some(Duration::from_millis(7)), 0.0);
-    let best = lowest.all(&read, &with, None);
-    assert_eq!(lowest.choose(&best, &read, &with, notes), Some(0));
+    let mut with = lowest.measure(notes, NOW, Some(Duration::from_millis(7)), 0.0);
+    let best = lowest.all(&read, &mut with, None);
+    assert_eq!(lowest.choose(&best, &read, &with, notes, true), Some(0));
     assert_eq!(lowest.measure(notes, NOW, None, 0.0).usual, 7e6);
 }
 
