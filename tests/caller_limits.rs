@@ -126,6 +126,29 @@ fn a_fleet_says_whether_health_still_tells() {
     // As many as may be.
     assert!(!fleet.has_healthy());
 
+    // As many as may be where that is far from panic: of the next nobody could be rid.
+    let two = Ejection::default()
+        .jitter_percent(0)
+        .max_ejection_percent(20);
+    let fleet = setup().ejection(two).build().unwrap();
+    for number in 0..2 {
+        assert!(fleet.has_healthy(), "{number}");
+        fail(&fleet, number, 5);
+        for other in (2..10).cycle().take(40) {
+            fleet.lease(&other).unwrap().record(Outcome::Success);
+        }
+    }
+    assert_eq!(fleet.stats().ejected, 2);
+    assert!(!fleet.has_healthy() && !fleet.stats().panicking);
+
+    // None is left, without panic.
+    let fleet = setup().panic_rule(PanicRule::off()).build().unwrap();
+    for number in 0..10 {
+        assert!(fleet.has_healthy(), "{number}");
+        fleet.mark(&number, Mark::Down);
+    }
+    assert!(!fleet.has_healthy());
+
     // All down, and panic.
     let fleet = setup().build().unwrap();
     for number in 0..10 {
@@ -194,6 +217,25 @@ fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
     assert!(again < 1_700, "{again}");
     let late = (0..1_000).filter(|_| call().is_err()).count();
     assert_eq!(late, 0);
+}
+
+/// Three of five fail everywhere, so health tells nothing. Two answered well let six be sent, which is more than come; and that there is too
+/// much to do is no good answer.
+#[test]
+fn what_is_answered_well_counts_against_throttling_and_an_overload_does_not() {
+    for (other, is_throttled) in [(200, false), (429, true)] {
+        let plan = lavish(1).throttle(Throttle::default().k(3.0));
+        let (bad, other) = (Answer::Fail, Answer::Ok(other));
+        let answers = [bad, bad, other, bad, other].repeat(400);
+        let stage = Stage::new(6, plan, &answers);
+        for _ in 0..1_900 {
+            stage.hand.clock.advance(5 * MILLI);
+            let _ = stage.call();
+        }
+        assert!(!stage.fleet.has_healthy());
+        let throttled = stage.caller.stats().throttled;
+        assert!((throttled > 0) == is_throttled, "{other:?}: {throttled}");
+    }
 }
 
 /// One request that takes long by its nature goes by the same caller as the others.

@@ -13,7 +13,7 @@ use common::{
 };
 use evenkeel::{
     Alarm, Cluster, Ejection, Endpoint, Health, HealthTracker, Judging, ManualClock, Mark,
-    MemberState, Outcome, PickError, Random, Sample, SlowStart, Target, Upkeep,
+    MemberState, Outcome, PickError, PickOptions, Random, Sample, SlowStart, Target, Upkeep,
 };
 
 /// So many failures eject, and the very next pick goes elsewhere.
@@ -307,4 +307,20 @@ fn a_lease_dropped_within_the_patience_says_nothing_and_a_longer_one_is_a_timeou
     assert_eq!(ejected(&fleet), [0; 0]);
     hold(1, SECOND + Duration::from_nanos(1));
     assert_eq!(ejected(&fleet), [0]);
+}
+
+/// One of ten is out, which is no panic: a retry that has tried the others fails, and is not sent to the one that is out.
+#[test]
+fn who_is_out_is_no_resort_for_a_retry() {
+    let clock = ManualClock::new();
+    let fleet = setup(10, &clock).ejection(by_row()).build().unwrap();
+    fail(&fleet, 0, 5);
+    let members = fleet.members();
+    let ids: Vec<_> = members.iter().map(|member| member.id()).collect();
+    let others = PickOptions::new().avoid(&ids[1..]);
+    let refused = fleet.pick_endpoint_with(&others).unwrap_err();
+    assert_eq!(refused, PickError::AllAvoided);
+    let last = PickOptions::new().avoid(&ids[2..]);
+    let left = fleet.pick_endpoint_with(&last).unwrap();
+    assert_eq!(left.endpoint().key(), 1);
 }

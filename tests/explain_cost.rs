@@ -3,8 +3,10 @@
 
 mod common;
 
-use common::{MILLI, Server, setup};
-use evenkeel::{Cluster, Fleet, ManualClock, MemberId, Outcome, PickOptions};
+use common::{MILLI, SECOND, Server, by_row, fail, setup};
+use evenkeel::{
+    Cluster, Fleet, ManualClock, MemberId, MemberState, Outcome, PickOptions, SlowStart,
+};
 
 /// Five endpoints answer ten times a second for five seconds, each after so many milliseconds.
 fn answer(fleet: &Fleet<Server>, clock: &ManualClock, latency: fn(usize) -> u32) {
@@ -62,4 +64,28 @@ fn who_is_slow_is_overdue_by_what_it_costs() {
     assert_eq!(cost(), alone);
     clock.advance(MILLI * 200);
     assert_eq!(cost(), 3.0 * alone);
+}
+
+/// Just back its answers are few, and what is more than usual is likely chance: twice as slow costs twice the usual, not seven times.
+#[test]
+fn who_is_on_trial_costs_in_proportion() {
+    let clock = ManualClock::new();
+    let slow_start = SlowStart::default().window(SECOND * 60);
+    let builder = setup(5, &clock).ejection(by_row()).slow_start(slow_start);
+    let fleet = builder.build().unwrap();
+    answer(&fleet, &clock, |_| 10);
+    fail(&fleet, 0, 5);
+    clock.advance(SECOND * 2);
+    while fleet.member(&0).unwrap().state() != MemberState::Warming {
+        let lease = fleet.pick_endpoint().unwrap();
+        lease.record_with_latency(Outcome::Success, MILLI * 10);
+        clock.advance(MILLI);
+    }
+    answer(&fleet, &clock, |key| if key == 0 { 20 } else { 10 });
+    let cost = || fleet.member(&0).unwrap().explain().cost.unwrap();
+    assert!((1.5..2.2).contains(&cost()), "{}", cost());
+    // Once it has stayed, it costs what it would have.
+    clock.advance(SECOND * 60);
+    answer(&fleet, &clock, |key| if key == 0 { 20 } else { 10 });
+    assert!((5.5..7.5).contains(&cost()), "{}", cost());
 }

@@ -44,6 +44,23 @@ fn one_failure_takes_sixteen_checks_to_clear_or_two_to_confirm() {
     assert!(setting.is_out(0));
 }
 
+/// Each is under suspicion once, however many checks it fails: counted more often it would be as if all were, where two of three are the fleet.
+#[test]
+fn misses_of_one_of_three_are_no_fault_of_all() {
+    let mut setting = with(3, exact().cusum_threshold(20.0), each_second());
+    setting.round(|_| SUCCESS);
+    // As many as it takes for what one fails to be little.
+    for request in 0..300 {
+        let lease = setting.fleet.lease(&(request % 3)).unwrap();
+        lease.record(SUCCESS);
+    }
+    fail(&setting.fleet, 0, 1);
+    setting.fleet.maintain();
+    // One of 301 has failed: 4.50, and 5 of 3.38 are more than 20.
+    assert_eq!(checks(&mut setting, MILLI * 900, TIMEOUT), 5);
+    assert!(setting.is_out(0));
+}
+
 /// They are for checks an interval apart, which the threshold is for.
 #[test]
 fn misses_of_one_in_doubt_are_no_row() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::checks::{SUCCESS, Setting, each_second, with};
 use common::{MILLI, SECOND, Server, ejected, exact, fail, sequence, setup, state};
 use evenkeel::{
-    Cluster, Ejection, Explanation, Fleet, Lease, Limits, ManualClock, MemberState, Outcome,
+    Cluster, Ejection, Explanation, Fleet, Lease, Limits, ManualClock, Mark, MemberState, Outcome,
 };
 
 fn explain(setting: &Setting) -> Explanation {
@@ -230,4 +230,32 @@ fn a_failure_before_the_first_answer_says_nothing_of_how_quick_it_is() {
     let lease = setting.fleet.lease(&0).unwrap();
     lease.record_with_latency(Outcome::Timeout, SECOND * 30);
     assert_eq!(explain(&setting).latency, before);
+}
+
+/// Its check waits for the end of its ejection, which is far; a mark, as a request's probe, may bring it back before that.
+#[test]
+fn who_is_back_before_its_time_is_checked_by_the_interval_again() {
+    let ejection = exact().base_ejection_time(SECOND * 120);
+    let mut setting = with(10, ejection, each_second());
+    setting.round(|_| SUCCESS);
+    fail(&setting.fleet, 0, 2);
+    assert!(setting.is_out(0));
+    assert!(setting.go_on(SECOND * 3, |_| SUCCESS).is_empty());
+    setting.fleet.mark(&0, Mark::Up);
+    setting.fleet.mark(&0, Mark::Auto);
+    assert!(!setting.is_out(0));
+    assert_eq!(setting.go_on(SECOND * 3, |_| SUCCESS).len(), 3);
+}
+
+/// By requests, which checks learn of when they look: else its next check would be the one of its interval.
+#[test]
+fn who_is_out_is_checked_when_its_time_is_over_however_far_apart_checks_are() {
+    let mut setting = with(10, exact(), each_second().interval(SECOND * 60));
+    setting.round(|_| SUCCESS);
+    fail(&setting.fleet, 0, 2);
+    assert!(setting.is_out(0));
+    // Upkeep counts who is under suspicion anew: who is out is not.
+    setting.fleet.maintain();
+    let at = setting.go_on(SECOND * 3, |_| SUCCESS);
+    assert_eq!(at.first(), Some(&(SECOND * 2)));
 }

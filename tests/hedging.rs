@@ -10,8 +10,8 @@ use std::time::Duration;
 use common::calls::{Answer, Failed, Hand, Stage, lavish, pending, poll};
 use common::{MILLI, SECOND, Server, ejected, setup};
 use evenkeel::{
-    CallPlan, Caller, CallerError, Clock, Endpoint, Fleet, Hedge, Outcome, RoundRobin, StopReason,
-    Tick, from_fn,
+    CallPlan, Caller, CallerError, Clock, Ejection, Endpoint, Fleet, FleetBuilder, Hedge, Outcome,
+    RoundRobin, StopReason, Tick, from_fn,
 };
 
 /// One hedge after 10 ms.
@@ -280,4 +280,30 @@ fn the_tail_is_not_forgotten_because_it_is_hedged() {
     }
     let hedges = caller.stats().hedges;
     assert!((300..=665).contains(&hedges), "{hedges} of 5000");
+}
+
+/// A percentile is of first attempts, from when they begin until they are answered. One that fails has none, however its hedge ends; and a
+/// hedge that fails says nothing of how long the first takes.
+#[test]
+fn what_fails_has_no_latency() {
+    for (first, hedge, expected) in [
+        (Answer::FailLate(9), Answer::OkLate(200, 41), 3..6),
+        (Answer::OkLate(200, 41), Answer::Fail, 39..46),
+    ] {
+        let mut answers = vec![Answer::OkLate(200, 5); 100];
+        answers.extend([first, hedge].repeat(400));
+        let plan = lavish(2).hedge(Hedge::at_percentile(50));
+        let plan = plan.backoff_base(Duration::ZERO);
+        let off = |fleet: FleetBuilder<Server>| fleet.ejection(Ejection::off());
+        let stage = Stage::of(5, plan, &answers, off);
+        while stage.script.sent().len() < 800 {
+            stage.call().unwrap();
+        }
+        let waits = stage.hand.waits.lock().unwrap();
+        let delay = waits.iter().rfind(|wait| **wait < SECOND).unwrap();
+        assert!(
+            expected.contains(&delay.as_millis()),
+            "{first:?}: {delay:?}"
+        );
+    }
 }

@@ -116,3 +116,30 @@ fn ratio<E: Endpoint>(second: &Member<E>, first: &Member<E>) -> f64 {
     let weights = f64::from(first.weight().get()) / f64::from(second.weight().get());
     latency * queue(before_second) / queue(before_first) * weights
 }
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+    use crate::{Fleet, Outcome, Target};
+    use std::time::Duration;
+
+    /// By what each has to do for its weight. An idle first has been drawn by its weight, and that is enough.
+    #[test]
+    fn a_request_costs_by_latency_queue_and_weight() {
+        let servers = [5, 45].map(|weight| Target::new(weight, ()).with_weight(weight));
+        let fleet: Fleet<_> = servers.into_iter().collect();
+        let lease = |weight| fleet.lease(&weight).unwrap();
+        let members = fleet.members();
+        let ratio = || ratio(&members[1], &members[0]);
+        assert_eq!(ratio(), 1.0);
+        let one = lease(5);
+        assert_eq!(ratio(), 1.0 / 2.0 / 9.0);
+        let _others = [lease(45), lease(45)];
+        assert_eq!(ratio(), 3.0 / 2.0 / 9.0);
+        lease(5).record_with_latency(Outcome::Success, Duration::from_millis(10));
+        lease(45).record_with_latency(Outcome::Success, Duration::from_millis(40));
+        assert!((ratio() - 4.0 * 3.0 / 2.0 / 9.0).abs() < 1e-6);
+        drop(one);
+        assert!((ratio() - 4.0 * 3.0).abs() < 1e-6);
+    }
+}

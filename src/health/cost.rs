@@ -61,6 +61,8 @@ mod tests {
         assert!(penalty(1, 100, 0.0) < 1.3);
         assert!(penalty(30, 100, 0.0) > 7.0);
         assert!(penalty(100, 100, 0.0) > 100.0);
+        // Where half fail, the first of an endpoint that has had no other: 3 in 5 with what is usual.
+        assert!((penalty(1, 1, 0.5) - cost_of(0.1)).abs() < 1e-5 && cost_of(0.1) > 3.0);
         assert_eq!(doubt(0.0), 10.0);
         assert!(doubt(0.1) < 4.5 && doubt(1.0) > 1.0);
     }

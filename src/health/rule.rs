@@ -202,4 +202,36 @@ mod tests {
         }
         assert!(rule.is_quiet() && fail(&rule).is_empty());
     }
+    /// Where requests become fewer, evidence lasts longer from then on: what had faded by then does not come back.
+    #[test]
+    fn what_has_faded_does_not_come_back() {
+        use std::time::Duration;
+        let (usual, settings) = (Usual::new(None), Ejection::default());
+        let cx = Judging::new(Tick::ZERO, &usual);
+        let rule = Rule::new();
+        rule.fault(&settings, false, Outcome::Failure, &cx, Counts::default);
+        let (thick, thin) = (Fading::SHORT, Fading::at_pace(0.0));
+        let later = Tick::ZERO.after(Duration::from_secs(20));
+        let faded = rule.evidence(later, thick);
+        assert!(0.0 < faded && faded < rule.evidence(later, thin) / 2.0);
+        rule.fade(later, thick);
+        assert_eq!(rule.evidence(later, thin), faded);
+    }
+    /// Where nearly all fail a fault raises no suspicion, and is one of a row all the same, which a success has to end.
+    #[test]
+    fn a_row_that_is_all_there_is_ends_with_a_success() {
+        let (usual, settings) = (
+            Usual::new(None).with_error_rate(0.9),
+            Ejection::default().consecutive_failures(2),
+        );
+        let cx = Judging::new(Tick::ZERO, &usual);
+        let rule = Rule::new();
+        for _ in 0..5 {
+            let found = rule.fault(&settings, false, Outcome::Failure, &cx, Counts::default);
+            assert!(found.is_empty());
+            assert!(rule.suspicion.is_none() && !rule.is_quiet());
+            rule.success(&cx);
+            assert!(rule.is_quiet());
+        }
+    }
 }

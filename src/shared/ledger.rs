@@ -306,6 +306,18 @@ mod tests {
         }
     }
 
+    /// One word has both: to take from the count must not set the version back.
+    #[test]
+    fn who_becomes_degraded_is_counted_and_each_is_a_change() {
+        let ledger = Ledger::new(PanicRule::default());
+        for (is, some) in [(true, true), (true, true), (false, true), (false, false)] {
+            let before = ledger.flips().version();
+            ledger.count_degraded(is);
+            let flips = ledger.flips();
+            assert!(flips.version() > before && flips.some_degraded() == some);
+        }
+    }
+
     #[test]
     fn each_turn_is_told_once_and_the_bit_goes_with_the_last_of_them() {
         let ledger = Ledger::new(PanicRule::default());

@@ -354,9 +354,49 @@ mod tests {
             assert!(rate() > 0.2);
             shared.trend.publish(0.01, 1, 21);
             assert_eq!(rate() > 0.2, stays, "{endpoints}, {all}");
+            shared.trend.publish(0.01, 1, 2);
+            assert!(rate() < 0.02, "of two nobody is the fleet, whatever was");
+            shared.trend.publish(0.01, 1, 21);
             (0..300).for_each(|_| shared.own(0).ended_well());
             assert!(rate() < 0.02);
         }
+    }
+
+    /// Until it is over, what has failed at an endpoint tells it from the others; then what is from before it was does not.
+    #[test]
+    fn what_all_had_counts_until_it_is_over() {
+        let shared = Shared::alone();
+        let tenth = shared.ejection.window / 10;
+        let at = |tenths: u32| Tick::ZERO.after(tenth * tenths);
+        let fail = |tenths, suspects, judged| {
+            shared.trend.publish(0.9, suspects, judged);
+            let own = shared.own(0);
+            (0..50).for_each(|request| own.ended_in_fault(MemberId::new(1 + request % 3)));
+            shared.usual_now(0, false);
+            shared.note_common(0, at(tenths));
+        };
+        let counts_all = |tenths| shared.tenths_apart(at(tenths)) > 10;
+        fail(19, 1, 21);
+        assert!(counts_all(20), "one alone is no fault of all");
+        fail(20, 20, 21);
+        assert!(counts_all(20), "it goes on");
+        assert_eq!(shared.tenths_apart(at(23)), 3);
+        fail(23, 20, 21);
+        assert_eq!(shared.tenths_apart(at(24)), 1);
+        fail(24, 2, 2);
+        assert_eq!(shared.tenths_apart(at(24)), 1, "of two nobody is the fleet");
+        assert!(counts_all(22), "a clock that has gone back");
+    }
+
+    /// A clock that begins with the process has not been going for long when the first is ejected.
+    #[test]
+    fn the_cap_was_not_reached_before_the_clock_began() {
+        let trend = Trend::new();
+        assert!(!trend.has_overflowed(Duration::from_secs(10), Tick::ZERO));
+        trend.overflowed(Tick::ZERO);
+        let after = |seconds| Tick::ZERO.after(Duration::from_secs(seconds));
+        let has = |now| trend.has_overflowed(Duration::from_secs(10), now);
+        assert!(has(after(0)) && has(after(10)) && !has(after(11)));
     }
 
     #[test]

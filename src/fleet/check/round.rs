@@ -166,6 +166,15 @@ mod tests {
         assert_eq!(Round::default().says(at(0)), Says::Nothing);
     }
 
+    /// One that hung ends seconds later: what the others told is not of then.
+    #[test]
+    fn who_answers_after_it_is_over_does_not_keep_it_fresh() {
+        let mut round = after(4, 3, 0);
+        round.note(round.number(), at(790), Told::Miss);
+        assert_eq!(round.says(at(799)), Says::Share(0.25));
+        assert_eq!(round.says(at(800)), Says::Nothing);
+    }
+
     #[test]
     fn tells_those_that_waited_once_however_late() {
         let mut round = after(4, 4, 0);

@@ -231,3 +231,116 @@ fn what_is_hastened_is_due_sooner_and_never_later() {
     cell.forgive();
     assert_eq!(cell.get().times, 0);
 }
+
+/// A request that was under way when it was ejected ends after it is back: what it tells is of the time before.
+#[test]
+fn an_alarm_from_before_its_return_ejects_nobody() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(2));
+    let before = cell.get().epoch;
+    eject(&cell, &ledger, at(0));
+    let probe = claim(&cell, &ledger, at(1000)).unwrap();
+    assert!(cell.conclude(&ledger, probe, Finding::Good, Phase::In, at(1000), seconds));
+    for epoch in [before, probe] {
+        let verdict = cell.eject(&ledger, epoch, at(1001), forgive, seconds);
+        assert_eq!(verdict, Verdict::Moot);
+    }
+    assert_eq!(ledger.read().ejected, 0);
+    assert_eq!(eject(&cell, &ledger, at(1001)), Verdict::Ejected);
+}
+
+#[test]
+fn only_who_is_back_from_an_ejection_is_on_trial() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    cell.warm(at(0));
+    assert!(!cell.get().is_on_trial(), "new, and not ejected yet");
+    eject(&cell, &ledger, at(0));
+    assert!(!cell.get().is_on_trial(), "still out");
+    let epoch = claim(&cell, &ledger, at(1000)).unwrap();
+    assert!(cell.conclude(
+        &ledger,
+        epoch,
+        Finding::Good,
+        Phase::Warming,
+        at(1000),
+        seconds
+    ));
+    assert!(cell.get().is_on_trial());
+    cell.warmed();
+    assert!(!cell.get().is_on_trial(), "it has stayed");
+}
+
+#[test]
+fn a_probe_that_is_not_due_yet_is_not_overdue() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    assert_eq!(cell.get().overdue(at(400)), Duration::ZERO);
+    assert_eq!(cell.get().overdue(at(3000)), 2 * SECOND);
+}
+
+/// Who is out has its ejections in a row counted still, and is in no slow start that could end.
+#[test]
+fn who_is_out_is_neither_forgiven_nor_warm() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    let out = cell.get();
+    cell.forgive();
+    assert!(!cell.warmed());
+    assert_eq!(cell.get(), out);
+}
+
+/// The count in its word has five bits: beyond them it would be of the phase.
+#[test]
+fn probes_without_an_answer_are_counted_up_to_a_limit() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    for probe in 1..=40 {
+        assert!(claim(&cell, &ledger, at(probe * 1000)).is_some(), "{probe}");
+    }
+    let standing = cell.get();
+    assert_eq!(
+        (standing.times, standing.phase),
+        (MOST_TIMES, Phase::Probing)
+    );
+}
+
+/// Who counts what is eligible counts anew only when this has moved.
+#[test]
+fn each_move_in_or_out_of_rotation_is_told() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    let mut last = ledger.flips().version();
+    let mut moved = |is: bool, what: &str| {
+        let version = ledger.flips().version();
+        assert_eq!(version != last, is, "{what}");
+        last = version;
+    };
+    eject(&cell, &ledger, at(0));
+    moved(true, "ejected");
+    let epoch = claim(&cell, &ledger, at(1000)).unwrap();
+    moved(false, "probed");
+    cell.conclude(&ledger, epoch, Finding::Good, Phase::In, at(1000), seconds);
+    moved(true, "back");
+    cell.place(&ledger, Phase::Down, at(1000));
+    moved(true, "marked down");
+    cell.place(&ledger, Phase::In, at(1000));
+    moved(true, "and in");
+    let former = Standing {
+        times: 1,
+        phase: Phase::Ejected,
+        ..cell.get()
+    };
+    assert!(cell.restore(&ledger, former));
+    moved(true, "and out again, as before");
+}
+
+#[test]
+fn who_is_published_again_has_its_ejections_in_a_row_counted_still() {
+    let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
+    eject(&cell, &ledger, at(0));
+    let probe = claim(&cell, &ledger, at(1000)).unwrap();
+    assert!(cell.conclude(&ledger, probe, Finding::Good, Phase::In, at(1000), seconds));
+    let again = StandingCell::new(Phase::In);
+    again.remember(cell.get());
+    assert!(again.get().is_in());
+    eject(&again, &ledger, at(2000));
+    assert_eq!(again.get().times, 2);
+}
