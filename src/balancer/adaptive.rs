@@ -6,7 +6,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{JOINED, Readings, below, mix};
+use crate::shared::{JOINED, Readings, below, forgotten, mix};
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
@@ -69,7 +69,7 @@ const FAR: i32 = 1 << 30;
 /// ```text
 /// cost     = latency · (in_flight + 1) · mean weight / weight · penalty · (1 − 0.02 · waited)
 /// latency  = of the endpoint's estimate in units of the fleet's usual, x: 1 + min(8 (x − 1)², 3 x) above 1, x − min((1 − x)² / 2, 0.03 x)
-///            below; 3 times that, with the penalty, where the mean age of its requests in flight is more than 3 times that, up to a minute, or 12 times that
+///            below; 3 times that, with the penalty, where the mean age of its requests in flight is more than 3 times that, up to a minute, or 12 times the usual
 /// penalty  = 1 / (1 − e)² + 20 e    e: its share of errors above the fleet's, in the window's later half
 /// waited   = rounds since its turn came, by its weight; at most as many as go by in 1.5 s, or 2 / (requests a second to each) where that
 ///            is more, from 2 to 16, and no more than 200 / (requests a second to each), or 6 where that is less
@@ -207,10 +207,12 @@ impl Lowest {
             notes.least.store(usual.to_bits(), Ordering::Relaxed);
         }
         let rounds = patience(pace);
+        let usual = known.unwrap_or_else(|| f32::from_bits(least));
         Measure {
             now,
-            knows_usual: usual.is_some(),
-            usual: known.unwrap_or_else(|| f32::from_bits(least)),
+            knows_usual: known.is_some(),
+            usual,
+            forgotten: forgotten(usual),
             due: self.due,
             rounds,
             untried: if self.kept > 0 { rounds } else { 0.0 },

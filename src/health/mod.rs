@@ -246,7 +246,7 @@ impl<'a> Judging<'a> {
 
     /// For how long the requests in flight have been open, in the mean: the present moment less the mean of their starts. What
     /// has not answered for longer than is usual shows it here, before a latency does. `None` where nothing is
-    /// in flight, or what is has been for over a minute, or twelve times its cost there (a stream, or a lease that nobody ends); and where the
+    /// in flight, or what is has been for over a minute, or twelve times the usual latency (a stream, or a lease that nobody ends); and where the
     /// fleet's policy does not look at ages ([`Adaptive`](crate::Adaptive) does): then nobody keeps them.
     #[must_use]
     pub const fn mean_age(&self) -> Option<Duration> {

@@ -237,7 +237,9 @@ impl State {
     fn relative_cost(&self, now: Tick) -> Option<f64> {
         let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
         let known = f64::from(place.cost()?);
-        let age = place.waiting(now).map_or(0.0, |age| age.as_nanos() as f64);
+        let age = place
+            .waiting(now, Some(usual))
+            .map_or(0.0, |age| age.as_nanos() as f64);
         let overdue = f64::from(OVERDUE);
         let times = if age > overdue * known { overdue } else { 1.0 };
         Some(known * times / usual.as_nanos().max(1) as f64)

@@ -135,11 +135,10 @@ impl State {
     }
 
     pub(super) fn judging<'a>(&self, now: Tick, usual: &'a Usual) -> Judging<'a> {
-        let age = self.place.as_ref().and_then(|place| place.waiting(now));
-        let cx = Judging::new(now, usual)
-            .with_fading(self.fading(now))
-            .with_latency(self.latency.get())
-            .with_mean_age(age);
+        let place = self.place.as_ref();
+        let age = place.and_then(|place| place.waiting(now, usual.latency()));
+        let cx = Judging::new(now, usual).with_fading(self.fading(now));
+        let cx = cx.with_latency(self.latency.get()).with_mean_age(age);
         match self.tracker {
             // It does not look at the count, and to sum the cells is to wait for other threads' lines.
             Tracker::Window(..) => cx,

@@ -99,13 +99,13 @@ pub(crate) const OVERDUE: f32 = 3.0;
 /// is in flight for longer is a stream, or a lease that nobody ends, and would keep others away for as long as it is there.
 const FORGOTTEN: f32 = 60e9;
 
-/// Or than so many times what a request costs there, where that takes longer.
+/// Or than so many times what a request usually costs, where that takes longer.
 const FORGOTTEN_TIMES: f32 = 4.0 * OVERDUE;
 
-/// The mean age, in nanoseconds, from which on requests at an endpoint of this cost count as forgotten.
+/// The mean age, in nanoseconds, from which on requests count as forgotten, where one usually costs this.
 #[inline(always)]
-pub(crate) const fn forgotten(cost: f32) -> f32 {
-    let times = FORGOTTEN_TIMES * cost;
+pub(crate) const fn forgotten(usual: f32) -> f32 {
+    let times = FORGOTTEN_TIMES * usual;
     if times > FORGOTTEN { times } else { FORGOTTEN }
 }
 
@@ -198,8 +198,8 @@ impl Place {
     }
 
     /// The same, as long as it tells how long answers take: `None` where what is in flight is [`forgotten`].
-    pub(crate) fn waiting(&self, now: Tick) -> Option<Duration> {
-        let longest = forgotten(self.cost().unwrap_or(0.0));
+    pub(crate) fn waiting(&self, now: Tick, usual: Option<Duration>) -> Option<Duration> {
+        let longest = forgotten(usual.map_or(0.0, |usual| usual.as_nanos() as f32));
         self.mean_age(now)
             .filter(|age| age.as_nanos() as f32 <= longest)
     }

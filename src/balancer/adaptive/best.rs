@@ -7,9 +7,7 @@ pub(super) struct Best {
     /// The least cost, if it were nobody's turn.
     cost: i32,
     index: usize,
-    /// How long ago the first turn of all came,
-    first: i32,
-    /// that of the idle,
+    /// How long ago the first turn of the idle came,
     late: i32,
     /// and the least cost of those who have it.
     due: i32,
@@ -26,7 +24,6 @@ impl Best {
             cost: NOBODY,
             index: 0,
             late: NEVER,
-            first: NEVER,
             due: NOBODY,
             due_index: 0,
             own: f32::INFINITY,
@@ -53,7 +50,6 @@ impl Best {
                 }
             }
         }
-        self.first = self.first.max(least.first);
         if with.due.is_some() && least.late > NEVER && least.late >= self.late {
             if least.late > self.late {
                 (self.late, self.due) = (least.late, NOBODY);
@@ -84,7 +80,6 @@ impl Best {
             (self.late, self.due) = (other.late, other.due);
             self.due_index = other.due_index;
         }
-        self.first = self.first.max(other.first);
         self.own = self.own.min(other.own);
         self.invited = other.invited.or(self.invited);
     }
@@ -105,11 +100,6 @@ impl Best {
             return Some(self.due_index);
         }
         (self.cost < NOBODY).then_some(self.index)
-    }
-
-    /// How far ahead the first turn of all is, if that is more than it can be for who has asked last: others have since.
-    pub(super) fn ahead(&self) -> Option<u32> {
-        (self.first > NEVER && !is_near(self.first)).then_some(self.first.unsigned_abs())
     }
 
     /// The least that a request costs anybody alone, if that is known of one.

@@ -1,10 +1,10 @@
 //! Who is compared: all, or some of many; and of those whoever may be picked.
 
-use super::Lowest;
 use super::best::Best;
 use super::notes::{Candidates, Notes};
 use super::rows::{Least, Measure, Row, Terms};
-use crate::shared::{LANES, Readings};
+use super::{Lowest, ahead, later};
+use crate::shared::{JOINED, LANES, Readings};
 
 /// Whether a member may be picked; to ask takes longer than to compare.
 pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
@@ -18,22 +18,25 @@ impl Lowest {
     #[inline(always)]
     pub(super) fn all(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
         let best = self.rows(board, with, may_pick);
-        match best.ahead() {
-            Some(ahead) => self.all_later(board, with, may_pick, ahead),
-            None => best,
+        let chosen = best.index(|one, other| self.is_before(one, other));
+        // No further than by its round, if it was this thread that gave it its last turn.
+        let is_far = |index: usize| {
+            let turn = board.at(index).turn();
+            turn > JOINED && ahead(turn, with.present) > self.rounds[index] as i32
+        };
+        if chosen.is_some_and(is_far) {
+            return self.all_later(board, with, may_pick);
         }
+        best
     }
 
     #[cold]
     #[inline(never)]
-    fn all_later(
-        &self,
-        board: &Readings,
-        with: &mut Measure,
-        may_pick: MayPick<'_>,
-        ahead: u32,
-    ) -> Best {
-        with.present = with.present.wrapping_add(ahead);
+    fn all_later(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
+        let turns = (0..self.rounds.len()).map(|index| board.at(index).turn());
+        let turns = turns.filter(|&turn| turn > JOINED);
+        let next = turns.reduce(|one, other| if ahead(one, other) < 0 { one } else { other });
+        with.present = later(with.present, next.unwrap_or(with.present));
         self.rows(board, with, may_pick)
     }
 

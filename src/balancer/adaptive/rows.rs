@@ -3,7 +3,7 @@
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
-use crate::shared::{AGES, JOINED, LANES, OVERDUE, Spot, forgotten};
+use crate::shared::{AGES, JOINED, LANES, OVERDUE, Spot};
 use crate::time::Tick;
 
 /// What a round of waiting takes off a cost: 2 %.
@@ -39,6 +39,8 @@ pub(super) struct Measure {
     pub(super) usual: f32,
     /// Whether that is the fleet's usual latency, and not the least that is known of anybody.
     pub(super) knows_usual: bool,
+    /// What is in flight for longer, in the mean, is forgotten.
+    pub(super) forgotten: f32,
     /// What an idle one's own cost is multiplied by when it is its turn; `None` if that does not matter.
     pub(super) due: Option<f32>,
     /// For how many rounds waiting counts.
@@ -209,7 +211,7 @@ impl Row {
         let cost = &mut self.cost.as_flattened_mut()[..lanes];
         let alone = &mut self.alone.as_flattened_mut()[..lanes];
         let late = &mut self.late.as_flattened_mut()[..lanes];
-        let (mut least, mut latest, mut first, mut signs) = (NOBODY, NEVER, NEVER, 0);
+        let (mut least, mut latest, mut signs) = (NOBODY, NEVER, 0);
         let with = *with;
         // Whose turn it is costs as little as the heaviest, and no other idle one less.
         let not_due = with.due.map_or(0.0, |due| due * NOT_DUE);
@@ -220,7 +222,7 @@ impl Row {
             // Where nothing is in flight nothing is overdue.
             let (ages, in_flight) = (cost[lane] * AGE, count[lane] as f32);
             let is_overdue =
-                (ages > OVERDUE * known * in_flight) & (ages <= forgotten(known) * in_flight);
+                (ages > OVERDUE * known * in_flight) & (ages <= with.forgotten * in_flight);
             alone[lane] = either(is_overdue, OVERDUE * known, known);
             let is_busy = count[lane] > 0;
             let busy = (count[lane] + 1) as f32 * queue[lane];
@@ -234,18 +236,14 @@ impl Row {
             cost[lane] = alone[lane] * load * with.patience(turn, per_round[lane]);
             least = least.min(order(cost[lane]));
             // Whoever has had no turn has none that came: it has its first, or is invited.
-            let never = mask((turn == 0) | (turn == JOINED));
-            let since = (with.present.wrapping_sub(turn) & !never) | (NEVER as u32 & never);
-            first = first.max(since as i32);
-            let is_busy = mask(is_busy);
-            late[lane] = (since & !is_busy) | (NEVER as u32 & is_busy);
+            let never = mask(is_busy | (turn == 0) | (turn == JOINED));
+            late[lane] = (with.present.wrapping_sub(turn) & !never) | (NEVER as u32 & never);
             // Read again: otherwise it is taken for something to be decided one by one.
             latest = latest.max(late[lane] as i32);
         }
         Least {
             cost: least,
             late: latest,
-            first,
             own: None,
             is_invited: signs >> 31 != 0,
         }
@@ -319,10 +317,8 @@ pub(super) const NOBODY: i32 = i32::MAX;
 pub(super) struct Least {
     /// Of what a request costs where it is nobody's turn.
     pub(super) cost: i32,
-    /// How long ago the first turn of the idle came,
+    /// How long ago the first turn of the idle came.
     pub(super) late: i32,
-    /// and of all.
-    pub(super) first: i32,
     /// Of what is kept as a member's own cost, where that was asked and any is known.
     pub(super) own: Option<f32>,
     /// Whether somebody has an invitation.

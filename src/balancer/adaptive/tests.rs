@@ -53,7 +53,7 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
     let known = if of.cost == 0.0 { with.usual } else { of.cost };
     let count = of.ages.len() as f32;
     let ages = (of.ages.iter().sum::<u64>() << 14) as f32;
-    let own = if ages > 3.0 * known * count && ages <= (12.0 * known).max(60e9) * count {
+    let own = if ages > 3.0 * known * count && ages <= with.forgotten * count {
         3.0 * known
     } else {
         known
@@ -144,7 +144,7 @@ proptest! {
         let weights: Vec<u64> = of.iter().map(|one| one.weight).collect();
         let lowest = Lowest::new(&weights, None, order, 1);
         let (usual, due) = (1.5e6, lowest.due);
-        let mut with = Measure { now: NOW, usual, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, present };
+        let mut with = Measure { now: NOW, usual, forgotten: 60e9, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, present };
         let may_pick = |index: usize| of[index].may_pick;
         let may_pick: &dyn Fn(usize) -> bool = &may_pick;
         let notes = lowest.notes_of(0);
