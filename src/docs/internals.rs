@@ -80,7 +80,7 @@
 //! | randomness | `shared/shard.rs` | a count, and two numbers that are ready, one a shard | fetch_add, then plain stores: a race draws a number twice |
 //! | board, a place a member | `shared/board.rs` | sum of starts 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost, turn, beside it | `shared/board.rs` | an f32, its sign an invitation; 32 | plain stores, upkeep's keep the sign; whoever clears the sign has the invitation |
-//! | what a shard's picks remember of many | `balancer/adaptive/notes.rs` | eight indices 32, the last draw 64, the time in turns 32, what is usual | plain stores: hints, each looked at like any other |
+//! | what a shard's picks remember of many | `balancer/adaptive/notes.rs` | eight indices 32, the last draw 64, the time in turns 32, what is usual | plain stores: hints, each looked at like any other; the time begins at the last turn that a member had, so that an update starts nothing over, and of a thread that lags by more than a round of whom it would choose it is the first turn of all |
 //! | last reading of the clock | `shared/shard.rs` | nanoseconds, how many uses it has, and how many are left | plain stores: by a race a reading may get the uses of the one before |
 //!
 //! Fields that wrap are topmost and carry nowhere; fields that count stop short of their end by as many
