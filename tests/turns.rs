@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{MILLI, SECOND, Server, servers};
-use evenkeel::{Cluster, Endpoint, Fleet, Lease, ManualClock, Outcome};
+use evenkeel::{Cluster, Endpoint, Fleet, Lease, ManualClock, Mark, Outcome};
 
 fn fleet(weights: &[u32], clock: &ManualClock) -> Fleet<Server> {
     let builder = Fleet::builder().endpoints(servers(weights));
@@ -73,10 +73,25 @@ fn very_uneven_weights_hold_while_the_heavy_one_is_busy() {
 /// each of them went to the same endpoint for ever.
 #[test]
 fn threads_that_pick_seldom_go_round_as_well() {
+    go_round(10);
+}
+
+/// Whoever is out keeps a turn of long ago, by which all others' would seem far ahead still.
+#[test]
+fn threads_that_pick_seldom_go_round_as_well_while_one_is_out() {
+    go_round(11);
+}
+
+/// Ten servers take requests; if there is one more, it has had turns and is marked down.
+fn go_round(count: usize) {
     let clock = ManualClock::new();
     // Without a seed: with one all threads share a shard.
-    let builder = Fleet::builder().endpoints(servers(&[1; 10]));
+    let builder = Fleet::builder().endpoints(servers(&vec![1; count]));
     let fleet = builder.clock(clock.clone()).build().unwrap();
+    one_by_one(&fleet, &clock, (100, MILLI));
+    if count > 10 {
+        fleet.mark(&10, Mark::Down);
+    }
     let threads: [_; 4] = std::array::from_fn(|_| {
         let ((ask, asked), (give, given)) = (mpsc::channel::<()>(), mpsc::channel());
         let fleet = fleet.clone();

@@ -69,7 +69,8 @@ const FAR: i32 = 1 << 30;
 /// ```text
 /// cost     = latency · (in_flight + 1) · mean weight / weight · penalty · (1 − 0.02 · waited)
 /// latency  = of the endpoint's estimate in units of the fleet's usual, x: 1 + min(8 (x − 1)², 3 x) above 1, x − min((1 − x)² / 2, 0.03 x)
-///            below; 3 times that, with the penalty, where the mean age of its requests in flight is more than 3 times that, up to a minute, or 12 times the usual
+///            below; 3 times that, with the penalty, where the mean age of its requests in flight is more than 3 times that, up to a minute
+///            or 12 times the usual
 /// penalty  = 1 / (1 − e)² + 20 e    e: its share of errors above the fleet's, in the window's later half
 /// waited   = rounds since its turn came, by its weight; at most as many as go by in 1.5 s, or 2 / (requests a second to each) where that
 ///            is more, from 2 to 16, and no more than 200 / (requests a second to each), or 6 where that is less
@@ -84,12 +85,14 @@ const FAR: i32 = 1 << 30;
 ///
 /// Each endpoint of the initial set has a turn before any is preferred, in an order by weight (so a fleet that has few requests before it is
 /// dropped uses the light ones more than is due); one that joins later is invited to (again, as long as its requests tell nothing of it), and
-/// has its turn anyhow where each gets less than one request a second. From its first answer to its third it counts as slightly better than usual.
+/// has its turn anyhow where each gets less than one request a second. From its first answer to its third it counts as slightly better than
+/// usual.
 ///
 /// So where all are known to be alike they are served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin); and where they differ by no more than the noise of
 /// their estimates, they are all used. Not evenly where nothing waits: one of twenty or a hundred like endpoints may then get up to ten times
-/// its share for a while (and more after others have joined), and others a tenth (F3 of `benches/quality.md`), unless requests to each are many seconds apart.
+/// its share for a while (and more after others have joined), and others a tenth (F3 of `benches/quality.md`), unless requests to each are
+/// many seconds apart.
 ///
 /// Up to 256 endpoints are all compared; of more, 104: eight that were good last time (per shard of threads) and three rows of 32 in the
 /// order of the set, drawn by their members' weight and spread evenly over the picks. Shares of like endpoints are then within a few of

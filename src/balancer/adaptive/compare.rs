@@ -3,7 +3,7 @@
 use super::best::Best;
 use super::notes::{Candidates, Notes};
 use super::rows::{Least, Measure, Row, Terms};
-use super::{Lowest, ahead, later};
+use super::{Lowest, ahead};
 use crate::shared::{JOINED, LANES, Readings};
 
 /// Whether a member may be picked; to ask takes longer than to compare.
@@ -34,9 +34,11 @@ impl Lowest {
     #[inline(never)]
     fn all_later(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
         let turns = (0..self.rounds.len()).map(|index| board.at(index).turn());
-        let turns = turns.filter(|&turn| turn > JOINED);
-        let next = turns.reduce(|one, other| if ahead(one, other) < 0 { one } else { other });
-        with.present = later(with.present, next.unwrap_or(with.present));
+        // Whoever is out, or avoided, has one of long ago.
+        let to_come = turns.filter(|&turn| turn > JOINED && ahead(turn, with.present) > 0);
+        if let Some(next) = to_come.min_by_key(|&turn| ahead(turn, with.present)) {
+            with.present = next;
+        }
         self.rows(board, with, may_pick)
     }
 

@@ -129,6 +129,20 @@ fn a_start_that_is_later_than_now_is_no_age() {
     );
 }
 
+/// A minute, or twelve times the usual where that is more: what is open for longer is no longer waited for.
+#[test]
+fn what_has_been_open_for_too_long_is_forgotten() {
+    let place = Board::new().place();
+    place.add(Tick::ZERO);
+    let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);
+    let waits = |seconds, usual| place.waiting(at(seconds), usual).is_some();
+    for usual in [None, Some(Duration::from_millis(5))] {
+        assert!(waits(59, usual) && !waits(61, usual));
+    }
+    let slow = Some(Duration::from_secs(20));
+    assert!(waits(239, slow) && !waits(241, slow));
+}
+
 #[test]
 fn places_given_back_are_used_again() {
     let mut board = Board::new();
