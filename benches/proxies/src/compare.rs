@@ -88,6 +88,7 @@ async fn compare(plan: &Plan) -> Fallible<ExitCode> {
         Arm::direct("no balancer: a counter", Balancer::Counter, &addresses),
         Arm::direct("evenkeel, `RoundRobin`", Balancer::RoundRobin, &addresses),
         Arm::direct("evenkeel, `PowerOfTwo`", Balancer::PowerOfTwo, &addresses),
+        Arm::direct("evenkeel, default", Balancer::Default, &addresses),
     ];
     for proxy in Proxy::ALL {
         arms.push(Arm::through(proxy, proxy.start(&addresses, folder.path())));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use evenkeel::{Cluster, Fleet, Outcome, RoundRobin};
+use evenkeel::{Cluster, Fleet, LoadBalancer, Outcome, PowerOfTwo, RoundRobin};
 use hdrhistogram::Histogram;
 use hyper::StatusCode;
 use tokio::runtime::Builder;
@@ -26,7 +26,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How an address is chosen for each request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Balancer {
-    /// A fleet with its default settings, by power of two choices.
+    /// A fleet with its default settings: `Adaptive` compares all endpoints.
+    Default,
+    /// A fleet that takes the less busy of two, as the proxies do.
     PowerOfTwo,
     /// A fleet that goes round as the counter does, which shows what the rest of a fleet costs.
     RoundRobin,
@@ -51,6 +53,7 @@ impl Job {
     /// As arguments for the `load` mode.
     pub(crate) fn args(&self) -> Vec<String> {
         let balancer = match self.balancer {
+            Balancer::Default => "default",
             Balancer::PowerOfTwo => "power-of-two",
             Balancer::RoundRobin => "round-robin",
             Balancer::Counter => "counter",
@@ -83,6 +86,7 @@ impl Job {
         };
         Ok(Self {
             balancer: match balancer {
+                "default" => Balancer::Default,
                 "power-of-two" => Balancer::PowerOfTwo,
                 "round-robin" => Balancer::RoundRobin,
                 "counter" => Balancer::Counter,
@@ -175,6 +179,14 @@ enum Route {
     Counter(Vec<Upstream>, AtomicUsize),
 }
 
+fn fleet_with(
+    upstreams: Vec<Upstream>,
+    policy: impl LoadBalancer<Upstream> + 'static,
+) -> Fallible<Route> {
+    let fleet = Fleet::builder().endpoints(upstreams).policy(policy);
+    Ok(Route::Fleet(fleet.build()?))
+}
+
 /// What one caller saw, or all of them.
 struct Tally {
     /// Of successes, in nanoseconds.
@@ -186,15 +198,10 @@ impl Client {
     fn new(job: &Job) -> Fallible<Self> {
         let upstreams = job.addresses.iter().map(|&address| Upstream::new(address));
         let upstreams = upstreams.collect::<Fallible<Vec<_>>>()?;
-        let fleet = Fleet::builder();
         let route = match job.balancer {
-            Balancer::PowerOfTwo => Route::Fleet(fleet.endpoints(upstreams).build()?),
-            Balancer::RoundRobin => Route::Fleet(
-                fleet
-                    .endpoints(upstreams)
-                    .policy(RoundRobin::new())
-                    .build()?,
-            ),
+            Balancer::Default => Route::Fleet(Fleet::builder().endpoints(upstreams).build()?),
+            Balancer::PowerOfTwo => fleet_with(upstreams, PowerOfTwo::new())?,
+            Balancer::RoundRobin => fleet_with(upstreams, RoundRobin::new())?,
             Balancer::Counter => Route::Counter(upstreams, AtomicUsize::new(0)),
         };
         Ok(Self {

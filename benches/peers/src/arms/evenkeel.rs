@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel::{
-    Cluster, Fleet, LeastConnections, LoadBalancer, Outcome, PowerOfTwo, Target, WeightedRoundRobin,
+    Adaptive, Cluster, Fleet, LeastConnections, LoadBalancer, Outcome, PowerOfTwo, Target,
+    WeightedRoundRobin,
 };
 
 use super::{address, weight};
@@ -31,7 +32,7 @@ struct Policy {
     most: u32,
 }
 
-const POLICIES: [Policy; 3] = [
+const POLICIES: [Policy; 4] = [
     Policy {
         make: || Box::new(WeightedRoundRobin::new()),
         pick: "evenkeel WeightedRoundRobin",
@@ -53,6 +54,13 @@ const POLICIES: [Policy; 3] = [
         timed: "evenkeel LeastConnections, record",
         // It looks at each endpoint, and is said to be for few.
         most: 10,
+    },
+    Policy {
+        make: || Box::new(Adaptive::new()),
+        pick: "evenkeel Adaptive",
+        given: "evenkeel Adaptive, record_with_latency",
+        timed: "evenkeel Adaptive, record",
+        most: 1000,
     },
 ];
 
