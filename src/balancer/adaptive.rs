@@ -1,4 +1,4 @@
-//! The one that should answer first, of all.
+//! The default policy, which picks the endpoint that should cost a request least, out of all: [`Adaptive`].
 
 use std::time::Duration;
 
@@ -19,34 +19,35 @@ use best::Best;
 use notes::{Notes, UNKNOWN};
 use rows::{Measure, Terms};
 
-/// Up to so many endpoints are compared, all of them.
+/// Up to this many endpoints, all of them are compared.
 const ALL: usize = 256;
 
-/// To wait counts for as many rounds as go by in this time, in seconds: the oftener endpoints are tried, the less is lost by
-/// a try.
+/// Waiting counts for as many rounds as go by in this time, in seconds: the more often endpoints are tried, the less is
+/// lost by one try.
 const WAITING: f32 = 1.5;
 
-/// For so many rounds at least, which keeps equals in turn,
+/// It counts for at least this many rounds, which keeps equal endpoints in turn.
 const FEWEST: f32 = 2.0;
 
-/// and so many at most.
+/// It counts for at most this many rounds.
 const MOST: f32 = 16.0;
 
-/// For this many rounds divided by how many requests a second an endpoint gets: where those are far apart estimates are old, and
-/// nothing is lost by turns.
+/// It counts for at least this divided by the requests per second of an endpoint, in rounds. Where requests are far
+/// apart, estimates are old, and taking turns loses nothing.
 const SELDOM: f32 = 2.0;
 
-/// But for no more than this divided by how many requests a second an endpoint gets: of so many answers the estimate is made,
-/// and the more they are the less of what differs between two is noise.
+/// It counts for no more than this divided by the requests per second of an endpoint, in rounds. The higher that rate
+/// is, the more answers an estimate is made of, and the less of a difference between two endpoints is noise.
 const SURE: f32 = 200.0;
 
-/// Where they are many, for so many rounds all the same: an endpoint that has been slow is not sure to be so still.
+/// Where requests are frequent it still counts for this many rounds, as an endpoint that was slow may not be slow any
+/// more.
 const SURELY: f32 = 6.0;
 
-/// For how many rounds waiting counts, where an endpoint gets so many requests a second from this fleet.
+/// For how many rounds waiting counts, where an endpoint gets `pace` requests a second from this fleet.
 #[inline]
 fn patience(pace: f32) -> f32 {
-    // Before anything is known of the pace it is 0, and all are alike.
+    // The pace is 0 until it is known. Waiting then counts for `MOST` rounds, as nothing tells endpoints apart.
     let enough = (SURE / pace).max(SURELY);
     (pace * WAITING)
         .max(SELDOM / pace)
@@ -54,17 +55,18 @@ fn patience(pace: f32) -> f32 {
         .min(enough)
 }
 
-/// An odd number that moves whatever differs to the top.
+/// An odd multiplier that carries differences into the high bits.
 const SPREAD: u64 = 0xD6E8_FEB8_6659_FD93;
 
-/// A round of the heaviest is 2 to the power of this.
+/// The length of the heaviest member's round, as a power of two. Turns and rounds are in units of virtual time.
 const ROUND_BITS: u32 = 10;
 const HEAVIEST: u32 = 1 << ROUND_BITS;
 
-/// No turn is so far ahead of the time: a round is at most 2^26.
+/// A turn this far ahead of the virtual time is one of long ago that has wrapped: a round is at most 2^26.
 const FAR: i32 = 1 << 30;
 
-/// The endpoint where a request should cost least, by its latency, its requests in flight for its weight, their age, and its errors.
+/// Picks the endpoint where a request should cost least, by latency, requests in flight for the weight, their age, and
+/// errors. The default policy.
 ///
 /// ```text
 /// cost     = latency · (in_flight + 1) · mean weight / weight · penalty · (1 − 0.02 · waited)
@@ -76,44 +78,55 @@ const FAR: i32 = 1 << 30;
 ///            is more, from 2 to 16, and no more than 200 / (requests a second to each), or 6 where that is less
 /// ```
 ///
-/// So the noise of estimates counts for little, and an endpoint that is half as slow again as usual for three times: in proportion, too many
-/// requests would go where part of the latency is a network's, or where a weight promises too much. In slow start after an ejection it is in
-/// proportion, as answers are few then.
+/// Here x is the endpoint's latency estimate divided by the fleet's usual latency. Requests in flight are overdue, and
+/// triple the cost, if their mean age is more than three times latency · penalty. If they are older than a minute, or
+/// than 12 times the usual latency where that is longer, they are taken for streams and their age is ignored. `waited`
+/// is counted in rounds: each endpoint has one turn in a round, as in a fair queue, and the heavier an endpoint is, the
+/// shorter its round.
 ///
-/// The idle endpoint whose turn it is counts as one of the heaviest: by weights alone the light would never be used while there
-/// is little to do.
+/// The square of x − 1 keeps the noise of estimates small, while an endpoint that is half as slow again as usual counts
+/// as three times as slow. In proportion to latency, too many requests would go to slow endpoints where a part of the
+/// latency is a network's, or where a weight promises too much. In slow start after an ejection the latency does count
+/// in proportion, as answers are few then.
 ///
-/// Each endpoint of the initial set has a turn before any is preferred, in an order by weight (so a fleet that has few requests before it is
-/// dropped uses the light ones more than is due); one that joins later is invited to (again, as long as its requests tell nothing of it), and
-/// has its turn anyhow where each gets less than one request a second. From its first answer to its third it counts as slightly better than
-/// usual.
+/// Among idle endpoints, the one whose turn it is counts as if it were one of the heaviest. By weights alone the light
+/// ones would never be used at low load.
 ///
-/// So where all are known to be alike they are served one after the other, each by its weight, as by
-/// [`WeightedRoundRobin`](super::WeightedRoundRobin); and where they differ by no more than the noise of
-/// their estimates, they are all used. Not evenly where nothing waits: one of twenty or a hundred like endpoints may then get up to ten times
-/// its share for a while (and more after others have joined), and others a tenth (F3 of `benches/quality.md`), unless requests to each are
-/// many seconds apart.
+/// Each endpoint of the initial set has one turn before any is preferred, in an order drawn by weight. A fleet that has
+/// few requests before it is dropped therefore uses light endpoints more than their share. An endpoint that joins later
+/// is invited: a pick is sent to it, and again for as long as its requests tell nothing of it. Where endpoints get less
+/// than one request a second each, it also has a turn without an invitation. From its first answer to its third, an
+/// endpoint counts as slightly better than usual.
 ///
-/// Up to 256 endpoints are all compared; of more, 104: eight that were good last time (per shard of threads) and three rows of 32 in the
-/// order of the set, drawn by their members' weight and spread evenly over the picks. Shares of like endpoints are then within a few of
-/// what is due; with very different weights and low load, the lightest may get twice theirs. An endpoint avoided and idle for a second is
-/// invited now and then to show how it is: by at most one request in fifty, and after each answer that is no better only after twice as
-/// long, up to 16 s.
+/// Endpoints that are known to be alike are thus served one after the other, each by its weight, as by
+/// [`WeightedRoundRobin`](super::WeightedRoundRobin). Endpoints that differ by no more than the noise of their
+/// estimates are all used, but not evenly while no requests queue: one of twenty or a hundred like endpoints may get up
+/// to ten times its share for a while (and more after others have joined), and others a tenth (F3 of
+/// `benches/quality.md`). This does not happen where requests to each endpoint are many seconds apart.
 ///
-/// It combines known rules: two drawn at random may both be bad; in-flight alone does not see a fast failure, nor latency alone a growing
-/// queue; and comparing all does not herd, as each pick raises the cost it saw. A pick costs 2 to 3 ns for each endpoint compared
-/// (`benches/README.md`), and all threads write what they compare. It breaks down where latency depends on the request more than on the
-/// endpoint, and one endpoint gets all heavy requests: see [`docs::policies`](crate::docs::policies#how-to-choose) for streams.
+/// Up to 256 endpoints are all compared. Of more, 104 are: eight that were good last time (per shard of threads), and
+/// three rows of 32 in the order of the set, drawn by their members' weight and spread evenly over the picks. Shares of
+/// like endpoints are then within a few requests of what is due. With very different weights and low load, the lightest
+/// may get twice their share. An endpoint that is avoided and idle for a second is invited now and then to show how it
+/// is: invitations take at most one request in fifty, and after each answer that is no better the next comes only after
+/// twice as long, up to 16 s.
 ///
-/// Sources: comparing all, C3 (NSDI 2015); mean age, brpc's locality-aware balancing; remembered choices, Mitzenmacher, Prabhakar
-/// and Shah (2002); turns, start-time fair queueing (Goyal and others, 1996). The formula and its numbers
-/// are this crate's, chosen by its simulation: see `benches/quality.md`.
+/// The policy combines known rules, as each of them fails alone: both of two endpoints drawn at random may be bad,
+/// requests in flight do not reveal a fast failure, and latency does not reveal a growing queue. Comparing all does not
+/// herd, as each pick raises the cost that it saw. A pick costs 2 to 3 ns for each endpoint compared
+/// (`benches/README.md`), and all threads write to the words that they compare. It breaks down where latency depends on
+/// the request more than on the endpoint, and one endpoint gets all heavy requests: see
+/// [`docs::policies`](crate::docs::policies#how-to-choose) for streams.
+///
+/// Sources: comparing all, C3 (NSDI 2015); mean age, brpc's locality-aware balancing; remembered choices, Mitzenmacher,
+/// Prabhakar and Shah (2002); turns, start-time fair queueing (Goyal and others, 1996). The formula and its numbers are
+/// this crate's, chosen by its simulation: see `benches/quality.md`.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Adaptive;
 
 impl Adaptive {
-    /// The policy; it has no settings.
+    /// Creates the policy; it has no settings.
     #[must_use]
     pub const fn new() -> Self {
         Self
@@ -139,32 +152,34 @@ impl<E: Endpoint> LoadBalancer<E> for Adaptive {
 }
 
 struct Lowest {
-    /// How much later each one's next turn is than this one.
+    /// The length of each member's round: the virtual time from one of its turns to the next, inversely proportional to
+    /// its weight.
     rounds: Box<[u32]>,
-    /// What each one's cost comes from.
+    /// The terms of each member's cost.
     terms: Terms<Box<[f32]>>,
-    /// What an idle one's own cost is multiplied by when it is its turn: `None` if all weights are the same, so that it is
-    /// the same as when it is not.
+    /// The factor of an idle member's own cost when it is that member's turn. `None` if all weights are equal, as it
+    /// then makes no difference whose turn it is.
     due: Option<f32>,
-    /// How far from the end the one is that comes first of equals: in each fleet another, so that many clients do not all
-    /// choose the same.
+    /// How far from the end of the set the member stands that comes first among equals. It differs between fleets, so
+    /// that many clients do not all choose the same member.
     shift: usize,
-    /// How much of what it has waited whoever is chosen keeps, in rounds of this length if its own is shorter: many endpoints are
-    /// looked at in turns, and the heavy have many turns between two looks. 0 where all are looked at.
+    /// The least round length for limiting what the chosen member keeps of its waiting. Where only some members are
+    /// compared by a pick, the heavy ones have many turns between two looks, so it is the round of the mean weight. 0
+    /// where all are compared.
     kept: u32,
     table: Cumulative,
-    /// `None` where the view was not the fleet's own.
+    /// `None` if the view was not the fleet's own.
     board: Option<Readings>,
     notes: Box<[Padded<Notes>]>,
 }
 
 impl Lowest {
-    /// `order` tells who comes first of equals.
+    /// `order` decides which member comes first among equals, and where draws begin.
     fn new(weights: &[u64], board: Option<Readings>, order: u64, shards: usize) -> Self {
         let mean = weights.iter().sum::<u64>() as f64 / weights.len().max(1) as f64;
         let most = weights.iter().copied().max().unwrap_or(1);
         let queue = (mean / (most << ROUND_BITS) as f64) as f32;
-        // At most 2^26, as weights are at least 1/65536 of the heaviest.
+        // At most 2^26, as a weight is at least 1/65536 of the heaviest.
         let round = |weight: u64| ((most << ROUND_BITS) / weight.max(1)) as u32;
         let is_weighted = weights.iter().any(|&weight| weight != most);
         let due = is_weighted.then_some(queue * HEAVIEST as f32);
@@ -194,13 +209,13 @@ impl Lowest {
         }
     }
 
-    /// What the threads of this shard keep.
+    /// The notes that the threads of this shard share.
     #[inline]
     fn notes_of(&self, shard: usize) -> &Notes {
         &self.notes[shard & (self.notes.len() - 1)].0
     }
 
-    /// What a pick compares by.
+    /// The values that a pick compares with.
     #[inline]
     fn measure(&self, notes: &Notes, now: Tick, usual: Option<Duration>, pace: f32) -> Measure {
         // ORDERING: Relaxed, both. A hint.
@@ -224,7 +239,7 @@ impl Lowest {
         }
     }
 
-    /// Who comes first of equals.
+    /// Whether `one` comes before `other` among equals.
     fn is_before(&self, one: usize, other: usize) -> bool {
         let count = self.rounds.len();
         let place = |index: usize| match index + self.shift {
@@ -234,7 +249,9 @@ impl Lowest {
         place(one) < place(other)
     }
 
-    /// The best of those compared, whose turn it was. Of those that are to have their first one, where `any` may be picked, one by weight.
+    /// Chooses the best of the members compared, and sets its next turn. An invited member comes first. If the best has
+    /// not had its first turn, `any` member may be picked, and weights differ, one without a first turn is drawn by
+    /// weight.
     #[inline(always)]
     fn choose(
         &self,
@@ -250,11 +267,11 @@ impl Lowest {
             index = self.first(board, notes).unwrap_or(index);
         }
         let (spot, round) = (board.at(index), self.rounds[index]);
-        // Whoever has waited for longer than counts does not have many turns at once.
+        // A member that has waited for longer than waiting counts must not have many turns in a row.
         let waited = round.max(self.kept).saturating_mul(with.rounds as u32);
         let waited = waited.min(FAR as u32 / 2);
         let turn = match spot.turn() {
-            // It has had none; or so long ago that it looks to be ahead.
+            // It has had no turn, or its last one is so long ago that it wrapped and seems to be ahead.
             turn if turn <= JOINED || ahead(turn, with.present) > FAR => with.present,
             turn => later(turn, with.present.wrapping_sub(waited)),
         };
@@ -263,7 +280,8 @@ impl Lowest {
             // ORDERING: Relaxed. A hint.
             notes.least.store(least.to_bits(), Ordering::Relaxed);
         }
-        // Not to the turn of who is invited: that of a light one is far ahead, and all others would have waited for long.
+        // The turn of an invited member does not advance the virtual time: a light one's is far ahead, and all others
+        // would then seem to have waited for long.
         if invited.is_none() {
             // ORDERING: Relaxed. A hint; the members' own turns count.
             notes
@@ -273,8 +291,8 @@ impl Lowest {
         Some(index)
     }
 
-    /// One that has had no turn, drawn by weight, if one is found soon: the requests of a fleet that has few before it is dropped would be
-    /// without regard to weights.
+    /// Draws a member that has had no turn by weight; `None` if 16 draws find none. Without the draw, the requests of a
+    /// fleet that has few before it is dropped would ignore weights.
     #[cold]
     #[inline(never)]
     fn first(&self, board: &Readings, notes: &Notes) -> Option<usize> {
@@ -284,19 +302,20 @@ impl Lowest {
         waiting.next()
     }
 
-    /// Gives those that have joined others their first turn within a round, where each endpoint will get less than one request a second.
-    /// By invitations, one request in fifty, many of them would wait for minutes there; and what a cold one costs nobody feels.
+    /// Gives members that have joined later their first turn within a round, where each endpoint will get less than one
+    /// request a second. Invitations take one request in fifty, so at that rate many new members would wait for
+    /// minutes. What a cold endpoint costs is negligible there.
     fn seat(&self, pace: f32, order: u64) {
         let Some(board) = &self.board else { return };
         let count = self.rounds.len();
         let has_joined = |&index: &usize| board.at(index).turn() == JOINED;
         let joined = (0..count).filter(has_joined);
-        // It was of those that have been there.
+        // The pace was measured over the members that were there before; this is their share of all.
         let share = 1.0 - joined.clone().count() as f32 / count.max(1) as f32;
         if count > ALL || pace <= 0.0 || pace * share >= 1.0 {
             return;
         }
-        // ORDERING: Relaxed. Nobody else knows these notes yet.
+        // ORDERING: Relaxed. No other thread has access to these notes yet.
         let present = self.notes_of(0).present.load(Ordering::Relaxed);
         for index in joined {
             let random = mix(order ^ (index as u64) << 32);
@@ -305,7 +324,7 @@ impl Lowest {
         }
     }
 
-    /// Of members that nobody keeps a board of, by what each shows; the first of equals from a random one on.
+    /// Picks without a board, by what each member shows. Ties go to the first member counted from a random one.
     fn without_board<E: Endpoint>(
         &self,
         cx: &mut PickContext<'_, E>,
@@ -324,8 +343,8 @@ impl Lowest {
     }
 }
 
-/// The time in turns, by the members' own: when the last one that had a turn had it. So no update starts it over, and has all wait for
-/// the same again.
+/// The virtual time, recovered from the members' turns: when the latest turn was. An update therefore does not reset
+/// it, which would make all members wait again.
 fn present(board: &Readings, rounds: &[u32]) -> u32 {
     let turns = rounds.iter().enumerate().map(|(index, round)| {
         let turn = board.at(index).turn();
@@ -334,7 +353,7 @@ fn present(board: &Readings, rounds: &[u32]) -> u32 {
     turns.flatten().reduce(later).unwrap_or(0)
 }
 
-/// How far one turn is ahead of another. They wrap.
+/// How far one turn is ahead of another, modulo 2^32.
 #[inline]
 const fn ahead(one: u32, other: u32) -> i32 {
     one.wrapping_sub(other) as i32
@@ -365,8 +384,9 @@ impl<E: Endpoint> Picker<E> for Lowest {
             return best_of(None).map(Choice::at);
         }
         let warm = if cx.heeds_slow_start() {
-            // Whoever it would be but for its slow start has had its turn: else it would be the best of the next pick too,
-            // and have its full share by the first that lets it.
+            // The member that would be chosen without slow start uses up its turn even if slow start then refuses it.
+            // Otherwise it would be the best of the next pick too, and get its full share from the first pick that slow
+            // start admits.
             best_of(Some(&|index| cx.may_pick_if_warm(index))).filter(|&first| cx.may_pick(first))
         } else {
             None

@@ -1,11 +1,13 @@
-//! Who asks for a choice where there is nothing to look at: all members may be picked.
+//! What a picker needs of a pick where all members may be picked: [`Asker`].
 
 use crate::health::Usual;
 use crate::shared::{Randoms, Shared};
 
-/// The calling thread's shard and its random numbers, and what is usual: what is left of a
-/// [`PickContext`](super::PickContext) where all may be picked. To make one of those takes as long as a choice. Two words, which are handed on in
-/// registers; so the time goes beside it.
+/// The calling thread's shard, with its random numbers and the fleet's usual latency.
+///
+/// It stands in for a [`PickContext`](super::PickContext) where all members may be picked, as creating a context takes
+/// as long as a choice. It is two words long so that it is passed in registers; for that the time is a separate
+/// argument.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
@@ -34,7 +36,7 @@ impl<'a> Asker<'a> {
         self.shard
     }
 
-    /// The numbers that a context would draw.
+    /// The same random numbers that a context would draw.
     #[inline]
     pub(super) fn randoms(self) -> Randoms {
         self.shared.own(self.shard).randoms()

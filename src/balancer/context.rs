@@ -1,4 +1,4 @@
-//! What a picker sees of one pick.
+//! What a picker sees of one pick: [`PickContext`].
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use crate::shared::{GOLDEN, Shared, below, mix};
 use crate::sync::process;
 use crate::time::Tick;
 
-/// How often a table's choice that may not be picked is drawn again before all are looked at. With
-/// half of the weight refused, one pick in 256 comes to that.
+/// How often a choice that may not be picked is redrawn from a table before all members are looked at. With half of the
+/// weight refused, one pick in 256 gets that far.
 const REDRAWS: usize = 8;
 
 /// One pick, as a [`Picker`](super::Picker) sees it.
@@ -22,44 +22,45 @@ pub struct PickContext<'a, E: Endpoint> {
     options: &'a PickOptions<'a>,
     now: Tick,
     shard: usize,
-    /// The counter that its random numbers come from: the shard's as soon as it asks, so that a pick that needs none
-    /// does not pay for it.
+    /// The counter behind this pick's random numbers. It is taken from the shard on first use, so a pick that needs no
+    /// random number does not pay for it.
     counter: Option<u64>,
     regard: Regard,
-    /// Nobody is refused, nobody is to be avoided, and nobody has a limit.
+    /// Every member may be picked: none is refused, none is to be avoided, and none has a limit.
     any_will_do: bool,
     /// Whether members may have limits.
     heeds_limits: bool,
-    /// What slow start is decided by, the same for all of one pick; `None` where it does not count.
+    /// The random number that decides about members in slow start, the same throughout a pick. `None` to ignore slow
+    /// start.
     draw: Option<u64>,
     shared: Option<&'a Shared>,
-    /// Of all members, if it is not all.
+    /// Which part of the members this is; `None` for all of them.
     part: Option<&'a Part<'a>>,
-    /// Why the policy lets this pick fail.
+    /// Why the policy lets this pick fail, if it does.
     failure: Option<PickError>,
 }
 
-/// Which part of the members a policy within a policy chooses from.
+/// The part of the members that a policy within a policy chooses from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part<'a> {
-    /// Where each member of the part stands among those of the fleet.
+    /// The index in the fleet of each member of the part.
     places: &'a [u32],
     wants: Wants,
 }
 
-/// Which of a part's members are wanted.
+/// Which members of a part may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wants {
-    /// All that are eligible.
+    /// All eligible members.
     Any,
-    /// Those that are not degraded.
+    /// Members that are not degraded.
     Healthy,
-    /// Those that are.
+    /// Members that are degraded.
     Degraded,
 }
 
 impl Part<'_> {
-    /// The place in the fleet of the member at this index.
+    /// The index in the fleet of the member at this index of the part.
     fn place(&self, index: usize) -> usize {
         self.places.get(index).map_or(index, |&at| at as usize)
     }
@@ -73,20 +74,20 @@ impl Part<'_> {
     }
 }
 
-/// What health counts for in one pick.
+/// How health counts in one pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Regard {
-    /// Nobody is refused: there is nothing to look at.
+    /// No member is refused for its health, so there is nothing to check.
     NoneRefused,
-    /// Who is refused is not picked.
+    /// Members refused for their health are not picked.
     Heed,
-    /// Panic: so many are refused that health counts for nothing.
+    /// Panic: so many members are refused that health is ignored.
     Ignore,
 }
 
 impl<'a, E: Endpoint> PickContext<'a, E> {
-    /// A pick among these members by the calling thread, for tests and benchmarks of a policy: the same
-    /// seed gives the same random numbers. A fleet makes its own.
+    /// Creates a pick among these members by the calling thread, for tests and benchmarks of a policy. The same seed
+    /// gives the same random numbers. A fleet creates its own contexts.
     #[must_use]
     pub fn new(
         members: &'a [Member<E>],
@@ -139,8 +140,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         }
     }
 
-    /// The same pick among a part of the members, for a policy within a policy. Whatever is random goes on
-    /// where the part has left it, and what slow start lets through is the same inside and outside.
+    /// Runs the same pick among a part of the members, for a policy within a policy. The random sequence continues
+    /// where the part left it. Slow start admits the same members inside and outside.
     pub(super) fn narrow<R>(
         &mut self,
         members: &[Member<E>],
@@ -173,43 +174,40 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         result
     }
 
-    /// What health counts for.
     pub(super) const fn regard(&self) -> Regard {
         self.regard
     }
 
-    /// Lets the pick fail for this reason, if the policy then chooses nobody.
+    /// Sets the reason for which the pick fails if the policy then chooses no member.
     pub(super) const fn set_failure(&mut self, why: Option<PickError>) {
         self.failure = why;
     }
 
-    /// Why the policy wants the pick to fail.
+    /// Why the policy lets the pick fail, if it does.
     pub(crate) const fn failure(&self) -> Option<PickError> {
         self.failure
     }
 
-    /// The same, where somebody is in slow start.
+    /// The same pick with slow start taken into account, for when some member is in it.
     pub(crate) fn with_slow_start(mut self) -> Self {
         self.draw = Some(self.random());
         self
     }
 
-    /// Whether members may have limits.
     pub(crate) const fn heeds_limits(&self) -> bool {
         self.heeds_limits
     }
 
-    /// Whether slow start counts.
     pub(crate) const fn heeds_slow_start(&self) -> bool {
         self.draw.is_some()
     }
 
-    /// From here on slow start does not count: nobody else is left.
+    /// Ignores slow start for the rest of the pick, as no other member is left.
     pub(crate) const fn lift_slow_start(&mut self) {
         self.draw = None;
     }
 
-    /// Whom this chooses where slow start does not count: then it does not for the rest of the pick either.
+    /// Runs `f` without slow start. If that finds a member, slow start stays ignored for the rest of the pick.
     pub(super) fn as_if_warm<R>(&mut self, f: impl FnOnce(&mut Self) -> Option<R>) -> Option<R> {
         let draw = self.draw.take();
         let chosen = f(self);
@@ -219,16 +217,18 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         chosen
     }
 
-    /// All members with a weight above 0 that are not draining: the slice that the picker was prepared
-    /// for, in the same order.
+    /// All members with a weight above 0 that are not draining: the slice that the picker was prepared for, in the same
+    /// order.
     #[must_use]
     pub const fn members(&self) -> &'a [Member<E>] {
         self.members
     }
 
-    /// Whether the member at this index may be picked: not ejected, not marked down, not to be avoided, not at its
-    /// [limit](crate::Limits), and, in slow start, with the probability of its share so far (the same answer throughout one pick).
-    /// In panic, health does not count. `false` for an index out of range.
+    /// Whether the member at this index may be picked. `false` for an index out of range.
+    ///
+    /// It may if it is not ejected, not marked down, not to be avoided and not at its [limit](crate::Limits). A member
+    /// in slow start may be picked with the probability of its share so far; the answer is the same throughout one
+    /// pick. In panic, health does not count.
     #[inline]
     #[must_use]
     pub fn may_pick(&self, index: usize) -> bool {
@@ -238,7 +238,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.may_pick_by_looks(index)
     }
 
-    /// Apart, so that picks that need not look do not carry it.
+    /// Kept out of line so that picks without restrictions stay small.
     #[inline(never)]
     fn may_pick_by_looks(&self, index: usize) -> bool {
         self.members.get(index).is_some_and(|member| {
@@ -249,7 +249,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         })
     }
 
-    /// The same without regard to slow start.
+    /// As `may_pick`, without slow start.
     pub(super) fn may_pick_if_warm(&self, index: usize) -> bool {
         let Some(member) = self.members.get(index) else {
             return false;
@@ -283,8 +283,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
     fn is_eligible(&self, index: usize, member: &Member<E>) -> bool {
         match self.draw {
             _ if self.regard == Regard::Ignore => true,
-            // Of its own for each, by its place: a number of the process's would make a seed's decisions depend on
-            // what else there is.
+            // Each member gets a number of its own by its index in the fleet. By its id, which is unique in the
+            // process, the decisions for a seed would depend on what else the process has.
             Some(draw) => {
                 let place = self.part.map_or(index, |part| part.place(index));
                 member.admits(self.now, mix(draw ^ place as u64))
@@ -293,19 +293,19 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         }
     }
 
-    /// What the caller asked for.
+    /// The options that the caller gave.
     #[must_use]
     pub const fn options(&self) -> &'a PickOptions<'a> {
         self.options
     }
 
-    /// What is usual in the fleet, as of the last upkeep.
+    /// The fleet's usual latency and error rate, as of the last upkeep.
     #[must_use]
     pub fn usual(&self) -> Usual {
         self.shared.map_or_else(Usual::default, Shared::usual)
     }
 
-    /// Requests a second to an endpoint, in the mean; 0 while that is not known.
+    /// The mean number of requests per second and endpoint; 0 while unknown.
     pub(super) fn pace(&self) -> f32 {
         self.shared.map_or(0.0, |shared| shared.trend.pace())
     }
@@ -322,12 +322,12 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.shard
     }
 
-    /// A random index below `bound`; 0 for bound 0.
+    /// Returns a random index below `bound`, or 0 for bound 0.
     pub fn random_below(&mut self, bound: usize) -> usize {
         below(bound as u64, self.random()) as usize
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub(super) fn random(&mut self) -> u64 {
         let counter = match (self.counter, self.shared) {
             (None, Some(shared)) => shared.random(self.shard),
@@ -337,22 +337,22 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         mix(counter)
     }
 
-    /// Draws from the table, again while the choice may not be picked, and then among all that may.
+    /// Draws from the table up to `REDRAWS` times, and then among all that may be picked.
     pub(super) fn draw(&mut self, table: &Cumulative) -> Option<usize> {
         self.draw_by(by_weight, |random| table.draw(random))
     }
 
-    /// Draws another one that may be picked, if one is found.
+    /// Draws a member other than `than` that may be picked, if three draws find one.
     #[inline]
     pub(super) fn draw_other(&mut self, table: &Cumulative, than: usize) -> Option<usize> {
-        // Where one of n is refused, one redraw is enough but in one case of n squared.
+        // Where one of n is refused, one redraw fails too in only one case of n squared.
         (0..3).find_map(|_| {
             let other = table.draw_other(than, self.random())?;
             self.may_pick(other).then_some(other)
         })
     }
 
-    /// The same from any table, which counts a member's weight like this.
+    /// As `draw`, from any table; `weight_of` is a member's weight in it.
     pub(super) fn draw_by(
         &mut self,
         weight_of: fn(&Member<E>) -> u64,
@@ -391,12 +391,12 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             }
             point -= weight;
         }
-        // Health may have changed between the two passes; the last one seen is as good as any.
+        // Health may have changed between the two passes; the last member seen is as good as any.
         last
     }
 
-    /// Why nobody may be picked, if somebody is eligible by health: all of those are to be avoided, or those that are not
-    /// are at their limit. `None` also if somebody may be picked by now.
+    /// Why no member may be picked, though some are eligible by health: all of them are to be avoided, or the ones that
+    /// are not are at their limit. `None` also if a member may be picked by now.
     pub(crate) fn why_none(&self) -> Option<PickError> {
         let mut why = None;
         for (index, member) in self.members.iter().enumerate() {
@@ -414,13 +414,13 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         why
     }
 
-    /// Whether somebody is eligible by health, at its limit or not.
+    /// Whether any member is eligible by health, at its limit or not.
     pub(crate) fn has_eligible(&self) -> bool {
         let mut members = self.members.iter().enumerate();
         members.any(|(index, member)| self.is_eligible(index, member))
     }
 
-    /// What this finds where limits do not count.
+    /// Runs `look` with limits ignored.
     pub(crate) fn without_limits<R>(&mut self, look: impl FnOnce(&mut Self) -> R) -> R {
         let heeds_limits = std::mem::replace(&mut self.heeds_limits, false);
         let found = look(self);

@@ -1,25 +1,25 @@
-//! Members laid end to end by weight: a point on the line belongs to one of them.
+//! A table of cumulative weights for drawing members: each point on the line belongs to one member.
 
 use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::shared::below;
 
-/// The lightest a member is taken for, as a share of the heaviest: 1 in this. Beyond, a share is too
-/// small to be told from none.
+/// The widest ratio of weights: a lighter member counts as 1 in this of the heaviest. Below that, a share is too small
+/// to be told from none.
 const WIDEST: u64 = 65_536;
 
-/// How many stretches the line is cut into for each member, at most.
+/// The most stretches that the line is cut into for each member.
 const STRETCHES: u64 = 4;
 
-/// Weights as they count: no more than [`WIDEST`] apart.
+/// The members' weights as policies use them: at most [`WIDEST`] apart.
 pub(super) fn effective_weights<E: Endpoint>(members: &[Member<E>]) -> Vec<u64> {
-    // Read once: where members are many, each is a miss of the cache.
+    // Read each weight once: with many members, each read is a cache miss.
     let mut weights: Vec<u64> = members
         .iter()
         .map(|member| member.weight().get().into())
         .collect();
     let heaviest = weights.iter().copied().max().unwrap_or(0);
-    // At least 1, should somebody hand in members of weight 0: a fleet does not.
+    // At least 1, in case of members with weight 0. A fleet passes none.
     let lightest = heaviest.div_ceil(WIDEST).max(1);
     for weight in &mut weights {
         *weight = lightest.max(*weight);
@@ -27,11 +27,11 @@ pub(super) fn effective_weights<E: Endpoint>(members: &[Member<E>]) -> Vec<u64> 
     weights
 }
 
-/// Cumulative weights with a guide: a point is found in O(1) steps on average, O(log n) at worst,
-/// whatever the weights.
+/// Cumulative weights with a guide table. Finding a point takes O(1) steps on average and O(log n) at worst, whatever
+/// the weights.
 #[derive(Debug)]
 pub(super) struct Cumulative {
-    /// Where each one's interval ends.
+    /// The end of each member's interval.
     ends: Box<[u64]>,
     /// For each stretch of 2^shift points, the member that its first point belongs to.
     guide: Box<[u32]>,
@@ -40,7 +40,7 @@ pub(super) struct Cumulative {
 }
 
 impl Cumulative {
-    /// None of the weights is 0.
+    /// Builds the table. No weight may be 0.
     pub(super) fn new(weights: &[u64]) -> Self {
         let ends: Box<[u64]> = weights
             .iter()
@@ -76,7 +76,7 @@ impl Cumulative {
         self.total
     }
 
-    /// How long a member's interval is.
+    /// The length of a member's interval.
     #[inline]
     pub(super) fn weight(&self, index: usize) -> u64 {
         self.ends[index] - self.start(index)
@@ -87,12 +87,13 @@ impl Cumulative {
         index.checked_sub(1).map_or(0, |before| self.ends[before])
     }
 
-    /// Whose interval a point below the total lies in; `None` if there is nobody.
+    /// Finds the member whose interval contains a point below the total; `None` if there is no member.
     #[inline]
     pub(super) fn locate(&self, point: u64) -> Option<usize> {
         let stretch = (point >> self.shift) as usize;
         let first = *self.guide.get(stretch)? as usize;
-        // Nearly always the first or the one after, by no branch that could be guessed wrong.
+        // The member is nearly always the first of the stretch or the next one. No branch decides between the two, as
+        // it would be mispredicted.
         let near = first + usize::from(*self.ends.get(first)? <= point);
         if *self.ends.get(near)? > point {
             return Some(near);
@@ -114,13 +115,13 @@ impl Cumulative {
         Some(near + after)
     }
 
-    /// Draws by weight.
+    /// Draws a member by weight.
     #[inline]
     pub(super) fn draw(&self, random: u64) -> Option<usize> {
         self.locate(below(self.total(), random))
     }
 
-    /// Draws by weight among all but one, by cutting its interval out.
+    /// Draws by weight among all members but one, by cutting that one's interval out.
     #[inline]
     pub(super) fn draw_other(&self, than: usize, random: u64) -> Option<usize> {
         let end = self.ends[than];
@@ -156,7 +157,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a walk over the weights.
+        /// Compares with a linear walk over the weights.
         #[test]
         fn finds_what_a_walk_finds(weights in weights(), random: u64) {
             let table = Cumulative::new(&weights);

@@ -1,14 +1,16 @@
-//! Whom a pick draws by weight, drawn by the last to ask: so that nobody waits for it.
+//! Weighted random draws prepared one pick ahead: each pick draws for the next one, so that no pick waits for the
+//! table.
 
 use super::View;
 use super::cumulative::{Cumulative, effective_weights};
 use crate::endpoint::Endpoint;
 use crate::sync::{AtomicU64, Ordering, Padded};
 
-/// A table to draw from, and for each shard who is next, in one word: `first: 32 | second: 32`, [`NOBODY`] for one that has not been
-/// drawn.
+/// A table to draw from, and for each shard the members drawn for its next pick.
 ///
-/// Two threads of a shard may race: then both have the same, once.
+/// They share one word: `first: 32 | second: 32`. [`NOBODY`] stands for a member that has not been drawn.
+///
+/// Two threads of a shard may race. Both then get the same members, once.
 #[derive(Debug)]
 pub(super) struct Drawn {
     table: Cumulative,
@@ -17,7 +19,7 @@ pub(super) struct Drawn {
 
 const NOBODY: u32 = u32::MAX;
 
-/// Those that have been drawn for this pick, and who comes first in the next.
+/// The members drawn for this pick, and the first member of the next.
 #[must_use = "the next pick has nobody"]
 pub(super) struct Draw<'a> {
     of: &'a Drawn,
@@ -45,11 +47,12 @@ impl Drawn {
         &self.table
     }
 
-    /// Those who are next, where all may be picked; `None` if there is nobody. Takes one random number, the first time two.
+    /// Takes the members drawn for this pick, where all may be picked; `None` if there is no member. Uses one random
+    /// number, and two if no member had been drawn.
     #[inline]
     pub(super) fn draw(&self, shard: usize, mut random: impl FnMut() -> u64) -> Option<Draw<'_>> {
         let word = &self.next[shard & (self.next.len() - 1)].0;
-        // ORDERING: Relaxed, here and below. A word complete in itself: whatever was put there may be taken.
+        // ORDERING: Relaxed, here and below. Each word is complete in itself: any value stored there may be used.
         let drawn = word.load(Ordering::Relaxed);
         let (mut first, second) = ((drawn >> 32) as u32, drawn as u32);
         if first == NOBODY {
@@ -72,13 +75,14 @@ impl Draw<'_> {
         self.first as usize
     }
 
-    /// The first was enough; the next pick may not need more either.
+    /// Ends the pick without a second member. None is drawn for the next pick either, as it may not need one.
     #[inline]
     pub(super) fn end(self) {
         self.put(NOBODY);
     }
 
-    /// The second, another one, if there is one; the next pick is taken to need one, too. Takes one random number, or two.
+    /// Returns a second member, different from the first, if there is one. The next pick is assumed to need one too, so
+    /// its second is drawn now. Uses one random number or two.
     #[inline]
     pub(super) fn second(self, mut random: impl FnMut() -> u64) -> Option<usize> {
         let other = |than: usize, random| self.of.table.draw_other(than, random);
@@ -111,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Each is drawn as a table draws it, one pick late, whether or not a second is asked for.
+        /// Each member is drawn as the table draws it, one pick late, whether or not a second one is asked for.
         #[test]
         fn what_is_drawn_is_for_the_next(
             weights in prop::collection::vec(1u64..100, 1..20),
@@ -167,7 +171,7 @@ mod loom_tests {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Two threads of a shard draw twice each, of two members.
+    /// Two threads of a shard draw twice each from two members.
     fn two_draw(draw: fn(&Drawn, u64)) {
         loom::model(move || {
             let drawn = Arc::new(Drawn::from(&[1, 1], 1));
@@ -198,13 +202,13 @@ mod loom_tests {
         });
     }
 
-    /// Broken: who comes first is written by itself.
+    /// Broken: the first member is written separately from the second.
     #[test]
     #[should_panic = "of two the other"]
     fn broken_variant_in_two_writes() {
         two_draw(|drawn, seed| {
             let cell = &drawn.next[0].0;
-            // ORDERING: Relaxed, both. Not what is broken.
+            // ORDERING: Relaxed, both. This is not what is broken.
             let before = cell.load(Ordering::Relaxed);
             let (first, second) = pair(drawn, seed);
             assert_eq!(second, Some(1 - first), "of two the other");

@@ -1,24 +1,25 @@
-//! A row of members, side by side: by fours, and which of them as bits.
+//! Values of a row of members side by side, in groups of four, and subsets of a row as bits. A lane is a member's index
+//! in its row.
 
 use crate::shared::LANES;
 
-/// As many are compared at once.
+/// How many values are compared at once.
 pub(super) const FOUR: usize = 4;
 
-/// So many and those that fill up the last four.
+/// `lanes` rounded up to a whole number of groups.
 #[inline]
 pub(super) const fn filled(lanes: usize) -> usize {
     lanes.div_ceil(FOUR) * FOUR
 }
 
-/// Of each of a row's members, by fours.
+/// One value for each member of a row, in groups of four.
 pub(super) type Fours<T> = [[T; FOUR]; LANES / FOUR];
 
-/// Some of a row, the first one first.
+/// A subset of a row as bits. It iterates in ascending order.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lanes(u32);
 
-/// The bit of each.
+/// The bit of each lane.
 const BITS: Fours<u32> = {
     let mut bits = [[0; FOUR]; LANES / FOUR];
     let mut lane = 0;
@@ -30,7 +31,8 @@ const BITS: Fours<u32> = {
 };
 
 impl Lanes {
-    /// Those of the first so many of which this holds. Without a branch for each, so that the compiler compares four at a time.
+    /// The lanes among the first `lanes` whose value satisfies `is`. It has no branch per lane, so the compiler
+    /// compares four at a time.
     #[inline(always)]
     pub(super) fn that<T: Copy>(of: &Fours<T>, lanes: usize, is: impl Fn(T) -> bool) -> Self {
         let mut found = [0; FOUR];
@@ -39,7 +41,7 @@ impl Lanes {
                 found[lane] |= bits[lane] & mask(is(four[lane]));
             }
         }
-        // What stands beside them in the last four does not count.
+        // Clears the padding lanes in the last group.
         let first = ((1u64 << lanes) - 1) as u32;
         Self((found[0] | found[1] | found[2] | found[3]) & first)
     }
@@ -56,14 +58,14 @@ impl Iterator for Lanes {
     }
 }
 
-/// All bits or none.
+/// All bits set, or none.
 #[inline]
 pub(super) fn mask(is: bool) -> u32 {
     u32::from(is).wrapping_neg()
 }
 
-/// One or the other, both worked out: a branch for each member would be what nobody can foretell, and keep the compiler
-/// from taking several at a time.
+/// Selects one of two values without a branch. A branch per member would be unpredictable and would keep the compiler
+/// from vectorising.
 #[inline]
 pub(super) fn either(is: bool, one: f32, other: f32) -> f32 {
     f32::from_bits((one.to_bits() & mask(is)) | (other.to_bits() & !mask(is)))

@@ -1,4 +1,4 @@
-//! The least busy of all.
+//! The policy that picks the least busy of all endpoints: [`LeastConnections`].
 
 use super::cumulative::{Cumulative, effective_weights};
 use super::lanes::{FOUR, Fours, Lanes};
@@ -8,28 +8,28 @@ use crate::member::Member;
 use crate::shared::{LANES, Randoms, Readings, Spots, below};
 use crate::time::Tick;
 
-/// Of all endpoints, the one with the fewest requests in flight for its weight; among equals, one drawn
-/// by weight.
+/// Picks the endpoint with the fewest requests in flight for its weight, out of all; among equals, one by weight at
+/// random.
 ///
-/// One endpoint is drawn by weight first, and taken if it is idle: so at low load everybody gets its
-/// share. Otherwise the least (in-flight + 1) / weight of all decides. A scan costs O(n): fine to a few
-/// hundred endpoints, [`PowerOfTwo`](super::PowerOfTwo) beyond.
+/// One endpoint is drawn by weight first and taken if it is idle, so at low load every endpoint gets its share.
+/// Otherwise the least (in-flight + 1) / weight of all decides. A scan costs O(n), which is fine up to a few hundred
+/// endpoints; use [`PowerOfTwo`](super::PowerOfTwo) beyond.
 ///
-/// Leases that were picked before it came into force ([`Fleet::set_policy`](crate::Fleet::set_policy)), and probes,
-/// do not count here.
+/// Leases that were picked before the policy came into force ([`Fleet::set_policy`](crate::Fleet::set_policy)) do not
+/// count here, and neither do probes.
 ///
-/// For equal endpoints under load from one client it is the best there is. It breaks down where an
-/// endpoint fails fast, which leaves it idle and so preferred until it is ejected; and it looks at no
-/// latency, so a slow endpoint is found out only by its queue.
+/// For equal endpoints under load from one client it is the best policy there is. It breaks down where an endpoint
+/// fails fast: that endpoint is idle and so preferred until it is ejected. It does not look at latency, so only a queue
+/// reveals a slow endpoint.
 ///
-/// Source: HAProxy's `leastconn` and its (connections + 1) / weight; the draw among the idle is this
-/// crate's, as that formula alone starves light endpoints.
+/// Source: HAProxy's `leastconn` and its (connections + 1) / weight. The draw among idle endpoints is this crate's, as
+/// that formula alone starves light endpoints.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastConnections;
 
 impl LeastConnections {
-    /// The policy; it has no settings.
+    /// Creates the policy; it has no settings.
     #[must_use]
     pub const fn new() -> Self {
         Self
@@ -50,9 +50,9 @@ impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
 
 struct Scan {
     table: Cumulative,
-    /// What one request is of each one's weight.
+    /// The reciprocal of each member's weight: what one request adds to its load.
     parts: Box<[f32]>,
-    /// `None` where the view was not the fleet's own.
+    /// `None` if the view was not the fleet's own.
     board: Option<Readings>,
 }
 
@@ -64,14 +64,14 @@ impl Scan {
         }
     }
 
-    /// A row's loads by the board, and the least of them; `None` if it does not lie there side by side.
+    /// Computes a row's loads from the board and returns the least; `None` if the row is not contiguous there.
     #[inline]
     fn weigh_by_board(&self, loads: &mut [f32], row: usize) -> Option<f32> {
         let spots = self.board.as_ref()?.row(row)?;
         Some(weigh_spots(loads, spots, self.parts_of(row)))
     }
 
-    /// A row's loads by these counts.
+    /// Computes a row's loads from `count` and returns the least.
     fn weigh_each(&self, loads: &mut [f32], row: usize, count: impl Fn(usize) -> f32) -> f32 {
         let parts = self.parts_of(row);
         let mut least = f32::INFINITY;
@@ -88,9 +88,9 @@ impl Scan {
     }
 }
 
-/// What a pick compares, and draws from.
+/// The members that a pick compares, and its random numbers.
 trait Field {
-    /// Works out a row's loads, infinite where somebody may not be picked, and returns the least.
+    /// Computes a row's loads, infinite for members that may not be picked, and returns the least.
     fn weigh(&self, scan: &Scan, loads: &mut [f32], row: usize) -> f32;
 
     fn random(&mut self) -> u64;
@@ -116,7 +116,7 @@ impl<E: Endpoint> Field for PickContext<'_, E> {
     }
 }
 
-/// All members, who may all be picked.
+/// All members, where all of them may be picked.
 struct All<'a, E: Endpoint> {
     members: &'a [Member<E>],
     randoms: Randoms,
@@ -138,24 +138,26 @@ impl<E: Endpoint> Field for All<'_, E> {
     }
 }
 
-/// So much more or less than another is the same: rounded, equal fractions may differ by one in 2^22. Others are told apart, unless
-/// they differ by less than one in 2^19; both for weights up to 2^24, above which they are rounded.
+/// Two loads count as equal if they differ by less than this factor. Rounding may make equal fractions differ by one
+/// part in 2^22. Different fractions are told apart unless they differ by less than one part in 2^19. Both hold for
+/// weights up to 2^24; heavier weights are rounded themselves.
 const SAME: f32 = 1.0 + 1.0 / (1 << 21) as f32;
 
-/// (In-flight + 1) / weight: by a product, as a division takes the time of ten.
+/// (In-flight + 1) / weight, as a product with the reciprocal: a division takes as long as ten products.
 #[inline]
 fn load_of(count: f32, part: f32) -> f32 {
     (count + 1.0) * part
 }
 
-/// The lower one; neither is no number, so that one instruction does.
+/// The lower of two numbers. Neither is NaN, so this is one instruction.
 #[inline]
 fn lower(one: f32, other: f32) -> f32 {
     if one < other { one } else { other }
 }
 
-/// The loads of those side by side. A function of its own and by fours, so that the compiler takes four at a time, from
-/// reading them on: four that are written one by one and read at once are waited for.
+/// Computes the loads of contiguous places. It is a function of its own that works by fours, so that the compiler
+/// vectorises it from the reads on: four values stored one by one and then loaded together would have to wait for the
+/// stores.
 #[inline(never)]
 fn weigh_spots(loads: &mut [f32], spots: Spots<'_>, parts: &[f32]) -> f32 {
     let (fours, left) = spots.counts();
@@ -176,7 +178,7 @@ fn weigh_spots(loads: &mut [f32], spots: Spots<'_>, parts: &[f32]) -> f32 {
     least.into_iter().fold(f32::INFINITY, lower)
 }
 
-/// Those of a row that have the lowest load so far.
+/// The members of a row that have the lowest load so far.
 #[derive(Debug, Default)]
 struct Lowest {
     row: usize,
@@ -205,13 +207,14 @@ impl<E: Endpoint> Picker<E> for Scan {
 }
 
 impl Scan {
-    /// The one with the lowest load of all, `drawn` if nobody may be picked.
+    /// The member with the lowest load, or `drawn` if none may be picked.
     #[inline(never)]
     fn least(&self, drawn: usize, field: &mut impl Field) -> Choice {
         let mut loads: Fours<f32> = [[0.0; FOUR]; LANES / FOUR];
-        // Infinite as long as nobody may be picked.
+        // Infinite until a member that may be picked is found.
         let mut load = f32::INFINITY;
-        // Of all that have it, by weight: a row takes the place of the one before it as often as its part of their weight is.
+        // Chooses by weight among all equals: a row replaces the one before it with the probability of its part of
+        // their weight.
         let (mut lowest, mut equals) = (Lowest::default(), 0);
         for row in 0..self.parts.len().div_ceil(LANES) {
             let first = row * LANES;
@@ -223,7 +226,8 @@ impl Scan {
             if least * SAME < load {
                 (load, equals) = (least, 0);
             }
-            // By the first of the equals: by the last, each row might be a little lower than the one before.
+            // Compares with the first of the equals. Against the last, each row could be a little lower than the one
+            // before.
             let most = load * SAME;
             let lanes = Lanes::that(&loads, lanes, |load| load <= most);
             let weight = lanes.map(|lane| self.table.weight(first + lane)).sum();

@@ -1,4 +1,4 @@
-//! The one that should answer first, of two.
+//! The policy that picks, of two endpoints, the one that should answer first: [`LeastResponseTime`].
 
 use super::drawn::Drawn;
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
@@ -6,31 +6,30 @@ use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::time::Tick;
 
-/// Of two different endpoints drawn by weight, the one with the lower cost: latency × (in-flight + 1) /
-/// weight, where the weight counts only if the first drawn is busy.
+/// Picks the cheaper of two different endpoints drawn by weight. The cost is latency × (in-flight + 1) / weight, where
+/// the weight counts only if the first one drawn is busy.
 ///
-/// The latency is [`Member::latency`], an average that one sample does not own; failures count only if they are
-/// slower. An endpoint that has not answered yet counts as fast as the other
-/// of the pair.
+/// The latency is [`Member::latency`], an average that no single sample dominates. A failure counts only if it is
+/// slower. An endpoint that has not answered yet counts as being as fast as the other of the pair.
 ///
-/// The second drawn never wins when it costs as much or more, so equal endpoints get their shares. When
-/// its cost is lower by a factor r < 1, it wins with probability 1 - r³: nearly always where the
-/// difference is plain (seven times in eight at half the cost), seldom where it is noise. Would it always
-/// win, then of two endpoints at 10 and 11 ms the second would get nothing as long as the caller sends
-/// one request at a time, and nothing would tell when it gets faster.
+/// The second one drawn never wins when it costs as much or more, so equal endpoints get their shares. When its cost is
+/// lower by a factor r < 1, it wins with probability 1 - r³: nearly always where the difference is plain (seven times
+/// in eight at half the cost), and seldom where it is noise. If it always won, then of two endpoints at 10 and 11 ms
+/// the second would get nothing as long as the caller sends one request at a time, and nothing would show that it has
+/// become faster.
 ///
-/// For very many endpoints of different speeds. It breaks down with few endpoints, as
-/// [`PowerOfTwo`](super::PowerOfTwo).
+/// Use it for very many endpoints of different speeds. It breaks down with few endpoints, as
+/// [`PowerOfTwo`](super::PowerOfTwo) does.
 ///
-/// Source: Finagle's peak EWMA over two choices, as in Linkerd and tower, except that there a slow answer is believed
-/// at once, the lower cost always wins, an idle endpoint's estimate decays to zero, a failure counts like an answer, and the
-/// pair is not weighted.
+/// Source: Finagle's peak EWMA over two choices, as in Linkerd and tower. There, a slow answer is believed at once, the
+/// lower cost always wins, an idle endpoint's estimate decays to zero, a failure counts like an answer, and the pair is
+/// not weighted.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastResponseTime;
 
 impl LeastResponseTime {
-    /// The policy; it has no settings.
+    /// Creates the policy; it has no settings.
     #[must_use]
     pub const fn new() -> Self {
         Self
@@ -64,7 +63,7 @@ impl<E: Endpoint> Picker<E> for Sooner {
 }
 
 impl Sooner {
-    /// Where all may be picked.
+    /// Chooses where all members may be picked.
     #[inline(always)]
     fn of_all<E: Endpoint>(
         &self,
@@ -78,7 +77,7 @@ impl Sooner {
     }
 }
 
-/// The first, or the other if that costs less and chance lets it.
+/// The first member, or the other if it costs less and wins by its probability.
 #[inline]
 fn sooner<E: Endpoint>(
     members: &[Member<E>],
@@ -93,13 +92,13 @@ fn sooner<E: Endpoint>(
     Choice::at(better.unwrap_or(first))
 }
 
-/// A random share of 1, below it.
+/// A random number from 0 up to, but not including, 1.
 #[inline]
 fn share(random: u64) -> f64 {
     (random >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// What a request to the second costs, as a multiple of what it costs to the first.
+/// The cost of a request to the second member, as a multiple of its cost to the first.
 #[inline]
 fn ratio<E: Endpoint>(second: &Member<E>, first: &Member<E>) -> f64 {
     let nanos = |member: &Member<E>| member.core().latency.nanos();
@@ -110,7 +109,7 @@ fn ratio<E: Endpoint>(second: &Member<E>, first: &Member<E>) -> f64 {
     let (before_second, before_first) = (second.in_flight(), first.in_flight());
     let queue = |in_flight: u64| in_flight as f64 + 1.0;
     if before_first == 0 {
-        // Both have been drawn by weight, so for an idle one it has had its say.
+        // Both were drawn by weight, so for an idle member the weight has already counted.
         return latency * queue(before_second);
     }
     let weights = f64::from(first.weight().get()) / f64::from(second.weight().get());
@@ -123,7 +122,8 @@ mod tests {
     use crate::{Fleet, Outcome, Target};
     use std::time::Duration;
 
-    /// By what each has to do for its weight. An idle first has been drawn by its weight, and that is enough.
+    /// The queue counts in proportion to the weight. An idle first member was drawn by weight, so its weight does not
+    /// count again.
     #[test]
     fn a_request_costs_by_latency_queue_and_weight() {
         let servers = [5, 45].map(|weight| Target::new(weight, ()).with_weight(weight));

@@ -1,4 +1,4 @@
-//! Choosing an endpoint: the traits [`LoadBalancer`] and [`Picker`], and one file a policy.
+//! Load-balancing policies: the traits [`LoadBalancer`] and [`Picker`], and one file for each policy.
 
 mod adaptive;
 mod asker;
@@ -38,14 +38,14 @@ pub use tiers::{LocalityBasis, Tier, Tiers};
 
 use nested::Nested;
 
-/// A policy: builds the frozen [`Picker`] that each snapshot of a fleet carries.
+/// A load-balancing policy: builds the immutable [`Picker`] that each snapshot of a fleet carries.
 ///
-/// Object-safe for each `E`, and implemented by `Box` and `Arc` of it, so that a policy can come from
-/// configuration. For a picker that prepares nothing, [`from_picker`] is shorter.
+/// The trait is object-safe for each `E`, and `Box` and `Arc` of a policy implement it, so a policy can come from
+/// configuration. For a picker that needs no preparation, [`from_picker`] is shorter.
 ///
 /// # Examples
 ///
-/// The first usable endpoint in the order of a rank that is computed once per update:
+/// A policy that picks the first usable endpoint in the order of a rank, which it computes once per update:
 ///
 /// ```
 /// use evenkeel::{Choice, Cluster, Fleet, LoadBalancer, PickContext, Picker, Target, View};
@@ -78,17 +78,21 @@ use nested::Nested;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait LoadBalancer<E: Endpoint>: fmt::Debug + Send + Sync {
-    /// Prepares a picker for these members. Called with each change of the set, off the request path and
-    /// under the update mutex, so it must not change the fleet it is for, nor ask it for a
-    /// [`lease`](crate::Fleet::lease) by key. If it panics, the change is refused and the old set stays.
+    /// Prepares a picker for the members of the view.
+    ///
+    /// The fleet calls this with each change of the set, off the request path and under the update mutex. It must
+    /// therefore not change the fleet it is for, nor ask that fleet for a [`lease`](crate::Fleet::lease) by key. If it
+    /// panics, the change is refused and the old set stays. A removal or a drain cannot be refused: there a weighted
+    /// random picker stands in until the next change.
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>>;
 
-    /// Whether its settings are in range. Asked once, when a fleet is built or given the policy; if it panics, the policy is refused.
-    /// By default they are.
+    /// Checks that the policy's settings are in range. The default accepts them.
+    ///
+    /// It is called once, when a fleet is built or given the policy. If it panics, the policy is refused.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Setting`] for the first that is not.
+    /// [`BuildError::Setting`] for the first setting that is out of range.
     fn check(&self) -> Result<(), BuildError> {
         Ok(())
     }
@@ -109,7 +113,9 @@ macro_rules! forward {
 
 forward!(Box<L>, Arc<L>);
 
-/// One snapshot's decision table. On the request path: no locks, no allocation.
+/// Chooses a member for each request, from tables prepared for one snapshot.
+///
+/// A picker runs on the request path, so it should take no lock and allocate nothing.
 ///
 /// ```
 /// use evenkeel::{Choice, Cluster, Fleet, PickContext, Picker, from_picker};
@@ -135,72 +141,75 @@ forward!(Box<L>, Arc<L>);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Picker<E: Endpoint>: Send + Sync {
-    /// An index into [`cx.members()`](PickContext::members), so that no other endpoint can be
-    /// returned; `None` if the policy wants none. As members come and go, a policy that wants none while
-    /// somebody may be picked is asked three times before the pick fails; and once more without
-    /// [limits](crate::Limits), if there are any. If it then chooses somebody it was only for want of room, and the pick
-    /// goes there, if there is room by now, or fails as [`Saturated`](crate::PickError::Saturated).
+    /// Chooses a member: an index into [`cx.members()`](PickContext::members), or `None` to choose none.
     ///
-    /// The fleet holds a picker to its word: for an index out of range, or one that
-    /// [`may_pick`](PickContext::may_pick) forbids, it draws a usable endpoint by weight instead (and
-    /// counts the former in [`Stats::policy_faults`](crate::Stats::policy_faults)). A panic goes to
-    /// the caller of the pick, and leaves nothing behind.
+    /// An index cannot refer to an endpoint outside the snapshot. Members come and go during a pick, so a picker that
+    /// returns `None` while some member may be picked is asked up to three more times before the pick fails. If there
+    /// are [limits](crate::Limits), it is then asked once more without them. If it chooses a member then, only the
+    /// limits kept it from choosing; the pick takes that member if it has room by now, and otherwise fails as
+    /// [`Saturated`](crate::PickError::Saturated).
+    ///
+    /// The fleet checks the choice. For an index that is out of range, or that [`may_pick`](PickContext::may_pick)
+    /// forbids, it draws a usable endpoint by weight instead. [`Stats::policy_faults`](crate::Stats::policy_faults)
+    /// counts indices out of range. A panic propagates to the caller of the pick and leaves no count or slot behind.
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice>;
 
-    /// The choice where all may be picked, by a policy that has told the view that it answers: asked in place of
-    /// [`pick`](Self::pick), which is asked after all if there is no answer.
+    /// Chooses a member without a context, where all of them may be picked. `None` if the picker cannot.
+    ///
+    /// It is called in place of [`pick`](Self::pick) if the policy has called `View::pick_of_all`. `pick` is called if
+    /// it returns `None`.
     #[doc(hidden)]
     fn pick_of_all(&self, _all: &[Member<E>], _asker: Asker<'_>, _now: Tick) -> Option<Choice> {
         None
     }
 
-    /// How it divides the load among tiers now, for [`Fleet::tiers`](crate::Fleet::tiers): for display, off the
-    /// request path. Empty by default: it has none.
+    /// Returns how the load is divided among tiers now, for [`Fleet::tiers`](crate::Fleet::tiers). For display, off the
+    /// request path. Empty by default: the picker has no tiers.
     fn tiers(&self) -> Vec<Tier> {
         Vec::new()
     }
 }
 
-/// What a picker chose.
+/// The member that a picker chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     index: usize,
 }
 
 impl Choice {
-    /// The member at `index` of [`PickContext::members`].
+    /// Chooses the member at `index` of [`PickContext::members`].
     #[must_use]
     pub const fn at(index: usize) -> Self {
         Self { index }
     }
 
-    /// Its index.
+    /// The index of the chosen member in [`PickContext::members`].
     #[must_use]
     pub const fn index(self) -> usize {
         self.index
     }
 }
 
-/// What a policy sees when it prepares a picker.
+/// The members and positions that a policy sees when it prepares a picker.
 #[derive(Debug)]
 pub struct View<'a, E: Endpoint> {
     members: &'a [Member<E>],
     cursor: Cursor,
-    /// Whether it is a fleet's view, which can have its leases kept on the board.
+    /// Whether this is a fleet's own view. Only then can leases be counted on the board.
     of_fleet: bool,
     /// 1 once the policy has asked for the board.
     reads_board: AtomicU64,
     /// 1 once the policy has said that it judges panic itself.
     judges_panic: AtomicU64,
-    /// 1 once the policy has said that its picker answers [`Picker::pick_of_all`].
+    /// 1 once the policy has said that its picker implements [`Picker::pick_of_all`].
     picks_of_all: AtomicU64,
-    /// Whether it is of a part of the members, for a policy within a policy.
+    /// Whether this view is of a part of the members, for a policy within a policy.
     is_part: bool,
 }
 
 impl<'a, E: Endpoint> View<'a, E> {
-    /// A view of these members with a cursor at 0 for each shard: for tests and benchmarks of a policy. A
-    /// fleet makes its own.
+    /// Creates a view of these members with a cursor at 0 for each shard, for tests and benchmarks of a policy. A fleet
+    /// creates its own views.
     #[must_use]
     pub fn new(members: &'a [Member<E>]) -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
@@ -227,8 +236,8 @@ impl<'a, E: Endpoint> View<'a, E> {
         }
     }
 
-    /// What the policy prepares for a part of the members, with a position of that part's own. What it asks of the
-    /// view is asked of the fleet.
+    /// Prepares `inner`'s picker for a part of the members, with a cursor of that part's own. If the inner policy asks
+    /// for the board, the request is passed on to the fleet.
     pub(crate) fn part(
         &self,
         inner: &dyn LoadBalancer<E>,
@@ -252,13 +261,13 @@ impl<'a, E: Endpoint> View<'a, E> {
         picker
     }
 
-    /// The policy decides itself when health counts for nothing, so the fleet's rule is not to.
+    /// The policy decides itself when panic makes health irrelevant, so the fleet's panic rule must not act.
     pub(crate) fn judge_panic(&self) {
         // ORDERING: Relaxed. As in `board`.
         self.judges_panic.store(1, Ordering::Relaxed);
     }
 
-    /// The policy's picker answers [`Picker::pick_of_all`].
+    /// The policy's picker implements [`Picker::pick_of_all`].
     pub(crate) fn pick_of_all(&self) {
         // ORDERING: Relaxed. As in `board`.
         self.picks_of_all.store(1, Ordering::Relaxed);
@@ -278,13 +287,14 @@ impl<'a, E: Endpoint> View<'a, E> {
         self.judges_panic.load(Ordering::Relaxed) != 0
     }
 
-    /// The members' requests in flight side by side, for a policy that compares many. As long as its picker
-    /// is in force, leases keep them. `None` for a view that is not the fleet's own: nobody keeps them there.
+    /// The board: all members' requests in flight side by side, for a policy that compares many of them. Leases update
+    /// it as long as a picker that asked for it is in force. `None` for a view that is not the fleet's own, as no lease
+    /// updates a board there.
     pub(crate) fn board(&self) -> Option<Readings> {
         if !self.of_fleet {
             return None;
         }
-        // ORDERING: Relaxed, here and below. One thread prepares a picker; the type is shared to be shareable.
+        // ORDERING: Relaxed, here and below. One thread prepares a picker; atomics only make the type `Sync`.
         self.reads_board.store(1, Ordering::Relaxed);
         Readings::of(
             self.members
@@ -298,35 +308,36 @@ impl<'a, E: Endpoint> View<'a, E> {
         self.reads_board.load(Ordering::Relaxed) != 0
     }
 
-    /// All members with a weight above 0 that are not draining, in the order in which
-    /// [`PickContext::members`] has them. Some may be ejected now and not when a pick comes.
+    /// All members with a weight above 0 that are not draining, in the order of [`PickContext::members`]. A member that
+    /// is ejected now may be back when a pick comes, and the reverse.
     #[must_use]
     pub const fn members(&self) -> &'a [Member<E>] {
         self.members
     }
 
-    /// The position in a sequence, for policies that keep one.
+    /// The fleet's position in a sequence, for policies that keep one.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.cursor.clone()
     }
 }
 
-/// A position in a sequence, one for each shard of threads. It belongs to the fleet and survives
-/// updates: an index that starts over with each update overloads whoever comes first. A fleet starts it
-/// at random, so that many clients do not walk in step.
+/// A position in a sequence, kept separately for each shard of threads.
 ///
-/// Threads of different shards do not share a position, so a sequence is exact for each thread, and
-/// within one round a thread in total. Clones share it.
+/// The fleet owns the position, so it survives updates: an index that starts over with each update overloads the first
+/// endpoints. A fleet starts it at random, so that many clients do not walk in step.
+///
+/// Threads of different shards do not share a position. A sequence is therefore exact within a shard, and off by at
+/// most one round for each shard in total. Clones share the position.
 #[derive(Clone, Debug)]
 pub struct Cursor {
     positions: Arc<[Padded<AtomicU64>]>,
-    /// Those of parts of the set.
+    /// The cursors of parts of the set.
     nested: Arc<Nested>,
 }
 
 impl Cursor {
-    /// A cursor for `shards` shards, a power of two, each starting where `start` says.
+    /// Creates a cursor with `shards` positions, rounded up to a power of two, each starting at `start(shard)`.
     pub(crate) fn new(shards: usize, start: impl Fn(usize) -> u64) -> Self {
         let shards = shards.next_power_of_two();
         Self {
@@ -337,44 +348,45 @@ impl Cursor {
         }
     }
 
-    /// Whether it was panic in a part of the set, as was last told; it is not any more, as nobody counts by parts now.
+    /// Clears the memory of panic in parts of the set, as the policy in force no longer judges panic by parts. Returns
+    /// whether it was set.
     pub(crate) fn forgets_panic(&self) -> bool {
         self.nested.any_panics.set(false)
     }
 
-    /// What is kept for the parts of the set.
+    /// What the fleet keeps for parts of the set.
     pub(crate) fn nested(&self) -> &Nested {
         &self.nested
     }
 
-    /// Where each shard is.
+    /// The current position of each shard.
     fn positions(&self) -> impl Iterator<Item = u64> {
         // ORDERING: Relaxed. As in `next`.
         let load = |position: &Padded<AtomicU64>| position.0.load(Ordering::Relaxed);
         self.positions.iter().map(load)
     }
 
-    /// How many shards there are, a power of two.
+    /// The number of shards, a power of two.
     pub(crate) fn shards(&self) -> usize {
         self.positions.len()
     }
 
-    /// Takes the next position for the caller's shard ([`PickContext::shard`]). It counts up by one and
-    /// wraps after 2^64.
+    /// Takes the next position of the caller's shard ([`PickContext::shard`]). It counts up by one and wraps after
+    /// 2^64.
     #[inline]
     pub fn next(&self, shard: usize) -> u64 {
-        // ORDERING: Relaxed. Each caller gets another position; nothing is ordered by it.
+        // ORDERING: Relaxed. Each caller gets a different position; it orders no other memory access.
         self.positions[shard & (self.positions.len() - 1)]
             .0
             .fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// A picker that needs no preparation, as a policy. See [`from_picker`].
+/// A policy made of a picker that needs no preparation. See [`from_picker`].
 #[derive(Clone, Debug)]
 pub struct FromPicker<P>(P);
 
-/// Makes a policy of a picker that prepares nothing; each snapshot gets a clone.
+/// Turns a picker that needs no preparation into a policy. Each snapshot gets a clone of the picker.
 ///
 /// ```
 /// use evenkeel::{Choice, Cluster, Fleet, PickContext, Picker, from_picker};

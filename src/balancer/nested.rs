@@ -1,4 +1,4 @@
-//! What a fleet keeps for the parts of its set that a policy within a policy chooses from.
+//! What a fleet keeps for parts of its set: those that a policy within a policy chooses from.
 
 use std::collections::BTreeMap;
 
@@ -6,31 +6,31 @@ use super::Cursor;
 use crate::shared::mix;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
-/// How many parts that are no more are kept beside those that are.
+/// How many parts that no longer exist are kept beside the live ones.
 const SPARE: usize = 64;
 
-/// A part: its priority, and its zone where the part is one.
+/// The key of a part: its priority, and its zone if the part is a zone.
 pub(super) type PartKey = (u32, Option<Box<str>>);
 
-/// The positions of parts of the set, and whether it was panic there. They belong to the fleet, as its own position
-/// does, and survive updates and changes of the policy.
+/// The positions of the parts of a set, and whether each is in panic. The fleet owns them, as it owns its own position,
+/// so they survive updates and changes of the policy.
 #[derive(Debug)]
 pub(crate) struct Nested {
-    /// What the positions of new parts start from.
+    /// The seed for the positions of new parts.
     origin: u64,
-    /// Whether it was panic in any of them.
+    /// Whether any part was in panic.
     pub(super) any_panics: Arc<Memory>,
     parts: Mutex<BTreeMap<PartKey, Kept>>,
 }
 
-/// What is kept of one part.
+/// What is kept for one part.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) cursor: Cursor,
     pub(super) panics: Arc<Memory>,
 }
 
-/// Whether it was panic when that was last counted.
+/// Whether there was panic at the last count.
 #[derive(Debug)]
 pub(super) struct Memory(AtomicU64);
 
@@ -40,13 +40,14 @@ impl Memory {
     }
 
     pub(super) fn get(&self) -> bool {
-        // ORDERING: Relaxed. A memory of one bit; who counts has claimed the count.
+        // ORDERING: Relaxed. One remembered bit; a pick that counts has claimed the count.
         self.0.load(Ordering::Relaxed) != 0
     }
 
-    /// Returns what it was.
+    /// Sets the flag and returns its previous value.
     pub(super) fn set(&self, is: bool) -> bool {
-        // ORDERING: Relaxed. As above; a swap, so that of two counts by two snapshots one has turned it.
+        // ORDERING: Relaxed. As above. A swap, so that of two counts by two snapshots only one sees itself change the
+        // flag.
         self.0.swap(is.into(), Ordering::Relaxed) != 0
     }
 }
@@ -60,7 +61,7 @@ impl Nested {
         }
     }
 
-    /// What is kept of this part. A new one starts at a place of its own, from the fleet's.
+    /// Returns what is kept for this part. A new part gets a starting position of its own, derived from the fleet's.
     pub(super) fn part(&self, shards: usize, key: PartKey) -> Kept {
         let name = key.1.as_deref().unwrap_or_default().bytes();
         let start = u64::from(key.0) << 1 | u64::from(key.1.is_some());
@@ -68,14 +69,15 @@ impl Nested {
             mix(seed ^ u64::from(byte))
         });
         let new = || Kept {
-            // Of 31 bits, as the fleet's own.
+            // 31 bits, as for the fleet's own cursor.
             cursor: Cursor::new(shards, |shard| mix(seed ^ mix(shard as u64)) >> 33),
             panics: Arc::new(Memory::new()),
         };
         self.parts.lock().entry(key).or_insert_with(new).clone()
     }
 
-    /// Forgets parts that are not among these, once they are many: one that is away for an update keeps its place.
+    /// Forgets parts that are not live, once there are more than `SPARE` of them. A part that is gone for a single
+    /// update keeps its position.
     pub(super) fn keep_only(&self, live: &std::collections::BTreeSet<PartKey>) {
         let mut parts = self.parts.lock();
         if parts.len() > live.len() + SPARE {

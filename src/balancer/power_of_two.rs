@@ -1,4 +1,4 @@
-//! The better of two.
+//! The policy that picks the less busy of two endpoints: [`PowerOfTwo`].
 
 use super::drawn::{Draw, Drawn};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
@@ -6,23 +6,23 @@ use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::time::Tick;
 
-/// Of two different endpoints drawn by weight, the one with fewer requests in flight for its weight.
+/// Picks, of two different endpoints drawn by weight, the one with fewer requests in flight for its weight.
 ///
-/// Two choices bring the longest queue from ln n / ln ln n down to ln ln n / ln 2, at the cost of one
-/// more draw (Azar, Broder, Karlin, Upfal 1994; Mitzenmacher 1996). Both are drawn in proportion to
-/// weight. The first is taken if it is idle, so at low load everybody gets its share; else the second
-/// wins if its (in-flight + 1) / weight is strictly lower. That formula alone would starve light endpoints
-/// when idle, and in-flight / weight would flood a light one as soon as the heavy ones have a request.
+/// Two choices reduce the longest queue from ln n / ln ln n to ln ln n / ln 2, at the cost of one more draw (Azar,
+/// Broder, Karlin, Upfal 1994; Mitzenmacher 1996). Both are drawn in proportion to weight. The first is taken if it is
+/// idle, so at low load every endpoint gets its share. Otherwise the second wins if its (in-flight + 1) / weight is
+/// strictly lower. That formula alone would starve idle light endpoints, and in-flight / weight would flood a light one
+/// as soon as the heavy ones have a request.
 ///
-/// It breaks down with few endpoints, as a pair may be bad on both sides: with 2 bad ones of 4, one
-/// request in six meets two bad ones. And requests that fail fast leave nothing in flight, so it takes
-/// ejection to keep them from drawing more.
+/// It breaks down with few endpoints, as both of a pair may be bad: with 2 bad ones of 4, one request in six meets two
+/// bad ones. Requests that fail fast leave nothing in flight, so only ejection keeps a fast-failing endpoint from
+/// drawing more.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PowerOfTwo;
 
 impl PowerOfTwo {
-    /// The policy; it has no settings.
+    /// Creates the policy; it has no settings.
     #[must_use]
     pub const fn new() -> Self {
         Self
@@ -77,7 +77,7 @@ fn of_drawn<E: Endpoint>(
     of_two(members, draw, busy, random)
 }
 
-/// Apart, so that a draw that finds an idle one does not carry it.
+/// Kept out of line so that the path for an idle first member stays small.
 #[inline(never)]
 fn of_two<E: Endpoint>(
     members: &[Member<E>],
@@ -89,7 +89,7 @@ fn of_two<E: Endpoint>(
     fewer(members, (first, busy), draw.second(random))
 }
 
-/// The first, which has so many in flight, or the other if that has fewer for its weight.
+/// The first member, which has `busy` requests in flight, or the other if it has fewer for its weight.
 #[inline]
 fn fewer<E: Endpoint>(
     members: &[Member<E>],
@@ -97,7 +97,7 @@ fn fewer<E: Endpoint>(
     other: Option<usize>,
 ) -> Choice {
     let better = other.filter(|&second| {
-        // (in_flight + 1) / weight, multiplied out.
+        // (in_flight + 1) / weight, compared by cross-multiplying.
         let load = |in_flight: u64, other: usize| {
             (u128::from(in_flight) + 1) * u128::from(members[other].weight().get())
         };

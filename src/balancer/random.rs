@@ -1,4 +1,4 @@
-//! At random, by weight.
+//! The policy that picks at random by weight: [`Random`].
 
 use super::drawn::Drawn;
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
@@ -6,17 +6,17 @@ use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::time::Tick;
 
-/// A random endpoint, in proportion to its weight.
+/// Picks a random endpoint, in proportion to its weight.
 ///
-/// For very many clients with little traffic each, where no client knows more. It breaks down under
-/// load: of n requests at once over n endpoints, the unluckiest endpoint gets about ln n / ln ln n
-/// (Raab and Steger 1998), and nothing masks a slow one.
+/// Use it for very many clients with little traffic each, where no client knows more. It breaks down under load: of n
+/// simultaneous requests over n endpoints, the unluckiest endpoint gets about ln n / ln ln n (Raab and Steger 1998).
+/// Nothing steers requests away from a slow endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Random;
 
 impl Random {
-    /// The policy; it has no settings.
+    /// Creates the policy; it has no settings.
     #[must_use]
     pub const fn new() -> Self {
         Self

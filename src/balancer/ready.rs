@@ -1,34 +1,35 @@
-//! Who is next, worked out by the last to ask: so that nobody waits for it.
+//! The next member of a sequence, looked up one pick ahead so that no pick waits for the lookup.
 
 use crate::sync::{AtomicU64, Ordering, Padded};
 
-/// For each shard a position and who is there, in one word: `position: 32 (its lowest bits) | index: 32`.
+/// For each shard, a position and the member at it, in one word: `position: 32 (its lowest bits) | index: 32`.
 ///
-/// Two threads of a shard may race: then a position is not ready, and its taker works it out. One that was held up while
-/// the others took 2^32 positions may leave a word that fits once more: then the turn is another's, once.
+/// Two threads of a shard may race. A position is then not ready, and the thread that takes it looks the member up. A
+/// thread that is delayed while others take 2^32 positions may leave a word that matches again; the member is then out
+/// of turn, once.
 pub(super) struct Ready(Box<[Padded<AtomicU64>]>);
 
 const INDEX_BITS: u32 = 32;
 
 impl Ready {
-    /// Nothing is, for shards that go on from these positions. As many as a power of two.
+    /// Creates words for shards at these positions, with nothing ready. The number of positions must be a power of two.
     pub(super) fn nothing(positions: impl Iterator<Item = u64>) -> Self {
         let gone = |position: u64| word(position.wrapping_sub(1), 0);
         let words = positions.map(|position| Padded(AtomicU64::new(gone(position))));
         Self(words.collect())
     }
 
-    /// Who is at this position, which the caller has taken, if that is known.
+    /// The member at this position, which the caller has taken, if it is ready.
     #[inline]
     pub(super) fn at(&self, shard: usize, position: u64) -> Option<usize> {
-        // ORDERING: Relaxed, here and below. A word complete in itself: what it says of a position is true whenever it is
-        // read.
+        // ORDERING: Relaxed, here and below. Each word is complete in itself: what it says of a position is always
+        // true.
         let word = self.shard(shard).load(Ordering::Relaxed);
         let index = word as u32 as usize;
         (word >> INDEX_BITS == u64::from(position as u32)).then_some(index)
     }
 
-    /// Whoever takes this position finds that this one is there.
+    /// Stores the member at this position, for the pick that takes it.
     #[inline]
     pub(super) fn put(&self, shard: usize, position: u64, index: usize) {
         // ORDERING: Relaxed. As above.
@@ -71,7 +72,8 @@ mod loom_tests {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Two threads of a shard take two positions each: whoever is at a position is whom the order has there.
+    /// Two threads of a shard take two positions each. The member found at a position is the one that the order has
+    /// there.
     fn two_walk(walk: fn(&(AtomicU64, Ready))) {
         loom::model(move || {
             let shared = Arc::new((AtomicU64::new(0), Ready::nothing([0].into_iter())));
@@ -84,13 +86,13 @@ mod loom_tests {
         });
     }
 
-    /// The order that is walked.
+    /// The order of the test.
     fn order(position: u64) -> usize {
         (position * 10) as usize
     }
 
     fn step(shared: &(AtomicU64, Ready), put: fn(&Ready, u64)) {
-        // ORDERING: Relaxed. As a cursor's.
+        // ORDERING: Relaxed. As in `Cursor::next`.
         let position = shared.0.fetch_add(1, Ordering::Relaxed);
         if let Some(index) = shared.1.at(0, position) {
             assert_eq!(index, order(position), "out of turn");
@@ -105,13 +107,13 @@ mod loom_tests {
         });
     }
 
-    /// Broken: says who is next, and of which position after.
+    /// Broken: writes the member first and its position afterwards.
     #[test]
     #[should_panic = "out of turn"]
     fn broken_variant_in_two_writes() {
         two_walk(|shared| {
             step(shared, |ready, next| {
-                // ORDERING: Relaxed. Not what is broken.
+                // ORDERING: Relaxed. This is not what is broken.
                 let word = ready.shard(0).load(Ordering::Relaxed);
                 ready.put(0, word >> INDEX_BITS, order(next));
                 ready.put(0, next, order(next));

@@ -1,4 +1,4 @@
-//! One after the other, with or without weights.
+//! The policies that pick endpoints in turn: [`RoundRobin`] and [`WeightedRoundRobin`].
 
 use super::cumulative::effective_weights;
 use super::ready::Ready;
@@ -8,13 +8,13 @@ use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::time::Tick;
 
-/// One endpoint after the other, each as often as any other; weights count only as 0 or not.
+/// Picks one endpoint after the other, each as often as any other. A weight counts only as 0 or not.
 ///
-/// For equal endpoints and equal requests, with few clients: nothing varies less. It breaks down where
-/// either differs, as it looks at nothing: a slow endpoint gets as much as a fast one.
+/// Use it for equal endpoints and equal requests with few clients: no policy varies less. It breaks down where either
+/// differs, as it looks at nothing: a slow endpoint gets as much as a fast one.
 ///
-/// Each shard of threads walks on its own, so within one thread the order is strict. While endpoints
-/// are refused, their turns go to others at random, so no neighbour gets double load.
+/// Each shard of threads walks on its own, so the order is strict within a shard. While endpoints are refused, their
+/// turns go to others at random, so that no neighbour gets double load.
 ///
 /// Source: as old as time sharing; for servers, DNS's rotation (RFC 1794).
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,43 +22,44 @@ use crate::time::Tick;
 pub struct RoundRobin;
 
 impl RoundRobin {
-    /// The policy; it has no settings.
+    /// Creates the policy; it has no settings.
     #[must_use]
     pub const fn new() -> Self {
         Self
     }
 }
 
-/// Each endpoint in proportion to its weight, evenly spread. The smooth weighted round robin.
+/// Picks each endpoint in proportion to its weight, evenly spread: smooth weighted round robin.
 ///
-/// Where the sum of the weights over their greatest common divisor is at most 1024, or 16 times the number of
-/// endpoints, one cycle holds each exactly as often as its weight says, and within it nobody is two
-/// visits off its share; one visit is passed over in 2^64 / length picks, 10^12 with the longest cycle. For more uneven
-/// weights the sequence is endless, and any stretch of a million picks is within 7 of exact. Either holds for each shard of threads by itself. A pick costs the same
-/// whatever the weights.
+/// If the sum of the weights over their greatest common divisor is at most 1024, or at most 16 times the number of
+/// endpoints, one cycle holds each endpoint exactly as often as its weight says. Within the cycle every endpoint stays
+/// less than two visits from its share. One visit is skipped in 2^64 / length picks, which is 10^12 with the longest
+/// cycle. For more uneven weights the sequence is endless, and any stretch of a million picks is within 7 of exact.
+/// Both hold for each shard of threads by itself. A pick costs the same whatever the weights.
 ///
-/// For endpoints whose capacity is known and does not change. It breaks down where it does: it looks at
-/// nothing but health.
+/// Use it for endpoints whose capacity is known and does not change. It breaks down where capacity changes, as it looks
+/// at nothing but health.
 ///
-/// Sources: the table is a pfair schedule (Baruah et al. 1996), smooth in the sense of nginx's; the
-/// endless sequence is the golden ratio's Kronecker sequence (Weyl 1916).
+/// Sources: the table is a pfair schedule (Baruah et al. 1996), smooth in the sense of nginx's. The endless sequence is
+/// the golden ratio's Kronecker sequence (Weyl 1916).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct WeightedRoundRobin;
 
 impl WeightedRoundRobin {
-    /// The policy; it has no settings.
+    /// Creates the policy; it has no settings.
     #[must_use]
     pub const fn new() -> Self {
         Self
     }
 }
 
-/// More members than this are not all in a processor's own cache, a mebibyte with 600 bytes each and more beside them: then
-/// whose turn is next is fetched meanwhile.
+/// Above this many members, the next one is prefetched. At 600 bytes and more each, with what lies beside them, they no
+/// longer fit in a core's own cache, taken as one mebibyte.
 const NEAR: usize = 1024;
 
-/// With `FAR` for many: a type of its own, as the others would pay a nanosecond for the question.
+/// Walks a schedule. `FAR` is true above [`NEAR`] members. It is part of the type, as a check at run time would cost
+/// smaller fleets a nanosecond.
 struct Walk<const FAR: bool> {
     schedule: Schedule,
     cursor: Cursor,
@@ -120,7 +121,8 @@ impl<const FAR: bool> Walk<FAR> {
         }
     }
 
-    /// Whose turn it is; and whoever is next, as that is known.
+    /// Returns the member whose turn it is, and prepares the next one. If both are found at once, the next one is
+    /// passed to `will_be`.
     #[inline(always)]
     fn next(&self, shard: usize, will_be: impl FnOnce(usize)) -> Option<usize> {
         let position = self.cursor.next(shard);
@@ -135,7 +137,7 @@ impl<const FAR: bool> Walk<FAR> {
         }
     }
 
-    /// Where there is more to do. Apart, so that others do not carry it.
+    /// The slow path of `next`, kept out of line so that the fast path stays small.
     #[inline(never)]
     fn look_up(&self, shard: usize, position: u64) -> Option<usize> {
         let ready = self.ready.at(shard, position);
@@ -145,7 +147,7 @@ impl<const FAR: bool> Walk<FAR> {
         Some(index)
     }
 
-    /// Another at random, as it may not be the one whose turn it is.
+    /// Draws another member at random, as the one whose turn it is may not be picked.
     #[cold]
     #[inline(never)]
     fn instead<E: Endpoint>(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {

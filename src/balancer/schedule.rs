@@ -8,30 +8,29 @@ use spread::spread;
 
 mod spread;
 
-/// Longest exact table, in entries a member. Beyond, weights are so uneven that a table would be
-/// mostly one member's.
+/// The longest exact table, in entries per member. Beyond it, weights are so uneven that one member would fill most of
+/// the table.
 const LONGEST: u64 = 16;
 
-/// But so many in any case: a page of memory, where members are few.
+/// The length that a table may have with any number of members: a page of memory.
 const PAGE: u64 = 1024;
 
-/// A sequence of members, each as often as its weight says, spread evenly.
+/// A sequence of members in which each comes as often as its weight says, evenly spread.
 #[derive(Debug)]
 pub(super) enum Schedule {
-    /// All weights are equal: one after the other.
+    /// All weights are equal: the members come one after the other.
     Equal(Turns),
-    /// One whole cycle, exact: each member `weight / gcd` times.
+    /// One whole cycle, exact: each member comes `weight / gcd` times.
     Exact(Turns, Box<[u32]>),
-    /// The multiples of the golden ratio, mod 1, on the line of cumulative weights: endless and even. A
-    /// Kronecker sequence keeps within O(log n) of exact after n picks, and the golden ratio has the
-    /// smallest constant. How far it strays is
-    /// measured by `the_golden_line_strays_by_less_than_seven_in_a_million`; it takes ten times the picks
-    /// to stray by one more.
+    /// The multiples of the golden ratio, mod 1, on the line of cumulative weights: endless and even. A Kronecker
+    /// sequence stays within O(log n) of exact after n picks, and the golden ratio has the smallest constant. The test
+    /// `the_golden_line_strays_by_less_than_seven_in_a_million` measures how far it strays; it takes ten times the
+    /// picks to stray by one more.
     Golden(Cumulative),
 }
 
 impl Schedule {
-    /// None of the weights is 0.
+    /// Builds the schedule. No weight may be 0.
     pub(super) fn new(weights: &[u64]) -> Self {
         debug_assert!(weights.iter().all(|&weight| weight > 0));
         let counts = lowest_terms(weights);
@@ -45,7 +44,7 @@ impl Schedule {
         }
     }
 
-    /// Who is at this position; `None` if there is nobody.
+    /// The member at this position; `None` if there is no member.
     pub(super) fn at(&self, position: u64) -> Option<usize> {
         match self {
             Self::Golden(line) => line.draw(position.wrapping_mul(GOLDEN)),
@@ -53,7 +52,7 @@ impl Schedule {
         }
     }
 
-    /// The same where it is found at once; `None` on the golden line, too.
+    /// As `at` where a table lookup is enough; `None` also for the golden ratio's sequence.
     #[inline]
     pub(super) fn in_turn(&self, position: u64) -> Option<usize> {
         match self {
@@ -63,7 +62,7 @@ impl Schedule {
         }
     }
 
-    /// Who is at a random position.
+    /// The member at a random position.
     pub(super) fn draw(&self, random: u64) -> Option<usize> {
         match self {
             Self::Equal(turns) if turns.length == 0 => None,
@@ -74,12 +73,12 @@ impl Schedule {
     }
 }
 
-/// Positions taken round and round: the remainder by the length, without a division, which takes as long as all the
-/// rest of a choice.
+/// Maps positions to a cycle: the remainder by the length, without a division, which takes as long as the rest of a
+/// choice.
 ///
-/// A position times 2^64 / length, modulo 2^64, is how far round it is; the middle of a place is asked for, so that
-/// rounding moves nobody. As the factor is rounded up, one place is passed over once in more than 2^64 / length positions: in
-/// 10^12 with the longest table there can be, and not where positions wrap.
+/// A position times 2^64 / length, modulo 2^64, is how far round the cycle it is. Half a step is added, so that
+/// rounding does not reach a neighbouring slot. As the factor is rounded up, one slot is skipped once in more than 2^64
+/// / length positions: 10^12 with the longest possible table. No slot is skipped where positions wrap.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turns {
     length: u64,
@@ -89,7 +88,7 @@ pub(super) struct Turns {
 
 impl Turns {
     const fn of(length: u64) -> Self {
-        // For 1 it is 2^64, which is 0.
+        // For length 1 this is 2^64, which wraps to 0.
         let step = match u64::MAX.checked_div(length) {
             Some(most) => most.wrapping_add(1),
             None => 0,
@@ -121,10 +120,10 @@ const fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// A cycle of `length` slots in which member i stands `counts[i]` times: those of one count share the
-/// slots that [`spread()`] gives to all of them, in turn. So a table for ten thousand members of ten weights
-/// takes as long as one for ten members. After any number of slots, all of one count are less than one visit
-/// off their share together, and they take turns, so each is less than two off its own.
+/// Builds a cycle of `length` slots in which member i comes `counts[i]` times. Members of equal count share the slots
+/// that [`spread()`] gives to all of them, in turn, so a table for ten thousand members of ten different weights takes
+/// as long as one for ten members. After any number of slots, the members of one count together are less than one visit
+/// off their share. As they take turns, each is less than two off its own.
 fn rotate(counts: &[u64], length: u64) -> Box<[u32]> {
     let (members, starts) = by_count(counts);
     let alike: Vec<&[u32]> = starts
@@ -141,8 +140,8 @@ fn rotate(counts: &[u64], length: u64) -> Box<[u32]> {
     spread(&shares, length, turn)
 }
 
-/// The members by their counts, and where those of each count begin: sorted without comparisons, as no count is above the
-/// table's length.
+/// Sorts the members by count, and returns where those of each count begin. It is a counting sort, as no count exceeds
+/// the table's length.
 fn by_count(counts: &[u64]) -> (Vec<u32>, Vec<u32>) {
     let most = counts.iter().copied().max().unwrap_or(0) as usize;
     let mut starts = vec![0u32; most + 2];
@@ -183,8 +182,8 @@ mod tests {
 
     #[test]
     fn a_hundred_and_twenty_eight_rising_weights() {
-        // Envoy's case 51: 8256 picks, member i exactly i + 1 times. As 8256 > 16 · 128, a fleet walks
-        // the golden line, which may be 5 off; the table, asked beside it, is exact.
+        // Envoy's case 51: 8256 picks, member i exactly i + 1 times. As 8256 > 16 · 128, a fleet uses the golden
+        // ratio's sequence, which may be 5 off. The table, checked beside it, is exact.
         let weights: Vec<u64> = (1..=128).collect();
         let length = weights.iter().sum();
         let mut seen = vec![0u64; 128];
@@ -217,10 +216,9 @@ mod tests {
         assert!(picks.chunks(2).all(|pair| pair.contains(&20)), "{picks:?}");
     }
 
-    /// The most that any stretch of the line, wherever it lies and however long it is, can be off its due
-    /// after so many picks from any beginning. Exact: with the points x sorted and n of them, the count
-    /// in a stretch between two of them is off by a difference of f(i) = i - n·x(i), and by 1 at most for
-    /// its ends.
+    /// The most that any interval of the line, wherever it lies and however long it is, can be off its share after this
+    /// many picks from any start. It is exact: with the n points x sorted, the count in an interval between two of them
+    /// is off by a difference of f(i) = i - n·x(i), and its ends add at most 1.
     fn most_off(picks: u64) -> f64 {
         let mut points: Vec<u64> = (0..picks).map(|pick| pick.wrapping_mul(GOLDEN)).collect();
         points.sort_unstable();
@@ -235,8 +233,8 @@ mod tests {
         most - least + 1.0
     }
 
-    /// The numbers of picks are the worst ones that a search found, up to each power of ten; sums of
-    /// every other Fibonacci number are the bad ones.
+    /// The numbers of picks are the worst that a search found up to each power of ten; sums of every other Fibonacci
+    /// number are the bad ones.
     #[test]
     fn the_golden_line_strays_by_less_than_seven_in_a_million() {
         let found = [
@@ -281,15 +279,14 @@ mod tests {
     }
 
     proptest! {
-        /// Naive model: a share is weight / sum. Every prefix of a table is within two visits of it, and
-        /// any 20 000 picks of the golden line within 5 (see there); nobody waits for more than twice
-        /// its ideal gap.
+        /// Naive model: a share is weight / sum. Every prefix of a table is within two visits of it, and any 20 000
+        /// picks of the golden ratio's sequence within 5 (see there). No member waits more than twice its ideal gap.
         #[test]
         fn every_prefix_is_close_and_no_gap_is_wide(weights in uneven(), start in 0u64..1 << 60) {
             let schedule = Schedule::new(&weights);
             let total: u64 = weights.iter().sum();
             let exact = matches!(schedule, Schedule::Exact(..) | Schedule::Equal(_));
-            // A table is asked from its beginning; the golden line anywhere.
+            // A table is read from its beginning, the golden ratio's sequence from anywhere.
             let start = if exact { 0 } else { start };
             let bound = if exact { 2.0 } else { 5.0 };
             let mut seen = vec![0u64; weights.len()];
@@ -299,7 +296,7 @@ mod tests {
                 seen[member] += 1;
                 if let Some(last) = last[member].replace(step) {
                     let ideal = total as f64 / weights[member] as f64;
-                    // Gaps are whole: a window of two ideal gaps may touch one slot more.
+                    // Gaps are whole numbers: a window of two ideal gaps may touch one slot more.
                     prop_assert!((step - last) as f64 <= 2.0 * ideal + 1.0, "gap {} of {ideal}", step - last);
                 }
                 if step % 97 == 0 {
@@ -311,15 +308,14 @@ mod tests {
             }
         }
 
-        /// Positions are remainders as far as anybody counts, and go on evenly from wherever they begin, also over the end
-        /// of their range.
+        /// Positions are remainders over any practical range, and advance evenly from any start, also across the wrap.
         #[test]
         fn turns_are_remainders(length in 1u64..1 << 24, start in any::<u64>(), few in 0u64..1 << 32) {
             let turns = Turns::of(length);
             prop_assert_eq!(turns.at(few) as u64, few % length);
             let next = |position: u64| (turns.at(position) as u64 + 1) % length;
             for start in [start, u64::MAX - 50] {
-                // A place is passed over once in 2^40 positions at least: here, with a chance of 1 in 10^9.
+                // A slot is skipped once in at least 2^40 positions: here, with a probability of 1 in 10^9.
                 for position in (0..100).map(|step| start.wrapping_add(step)) {
                     prop_assert_eq!(turns.at(position.wrapping_add(1)) as u64, next(position));
                 }

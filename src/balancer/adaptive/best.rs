@@ -1,20 +1,20 @@
-//! The best of the rows compared so far, and what else was seen on the way.
+//! The best of the rows compared so far.
 
 use super::rows::{Least, Measure, NEVER, NOBODY, Row, Terms, is_near};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Best {
-    /// The least cost, if it were nobody's turn.
+    /// The least cost, computed as if it were no member's turn.
     cost: i32,
     index: usize,
-    /// How long ago the first turn of the idle came,
+    /// How long ago the earliest turn of the idle members came,
     late: i32,
-    /// and the least cost of those who have it.
+    /// and the least cost of a member with that turn, as it is due.
     due: i32,
     due_index: usize,
-    /// What is known to be the least that a request costs anybody alone, where that was asked; infinite if it is not known.
+    /// The least own cost that is known of any member, where it was looked for; infinite if none is known.
     own: f32,
-    /// Somebody with an invitation.
+    /// A member with an invitation: a mark by which upkeep asks one pick to try an endpoint that is avoided or unknown.
     pub(super) invited: Option<usize>,
 }
 
@@ -31,7 +31,7 @@ impl Best {
         }
     }
 
-    /// One row more. `is_before` tells who comes first of equals.
+    /// Adds a row. `is_before` decides which of two equals comes first.
     #[inline(always)]
     pub(super) fn add(
         &mut self,
@@ -67,7 +67,7 @@ impl Best {
         }
     }
 
-    /// Others, of rows that have been compared apart.
+    /// Merges the best of other rows, which were compared separately.
     #[inline(always)]
     pub(super) fn join(&mut self, other: &Self, is_before: impl Fn(usize, usize) -> bool) {
         let is_first = other.cost == self.cost && is_before(other.index, self.index);
@@ -84,7 +84,7 @@ impl Best {
         self.invited = other.invited.or(self.invited);
     }
 
-    /// Those of whom one may be it: of the least cost, and whose turn it is.
+    /// The members that may turn out to be the best: the one of least cost, and the one whose turn it is.
     pub(super) fn both(&self) -> [Option<usize>; 2] {
         [
             (self.cost < NOBODY).then_some(self.index),
@@ -92,7 +92,7 @@ impl Best {
         ]
     }
 
-    /// Who it is; `None` if nobody was compared.
+    /// The best member; `None` if none was compared.
     #[inline]
     pub(super) fn index(&self, is_before: impl Fn(usize, usize) -> bool) -> Option<usize> {
         let is_first = || is_before(self.due_index, self.index);
@@ -102,7 +102,7 @@ impl Best {
         (self.cost < NOBODY).then_some(self.index)
     }
 
-    /// The least that a request costs anybody alone, if that is known of one.
+    /// The least own cost that is known of any member.
     pub(super) fn least(&self) -> Option<f32> {
         (self.own < f32::INFINITY).then_some(self.own)
     }

@@ -1,4 +1,4 @@
-//! Who is compared: all, or some of many; and of those whoever may be picked.
+//! Which members a pick compares: all of them, or some of many, and of those only the ones that may be picked.
 
 use super::best::Best;
 use super::notes::{Candidates, Notes};
@@ -6,20 +6,23 @@ use super::rows::{Least, Measure, Row, Terms};
 use super::{Lowest, ahead};
 use crate::shared::{JOINED, LANES, Readings};
 
-/// Whether a member may be picked; to ask takes longer than to compare.
+/// Whether a member may be picked, or `None` if all may. Asking takes longer than comparing.
 pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
 
-/// So often the best of a row are asked about; then all are.
+/// How often the best of a row are checked before all of the row are.
 const LOOKS: usize = 5;
 
 impl Lowest {
-    /// Compares all members, or those that may be picked. To a thread that picks seldom they would all seem to have had a turn just now, and
-    /// the first of equals would be the same each time: then by the time of whose turn is next.
+    /// Compares all members, or those that may be picked.
+    ///
+    /// The virtual time of a shard that picks seldom lags behind. All members would seem to have just had a turn, and
+    /// the first of equals would be chosen each time. The comparison is then repeated at the time of the earliest turn
+    /// to come.
     #[inline(always)]
     pub(super) fn all(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
         let best = self.rows(board, with, may_pick);
         let chosen = best.index(|one, other| self.is_before(one, other));
-        // No further than by its round, if it was this thread that gave it its last turn.
+        // A turn that this shard has set is at most one round ahead.
         let is_far = |index: usize| {
             let turn = board.at(index).turn();
             turn > JOINED && ahead(turn, with.present) > self.rounds[index] as i32
@@ -34,7 +37,7 @@ impl Lowest {
     #[inline(never)]
     fn all_later(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
         let turns = (0..self.rounds.len()).map(|index| board.at(index).turn());
-        // Whoever is out, or avoided, has one of long ago.
+        // Only turns ahead: a member that is out or avoided has one of long ago.
         let to_come = turns.filter(|&turn| turn > JOINED && ahead(turn, with.present) > 0);
         if let Some(next) = to_come.min_by_key(|&turn| ahead(turn, with.present)) {
             with.present = next;
@@ -52,7 +55,7 @@ impl Lowest {
         best
     }
 
-    /// Compares some of many, or those that may be picked; and remembers who is good.
+    /// Compares some of many members, or those of them that may be picked, and remembers the good ones.
     pub(super) fn some(
         &self,
         candidates: &Candidates,
@@ -64,7 +67,8 @@ impl Lowest {
         let (mut best, mut row) = (Best::none(), Row::new());
         let good = candidates.good.iter().copied();
         self.these(&mut best, &mut row, board, with, good, may_pick);
-        // What was taken out, as it may not be picked, has no cost: it is as good as before.
+        // A member that was taken out because it may not be picked has NaN as its cost: it is not the worst, and stays
+        // remembered.
         let worst = Notes::worst(&candidates.good, |lane| row.cost(lane));
         let costs = candidates.drawn.map(|index| {
             self.row(&mut best, &mut row, board, with, index / LANES, may_pick);
@@ -74,7 +78,7 @@ impl Lowest {
         best
     }
 
-    /// Compares one row's members.
+    /// Compares the members of one row.
     #[inline(always)]
     fn row(
         &self,
@@ -99,7 +103,7 @@ impl Lowest {
         self.add_of(best, (row, least), board, with, &terms, (index, may_pick));
     }
 
-    /// Compares members from anywhere, [`LANES`] at most, in this row.
+    /// Compares up to [`LANES`] members from anywhere in the set, as one row.
     #[inline(never)]
     fn these(
         &self,
@@ -149,8 +153,8 @@ impl Lowest {
         }
     }
 
-    /// Adds those of it that may be picked: its best are asked about, and taken out if they may not, until they may. Of each one there is
-    /// told at what index it stands.
+    /// Adds the members of a row that may be picked: checks the best of the row and takes out those that may not be
+    /// picked, until the best may. `index` maps a lane to the member's index.
     #[inline(always)]
     fn add_of(
         &self,
@@ -168,7 +172,8 @@ impl Lowest {
             let mut may_all = true;
             for best in one.both().into_iter().flatten() {
                 if !may_pick(best) {
-                    // It may be among them twice. So each look takes somebody out, and there is an end, whatever is answered.
+                    // A member may be in the row twice; all its lanes are taken out. So each look removes a member, and
+                    // the loop ends whatever `may_pick` answers.
                     let out = (0..row.lanes()).filter(|&lane| index(lane) == best);
                     out.for_each(|lane| row.take_out(lane));
                     may_all = false;

@@ -1,46 +1,47 @@
-//! What the threads of a shard keep from one pick to the next.
+//! The state that the threads of a shard keep from one pick to the next.
 
 use crate::balancer::cumulative::Cumulative;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// Of many endpoints, so many that were good the last time are compared,
+/// Of many endpoints, a pick compares this many that were good last time,
 const REMEMBERED: usize = 8;
 
-/// and so many rows, each drawn by the weight of its members.
+/// and this many rows, each drawn by the weight of its members.
 const ROWS: usize = 3;
 
-/// From one draw to the next, on a line of 2^64: by the golden ratio, which spreads the draws of picks in a row evenly. By chance
-/// some would not be looked at for long.
+/// The distance from one draw to the next on a line of 2^64. It follows the golden ratio, which spreads the draws of
+/// successive picks evenly. With random draws, some rows would go unread for long.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// What an endpoint is taken to cost while nothing is known of any, in nanoseconds.
+/// The assumed cost of an endpoint while none is known, in nanoseconds.
 pub(super) const UNKNOWN: f32 = 1.0;
 
-/// Some of many members, by their indices: those that a pick compares.
+/// The members that a pick compares out of many, by their indices.
 #[derive(Debug)]
 pub(super) struct Candidates {
-    /// Those that were good the last time.
+    /// Members that were good last time.
     pub(super) good: [usize; REMEMBERED],
-    /// Those that were drawn; whoever shares a row with one is compared too.
+    /// Members that were drawn. All members of their rows are compared.
     pub(super) drawn: [usize; ROWS],
 }
 
-/// What the threads of a shard keep.
+/// The state that the threads of a shard keep.
 #[derive(Debug)]
 pub(super) struct Notes {
-    /// The time in turns: when the last one chosen had its turn.
+    /// The virtual time: the turn of the last member chosen.
     pub(super) present: AtomicU32,
-    /// An `f32`'s bits: what is usual, as long as that is known; else what a request costs at the best that is known, alone. An
-    /// unknown one is taken to be as good while it is not known what is usual, so it is tried when its turn comes.
+    /// The bits of an `f32`: the fleet's usual latency as long as it is known, and otherwise the least own cost that is
+    /// known. While the usual latency is unknown, an unknown endpoint counts as good as that, so it is tried when its
+    /// turn comes.
     pub(super) least: AtomicU32,
-    /// Where the last draw was.
+    /// The point of the last draw.
     point: AtomicU64,
-    /// Members that were good the last time.
+    /// Members that were good last time.
     good: [AtomicU32; REMEMBERED],
 }
 
 impl Notes {
-    /// `begin` tells where draws begin.
+    /// `begin` is the point at which draws begin.
     pub(super) fn new(begin: u64, present: u32) -> Self {
         Self {
             present: AtomicU32::new(present),
@@ -50,7 +51,7 @@ impl Notes {
         }
     }
 
-    /// The next draw.
+    /// Returns the next draw.
     pub(super) fn draw(&self) -> u64 {
         // ORDERING: Relaxed, both. A hint; two threads of a shard may draw the same.
         let point = self.point.load(Ordering::Relaxed).wrapping_add(STEP);
@@ -58,10 +59,10 @@ impl Notes {
         point
     }
 
-    /// Some of so many: that were good the last time, and some drawn.
+    /// Selects members to compare out of `count`: the ones that were good last time, and some drawn.
     pub(super) fn candidates(&self, table: &Cumulative, count: usize) -> Candidates {
         let last = count.saturating_sub(1);
-        // ORDERING: Relaxed, all. Hints, checked like any other; where two threads of a shard draw the same, both compare it.
+        // ORDERING: Relaxed, all. Hints, checked like any other; two threads of a shard may draw the same rows.
         let mut point = self.point.load(Ordering::Relaxed);
         let drawn = std::array::from_fn(|_| {
             point = point.wrapping_add(STEP);
@@ -76,11 +77,11 @@ impl Notes {
         Candidates { good, drawn }
     }
 
-    /// The worst of the remembered: which, and what it costs.
+    /// The worst of the remembered members: its place and its cost.
     pub(super) fn worst(good: &[usize], cost: impl Fn(usize) -> f32) -> (usize, f32) {
         let mut worst = (0, f32::NEG_INFINITY);
         for (at, index) in good.iter().enumerate() {
-            // One that is there twice takes the place of another.
+            // A member that is remembered twice gives up a place.
             let twice = good[..at].contains(index);
             let cost = if twice { f32::INFINITY } else { cost(at) };
             if cost > worst.1 {
@@ -90,7 +91,8 @@ impl Notes {
         worst
     }
 
-    /// The first of the drawn that is better takes the place of the worst of the remembered. `costs` are of the drawn ones.
+    /// Replaces the worst of the remembered members by the first drawn one that is better. `costs` are those of the
+    /// drawn members.
     pub(super) fn remember(
         &self,
         candidates: &Candidates,

@@ -1,79 +1,81 @@
-//! What a request costs at each of a row of members, side by side: in plain loops over arrays, which the compiler makes
-//! instructions of that take four members at a time.
+//! The cost of a request at each of a row of members, side by side. The loops over arrays are plain, so that the
+//! compiler vectorises them to four members at a time.
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
 use crate::shared::{AGES, JOINED, LANES, OVERDUE, Spot};
 use crate::time::Tick;
 
-/// What a round of waiting takes off a cost: 2 %.
+/// The part of a cost that each round of waiting takes off: 2 %.
 const DISCOUNT: f32 = 0.02;
 
-/// What is left of the cost of who was there from the first on and has had no turn: less than anybody's. Not nothing, as nobody costs
-/// more than any, and nothing times that is no number.
+/// The factor of the cost of a member of the initial set that has had no turn: lower than any other. It is not 0, as
+/// the padding lanes cost infinity, and 0 times infinity is NaN.
 pub(super) const FIRST: f32 = 1e-6;
 
-/// Among the idle of different weights, what others cost than the one whose turn it is.
+/// Where weights differ, an idle member whose turn it is not costs at least this many times what the due one would.
 const NOT_DUE: f32 = 1.04;
 
-/// What ages are counted in, in nanoseconds.
+/// The unit of ages, in nanoseconds.
 const AGE: f32 = 1.0 / AGES as f32;
 
-/// Further ahead than any turn is.
+/// A lateness below that of any turn.
 pub(super) const NEVER: i32 = i32::MIN;
 
-/// What is known of a row's members beforehand.
+/// What is known in advance of a row's members.
 #[derive(Clone, Debug)]
 pub(super) struct Terms<T> {
-    /// One by the length of its round.
+    /// The reciprocal of the length of each member's round.
     pub(super) per_round: T,
-    /// What a request there adds to the cost: so much for the mean weight as one request costs alone.
+    /// What a request adds to the cost, in units of what a request costs alone: mean weight / weight.
     pub(super) queue: T,
 }
 
-/// What a pick compares by.
+/// The values that a pick compares with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measure {
     pub(super) now: Tick,
-    /// What an unknown endpoint costs.
+    /// The cost of an unknown endpoint.
     pub(super) usual: f32,
-    /// Whether that is the fleet's usual latency, and not the least that is known of anybody.
+    /// Whether `usual` is the fleet's usual latency. If not, it is the least own cost that is known of any member.
     pub(super) knows_usual: bool,
-    /// What is in flight for longer, in the mean, is forgotten.
+    /// The mean age beyond which requests in flight are disregarded.
     pub(super) forgotten: f32,
-    /// What an idle one's own cost is multiplied by when it is its turn; `None` if that does not matter.
+    /// The factor of an idle member's own cost when it is its turn; `None` if it makes no difference whose turn it is.
     pub(super) due: Option<f32>,
     /// For how many rounds waiting counts.
     pub(super) rounds: f32,
-    /// For how many rounds whoever has come to others and has had no turn has waited. None where all are compared: the new may be cold, and
-    /// get their turn by invitation. Of many, as many as count: among so few there is always one that has waited.
+    /// For how many rounds a member that joined later and has had no turn counts as having waited. 0 where all members
+    /// are compared: a new one may be cold, and gets its turn by invitation. Where some of many are compared it is the
+    /// maximum, as there is always one among them that has waited.
     pub(super) untried: f32,
-    /// The time in turns.
+    /// The virtual time.
     pub(super) present: u32,
 }
 
-/// What is seen of a row's members; when they have been weighed, what it comes to is in the same place. Filled up to a
-/// multiple of [`FOUR`], so that no loop has an end that is taken one by one.
+/// What is read of a row's members, and then, in the same arrays, what is computed from it. Rows are padded to a
+/// multiple of [`FOUR`], so that no loop has a scalar remainder.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// Requests in flight. With a sign, as that is what processors convert at once.
+    /// Requests in flight. Signed, as processors convert signed integers directly.
     count: Fours<i32>,
-    /// Their ages, in parts of a nanosecond; then what a request costs where it is nobody's turn.
+    /// The total age of the requests, in units of [`AGE`]; then the cost of a request as if it were no member's turn.
     cost: Fours<f32>,
-    /// What is kept as its own cost; then what a request costs alone, with regard to the mean age.
+    /// The member's own cost from the board, which is what a request costs there while nothing is in flight; then the
+    /// same, raised if the requests in flight are overdue.
     alone: Fours<f32>,
-    /// When its turn is next; then how long ago that came, and [`NEVER`] where somebody is busy or has had none.
+    /// The member's next turn; then how long ago it came, and [`NEVER`] if the member is busy or has had no turn.
     late: Fours<u32>,
-    /// How many there are.
+    /// How many members the row has.
     lanes: usize,
 }
 
 impl Measure {
-    /// What is left of a cost where a turn came so long ago.
+    /// The factor that waiting leaves of the cost of a member with this turn.
     #[inline(always)]
     fn patience(&self, turn: u32, per_round: f32) -> f32 {
         let waited = ahead(self.present, turn) as f32 * per_round;
-        // It may have had no turn.
+        // The member may have had no turn.
         let waited = either(turn == JOINED, self.untried, waited);
         let waited = if waited > -1.0 { waited } else { -1.0 };
         let waited = if waited < self.rounds {
@@ -81,19 +83,19 @@ impl Measure {
         } else {
             self.rounds
         };
-        // Of those who were there from the first on each has one before others are preferred for what is known of them.
+        // Each member of the initial set has one turn before others are preferred for what is known of them.
         either(turn == 0, FIRST, 1.0 - DISCOUNT * waited)
     }
 }
 
-/// A turn that came so long ago is somebody's: it may be no further ahead than a round of the heaviest. Nearer than that
-/// somebody's is, while all are idle.
+/// Whether a turn that came this long ago (or is ahead, if negative) is due: it may be at most one round of the
+/// heaviest ahead. While all members are idle, there is always one nearer than that.
 pub(super) fn is_near(late: i32) -> bool {
     late >= -(HEAVIEST as i32)
 }
 
 impl Terms<Box<[f32]>> {
-    /// Made from one by the length of each one's round, and what a request adds to its cost.
+    /// Builds the terms from pairs of the reciprocal of a round and what a request adds to the cost.
     pub(super) fn of(all: impl Iterator<Item = (f32, f32)>) -> Self {
         let (mut per_round, mut queue): (Vec<_>, Vec<_>) = all.unzip();
         fill(&mut per_round);
@@ -104,7 +106,7 @@ impl Terms<Box<[f32]>> {
         }
     }
 
-    /// Of these members, as many as a row has.
+    /// The terms of these members, at most as many as a row has.
     #[inline]
     pub(super) fn of_these(&self, indices: &[usize]) -> Terms<[f32; LANES]> {
         let mut these = Terms {
@@ -119,13 +121,13 @@ impl Terms<Box<[f32]>> {
     }
 }
 
-/// Up to a multiple of [`FOUR`], with what does no harm.
+/// Pads to a multiple of [`FOUR`], with a value that does no harm.
 fn fill(terms: &mut Vec<f32>) {
     terms.resize(filled(terms.len()), 1.0);
 }
 
 impl<T: AsRef<[f32]>> Terms<T> {
-    /// Of so many from this one on.
+    /// The terms of `lanes` members from `first` on.
     #[inline]
     pub(super) fn at(&self, first: usize, lanes: usize) -> Terms<&[f32]> {
         let range = first..first + filled(lanes);
@@ -147,7 +149,7 @@ impl Row {
         }
     }
 
-    /// Compares these members.
+    /// Reads these members and compares them.
     #[inline(always)]
     pub(super) fn compare<'a>(
         &mut self,
@@ -165,7 +167,7 @@ impl Row {
         Least { own, ..least }
     }
 
-    /// Looks at these members.
+    /// Reads these members.
     #[inline(always)]
     fn see<'a>(&mut self, spots: impl Iterator<Item = Spot<'a>>, now: Tick) {
         let (count, ages) = (self.count.as_flattened_mut(), self.cost.as_flattened_mut());
@@ -182,26 +184,27 @@ impl Row {
             lanes += 1;
         }
         self.lanes = lanes;
-        // Nobody: busy, and dearer than anybody, whatever its turn.
+        // Padding: busy, and dearer than any member, whatever its turn.
         for lane in lanes..filled(lanes).min(LANES) {
             (count[lane], ages[lane], own[lane]) = (1, 0.0, f32::INFINITY);
         }
     }
 
-    /// The least of what is kept as somebody's own cost, if any is known that is no invitation.
+    /// The least own cost of the row's members, if one without an invitation is known.
     #[inline(never)]
     fn least_own(&self) -> Option<f32> {
         let kept = self.alone.as_flattened()[..filled(self.lanes)].iter();
-        // By their bits, which are in the same order: an unknown one, which is 0, comes last, and before it those with a sign.
+        // Bits of non-negative floats are in the order of the floats. After subtracting 1, an unknown cost (0) comes
+        // last, and costs with a sign just before it.
         let before = |own: &f32| own.to_bits().wrapping_sub(1);
         let least = kept.map(before).fold(u32::MAX, u32::min);
-        // The nobodies' are infinite.
+        // The padding lanes are infinite.
         let is_known = least < f32::INFINITY.to_bits() - 1;
         is_known.then(|| f32::from_bits(least + 1))
     }
 
-    /// Weighs those that have been looked at. Not inlined: what the compiler makes of it should not depend on what is around
-    /// it.
+    /// Computes the costs of the members that have been read. Not inlined, so that the generated code does not depend
+    /// on its surroundings.
     #[inline(never)]
     fn weigh(&mut self, with: &Measure, terms: &Terms<&[f32]>) -> Least {
         debug_assert_eq!(terms.queue.len(), filled(self.lanes), "a term for each");
@@ -213,13 +216,13 @@ impl Row {
         let late = &mut self.late.as_flattened_mut()[..lanes];
         let (mut least, mut latest, mut signs) = (NOBODY, NEVER, 0);
         let with = *with;
-        // Whose turn it is costs as little as the heaviest, and no other idle one less.
+        // The member whose turn it is costs as little as the heaviest, and no other idle one costs less.
         let not_due = with.due.map_or(0.0, |due| due * NOT_DUE);
         for lane in 0..lanes {
             let own = alone[lane];
             signs |= own.to_bits();
             let known = either(own == 0.0, with.usual, own.abs());
-            // Where nothing is in flight nothing is overdue.
+            // Where nothing is in flight, nothing is overdue.
             let (ages, in_flight) = (cost[lane] * AGE, count[lane] as f32);
             let is_overdue =
                 (ages > OVERDUE * known * in_flight) & (ages <= with.forgotten * in_flight);
@@ -235,10 +238,10 @@ impl Row {
             let turn = late[lane];
             cost[lane] = alone[lane] * load * with.patience(turn, per_round[lane]);
             least = least.min(order(cost[lane]));
-            // Whoever has had no turn has none that came: it has its first, or is invited.
+            // A member without a turn yet has none that came: it gets its first one, or is invited.
             let never = mask(is_busy | (turn == 0) | (turn == JOINED));
             late[lane] = (with.present.wrapping_sub(turn) & !never) | (NEVER as u32 & never);
-            // Read again: otherwise it is taken for something to be decided one by one.
+            // Read from the array again: otherwise the compiler decides it lane by lane.
             latest = latest.max(late[lane] as i32);
         }
         Least {
@@ -249,13 +252,13 @@ impl Row {
         }
     }
 
-    /// Takes this one out: nobody costs as much, and it is nobody's turn.
+    /// Takes a member out: no cost equals its cost, and it is not its turn.
     pub(super) fn take_out(&mut self, lane: usize) {
         self.cost.as_flattened_mut()[lane] = f32::from_bits(NOBODY as u32);
         self.late.as_flattened_mut()[lane] = NEVER as u32;
     }
 
-    /// The least of those that are left. What is kept as their own costs is still everybody's: it tells what is usual.
+    /// The least values of the members that are left. `own` still includes those taken out, as it tells what is usual.
     pub(super) fn least_left(&self, before: &Least) -> Least {
         let lanes = filled(self.lanes).min(LANES);
         let costs = self.cost.as_flattened()[..lanes].iter();
@@ -267,13 +270,13 @@ impl Row {
         }
     }
 
-    /// Those where a request costs this.
+    /// The members where a request costs this.
     #[inline(always)]
     pub(super) fn at_cost(&self, cost: i32) -> impl Iterator<Item = usize> {
         Lanes::that(&self.cost, self.lanes, |own| order(own) == cost)
     }
 
-    /// Those whose turn came so long ago, and what a request costs as it is their turn.
+    /// The members whose turn came this long ago, and the cost of a request as it is their turn.
     #[inline(always)]
     pub(super) fn due(
         &self,
@@ -291,19 +294,19 @@ impl Row {
         })
     }
 
-    /// How many there are.
+    /// How many members the row has.
     pub(super) const fn lanes(&self) -> usize {
         self.lanes
     }
 
-    /// What a request costs this one where it is nobody's turn.
+    /// The cost of a request at a member as if it were no member's turn.
     #[inline]
     pub(super) fn cost(&self, lane: usize) -> f32 {
         self.cost.as_flattened()[lane]
     }
 }
 
-/// A cost as a number in the same order: costs are not negative.
+/// A cost as an integer in the same order; costs are not negative.
 #[inline(always)]
 pub(super) fn order(cost: f32) -> i32 {
     cost.to_bits() as i32
@@ -312,15 +315,15 @@ pub(super) fn order(cost: f32) -> i32 {
 /// More than any cost.
 pub(super) const NOBODY: i32 = i32::MAX;
 
-/// The least of a row.
+/// The least values of a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Least {
-    /// Of what a request costs where it is nobody's turn.
+    /// The least cost, computed as if it were no member's turn.
     pub(super) cost: i32,
-    /// How long ago the first turn of the idle came.
+    /// How long ago the earliest turn of the idle members came.
     pub(super) late: i32,
-    /// Of what is kept as a member's own cost, where that was asked and any is known.
+    /// The least own cost, where it was looked for and any is known.
     pub(super) own: Option<f32>,
-    /// Whether somebody has an invitation.
+    /// Whether any member has an invitation.
     pub(super) is_invited: bool,
 }

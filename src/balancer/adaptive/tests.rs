@@ -1,4 +1,4 @@
-//! What is compared side by side beside the formula, one member after the other.
+//! Compares the vectorised comparison with the formula, applied to one member after the other.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::time::Tick;
 
 const NOW: Tick = Tick::from_nanos(1 << 40);
 
-/// A member, as a board shows it.
+/// A member as the board shows it.
 #[derive(Clone, Debug)]
 struct Shown {
     weight: u64,
@@ -25,7 +25,7 @@ struct Shown {
 fn shown(present: u32) -> impl Strategy<Value = Shown> {
     let near = (-5000i32..5000).prop_map(move |off| present.wrapping_add_signed(off));
     let turn = prop_oneof![4 => near, 1 => Just(0), 1 => Just(JOINED), 1 => any::<u32>()];
-    // A few costs, so that there are equals.
+    // Few different costs, so that some are equal.
     let cost = prop_oneof![Just(0.0), Just(1e6), Just(2e6), 1e3..1e10f32];
     let age = prop_oneof![5 => 0u64..2000, 1 => 0u64..8_000_000];
     let ages = prop_oneof![2 => Just(vec![]), 3 => prop::collection::vec(age, 1..6)];
@@ -77,12 +77,12 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
         }
 }
 
-/// Whether it is idle, and has had a turn before.
+/// Whether the member is idle and has had a turn.
 fn has_turn(one: &Shown) -> bool {
     one.ages.is_empty() && one.turn > JOINED
 }
 
-/// What a request costs at each who may be picked, whose turn it is or not.
+/// The cost of a request at each member that may be picked, with regard to whose turn it is.
 fn costs(of: &[Shown], lowest: &Lowest, with: &Measure) -> Vec<Option<f32>> {
     let idle = of.iter().filter(|one| one.may_pick && has_turn(one));
     let first = idle.map(|one| ahead(with.present, one.turn)).max();
@@ -95,7 +95,7 @@ fn costs(of: &[Shown], lowest: &Lowest, with: &Measure) -> Vec<Option<f32>> {
     .collect()
 }
 
-/// Puts them on a board; from this one on each after another.
+/// Puts the members on a board; from index `scattered` on, with a gap before each.
 fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, Readings) {
     let mut all = Vec::new();
     let mut own = Vec::new();
@@ -158,7 +158,7 @@ proptest! {
             false => lowest.all(&read, &mut with, asked),
             true => lowest.some(&candidates, &read, &with, notes, asked),
         };
-        // From here on the others are not there.
+        // From here on, members that were not compared count as if they may not be picked.
         let mut of = of.clone();
         of.iter_mut().enumerate().for_each(|(index, one)| one.may_pick &= is_compared(index));
 
@@ -176,7 +176,7 @@ proptest! {
         if all {
             prop_assert_eq!(best.least(), known);
         } else {
-            // Those that may not be picked may count as well.
+            // Members that may not be picked may count as well.
             prop_assert!(known.is_none_or(|known| best.least().is_some_and(|least| least <= known)));
         }
         let is_invited = |one: &Shown| one.may_pick && one.is_invited;
@@ -189,7 +189,7 @@ proptest! {
     }
 }
 
-/// Should it no longer be known what is usual, the unknown cost what was, and not next to nothing.
+/// If the usual latency is no longer known, unknown endpoints cost what was usual, and not next to nothing.
 #[test]
 fn what_was_usual_is_kept() {
     let mut board = Board::new();
@@ -203,14 +203,14 @@ fn what_was_usual_is_kept() {
     assert_eq!(lowest.measure(notes, NOW, None, 0.0).usual, 7e6);
 }
 
-/// One that stands in a row several times, and may be picked or not from look to look, does not keep a pick for ever.
+/// A pick ends even if a member is in a row several times and `may_pick` answers differently from look to look.
 #[test]
 fn whatever_is_answered_there_is_an_end() {
     let mut board = Board::new();
     let places: Vec<_> = (0..300).map(|_| board.place()).collect();
     let read = Readings::of(places.iter().map(Some)).expect("each has a place");
     for from in 0..30 {
-        // What is remembered at first is the first one, eight times.
+        // At first all eight remembered members are the first one.
         let lowest = Lowest::new(&[1; 300], None, 0, 1);
         let notes = lowest.notes_of(0);
         let with = lowest.measure(notes, NOW, None, 0.0);
@@ -228,8 +228,8 @@ fn whatever_is_answered_there_is_an_end() {
     }
 }
 
-/// Draws are spread evenly: of 960 members in 30 rows each row is compared once in 19 picks of three, and by chance four would
-/// not be (30 times 29/30 to the power of 57).
+/// Draws are spread evenly: of 960 members in 30 rows, 19 picks of three rows each compare every row. With random
+/// draws, four rows would be left out (30 times 29/30 to the power of 57).
 #[test]
 fn each_row_is_soon_looked_at_again() {
     let lowest = Lowest::new(&[1; 960], None, 0, 1);
@@ -241,7 +241,7 @@ fn each_row_is_soon_looked_at_again() {
     }
 }
 
-/// Who is drawn and better takes the place of the worst.
+/// A drawn member that is better takes the place of the worst.
 #[test]
 fn the_good_are_remembered() {
     let lowest = Lowest::new(&[1; 960], None, 0, 1);
@@ -259,8 +259,8 @@ fn the_good_are_remembered() {
     assert!(found.len() > 900 && good[7] < 20, "{good:?}");
 }
 
-/// Waiting counts most where an endpoint is tried often enough for a try to be cheap, and too seldom for its estimate to be
-/// sure.
+/// Waiting counts most where an endpoint is tried often enough for a try to be cheap, and too seldom for its estimate
+/// to be sure.
 #[test]
 fn waiting_counts_for_as_long_as_it_tells_something() {
     let paces = [0.0, 0.4, 1.0, 4.0, 12.0, 25.0, 50.0, 1e6, f32::MAX];

@@ -1,21 +1,21 @@
-//! Visits spread evenly over the slots of a cycle.
+//! Spreads visits evenly over the slots of a cycle.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Up to how many members a walk over all of them is quicker than a heap.
+/// Up to this many members, a scan over all of them is quicker than a heap.
 const FEW: usize = 16;
 
-/// A cycle of `length` slots in which member i stands `counts[i]` times: the k-th time not before slot
-/// `floor(k·length/count)` and before slot `ceil((k+1)·length/count)`, of those that may stand in a slot
-/// the one that must leave it first. A schedule within such windows exists, and earliest deadline first
-/// finds it (pfair scheduling: Baruah, Cohen, Plaxton, Varvel 1996, on one processor). So after any
-/// number of slots everybody is less than one visit from its share.
+/// Builds a cycle of `length` slots in which member i comes `counts[i]` times.
 ///
-/// Without the earliest slots, fifty light members would all come at once, and a heavy one wait for
-/// them.
+/// Its k-th visit lies at slot `floor(k·length/count)` or later, and before slot `ceil((k+1)·length/count)`. Of the
+/// members that may take a slot, the one with the earliest deadline takes it. A schedule within such windows exists,
+/// and earliest deadline first finds it (pfair scheduling: Baruah, Cohen, Plaxton, Varvel 1996, on one processor). So
+/// after any number of slots every member is less than one visit from its share.
 ///
-/// What stands there is what `turn` makes of whose visit it is.
+/// Without the earliest slots, fifty light members would all come at once, and a heavy one would wait for them.
+///
+/// `turn` maps the member whose visit it is to the entry of the cycle.
 pub(super) fn spread(counts: &[u64], length: u64, turn: impl FnMut(u32) -> u32) -> Box<[u32]> {
     match counts.len() {
         ..=4 => walk::<4>(counts, length, turn),
@@ -25,12 +25,12 @@ pub(super) fn spread(counts: &[u64], length: u64, turn: impl FnMut(u32) -> u32) 
     }
 }
 
-/// The same for any number of members.
+/// As [`spread`], for any number of members.
 fn by_heap(counts: &[u64], length: u64, mut turn: impl FnMut(u32) -> u32) -> Box<[u32]> {
     const NOBODY: u32 = u32::MAX;
     let deadline =
         |member: u32, visits: u64| ((visits + 1) * length).div_ceil(counts[member as usize]);
-    // Who may first stand in a slot: a chain a slot, each member in at most one.
+    // For each slot, a linked list of the members whose next visit may not be earlier. Each member is in at most one.
     let mut first_at = vec![NOBODY; length as usize];
     let mut next_in_chain = vec![NOBODY; counts.len()];
     let mut visits = vec![0u64; counts.len()];
@@ -59,24 +59,24 @@ fn by_heap(counts: &[u64], length: u64, mut turn: impl FnMut(u32) -> u32) -> Box
     cycle.into()
 }
 
-/// A member's visits one after the other, without a division for each.
+/// A member's visits one after the other, computed without a division for each.
 #[derive(Clone, Copy)]
 struct Visits {
-    /// Where the next is: not before this slot,
+    /// The first slot of the next visit's window,
     release: u32,
-    /// and by this one; with the member in the lowest four bits, so that of equals the first comes first.
+    /// and the end of the window, with the member in the lowest four bits so that ties go to the lowest member.
     deadline: u32,
-    /// Where the one after is not before, and what is left over of that: whole parts of a slot.
+    /// The first slot of the window after that, and the remainder that rounding down left, in parts of a slot.
     after: u32,
     over: u32,
-    /// From one to the next: so many slots, and so many parts more.
+    /// The distance from one window to the next: whole slots, and parts of a slot more.
     step: u32,
     more: u32,
     parts: u32,
 }
 
 impl Visits {
-    /// There is none.
+    /// A place without a member.
     const NONE: Self = Self {
         release: u32::MAX,
         deadline: u32::MAX,
@@ -87,7 +87,7 @@ impl Visits {
         parts: 0,
     };
 
-    /// The second visit of `member`, and what its first may be at.
+    /// The window of `member`'s first visit, and the state that yields its second.
     fn of(member: u32, count: u64, length: u64) -> (Slots, Self) {
         let (step, more) = ((length / count) as u32, (length % count) as u32);
         let mut visits = Self {
@@ -110,7 +110,8 @@ impl Visits {
         }
     }
 
-    /// To the next: from `floor(k·length/count)` on, by `ceil((k+1)·length/count)`. After the last it is from the end on.
+    /// Advances to the next visit: from `floor(k·length/count)`, and before `ceil((k+1)·length/count)`. After the last
+    /// visit, the window starts at the end of the cycle.
     #[inline(always)]
     fn go_on(&mut self) {
         let over = self.over + self.more;
@@ -123,15 +124,15 @@ impl Visits {
     }
 }
 
-/// Where a visit may be.
+/// The window of a visit.
 #[derive(Clone, Copy)]
 struct Slots {
     release: u32,
     deadline: u32,
 }
 
-/// The same for `N` members at most: so many that the compiler lays the walk over them out as one piece. The longest table is of 2^24 slots, so a
-/// deadline leaves room for a member.
+/// As [`spread`], for at most `N` members. `N` is small enough for the compiler to unroll the scan. The longest table
+/// has 2^24 slots, so a deadline leaves room for the member.
 fn walk<const N: usize>(
     counts: &[u64],
     length: u64,
@@ -146,7 +147,7 @@ fn walk<const N: usize>(
     let choose = |slot| {
         let mut first = u32::MAX;
         for of in &next {
-            // No branch: which of them may stand changes all the time.
+            // Without a branch, as which members may take a slot changes all the time.
             let deadline = if of.release <= slot {
                 of.deadline
             } else {
@@ -155,7 +156,7 @@ fn walk<const N: usize>(
             first = first.min(deadline);
         }
         let member = first & 15;
-        // Worked out ahead, so that the next slot does not wait for it.
+        // Computed in advance, so that the next slot does not wait for it.
         let (next, visits) = (
             &mut next[member as usize % N],
             &mut visits[member as usize % N],
@@ -173,7 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Few members get by a walk what they get by the heap.
+        /// With few members, the scan gives the same cycle as the heap.
         #[test]
         fn few_are_spread_alike(counts in prop::collection::vec(1u64..200, 1..=FEW)) {
             let (length, whose) = (counts.iter().sum(), |member| member);

@@ -1,16 +1,16 @@
-//! When loads are counted anew: as soon as anybody's eligibility has changed, by one pick, a slice at a time.
+//! When loads are counted again: as soon as any member's eligibility has changed, one slice per pick.
 
 use crate::shared::Ledger;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// How many members one pick looks at, at most.
+/// The most members that one pick counts.
 pub(super) const SLICE: usize = 256;
 
-/// A count that no ledger is at: its versions have 43 bits.
+/// A version that no ledger reaches: its versions have 43 bits.
 const NEVER: u64 = u64::MAX;
 
-/// Which version of what is eligible the loads in force have been counted from, and the count under way. It is
-/// claimed by one pick at a time; nobody waits for it.
+/// The version of eligibility that the loads in force were counted from, and the count under way. One pick at a time
+/// claims the count; no pick waits for it.
 #[derive(Debug)]
 pub(super) struct Counted<T> {
     version: AtomicU64,
@@ -19,28 +19,28 @@ pub(super) struct Counted<T> {
 
 #[derive(Debug)]
 struct Count<T> {
-    /// The version that the count under way began at.
+    /// The version at which the count under way began.
     version: u64,
-    /// How many have been counted; 0 between counts.
+    /// How many members have been counted; 0 between counts.
     at: usize,
-    /// What has been found.
+    /// The result so far.
     found: T,
 }
 
-/// What there is to count.
+/// The members to count.
 pub(super) trait Members<T> {
-    /// How many.
+    /// The number of members.
     fn len(&self) -> usize;
-    /// Begins anew.
+    /// Resets the result for a new count.
     fn begin(&self, found: &mut T);
-    /// Looks at one.
+    /// Counts one member.
     fn count(&self, at: usize, found: &mut T);
-    /// Puts in force what was found.
+    /// Puts the result in force.
     fn publish(&self, found: &mut T);
 }
 
 impl<T> Counted<T> {
-    /// Nothing has been counted.
+    /// Starts with nothing counted.
     pub(super) fn new(found: T) -> Self {
         Self {
             version: AtomicU64::new(NEVER),
@@ -52,15 +52,16 @@ impl<T> Counted<T> {
         }
     }
 
-    /// Whether anything has changed since the count in force began.
+    /// Whether any eligibility has changed since the count in force began.
     #[inline]
     pub(super) fn is_stale(&self, version: u64) -> bool {
-        // ORDERING: Acquire. Pairs with the store in `go_on`: who finds the count complete sees what it published.
+        // ORDERING: Acquire. Pairs with the store in `go_on`: a pick that finds the count complete sees what it
+        // published.
         self.version.load(Ordering::Acquire) != version
     }
 
-    /// Goes on with the count by a slice, if nobody else is at it; those go by the loads in force. A change that comes while
-    /// it is under way makes it stale when it is complete, so that it is begun again.
+    /// Continues the count by a slice, unless another pick is at it; such a pick uses the loads in force. A change that
+    /// comes during a count makes it stale on completion, so that it begins again.
     #[cold]
     pub(super) fn go_on(&self, ledger: &Ledger, members: &impl Members<T>) {
         let Some(mut count) = self.under_way.try_lock() else {
@@ -68,7 +69,7 @@ impl<T> Counted<T> {
         };
         let count = &mut *count;
         if count.at == 0 {
-            // Before anybody is looked at: what changes after is counted, or makes this stale.
+            // Read before any member is counted: a later change is either counted or makes this count stale.
             count.version = ledger.flips().version();
             members.begin(&mut count.found);
         }

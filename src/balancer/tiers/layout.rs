@@ -1,4 +1,4 @@
-//! Which members form which priority and zone, and what is known of each beforehand.
+//! Which members form which priority and zone, and what is fixed about each.
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use crate::endpoint::Endpoint;
 use crate::health::PanicRule;
 use crate::member::Member;
 
-/// The members by priority and zone.
+/// The members sorted by priority and zone.
 pub(super) struct Layout {
-    /// Where each stands in the fleet.
+    /// Each member's index in the fleet.
     pub(super) places: Box<[u32]>,
-    /// Which group each is of.
+    /// Each member's group.
     pub(super) group_of: Box<[u32]>,
     /// The zones of all priorities.
     pub(super) groups: Box<[Group]>,
@@ -28,9 +28,9 @@ pub(super) struct Layout {
 pub(super) struct Group {
     pub(super) zone: Box<str>,
     pub(super) members: Range<usize>,
-    /// The sum of their weights.
+    /// The sum of the members' weights.
     weight: u64,
-    /// What is the same at all times.
+    /// The part of the zone that does not change with health.
     fixed: Zone,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Priority {
     pub(super) groups: Range<usize>,
 }
 
-/// Who is eligible in a group, in numbers and in weights.
+/// The eligible members of a group, in numbers and in weights.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
     pub(super) healthy: u64,
@@ -69,11 +69,11 @@ impl Count {
     }
 }
 
-/// What a division needs, made beforehand: a pick that counts does not allocate.
+/// Buffers for a division, allocated in advance, as a pick that counts must not allocate.
 pub(super) struct Scratch {
     pub(super) counts: Box<[Count]>,
     pub(super) loads: Box<[Load]>,
-    /// The same where the panic rule is suspended, as a cluster over the fleet may ask.
+    /// As `loads`, with the panic rule suspended, which a cluster over the fleet may ask for.
     pub(super) suspended: Box<[Load]>,
     hosts: Box<[Level]>,
     weights: Box<[Level]>,
@@ -154,7 +154,7 @@ impl Layout {
         }
     }
 
-    /// Divides the load by what has been counted: `loads`, which tell before who panicked until now.
+    /// Divides the load by what has been counted. Before the call, `loads` says which priorities are in panic so far.
     pub(super) fn divide(&self, scratch: &mut Scratch, rule: &PanicRule) {
         for (at, priority) in self.priorities.iter().enumerate() {
             let (mut hosts, mut weights) = (Level::default(), Level::default());
@@ -180,8 +180,7 @@ impl Layout {
         }
     }
 
-    /// Divides one priority's load, of its healthy or its degraded ones, among its zones. `None` where zones do not
-    /// count.
+    /// Divides the load of one priority's healthy or degraded members among its zones. `None` where zones do not count.
     pub(super) fn divide_zones<'a>(
         &self,
         scratch: &'a mut Scratch,

@@ -17,45 +17,54 @@ use picker::Tiered;
 
 /// Divides the load among priorities and zones, and lets another policy choose within each.
 ///
-/// Endpoints say where they belong by [`Endpoint::priority`] and [`Endpoint::locality`]. Each priority is taken for
-/// the share of its endpoints that is eligible, times an overprovisioning factor of 1.4: one with eight of ten eligible carries all
-/// of the load, one with five of ten 70 % of it. The first priority gets what it carries, the next what is left,
-/// and so on. Endpoints [marked degraded](crate::Mark::Degraded) get what the healthy ones of *all* priorities cannot carry. Within a
-/// priority zones do not count, unless [`prefer_zone`](Self::prefer_zone), [`zone_aware`](Self::zone_aware) or
-/// [`locality_weights`](Self::locality_weights) says how; the last of them counts.
+/// An endpoint says where it belongs by [`Endpoint::priority`] and [`Endpoint::locality`]. A priority can carry its
+/// eligible share of endpoints times an overprovisioning factor of 1.4: one with eight of ten endpoints eligible
+/// carries all of the load, one with five of ten carries 70 % of it. The first priority gets what it can carry, the
+/// next one what is left, and so on. Endpoints [marked degraded](crate::Mark::Degraded) get what the healthy ones of
+/// *all* priorities cannot carry.
 ///
-/// Health, slow start, limits and [`avoid`](crate::PickOptions::avoid) hold within each; a tier that is all in slow start keeps its load.
-/// Where a tier has nobody left (all tried, or at their limit, say), the pick goes to the rest of its priority, then to the other
-/// priorities with a load, then to those without. A retry is drawn like any pick, so it may go to the zone that has just failed: where
-/// zones fail as one, use a [`Failover`](crate::Failover) over a fleet for each. An [affinity](crate::PickOptions::affinity) keeps to a
-/// priority and zone as long as their loads allow. `Tiers` within `Tiers` add nothing. Positions, such as a round robin's, belong to a
-/// priority and zone, and survive updates.
+/// Within a priority, zones do not count unless [`prefer_zone`](Self::prefer_zone), [`zone_aware`](Self::zone_aware) or
+/// [`locality_weights`](Self::locality_weights) says how. If several are called, the last one applies.
+///
+/// Health, slow start, limits and [`avoid`](crate::PickOptions::avoid) apply within each tier. A tier of which all
+/// endpoints are in slow start keeps its load. Where a tier has no endpoint left (for example, all have been tried or
+/// are at their limit), the pick goes to the rest of its priority, then to the other priorities with a load, then to
+/// those without one. A retry is drawn like any pick, so it may go to the zone that has just failed: where zones fail
+/// as one, use a [`Failover`](crate::Failover) over one fleet per zone. An [affinity](crate::PickOptions::affinity)
+/// keeps to a priority and zone as long as their loads allow. Positions, such as a round robin's, belong to a priority
+/// and zone, and survive updates. `Tiers` within `Tiers` have no effect.
 ///
 /// # Panic
 ///
-/// The [panic rule](crate::PanicRule) is applied to each priority by itself, and only while all together cannot carry the load: with
-/// the first priority dead and the second well there is none, whatever the share of the dead. In a priority that
-/// panics, health counts for nothing, or picks that were for it [fail](crate::PickError::TooFewEligible). If all panic, each gets
-/// as much as it has endpoints. Under a [`Failover`](crate::Failover) with enough elsewhere, the load is divided as if there were no panic
-/// rule. [`Fleet::tiers`](crate::Fleet::tiers) shows loads and panic, [`Stats::panicking`](crate::Stats::panicking) whether any panics, and
-/// an event tells when the first begins and when the last is over; [`Member::explain`](crate::Member::explain) does not know of it.
+/// The [panic rule](crate::PanicRule) applies to each priority separately, and only while all priorities together
+/// cannot carry the load. With the first priority dead and the second well there is no panic, whatever the share of
+/// dead endpoints. In a priority that is in panic, health is ignored, or picks for that priority
+/// [fail](crate::PickError::TooFewEligible). If all are in panic, each gets a share of the load by its number of
+/// endpoints. Under a [`Failover`](crate::Failover) with enough capacity elsewhere, the load is divided as if there
+/// were no panic rule.
 ///
-/// The [cap on ejections](crate::Ejection) still counts the fleet as a whole: with half of it in the first priority, a default cap lets
-/// all of that be ejected, with more of it not. Raise it where a priority may fail as one.
+/// [`Fleet::tiers`](crate::Fleet::tiers) shows loads and panic, and [`Stats::panicking`](crate::Stats::panicking)
+/// whether any priority is in panic. An event tells when the first panic begins and when the last one ends.
+/// [`Member::explain`](crate::Member::explain) does not take it into account.
+///
+/// The [cap on ejections](crate::Ejection) still counts the fleet as a whole. With half of the fleet in the first
+/// priority, the default cap lets all of that priority be ejected; with more than half in it, not all. Raise the cap
+/// where a priority may fail as one.
 ///
 /// # Cost
 ///
-/// A pick costs 20 to 50 ns more than by the policy alone, measured on two busy cores (`cargo bench --bench pick -- two`). After a change of
-/// anybody's health one pick counts anew who is eligible, 256 endpoints at most; the next ones go on with it, and until the
-/// count is complete loads are as they were. Whoever is ejected is passed over at once all the same. Each zone of a priority keeps a table of
-/// the inner policy's, and so does each priority of several zones.
+/// A pick costs 20 to 50 ns more than with the inner policy alone, measured on two busy cores (`cargo bench --bench
+/// pick -- two`). After a change of any endpoint's health, one pick counts again which endpoints are eligible, 256 at
+/// most, and the next picks continue the count. Until the count is complete, the loads stay as they were. An ejected
+/// endpoint is passed over at once all the same. Each zone of a priority has a table of the inner policy's, and so does
+/// each priority with several zones.
 ///
-/// Breaks down with a few endpoints in a priority, as its share goes in large steps: of two, one well carries 70 %. And the load
-/// goes by the number of endpoints that are well, not by how busy they are.
+/// It breaks down with a few endpoints in a priority, as its load changes in large steps: with one of two well, it
+/// carries 70 %. The load follows the number of endpoints that are well, not how busy they are.
 ///
-/// Source: Envoy's priority levels, panic thresholds, zone aware routing and locality weighted load balancing, with its numbers.
-/// It differs where this is better for the caller: zones count in each priority and not only in the first, and panic has
-/// the [gap](crate::PanicRule::hysteresis_percent) that it has elsewhere here.
+/// Source: Envoy's priority levels, panic thresholds, zone aware routing and locality weighted load balancing, with its
+/// numbers. It differs where that is better for the caller: zones count in each priority and not only in the first, and
+/// panic has the same [gap](crate::PanicRule::hysteresis_percent) as elsewhere in this crate.
 ///
 /// # Examples
 ///
@@ -98,40 +107,41 @@ enum ZoneRule {
     Weights(BTreeMap<Box<str>, u32>),
 }
 
-/// What a zone has, when it is compared with others. See [`Tiers::locality_basis`].
+/// The size by which zones are compared. See [`Tiers::locality_basis`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LocalityBasis {
-    /// As many as are eligible there. The default, Envoy's `HEALTHY_HOSTS_NUM`.
+    /// The number of eligible endpoints. The default, Envoy's `HEALTHY_HOSTS_NUM`.
     #[default]
     HealthyHostsNum,
-    /// The sum of their weights. Envoy's `HEALTHY_HOSTS_WEIGHT`.
+    /// The sum of the eligible endpoints' weights. Envoy's `HEALTHY_HOSTS_WEIGHT`.
     HealthyHostsWeight,
 }
 
-/// One zone of one priority, and what it gets. See [`Fleet::tiers`](crate::Fleet::tiers).
+/// One zone of one priority, and its share of the load. See [`Fleet::tiers`](crate::Fleet::tiers).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Tier {
-    /// Its priority.
+    /// The priority.
     pub priority: u32,
-    /// Its zone; empty where zones do not count.
+    /// The zone; empty where zones do not count.
     pub locality: String,
-    /// Its endpoints with a weight that do not drain.
+    /// The number of endpoints that have a weight and are not draining.
     pub hosts: usize,
-    /// Those that take requests, and are not degraded.
+    /// The number of endpoints that take requests and are not degraded.
     pub healthy: usize,
-    /// Those that take requests, and are degraded.
+    /// The number of endpoints that take requests and are degraded.
     pub degraded: usize,
-    /// The share of all picks that it gets, in percent, 0 to 100. Where its priority's load is not divided among zones, by
-    /// how many eligible endpoints it has of those in the priority, in panic of all.
+    /// The share of all picks that the zone gets, in percent, 0 to 100. Where the load of a priority is not divided
+    /// among its zones, each zone's share follows its number of eligible endpoints, or in panic its number of
+    /// endpoints.
     pub load_percent: f64,
-    /// Whether its priority panics.
+    /// Whether the priority is in panic.
     pub panicking: bool,
 }
 
 impl<L> Tiers<L> {
-    /// Priorities over this policy; zones do not count.
+    /// Creates priorities over the policy `inner`. Zones do not count.
     #[must_use]
     pub const fn new(inner: L) -> Self {
         Self {
@@ -147,39 +157,42 @@ impl<L> Tiers<L> {
         }
     }
 
-    /// How much of its share an endpoint can carry, in percent, above 0: with 140, a priority or a zone gives load away once less than 72 %
-    /// of it is eligible. Defaults to 140, Envoy's.
+    /// Sets the overprovisioning factor: how much of its share an endpoint can carry, in percent, above 0. With 140, a
+    /// priority or a zone gives load away once less than 72 % of it is eligible. Defaults to 140, as in Envoy.
     #[must_use]
     pub const fn overprovisioning_factor(mut self, percent: u32) -> Self {
         self.settings.overprovisioning = percent;
         self
     }
 
-    /// Whether a priority's health is by weights and not by numbers of endpoints; panic is by numbers still. Defaults to `false`,
-    /// as Envoy's.
+    /// Sets whether a priority's health is measured by weights instead of numbers of endpoints. Panic is still judged
+    /// by numbers. Defaults to `false`, as in Envoy.
     #[must_use]
     pub const fn weighted_priority_health(mut self, is: bool) -> Self {
         self.settings.weighted_priority_health = is;
         self
     }
 
-    /// Sends what is for a priority to the endpoints in this zone of it, as far as their eligible share times the factor carries
-    /// it, and the rest to its other zones in proportion to who is eligible there. A priority without endpoints in the zone
-    /// is divided among the others.
+    /// Prefers this zone: sends the load of a priority to its endpoints in the zone, as far as their eligible share
+    /// times the overprovisioning factor carries it. The rest goes to the other zones, in proportion to their eligible
+    /// endpoints. A priority without endpoints in the zone is divided among the others.
     ///
-    /// It does not know how many callers share a zone: where they are not spread like the endpoints, a small zone with many callers is
-    /// overloaded. Then [`zone_aware`](Self::zone_aware).
+    /// This does not know how many callers share a zone. Where callers are not distributed like the endpoints, a small
+    /// zone with many callers is overloaded; then use [`zone_aware`](Self::zone_aware).
     #[must_use]
     pub fn prefer_zone(mut self, zone: impl Into<Box<str>>) -> Self {
         self.settings.zones = ZoneRule::Prefer(zone.into());
         self
     }
 
-    /// Keeps as much as can be in my zone, so that all endpoints are loaded alike if all callers do so: `callers` tells how many
-    /// stand in each zone, mine included. A zone with at least as large a share of the endpoints as of the callers keeps all; else it keeps the
-    /// ratio of the two, and the rest goes where there are more endpoints than callers. In parts of 1/10000; in each
-    /// priority; zones do not count where there are fewer than two with endpoints or with callers, or fewer endpoints than
-    /// [`min_cluster_size`](Self::min_cluster_size). Envoy's zone aware routing.
+    /// Keeps as much load as possible in `zone`, the caller's own, such that all endpoints are loaded alike if all
+    /// callers use this rule. Envoy's zone aware routing.
+    ///
+    /// `callers` tells how many callers each zone has, including `zone`. A zone whose share of the endpoints is at
+    /// least its share of the callers keeps all of its load. Otherwise it keeps the ratio of the two shares, and the
+    /// rest goes to zones that have a larger share of the endpoints than of the callers. Shares are in units of
+    /// 1/10000, in each priority separately. Zones do not count where fewer than two have endpoints, where fewer than
+    /// two have callers, or where fewer endpoints than [`min_cluster_size`](Self::min_cluster_size) are eligible.
     ///
     /// ```
     /// use evenkeel::{Fleet, RoundRobin, Target, Tiers};
@@ -207,32 +220,35 @@ impl<L> Tiers<L> {
         self
     }
 
-    /// With fewer eligible endpoints in a priority, [`zone_aware`](Self::zone_aware) does not count there. Defaults to
-    /// 6, Envoy's.
+    /// Sets how many eligible endpoints a priority needs for [`zone_aware`](Self::zone_aware) to apply there. Defaults
+    /// to 6, as in Envoy.
     #[must_use]
     pub const fn min_cluster_size(mut self, endpoints: usize) -> Self {
         self.settings.min_cluster_size = endpoints;
         self
     }
 
-    /// With at least so many eligible endpoints in my zone, [`zone_aware`](Self::zone_aware) keeps all there. Defaults to
-    /// never; Envoy's `force_local_zone`.
+    /// Sets how many eligible endpoints in the caller's zone are enough for [`zone_aware`](Self::zone_aware) to keep
+    /// all load there. By default no number is; Envoy's `force_local_zone`.
     #[must_use]
     pub const fn force_local_zone_min_size(mut self, endpoints: usize) -> Self {
         self.settings.force_local = Some(endpoints);
         self
     }
 
-    /// By what [`zone_aware`](Self::zone_aware) and [`prefer_zone`](Self::prefer_zone) compare zones. Defaults to numbers, as Envoy.
+    /// Sets the size by which [`zone_aware`](Self::zone_aware) and [`prefer_zone`](Self::prefer_zone) compare zones.
+    /// Defaults to numbers of endpoints, as in Envoy.
     #[must_use]
     pub const fn locality_basis(mut self, basis: LocalityBasis) -> Self {
         self.settings.basis = basis;
         self
     }
 
-    /// Divides each priority among zones by these weights, each times the eligible share of the zone times the factor, at
-    /// most 1. A zone that is not named, or of weight 0, gets nothing as long as another can take it; if none
-    /// can, zones do not count. Envoy's locality weighted load balancing.
+    /// Divides each priority among its zones by these weights. Envoy's locality weighted load balancing.
+    ///
+    /// Each weight is multiplied by the eligible share of the zone times the overprovisioning factor, at most 1. A zone
+    /// that is not named, or has weight 0, gets nothing as long as another zone can take the load. If none can, zones
+    /// do not count.
     #[must_use]
     pub fn locality_weights<Z: Into<Box<str>>>(
         mut self,
@@ -250,7 +266,7 @@ impl<L> Tiers<L> {
 impl<E: Endpoint, L: LoadBalancer<E>> LoadBalancer<E> for Tiers<L> {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         if view.is_part() {
-            // Of one priority already: others, and panic, are for the outer one.
+            // A view of a part belongs to one priority already. The outer `Tiers` divides the load and judges panic.
             return self.inner.picker(view);
         }
         view.judge_panic();

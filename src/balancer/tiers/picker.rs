@@ -25,18 +25,18 @@ pub(super) struct Tiered<E: Endpoint> {
     priorities: Box<[Pickers<E>]>,
     plan: Plan,
     counted: Counted<Scratch>,
-    /// Whether any priority panics, as was last told.
+    /// Whether any priority was in panic, as last told by an event.
     any_panics: Arc<Memory>,
     /// `None` without members.
     shared: Option<Arc<Shared>>,
 }
 
-/// The inner policy's pickers of one priority.
+/// The inner policy's pickers for one priority.
 struct Pickers<E: Endpoint> {
     all: Box<dyn Picker<E>>,
-    /// None where there is one zone.
+    /// Empty if there is only one zone.
     zones: Box<[Box<dyn Picker<E>>]>,
-    /// Whether it panics.
+    /// Whether the priority is in panic.
     panics: Arc<Memory>,
 }
 
@@ -76,14 +76,14 @@ impl<E: Endpoint> Tiered<E> {
             shared,
         };
         if let Some(shared) = &tiered.shared {
-            // For those who are not the first to pick; the first counts anew, as members are settled only now.
+            // Used until the first count is complete. The first pick counts again, as members settle only after this.
             let mut scratch = tiered.divided(shared);
             tiered.plan.publish(&tiered.layout, &mut scratch);
         }
         tiered
     }
 
-    /// The load divided by who is eligible now.
+    /// Divides the load by which members are eligible now.
     fn divided(&self, shared: &Shared) -> Scratch {
         let mut scratch = self.layout.scratch();
         (0..self.members.len()).for_each(|at| self.count(at, &mut scratch));
@@ -107,7 +107,7 @@ impl<E: Endpoint> Tiered<E> {
         self.layout.divide(scratch, shared.ledger.rule());
     }
 
-    /// Picks from this part of the load; an index into the fleet's members.
+    /// Picks from this part of the load. Returns an index into the fleet's members.
     #[inline]
     fn pick_from(
         &self,
@@ -168,14 +168,15 @@ impl<E: Endpoint> Tiered<E> {
         }
         let chosen = self.pick_within(all, Wants::Any, Regard::Ignore, cx);
         if chosen.is_some() {
-            // The fleet looks whether the choice may be picked.
+            // The fleet checks whether the choice may be picked.
             cx.set_regard(Regard::Ignore);
         }
         chosen
     }
 
-    /// Nobody was left there: the rest of its priority, then the other parts in their order. Slow start weighs within each:
-    /// where it has refused all that a part has, one of those is picked all the same.
+    /// Tries elsewhere after a part had no member left: the rest of its priority, and then the other parts in their
+    /// order. Slow start applies within each part. Where it refuses all that a part has, one of those is picked all the
+    /// same.
     #[cold]
     fn pick_elsewhere(
         &self,
@@ -190,7 +191,7 @@ impl<E: Endpoint> Tiered<E> {
         let all = std::iter::once((first, zone)).chain(rest.map(|part| (part, None)));
         for (at, (part, zone)) in all.enumerate() {
             let mut chosen = match at {
-                // It has been asked.
+                // The first part has been tried.
                 0 => None,
                 _ => self.pick_from(part, zone, some_degraded, cx),
             };
@@ -208,8 +209,8 @@ impl<E: Endpoint> Tiered<E> {
     }
 }
 
-/// What a pick draws its priority and its zone by: the same for what is to stay together, and other bits than a policy or a
-/// cluster over this one takes of it.
+/// The random numbers by which a pick draws its priority and zone. With an affinity they are the same for each pick
+/// that has it, from other bits than an inner policy or a cluster over this one uses.
 fn draws<E: Endpoint>(affinity: Option<u64>) -> impl FnMut(&mut PickContext<'_, E>) -> u64 {
     let mut hash = affinity.map(|hash| mix(!hash));
     move |cx| match &mut hash {
@@ -243,7 +244,7 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
         };
         let some_degraded = flips.some_degraded();
         let chosen = self.pick_from(part, zone, some_degraded, cx);
-        // A part that panics and fails its picks is not to flood the others with them.
+        // A part in panic that fails its picks must not flood the other parts with them.
         if chosen.is_none() && cx.failure().is_none() {
             let chosen = self.pick_elsewhere(part, zone, some_degraded, cx);
             return chosen.map(Choice::at);
@@ -291,7 +292,7 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
     }
 }
 
-/// A count of one picker's members at this time.
+/// A count of one picker's members at a given time.
 struct Counting<'a, E: Endpoint> {
     of: &'a Tiered<E>,
     now: Tick,

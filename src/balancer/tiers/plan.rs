@@ -1,4 +1,4 @@
-//! The loads in force, as picks read them: words that are each complete in themselves.
+//! The loads in force as picks read them: words that are each complete in themselves.
 
 use super::layout::{Layout, Scratch};
 use super::priority::parts;
@@ -8,13 +8,13 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 /// The load is divided in whole percent, as in Envoy.
 const PARTS: usize = 100;
 
-/// A part of the load: whose it is.
+/// The part of a priority that a percent of the load belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Which priority, in order.
+    /// The index of the priority.
     pub(super) priority: usize,
     pub(super) is_degraded: bool,
-    /// Health counts for nothing there.
+    /// Whether health is ignored there.
     pub(super) panics: bool,
 }
 
@@ -32,11 +32,13 @@ impl Part {
     }
 }
 
-/// Loads by priority and by zone. Whoever reads while they are written gets some of before and some of after: such a pick goes
-/// by shares between the two. Nobody is picked for it that may not be, as each choice is looked at.
+/// The loads by priority and by zone.
+///
+/// A pick that reads while they are written may see a mix of old and new words, and goes by shares between the two. It
+/// still cannot get a member that may not be picked, as each choice is checked.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Whose each percent is; and whose where the panic rule is suspended.
+    /// The part that each percent belongs to: under the panic rule, and with the panic rule suspended.
     tables: [Box<[AtomicU32]>; 2],
     priorities: Box<[Published]>,
 }
@@ -44,14 +46,14 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Published {
     panics: AtomicU32,
-    /// In percent, of the healthy and of the degraded.
+    /// In percent: of the healthy members, and of the degraded ones.
     loads: [AtomicU32; 2],
-    /// Where each zone's share ends, for the healthy and for the degraded; all 0 where zones do not count.
+    /// The end of each zone's share, for the healthy and for the degraded members; all 0 where zones do not count.
     zones: [Box<[AtomicU64]>; 2],
 }
 
-// ORDERING: all of this file Relaxed. Each word is complete in itself; that the words of a count are seen by who sees that
-// it is complete is `Counted`'s to say.
+// ORDERING: Relaxed in all of this file. Each word is complete in itself. `Counted` ensures that a pick that sees a
+// complete count sees the words of that count.
 impl Plan {
     pub(super) fn new(layout: &Layout) -> Self {
         let ends = |zones: usize| (0..zones).map(|_| AtomicU64::new(0)).collect();
@@ -108,7 +110,7 @@ impl Plan {
         }
     }
 
-    /// Whose a random number is.
+    /// The part that a random number falls in.
     #[inline]
     pub(super) fn drawn(&self, random: u64, without_panic: bool) -> Part {
         let at = below(PARTS as u64, random) as usize;
@@ -117,7 +119,7 @@ impl Plan {
         Part::read(table[at].load(Ordering::Relaxed))
     }
 
-    /// The zone, in the order of the priority's, whose a random number is; `None` where zones do not count.
+    /// The zone that a random number falls in, as an index among the priority's zones; `None` where zones do not count.
     #[inline]
     pub(super) fn zone(&self, part: Part, random: u64) -> Option<usize> {
         let ends = &self.priorities[part.priority].zones[usize::from(part.is_degraded)];
@@ -129,12 +131,13 @@ impl Plan {
         let point = below(total, random);
         // ORDERING: Relaxed. As above.
         let zone = ends.partition_point(|end| end.load(Ordering::Relaxed) <= point);
-        // Beyond the last, if they have just been lowered.
+        // The point may lie beyond the last end if the ends have just been lowered.
         (zone < ends.len()).then_some(zone)
     }
 
-    /// All parts, in the order in which a pick that found nobody asks them: who has a load, then who has none, each
-    /// the healthy first and by priority. By the loads of the panic rule, also where that is suspended: only the order.
+    /// All parts, in the order in which a pick that found no member tries them: those with a load, then those without.
+    /// Within each, healthy members come before degraded ones, then by priority. The order follows the loads under the
+    /// panic rule even where the rule is suspended, as it is only an order.
     pub(super) fn in_order(&self) -> impl Iterator<Item = Part> {
         [true, false].into_iter().flat_map(move |loaded| {
             [false, true].into_iter().flat_map(move |is_degraded| {

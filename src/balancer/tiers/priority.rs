@@ -8,17 +8,17 @@ pub(super) struct Level {
     pub(super) hosts: u64,
     pub(super) healthy: u64,
     pub(super) degraded: u64,
-    /// Those that do not count in a share, as nothing is known of them. A fleet has none: who drains or has no weight
-    /// is not among the hosts.
+    /// The hosts that do not count in a share, as their state is unknown. A fleet has none: a member that is draining
+    /// or has no weight is not among the hosts.
     pub(super) excluded: u64,
 }
 
-/// What one priority gets, in percent of the load.
+/// The load of one priority, in percent of the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Load {
     pub(super) healthy: u32,
     pub(super) degraded: u32,
-    /// Whether health counts for nothing there. Before the division: whether it was so until now.
+    /// Whether the priority is in panic, so that health is ignored. Before the division: whether it was until now.
     pub(super) panics: bool,
 }
 
@@ -27,7 +27,8 @@ impl Level {
         self.hosts.saturating_sub(self.excluded)
     }
 
-    /// How much of the load it could carry, in percent: so many hosts carry `overprovisioning` percent of their share.
+    /// How much of the load the priority could carry, in percent: `hosts` of it carry `overprovisioning` percent of
+    /// their share.
     fn carries(self, hosts: u64, overprovisioning: u32) -> u32 {
         let carried = u128::from(hosts) * u128::from(overprovisioning);
         carried
@@ -46,12 +47,14 @@ impl Level {
     }
 }
 
-/// Divides the load: by `health`, which may be in weights, with panic by `hosts`, which are numbers.
+/// Divides the load by `health`, which may be in weights, and judges panic by `hosts`, which is in numbers.
 ///
-/// Each priority is taken for what it could carry, at most 100. Healthy ones first, in order; what is left over goes to the
-/// degraded; rounding goes to the first that is available. A priority panics by its own share, and only where all together
-/// cannot carry the load. Where all panic, each gets as much as it has hosts. Where nobody is available and there is no
-/// panic rule, the first gets all, and fails; or the first that has anybody, where Envoy takes none that carries less than a percent.
+/// Each priority counts for what it could carry, at most 100. Healthy members come first, in order of priority; the
+/// degraded get what is left over; and what rounding leaves goes to the first part that is available. A priority panics
+/// by its own share, and only where all together cannot carry the load. Where all panic, each gets a share by its
+/// number of hosts. Where no priority carries a whole percent and not all of them panic, the first one with an eligible
+/// host gets all; Envoy gives all to the first priority there, even if it has none. If no host is eligible at all, the
+/// first priority gets all, and its picks fail.
 pub(super) fn divide(
     health: &[Level],
     hosts: &[Level],
@@ -74,7 +77,7 @@ pub(super) fn divide(
     }
 }
 
-/// Nobody carries a whole percent: the first who has anybody gets all.
+/// No priority carries a whole percent: the first one with an eligible host gets all.
 fn to_the_first(hosts: &[Level], loads: &mut [Load]) {
     let healthy = hosts.iter().position(|level| level.healthy > 0);
     let degraded = hosts.iter().position(|level| level.degraded > 0);
@@ -88,7 +91,7 @@ fn to_the_first(hosts: &[Level], loads: &mut [Load]) {
     }
 }
 
-/// Turns what each could carry into what each gets; returns what all could carry together, at most 100.
+/// Turns what each priority could carry into what it gets. Returns what all could carry together, at most 100.
 fn split(loads: &mut [Load]) -> u32 {
     let could = |load: &Load| load.healthy + load.degraded;
     let total = loads
@@ -126,7 +129,7 @@ fn split(loads: &mut [Load]) -> u32 {
     total
 }
 
-/// All panic: by number of hosts, the excluded too.
+/// All panic: divides by the number of hosts, including the excluded.
 fn by_hosts(hosts: &[Level], loads: &mut [Load]) {
     let total: u64 = hosts.iter().map(|level| level.hosts).sum();
     let mut left = 100;
@@ -141,8 +144,8 @@ fn by_hosts(hosts: &[Level], loads: &mut [Load]) {
     }
 }
 
-/// The load's parts as a draw meets them: of which priority, whether of its degraded ones, and how many percent. The
-/// healthy lie first, in order.
+/// The parts of the load in the order of a draw: the priority, whether it is of degraded members, and the percentage.
+/// The healthy parts come first, in order of priority.
 pub(super) fn parts(loads: &[Load]) -> impl Iterator<Item = (usize, bool, u32)> {
     let healthy = loads.iter().enumerate();
     let healthy = healthy.map(|(at, load)| (at, false, load.healthy));

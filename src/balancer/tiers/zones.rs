@@ -1,52 +1,53 @@
 //! How the load of one priority is divided among its zones. Pure.
 
-/// How many parts a share has, as in Envoy.
+/// The number of parts in a whole, as in Envoy.
 const WHOLE: u64 = 10_000;
 
-/// One zone of one priority, in numbers; and in weights, if it is to go by those.
+/// One zone of one priority, in numbers of endpoints, or in weights if zones are compared by weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Zone {
-    /// Whether it is the caller's own.
+    /// Whether this is the caller's own zone.
     pub(super) is_mine: bool,
-    /// How many callers stand there.
+    /// How many callers the zone has.
     pub(super) callers: u64,
-    /// What the user says it is worth.
+    /// The weight that the user gives the zone.
     pub(super) weight: u32,
     pub(super) hosts: u64,
-    /// Those that take what is to be divided: the healthy, or the degraded.
+    /// The endpoints that take the load to be divided: the healthy, or the degraded.
     pub(super) eligible: u64,
-    /// The same by count, where the others are weights.
+    /// The number of eligible endpoints, also where the other fields are weights.
     pub(super) eligible_count: u64,
     /// As in [`Level`](super::priority::Level).
     pub(super) excluded: u64,
 }
 
-/// By what the load is divided.
+/// The rule by which the load is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// Mine as far as it carries, the others by who is eligible.
+    /// The caller's zone as far as it can carry, and the rest by eligible endpoints.
     Prefer { overprovisioning: u32 },
-    /// Envoy's zone-aware routing: each zone gets as much from all callers together as it has of the endpoints.
+    /// Envoy's zone-aware routing: from all callers together, each zone gets as large a share as it has of the
+    /// endpoints.
     Callers(Callers),
-    /// Each zone by its weight and by how much of itself is eligible.
+    /// Each zone by its weight and its eligible share.
     Weights { overprovisioning: u32 },
 }
 
-/// The callers, as far as no zone's entry has them.
+/// The callers as a whole, and the settings of zone-aware routing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Callers {
-    /// In all zones, those without an endpoint too.
+    /// The callers in all zones, including zones without an endpoint.
     pub(super) total: u64,
-    /// In how many zones there are any.
+    /// The number of zones with callers.
     pub(super) zones: usize,
     /// With fewer eligible endpoints than this in all zones, zones do not count.
     pub(super) min_cluster_size: u64,
-    /// With so many in my zone, it gets all.
+    /// With at least this many in the caller's zone, it gets all.
     pub(super) force_local: Option<u64>,
 }
 
-/// Divides among `zones`: each gets a share in proportion to what is put into `shares`. `false` if zones do not count,
-/// and one is drawn from all together; the shares are then 0.
+/// Divides the load among `zones`, in proportion to the values written to `shares`. `false` if zones do not count, so
+/// that a member is drawn from all zones together; the shares are then 0.
 pub(super) fn divide(rule: Rule, zones: &[Zone], shares: &mut [u64]) -> bool {
     shares.fill(0);
     match rule {
@@ -59,7 +60,7 @@ pub(super) fn divide(rule: Rule, zones: &[Zone], shares: &mut [u64]) -> bool {
             }
         }
     }
-    // They are laid end to end.
+    // The shares are laid end to end, so their sum must fit.
     let total = shares.iter().map(|&share| u128::from(share)).sum::<u128>();
     if total > u128::from(u64::MAX) {
         shares.iter_mut().for_each(|share| *share >>= 20);
@@ -87,10 +88,10 @@ fn prefer(overprovisioning: u32, zones: &[Zone], shares: &mut [u64]) {
     local_and_rest(mine, zones, other, shares);
 }
 
-/// So much of all to mine, and the rest to the others in proportion to this.
+/// Gives the caller's zone `mine` parts of the whole, and the rest to the other zones in proportion to `rest_of`.
 fn local_and_rest(mine: u64, zones: &[Zone], rest_of: impl Fn(&Zone) -> u64, shares: &mut [u64]) {
     let rest: u64 = zones.iter().map(&rest_of).fold(0, u64::saturating_add);
-    // Of so many heavy endpoints the products would not fit.
+    // With very many heavy endpoints, the products would overflow.
     let shift = if rest > u64::MAX / WHOLE { 20 } else { 0 };
     let (rest, rest_of) = (rest >> shift, |zone: &Zone| rest_of(zone) >> shift);
     for (share, zone) in shares.iter_mut().zip(zones) {
@@ -105,7 +106,7 @@ fn local_and_rest(mine: u64, zones: &[Zone], rest_of: impl Fn(&Zone) -> u64, sha
 fn by_callers(callers: Callers, zones: &[Zone], shares: &mut [u64]) {
     let eligible: u64 = zones.iter().map(|zone| zone.eligible).sum();
     let count: u64 = zones.iter().map(|zone| zone.eligible_count).sum();
-    // Envoy leaves out a zone without a healthy host from some of its lists and not from others; here it counts.
+    // Envoy leaves a zone without a healthy host out of some of its lists and not of others; here it counts.
     let mine = zones.iter().find(|zone| zone.is_mine);
     if zones.len() < 2 || callers.zones < 2 || eligible == 0 || count < callers.min_cluster_size {
         return;
@@ -133,7 +134,7 @@ fn by_callers(callers: Callers, zones: &[Zone], shares: &mut [u64]) {
         }
     };
     if local < WHOLE && zones.iter().map(room).sum::<u64>() == 0 {
-        // By rounding alone: nobody has room, and what is left over goes to all alike.
+        // By rounding alone no zone has room: what is left over goes to all other zones alike.
         let even = |zone: &Zone| u64::from(!zone.is_mine && zone.eligible > 0);
         return local_and_rest(local, zones, even, shares);
     }

@@ -1,4 +1,4 @@
-//! A model of the count beside changes of what it counts, and two variants that are broken.
+//! Models of a count beside changes of what it counts, and variants that are broken.
 
 use super::*;
 use crate::health::PanicRule;
@@ -9,7 +9,7 @@ struct Setting {
     ledger: Ledger,
     /// Whether each member is eligible, as its standing says.
     eligible: [AtomicU64; 2],
-    /// How many were, by the last count.
+    /// How many members were eligible at the last count.
     published: AtomicU64,
     counted: Counted<u64>,
 }
@@ -46,14 +46,15 @@ fn pick(setting: &Setting) {
     }
 }
 
-/// The change, and then the word that tells of it.
+/// Makes the change, and then raises the version.
 fn flip(setting: &Setting, member: usize) {
     // ORDERING: Release. As the standing's own.
     setting.eligible[member].store(0, Ordering::Release);
     setting.ledger.flipped();
 }
 
-/// Two members turn bad while two pick. Afterwards, a pick that finds nothing to count finds the loads right.
+/// Two members become ineligible while two threads pick. Afterwards, a pick that finds nothing to count finds the loads
+/// right.
 fn changes_against_counts(pick_like: GoOn, flip_like: Flip) {
     loom::model(move || {
         let setting = Arc::new(Setting {
@@ -90,7 +91,7 @@ fn no_change_is_lost() {
     changes_against_counts(pick, flip);
 }
 
-/// Looks at the version after it has counted, so that a change between is taken for counted.
+/// Broken: reads the version after counting, so that a change in between is taken as counted.
 fn pick_with_the_later_version(setting: &Setting) {
     if !setting.counted.is_stale(setting.ledger.flips().version()) {
         return;
@@ -113,7 +114,7 @@ fn broken_the_version_is_read_after_the_count() {
     changes_against_counts(pick_with_the_later_version, flip);
 }
 
-/// Tells of the change before it is made.
+/// Broken: raises the version before making the change.
 fn flip_told_first(setting: &Setting, member: usize) {
     setting.ledger.flipped();
     // ORDERING: Release. As the standing's own.
@@ -126,7 +127,7 @@ fn broken_a_change_is_told_before_it_is_made() {
     changes_against_counts(pick, flip_told_first);
 }
 
-/// Who finds the count complete sees what it has published.
+/// A pick that finds the count complete sees what it has published.
 fn complete_means_published(is_stale: fn(&Setting) -> bool) {
     loom::model(move || {
         let setting = Arc::new(Setting {
@@ -160,7 +161,7 @@ fn who_finds_the_count_complete_sees_the_loads() {
 fn broken_the_version_is_read_without_an_order() {
     complete_means_published(|setting| {
         let version = setting.ledger.flips().version();
-        // ORDERING: Relaxed. That is what is broken.
+        // ORDERING: Relaxed. This is what is broken.
         setting.counted.version.load(Ordering::Relaxed) != version
     });
 }

@@ -1,4 +1,4 @@
-//! Envoy's cases, by their numbers in reference/envoy.md, 3.1; what they leave open, by property.
+//! Envoy's cases, by their numbers in reference/envoy.md, 3.1. Property tests cover the rest.
 
 use super::*;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn loads(levels: &[Hosts], overprovisioning: u32, threshold: u32) -> Vec<Load> {
     loads
 }
 
-/// Whose a draw from 0 to 99 is.
+/// The part that a draw from 0 to 99 falls in.
 fn drawn(loads: &[Load], draw: u32) -> Option<(usize, bool)> {
     let mut end = 0;
     parts(loads).find_map(|(at, is_degraded, load)| {
@@ -63,7 +63,7 @@ const fn case(
 const F: bool = false;
 const T: bool = true;
 
-/// Where the reference leaves out the degraded load, there are no degraded hosts.
+/// Where the reference gives no degraded load, there are no degraded hosts.
 const CASES: &[Case] = &[
     case(
         "1",
@@ -198,7 +198,7 @@ const CASES: &[Case] = &[
         threshold: 0,
         ..case("33", &[(1, 0, 0, 0)], &[100], &[0], &[F])
     },
-    // Less than a percent: Envoy gives the first all there too, who has nobody.
+    // Less than a percent: Envoy gives all to the first here too, which has no eligible host.
     Case {
         threshold: 0,
         ..case(
@@ -209,7 +209,7 @@ const CASES: &[Case] = &[
             &[F, F],
         )
     },
-    // 6 hosts, 2 healthy: all are picked; 4 healthy: only those.
+    // 6 hosts, 2 healthy: all are picked. 4 healthy: only those.
     case("31a", &[(6, 2, 0, 0)], &[100], &[0], &[T]),
     case("31b", &[(6, 4, 0, 0)], &[100], &[0], &[F]),
 ];
@@ -230,7 +230,7 @@ fn envoys_cases() {
     }
 }
 
-/// The reference's case 19 is cut from it; what 20 says of it holds for three equal levels that cannot carry half.
+/// The reference's case 19 is cut off. What case 20 says of it holds for three equal levels that cannot carry half.
 #[test]
 fn case_20_three_alike_below_the_threshold_share_evenly() {
     let expected = [34, 33, 33].map(|healthy| Load {
@@ -271,7 +271,7 @@ fn case_25_what_is_left_over_goes_to_the_first_that_is_healthy() {
 #[test]
 fn cases_29_and_30_a_draw_finds_its_priority() {
     let spilt = loads(&[(100, 50, 0, 0), (100, 60, 0, 0)], 140, 50);
-    // Envoy draws from 1 to 100, here it is from 0 to 99.
+    // Envoy draws from 1 to 100; here draws are from 0 to 99.
     assert_eq!(drawn(&spilt, 69), Some((0, false)));
     assert_eq!(drawn(&spilt, 70), Some((1, false)));
     assert_eq!(drawn(&spilt, 71), Some((1, false)));
@@ -291,7 +291,7 @@ fn a_priority_that_panicked_goes_on_to_the_end_of_the_gap() {
         divide(&levels, &levels, 140, &PanicRule::default(), &mut loads);
         loads.map(|load| load.panics)
     };
-    // 11 of 20 are above 50 %, and below 60 %. All together carry 77 %.
+    // 11 of 20 are above 50 % and below 60 %. All together carry 77 %.
     assert_eq!(now(false), [false, true]);
     assert_eq!(now(true), [true, true]);
 }
@@ -318,8 +318,8 @@ proptest! {
         prop_assert_eq!(loads.iter().map(|load| load.healthy + load.degraded).sum::<u32>(), 100);
     }
 
-    /// But for rounding, and where all panic, nobody gets more of it than it could carry, if all together can carry it;
-    /// and no later priority gets any before the earlier ones have what they can carry.
+    /// Except for rounding and where all panic: if all together can carry the load, no priority gets more than it could
+    /// carry, and no later priority gets any before the earlier ones have what they can carry.
     #[test]
     fn in_order_and_no_more_than_it_carries(levels in any_levels(), overprovisioning in 100u32..1000) {
         let loads = loads(&levels, overprovisioning, 0);
@@ -338,7 +338,8 @@ proptest! {
         }
     }
 
-    /// Against the same in floating point, where nothing is rounded: each is off by less than the number of parts.
+    /// Compares with the same division in floating point, without rounding: each part is off by less than the number of
+    /// parts.
     #[test]
     fn close_to_what_is_not_rounded(levels in any_levels(), overprovisioning in 1u32..1000) {
         let loads = loads(&levels, overprovisioning, 0);
@@ -349,7 +350,7 @@ proptest! {
         let healthy: Vec<f64> = levels.iter().map(|&it| carries(it.1, it)).collect();
         let degraded: Vec<f64> = levels.iter().map(|&it| carries(it.2, it)).collect();
         let total: f64 = healthy.iter().chain(&degraded).sum();
-        // Below some percent what each carries is rounded by a large part of itself.
+        // Below a few percent, rounding changes what each carries by a large part of itself.
         prop_assume!(total >= 100.0);
         let mut left = 100.0f64;
         let parts = 2.0 * levels.len() as f64;

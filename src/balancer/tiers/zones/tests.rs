@@ -1,9 +1,9 @@
-//! Envoy's cases, by their numbers in reference/envoy.md, 3.2 and 3.4; what they leave open, by property.
+//! Envoy's cases, by their numbers in reference/envoy.md, 3.2 and 3.4. Property tests cover the rest.
 
 use super::*;
 use proptest::prelude::*;
 
-/// Zones A to H with so many healthy endpoints each, me in the first of `mine`, and so many callers in each.
+/// Zones A to H with this many healthy endpoints and callers each; `mine` is the caller's own.
 fn zones(mine: char, callers: &str, upstream: &str) -> (Vec<char>, Vec<Zone>, u64, usize) {
     let parse = |text: &str| -> Vec<(char, u64)> {
         let part = |part: &str| {
@@ -66,7 +66,7 @@ fn shares(mine: char, callers: &str, upstream: &str) -> Option<Vec<(char, u64)>>
 
 #[test]
 fn case_34_local_as_far_as_it_has_and_the_rest_by_room() {
-    // Local 3750; the rest by 2084 : 2084 : 1250 of 5418.
+    // The local share is 3750; the rest is divided by 2084 : 2084 : 1250 of 5418.
     let rest = |room: u64| 6250 * room / 5418;
     let expected = [
         ('A', 3750),
@@ -140,7 +140,8 @@ fn case_44_one_zone_on_either_side_is_not_divided() {
 
 #[test]
 fn nobody_has_room_by_rounding_alone() {
-    // A third of the endpoints each, 3333; of the callers 3334 and twice 3333. Envoy draws one of all zones then.
+    // Each zone has a third of the endpoints, 3333; of the callers, 3334 and twice 3333. Envoy then draws from all
+    // zones.
     let seen = shares('A', "A3334 B3333 C3333", "A1 B1 C1").unwrap();
     assert_eq!(seen, [('A', 9997), ('B', 1), ('C', 1)]);
 }
@@ -168,15 +169,15 @@ fn cases_61_to_64_shares_by_weight() {
     let third = weighted(&[(1, 1, 1, 0), (0, 1, 1, 0), (1, 1, 1, 0)]);
     assert_eq!(third, [ALL, 0, ALL]);
     assert_eq!(weighted(&[(1, 3, 3, 0); 3]), [ALL; 3]);
-    // 62: nobody gets any.
+    // 62: no zone gets any.
     assert_eq!(weighted(&[(0, 1, 1, 0); 2]), [0, 0]);
     assert_eq!(weighted(&[(1, 2, 0, 0); 2]), [0, 0]);
     // 63: the shares of the counts over ten seeds.
     let of_ten = [(1, 5, 5, 0), (6, 5, 5, 0), (3, 5, 5, 0)];
     assert_eq!(weighted(&of_ten), [ALL, 6 * ALL, 3 * ALL]);
-    // 64: the excluded do not make a zone sick.
+    // 64: excluded endpoints do not lower a zone's health.
     assert_eq!(weighted(&[(1, 3, 1, 2), (1, 2, 2, 0)]), [ALL, ALL]);
-    // By how much is eligible: 140 % of a half, and all of five sevenths.
+    // By the eligible share: 140 % of a half, and all for five sevenths.
     assert_eq!(weighted(&[(1, 2, 1, 0), (1, 7, 5, 0)]), [700_000, ALL]);
 }
 
@@ -205,7 +206,7 @@ fn my_zone_as_far_as_it_carries_and_the_others_by_who_is_eligible() {
     assert_eq!(preferred(Some((4, 3)), &[(4, 4)]), [100, 0]);
     assert_eq!(preferred(Some((4, 2)), &[(4, 4), (4, 2)]), [70, 20, 10]);
     assert_eq!(preferred(Some((4, 0)), &[(4, 4), (4, 0)]), [0, 100, 0]);
-    // No others, or none of mine.
+    // No other zones, or no endpoints in the caller's own.
     assert_eq!(preferred(Some((4, 1)), &[(4, 0)]), [100, 0]);
     assert_eq!(preferred(None, &[(4, 3), (4, 1)]), [75, 25]);
     assert_eq!(preferred(Some((4, 0)), &[(4, 0)]), [0, 0]);
@@ -251,7 +252,7 @@ fn the_largest_numbers_there_are_do_not_overflow() {
     }
 }
 
-/// Laid end to end they would not fit: each part is nearly 2^52.
+/// The sum of the shares would overflow: each share is nearly 2^52.
 #[test]
 fn so_many_heavy_zones_that_their_shares_do_not_fit_get_as_much_each() {
     let zone = Zone {
@@ -286,7 +287,7 @@ fn any_zones() -> impl Strategy<Value = Vec<Zone>> {
 }
 
 proptest! {
-    /// Who has nobody eligible gets nothing, whatever the rule, and somebody gets something where anybody can.
+    /// A zone without an eligible endpoint gets nothing, whatever the rule, and some zone gets load where any can.
     #[test]
     fn only_who_has_somebody_gets_any(zones in any_zones(), which in 0usize..3, overprovisioning in 1u32..1000) {
         let callers = Callers {
@@ -310,9 +311,9 @@ proptest! {
         prop_assert_eq!(counts, could);
     }
 
-    /// What zone-aware routing is for: where each caller follows its rule and all ask for as much, each endpoint of
-    /// the fleet gets the same. Shares are cut off at 1/10000, so a zone with a share of u of the endpoints is off by
-    /// some ten thousandths for each zone.
+    /// The purpose of zone-aware routing: where each caller follows its rule and all send equally many requests, each
+    /// endpoint of the fleet gets the same load. Shares are cut off at 1/10000, so a zone with a share of u of the
+    /// endpoints is off by a few ten thousandths for each zone.
     #[test]
     fn all_callers_together_load_all_endpoints_alike(hosts in prop::collection::vec((1u64..50, 1u64..50), 2..7)) {
         let zones_of = |mine: usize| -> Vec<Zone> {
@@ -341,7 +342,7 @@ proptest! {
     }
 }
 
-/// A million endpoints of the largest weight: half of mine carries 70 % all the same.
+/// A million endpoints of the largest weight: half of the caller's zone still carries 70 %.
 #[test]
 fn weights_beyond_what_products_hold_keep_their_proportions() {
     let weight = u64::from(u32::MAX);
