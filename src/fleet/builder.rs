@@ -14,10 +14,10 @@ use crate::shared::{MAX_MEMBERS, Setup, Shared, entropy, mix};
 use crate::sync::Arc;
 use crate::time::{Clock, MonotonicClock};
 
-/// The most events that a fleet keeps.
+/// The largest capacity of a fleet's event queue.
 const MOST_EVENTS: usize = 1 << 20;
 
-/// Sets up a [`Fleet`]. Every setting has a default that is safe alone.
+/// Sets up a [`Fleet`]. Every setting has a default that is safe on its own.
 #[must_use = "a builder does nothing until it is built"]
 pub struct FleetBuilder<E: Endpoint> {
     name: String,
@@ -54,42 +54,43 @@ impl<E: Endpoint> FleetBuilder<E> {
         }
     }
 
-    /// A name, for logs and metrics. Defaults to `"fleet"`.
+    /// Sets the fleet's name, for logs and metrics. Defaults to `"fleet"`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Adds endpoints to the initial set. Defaults to none: a fleet may start empty. No more than a
-    /// million and one are taken from the iterator; a million is what a fleet can hold.
+    /// Adds endpoints to the initial set. Defaults to none: a fleet may start empty. At most a million and one are
+    /// taken from the iterator, as a fleet can hold a million.
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
         let room = (MAX_MEMBERS + 1).saturating_sub(self.endpoints.len());
         self.endpoints.extend(endpoints.into_iter().take(room));
         self
     }
 
-    /// The policy. Defaults to [`Adaptive`]: of the policies simulated it has the lowest tail latency, or is within 7 % of it, in 36 of 38
-    /// scenarios (`benches/quality.md`). Where a pick must cost as little as possible, use [`PowerOfTwo`](crate::PowerOfTwo) or
-    /// [`WeightedRoundRobin`](crate::WeightedRoundRobin).
+    /// Sets the policy. Defaults to [`Adaptive`]: in 36 of 38 simulated scenarios (`benches/quality.md`) it has the
+    /// lowest tail latency of the policies simulated, or is within 7 % of it. Where a pick must cost as little as
+    /// possible, use [`PowerOfTwo`](crate::PowerOfTwo) or [`WeightedRoundRobin`](crate::WeightedRoundRobin).
     pub fn policy(mut self, policy: impl LoadBalancer<E> + 'static) -> Self {
         self.policy = Arc::new(policy);
         self
     }
 
-    /// When an endpoint is taken out, and for how long. Defaults to [`Ejection::default`].
+    /// Sets when an endpoint is ejected, and for how long. Defaults to [`Ejection::default`].
     pub fn ejection(mut self, ejection: Ejection) -> Self {
         self.ejection = ejection;
         self
     }
 
-    /// How an endpoint that is new, or back, gets its share. Defaults to [`SlowStart::default`].
+    /// Sets how an endpoint that is new, or back from an ejection, ramps up to its share. Defaults to
+    /// [`SlowStart::default`].
     pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.slow_start = slow_start;
         self
     }
 
-    /// Makes a health tracker for each new endpoint, which it is shown. `make` runs under the update mutex, so it must not change the
-    /// fleet. Defaults to [`SlidingWindow`](crate::SlidingWindow).
+    /// Sets the function that makes the health tracker of each new endpoint, which it gets to see. `make` runs under
+    /// the update mutex, so it must not change the fleet. Defaults to [`SlidingWindow`](crate::SlidingWindow).
     pub fn tracker<T, F>(mut self, make: F) -> Self
     where
         T: HealthTracker + 'static,
@@ -99,66 +100,72 @@ impl<E: Endpoint> FleetBuilder<E> {
         self
     }
 
-    /// What to do when few endpoints are eligible. Defaults to [`PanicRule::default`]: below 50 % health is ignored, and
-    /// from 60 % on it counts again.
+    /// Sets what happens when few endpoints are eligible. Defaults to [`PanicRule::default`]: health is ignored when
+    /// less than 50 % are eligible, and counts again from 60 % on.
     pub fn panic_rule(mut self, rule: PanicRule) -> Self {
         self.panic = rule;
         self
     }
 
-    /// The [panic rule](Self::panic_rule)'s [`threshold_percent`](PanicRule::threshold_percent) alone, 0 to 100; 0 turns
-    /// the rule off. Defaults to 50.
+    /// Sets only the [panic rule](Self::panic_rule)'s [`threshold_percent`](PanicRule::threshold_percent), from 0 to
+    /// 100. 0 turns the rule off. Defaults to 50.
     pub fn panic_threshold_percent(mut self, percent: u32) -> Self {
         self.panic.threshold_percent = percent;
         self
     }
 
-    /// Caps requests in flight, per endpoint and in all. Defaults to [`Limits::default`]: no limit.
+    /// Limits requests in flight, per endpoint and in all. Defaults to [`Limits::default`]: no limit.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Queues events (ejections, returns, panic, slow starts, drains) for [`Fleet::take_events`], at most `capacity` at a time, rounded up
-    /// to a power of two from 2 to 2^20. Each takes 40 bytes from the start. Defaults to 0: no events.
+    /// Queues events (ejections, returns, panic, slow starts, drains) for [`Fleet::take_events`], at most `capacity` at
+    /// a time. Defaults to 0: no events. The capacity is rounded up to a power of two, at least 2 and at most 2^20.
+    /// Each place in the queue takes 40 bytes, allocated when the fleet is built.
     ///
-    /// When the queue is full, new events are dropped, and [`Stats::events_dropped`](crate::Stats::events_dropped) counts them. There can
-    /// be two for each ejection and for each return, one for each bad probe, and those of the fleet; 1024, taken each second, do for some
-    /// hundred endpoints.
+    /// When the queue is full, new events are dropped, and [`Stats::events_dropped`](crate::Stats::events_dropped)
+    /// counts them. An ejection or a return can cause two events each, a failed probe one, and the fleet as a whole has
+    /// a few of its own. A capacity of 1024, with events taken each second, is enough for some hundred endpoints.
     ///
-    /// Whoever makes something happen (a request that ends, a pick that does upkeep, an update) writes some words
-    /// into a queue without a lock and without allocating. No code of yours runs there: take the events in a loop of
-    /// yours, and log or count them.
+    /// An event is written where it happens: by a request that ends, a pick that does upkeep, or an update. That stores
+    /// a few words in a queue, without a lock and without allocating. No code of yours runs there: take the events in a
+    /// loop of yours, and log or count them.
     pub fn events(mut self, capacity: usize) -> Self {
         self.events = capacity;
         self
     }
 
-    /// How long a lease must have been held for a drop without a record to count as a timeout; a drop before that says nothing.
-    /// [`Duration::MAX`] is never. Defaults to three times the fleet's usual latency, at least 50 ms, and 1 s while none is known: async
-    /// timeouts drop futures, and an endpoint that hangs would look spotless if a drop said nothing. If you drop leases for reasons of your
-    /// own (a client that has gone), record [`Ignored`](crate::Outcome::Ignored). (Envoy has none: a proxy's timeouts are its own.) A [`Caller`](crate::Caller)'s losing hedges are judged by
-    /// it: see [`Hedge`](crate::Hedge).
+    /// Sets how long a lease must have been held for a drop without a record to count as a timeout. A drop before that
+    /// says nothing. [`Duration::MAX`] means never.
+    ///
+    /// Defaults to three times the fleet's usual latency (the median over its endpoints, as of the last upkeep), at
+    /// least 50 ms, and to 1 s while that latency is unknown. The reason is that async timeouts drop futures: an
+    /// endpoint that hangs would look spotless if a drop said nothing. (Envoy has no such setting: a proxy's timeouts
+    /// are its own.)
+    ///
+    /// If you drop leases for reasons of your own (a client has gone), record [`Ignored`](crate::Outcome::Ignored). The
+    /// losing hedges of a [`Caller`](crate::Caller) are judged by this setting too: see [`Hedge`](crate::Hedge).
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
         self
     }
 
-    /// Who does upkeep. Defaults to [`Upkeep::Picks`].
+    /// Sets what triggers upkeep. Defaults to [`Upkeep::Picks`].
     pub fn upkeep(mut self, upkeep: Upkeep) -> Self {
         self.upkeep = upkeep;
         self
     }
 
-    /// Where the time comes from. Defaults to [`MonotonicClock`].
+    /// Sets the source of time. Defaults to [`MonotonicClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Makes decisions repeatable: the same seed, clock and calls in one order give the same decisions.
-    /// All threads then share one shard, which costs speed. For tests and simulations. Defaults to a
-    /// seed of the operating system's and a shard for each processor.
+    /// Makes decisions repeatable: with the same seed, clock and calls in the same order, a fleet makes the same
+    /// decisions. All threads then share one shard, which costs speed, so use it for tests and simulations. Defaults to
+    /// a seed from the operating system and a shard for each processor.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -168,8 +175,8 @@ impl<E: Endpoint> FleetBuilder<E> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] names the setting that is out of its range and its value, or tells why the initial
-    /// set was refused.
+    /// [`BuildError`] names the setting that is out of its range and its value, or tells why the initial set was
+    /// refused.
     ///
     /// # Panics
     ///
@@ -216,8 +223,8 @@ impl<E: Endpoint> FleetBuilder<E> {
             limits: self.limits,
             events: self.events,
         });
-        // Another stream than the shards' own. Of 31 bits: a position is divided by a table's length, which
-        // takes half the time while it has no more than 32.
+        // The cursors start from another random stream than the shards' own. Positions start with 31 bits because they
+        // are divided by a table's length, and a division takes half the time while the position fits 32 bits.
         let cursor = Cursor::new(shards, |shard| mix(!seed ^ mix(shard as u64)) >> 33);
         let registry = Registry::new(self.policy, self.tracker, cursor);
         let upkeep_by_picks = self.upkeep == Upkeep::Picks;

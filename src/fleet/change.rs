@@ -10,44 +10,44 @@ use crate::shared::{EventKind, Return};
 use crate::sync::Arc;
 use crate::time::Tick;
 
-/// What discovery or an operator says about an endpoint. It outranks the endpoint's own record, and is
-/// forgotten when the endpoint is removed.
+/// What service discovery or an operator says about an endpoint. It outranks the endpoint's health, and is forgotten
+/// when the endpoint is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mark {
     /// Takes requests, whatever its health.
     Up,
-    /// Takes none, as long as enough others are eligible: the
-    /// [panic rule](crate::PanicRule) ignores marks too. To take an endpoint out
-    /// whatever happens to the others, drain it or remove it.
+    /// Takes no requests as long as enough others are eligible: the [panic rule](crate::PanicRule) ignores marks too.
+    /// To take an endpoint out whatever happens to the others, drain it or remove it.
     Down,
-    /// It can take requests but had better not: with [`Tiers`](crate::Tiers) it gets some when the healthy ones of all
-    /// priorities cannot carry the load. Its health is judged as for [`Auto`](Self::Auto), and other policies
-    /// treat it so.
+    /// Can take requests, but others are preferred: with [`Tiers`](crate::Tiers) it gets some when the healthy
+    /// endpoints of all priorities cannot carry the load. Its health is judged as with [`Auto`](Self::Auto), and other
+    /// policies treat it as `Auto`.
     Degraded,
     /// Its health decides. The default.
     #[default]
     Auto,
 }
 
-/// A member's first seat, and its others.
+/// A member's first seat, and its other seats. A seat is a handle to the member for the use of some shards of threads.
 pub(super) type Seats<E> = (Member<E>, Box<[Member<E>]>);
 
 fn shared_seats<E: Endpoint>(others: Box<[Member<E>]>) -> Option<Arc<Vec<Member<E>>>> {
     (!others.is_empty()).then(|| Arc::new(others.into()))
 }
 
-/// One endpoint's place in the set.
+/// The place of one endpoint in the set.
 pub(super) struct Slot<E: Endpoint> {
     pub(super) member: Member<E>,
-    /// The member's other seats, one for each further cell of its gate, if it has any: where there are many members
-    /// none has, and each word is one more for all.
+    /// The member's other seats, one for each further cell of its gate. One word, `None` in a large fleet, where no
+    /// member has other seats and each word here is one more for each member.
     other_seats: Option<Arc<Vec<Member<E>>>>,
     pub(super) draining: bool,
-    /// Whether the member's weight is above 0: kept here, as to look there is a miss of the cache.
+    /// Whether the member's weight is above 0. Kept here because reading it from the member is a cache miss.
     has_weight: bool,
     pub(super) mark: Mark,
-    /// The ejection that it had when it left rotation for a weight of 0: few have one.
+    /// The ejection to resume when the member, out of rotation for a weight of 0, is in again. Boxed, as few slots have
+    /// one.
     former: Option<Box<Former>>,
 }
 
@@ -74,12 +74,12 @@ impl<E: Endpoint> Slot<E> {
         }
     }
 
-    /// How many seats it has, a power of two.
+    /// The number of seats, a power of two.
     pub(super) fn seats(&self) -> usize {
         1 + self.other_seats.as_ref().map_or(0, |others| others.len())
     }
 
-    /// The seat that a shard uses.
+    /// The seat that this shard uses.
     pub(super) fn seat(&self, shard: usize) -> &Member<E> {
         let others = self.other_seats.as_ref().map_or(&[][..], |others| others);
         match shard & others.len() {
@@ -88,7 +88,7 @@ impl<E: Endpoint> Slot<E> {
         }
     }
 
-    /// The same, draining.
+    /// The same slot, draining.
     pub(super) fn drained(&self) -> Self {
         Self {
             draining: true,
@@ -100,7 +100,7 @@ impl<E: Endpoint> Slot<E> {
         !self.draining && self.has_weight
     }
 
-    /// Where it should stand, by its place in rotation and by its mark.
+    /// Moves the member's standing to where its place in rotation and its mark put it.
     pub(super) fn settle(&self, now: Tick) {
         let core = self.member.core();
         self.settle_degraded();
@@ -122,35 +122,34 @@ impl<E: Endpoint> Slot<E> {
         }
     }
 
-    /// The part of [`settle`](Self::settle) that has nothing to do with its health.
+    /// The part of [`settle`](Self::settle) that does not concern health: publishes whether the member is degraded.
     pub(super) fn settle_degraded(&self) {
         let is = self.mark == Mark::Degraded && self.is_routable();
         self.member.core().set_degraded(is);
     }
 
-    /// Whether its mark leaves it to its health.
+    /// Whether the mark leaves the member to its health.
     const fn is_judged(&self) -> bool {
         matches!(self.mark, Mark::Auto | Mark::Degraded)
     }
 }
 
-/// What becomes of the set: some slots in the place of others. After it has been put in force, what is left
-/// over of the last set. It is declared before the lock is taken, so that the users' values in it are
-/// dropped after unlocking.
+/// A change of the set: some slots are replaced by others. After the commit it holds what is left of the last set. It
+/// is declared before the lock is taken, so that the users' values in it are dropped after unlocking.
 pub(super) struct Change<E: Endpoint> {
-    /// The new slots, which stand from `at` on in the place of `out` old ones; afterwards those.
+    /// The new slots, which replace `out` old ones from `at` on; after the commit, the old ones.
     slots: Vec<Slot<E>>,
     at: usize,
     out: usize,
-    /// Places in the next set that are new, or whose part in rotation may have changed.
+    /// Places in the next set of members that are new, or that may have come into rotation or left it.
     pub(super) touched: Vec<usize>,
-    /// Places in the next set of those that were not there.
+    /// Places in the next set of new members.
     pub(super) added: Vec<usize>,
-    /// Places in the next set of those whose data is replaced.
+    /// Places in the next set of members whose data is replaced.
     pub(super) renewed: Vec<usize>,
-    /// Members that take no more requests, with their place in rotation taken away.
+    /// Slots, as draining, of members that take no more requests.
     pub(super) leaving: Vec<Slot<E>>,
-    /// Who comes into rotation with an ejection from before.
+    /// Members that come into rotation with an ejection from before, by their places in the next set.
     pub(super) ejected_before: Vec<(usize, Former)>,
     pub(super) counts: Changes,
     pub(super) freed: Freed<E>,
@@ -158,7 +157,7 @@ pub(super) struct Change<E: Endpoint> {
 }
 
 impl<E: Endpoint> Change<E> {
-    /// Nothing yet.
+    /// An empty change.
     pub(super) fn new() -> Self {
         Self {
             slots: Vec::new(),
@@ -175,18 +174,18 @@ impl<E: Endpoint> Change<E> {
         }
     }
 
-    /// So many old slots from `at` on give way to those that are put in after this.
+    /// Replaces `out` old slots from `at` on by those that are put in after this.
     pub(super) fn instead_of(&mut self, at: usize, out: usize) {
         (self.at, self.out) = (at, out);
     }
 
-    /// Puts a slot in as it is; returns its place in the next set.
+    /// Puts a slot in as it is. Returns its place in the next set.
     pub(super) fn keep(&mut self, slot: Slot<E>) -> usize {
         self.slots.push(slot);
         self.at + self.slots.len() - 1
     }
 
-    /// The next set, when this is the last one.
+    /// The slots of the next set, where `last` are those of the last one.
     pub(super) fn next<'a>(
         &'a self,
         last: &'a [Slot<E>],
@@ -195,7 +194,7 @@ impl<E: Endpoint> Change<E> {
         before.iter().chain(&self.slots).chain(after)
     }
 
-    /// Makes the last set the next one, and keeps what that takes out.
+    /// Turns the last set into the next one, and keeps the slots that this takes out.
     pub(super) fn apply(&mut self, set: &mut Vec<Slot<E>>) {
         let new = std::mem::take(&mut self.slots);
         if self.out == set.len() {
@@ -206,17 +205,17 @@ impl<E: Endpoint> Change<E> {
         }
     }
 
-    /// Takes this one out of rotation for good.
+    /// Takes this member out of rotation for good.
     pub(super) fn leave(&mut self, slot: &Slot<E>) {
         self.leaving.push(slot.drained());
     }
 
-    /// Puts a member in, with what is remembered of it; returns its place.
+    /// Puts a member in, with what is remembered of it. Returns its place.
     pub(super) fn add(&mut self, member: Seats<E>, former: Option<Former>) -> usize {
         if let Some(former) = former {
             member.0.core().standing.remember(former.standing());
         }
-        // One that went away of its own accord and was removed is not the one that is there now.
+        // An endpoint that announced its shutdown and was removed since is another process now: it is not kept out.
         let stays_out = |former: &Former| {
             former.standing().is_ejected() && former.cause != Some(Detector::GoingAway)
         };
@@ -230,8 +229,8 @@ impl<E: Endpoint> Change<E> {
         place
     }
 
-    /// The place's part in rotation may have changed. An ejection is kept for as long as it is out, and
-    /// resumed when it is in again, unless a mark says where it stands.
+    /// The member at this place may have come into rotation or left it. Its ejection is kept while it is out of
+    /// rotation and resumed when it is in again, unless a mark decides its standing.
     pub(super) fn touch(&mut self, place: usize) {
         let slot = &mut self.slots[place - self.at];
         let core = slot.member.core();

@@ -13,21 +13,21 @@ use crate::shared::EventKind;
 use crate::sync::Arc;
 use crate::time::Tick;
 
-/// Resolves when the last request on a drained endpoint has ended (no lease on it appears after that), or at its deadline, if it
-/// [has one](crate::Fleet::drain_within).
+/// Resolves when the last request on a drained endpoint has ended, or at its deadline if [one is
+/// set](crate::Fleet::drain_within). Once the last request has ended, no further lease on the endpoint appears.
 ///
-/// Needs no runtime: it is woken by whoever ends the last request, and at the deadline by whoever does upkeep or drives
-/// [checks](crate::HealthCheck).
+/// Needs no runtime: it is woken by the thread that ends the last request, and at the deadline by upkeep or the driver
+/// of [checks](crate::HealthCheck).
 ///
 /// # Cancel safety
 ///
-/// Dropping it does not undo the drain; call [`drain`](crate::Fleet::drain) again to wait again.
+/// Dropping it does not undo the drain. Call [`drain`](crate::Fleet::drain) again to wait again.
 #[must_use = "a drain takes effect at once; await this to know when the last request has ended"]
 pub struct Drain {
     state: Arc<State>,
     ticket: Option<u64>,
     deadline: Option<Tick>,
-    /// For the deadline.
+    /// The ticket of the wait for the deadline.
     alarm: Option<u64>,
 }
 
@@ -37,10 +37,10 @@ pub struct Drain {
 pub enum Drained {
     /// No request is in flight any more.
     Empty,
-    /// The deadline has passed; the rest may still finish.
+    /// The deadline has passed. The requests in flight may still finish.
     #[non_exhaustive]
     Deadline {
-        /// How many, at least one.
+        /// How many requests are in flight, at least one.
         in_flight: u64,
     },
 }
@@ -52,7 +52,7 @@ impl Drained {
         matches!(self, Self::Empty)
     }
 
-    /// Requests that were still in flight.
+    /// The number of requests that were still in flight.
     #[must_use]
     pub const fn in_flight(self) -> u64 {
         match self {
@@ -72,7 +72,8 @@ impl Drain {
         }
     }
 
-    /// It takes no more requests. Tells when the last has ended, which may have been already.
+    /// Tells that the drain has begun, and, if no request is in flight already, that it is over. Otherwise the last
+    /// request tells the latter.
     pub(super) fn begun(&self, now: Tick) {
         self.state.tell(now, EventKind::DrainBegun);
         if self.state.gate.announce() {
@@ -80,7 +81,7 @@ impl Drain {
         }
     }
 
-    /// Requests still in flight.
+    /// The number of requests still in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.state.gate.inside()
@@ -110,7 +111,7 @@ impl Future for Drain {
             shared
                 .deadlines
                 .wait(&shared.upkeep_due, deadline, cx, alarm);
-            // Upkeep may have looked before it was listed, and not come again.
+            // Upkeep may have run before the task was listed, and may not run again.
             if shared.now() < deadline {
                 return Poll::Pending;
             }
@@ -143,11 +144,11 @@ impl fmt::Debug for Drain {
     }
 }
 
-/// Drains an endpoint and removes it then. See [`Fleet::retire`].
+/// Drains an endpoint, and then removes it. See [`Fleet::retire`].
 ///
 /// # Cancel safety
 ///
-/// Dropping it leaves the endpoint draining, and does not remove it.
+/// Dropping it leaves the endpoint draining and does not remove it.
 ///
 /// # Panics
 ///
@@ -164,13 +165,13 @@ impl<E: Endpoint> Retire<E> {
         Self { drain, fleet, key }
     }
 
-    /// When it gives up waiting, by the fleet's clock.
+    /// When it stops waiting for requests in flight, by the fleet's clock.
     #[must_use]
     pub const fn deadline(&self) -> Option<Tick> {
         self.drain.deadline()
     }
 
-    /// Requests still in flight.
+    /// The number of requests still in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.drain.in_flight()

@@ -1,4 +1,4 @@
-//! What has happened, handed out with the keys of those it happened to.
+//! What has happened in the fleet, handed out with the keys of the members concerned.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,27 +16,28 @@ use crate::time::Tick;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event<K> {
-    /// When, by the fleet's clock.
+    /// When it happened, by the fleet's clock.
     pub at: Tick,
-    /// To whom; `None` if to the fleet.
+    /// The member concerned; `None` if it is the whole fleet.
     pub member: Option<MemberId>,
-    /// Its key; `None` if to the fleet, or if the member has been removed, or replaced after a drain, since.
+    /// The member's key. `None` if the event concerns the fleet, or if the member has since been removed, or replaced
+    /// after a drain.
     pub key: Option<K>,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
 }
 
 impl<E: Endpoint> Fleet<E> {
-    /// Takes out what has happened since the last time, the oldest first; nothing unless
-    /// [`FleetBuilder::events`](crate::FleetBuilder::events) was set. Each is handed out once, whoever asks.
+    /// Takes the events since the last call, the oldest first. There are none unless
+    /// [`FleetBuilder::events`](crate::FleetBuilder::events) was set. Each event is handed out once, to one caller.
     ///
-    /// Takes no lock. If there are any, it looks through all endpoints for their keys, O(endpoints). Events of one
-    /// endpoint come in the order in which they happened, as far as one thread caused them; of two at once, either
-    /// may be first.
+    /// Takes no lock. If there are any events, it looks through all endpoints for their keys, O(endpoints). Events of
+    /// one endpoint come in the order in which they happened, as far as one thread caused them; of two threads' events
+    /// at the same time, either may come first.
     ///
     /// # Panics
     ///
-    /// If the endpoints' `key` does. What was taken is lost then.
+    /// If the endpoints' `key` does. The events taken are lost then.
     ///
     /// # Examples
     ///
@@ -63,7 +64,7 @@ impl<E: Endpoint> Fleet<E> {
         let Some(events) = &self.inner.shared.events else {
             return Vec::new();
         };
-        // No more than fit, so that it ends while others go on.
+        // No more than the queue holds, so that this ends while other threads add events.
         let taken = std::iter::from_fn(|| events.take()).take(events.capacity());
         let taken: Vec<_> = taken.collect();
         let members = self.members_of(taken.iter().filter_map(|note| note.member));
@@ -78,7 +79,7 @@ impl<E: Endpoint> Fleet<E> {
         taken.into_iter().map(event).collect()
     }
 
-    /// Those of these ids that are members.
+    /// The members with these ids, as far as there are any.
     fn members_of(
         &self,
         ids: impl Iterator<Item = MemberId>,
@@ -95,7 +96,7 @@ impl<E: Endpoint> Fleet<E> {
     }
 }
 
-/// One line: to whom, and what. Times are of the fleet's clock.
+/// One line: the member, and what happened. Lengths of time are by the fleet's clock.
 impl<K: fmt::Debug> fmt::Display for Event<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.key, self.member) {

@@ -1,4 +1,4 @@
-//! Endpoints' keys, hashed once: no code of the user's runs when a map grows or is walked.
+//! Endpoints' keys, hashed once, so that no code of the user's runs when a map grows or is walked.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -22,8 +22,8 @@ impl<K> Clone for Hashed<K> {
 }
 
 impl<K: Hash> Hashed<K> {
-    /// Runs the user's `Hash`, so it is called outside any lock. The state is keyed: nobody can choose
-    /// keys that all fall into one place.
+    /// Runs the user's `Hash`, so it is called outside any lock. The hasher's state is random, so that keys cannot be
+    /// chosen to collide.
     pub(super) fn new(state: &RandomState, key: K) -> Self {
         Self {
             hash: state.hash_one(&key),
@@ -40,7 +40,7 @@ impl<K> Hashed<K> {
 
 impl<K: Eq> PartialEq for Hashed<K> {
     fn eq(&self, other: &Self) -> bool {
-        // A shared key is itself: the user's `Eq` is not asked.
+        // A shared key equals itself: the user's `Eq` is not called.
         self.hash == other.hash && (Arc::ptr_eq(&self.key, &other.key) || *self.key == *other.key)
     }
 }
@@ -53,7 +53,7 @@ impl<K> Hash for Hashed<K> {
     }
 }
 
-/// A map from such keys.
+/// A map from hashed keys.
 pub(super) type KeyMap<K, V> = HashMap<Hashed<K>, V, TakeHash>;
 
 #[derive(Clone, Copy, Debug, Default)]

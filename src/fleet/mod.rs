@@ -41,17 +41,19 @@ use registry::Registry;
 use snapshot::Snapshot;
 use update::Duplicates;
 
-/// A set of endpoints in this process: it picks by a policy, judges by outcomes, and can change at any time. Clones share it.
+/// A set of endpoints in this process, from which a policy picks one per request. It judges endpoints by the outcomes
+/// of their requests, and the set can change at any time. Clones share it.
 ///
-/// Picks, records and updates may be called from any thread. A pick takes no lock and does not allocate, except when it does a slice of
-/// upkeep (see [`Upkeep`]); ending a drained endpoint's last request wakes its drain, under one. Changes of the set take a mutex, build the
-/// next snapshot beside the one in force and publish it: each costs O(endpoints), even an `insert` of one.
+/// Picks, records and updates may be called from any thread. A pick takes no lock and does not allocate, except when it
+/// does a slice of upkeep (see [`Upkeep`]). Ending the last request on a drained endpoint wakes its [`Drain`], under a
+/// lock. Changes of the set take a mutex, build the next snapshot beside the one in force and publish it. Each costs
+/// O(endpoints), even an `insert` of one.
 ///
 /// # Memory ordering
 ///
-/// What happens before a call of `update`, `insert`, `remove`, `drain`, `mark` or `set_policy` is
-/// visible to every pick that starts after it returned. What a request did before its lease was
-/// recorded or dropped is visible to whoever its [`Drain`] wakes.
+/// What happens before a call of `update`, `insert`, `remove`, `drain`, `mark` or `set_policy` is visible to every pick
+/// that starts after the call has returned. What a request did before its lease was recorded or dropped is visible to
+/// the task that its [`Drain`] wakes.
 ///
 /// # Examples
 ///
@@ -91,7 +93,7 @@ struct Inner<E: Endpoint> {
 }
 
 impl<E: Endpoint> Fleet<E> {
-    /// A builder with defaults.
+    /// Returns a builder with all defaults.
     pub fn builder() -> FleetBuilder<E> {
         FleetBuilder::new()
     }
@@ -122,13 +124,13 @@ impl<E: Endpoint> Fleet<E> {
         }
     }
 
-    /// For the simulation, which checks what users cannot see.
+    /// The state shared with members and leases, for the simulator, which checks more than users can see.
     #[cfg(feature = "sim")]
     pub(crate) fn shared(&self) -> &Shared {
         &self.inner.shared
     }
 
-    /// Looks at all members, without a copy of the list.
+    /// Calls `look` for each member, without a copy of the list.
     #[cfg(feature = "sim")]
     pub(crate) fn each_member<X>(
         &self,
@@ -142,13 +144,14 @@ impl<E: Endpoint> Fleet<E> {
         self.inner.upkeep_by_picks
     }
 
-    /// A lease on the endpoint with this key, whatever its health: for probes of your own, pinned
-    /// sessions, operators. If its ejection is over, the request is its probe. Takes the update mutex.
+    /// Returns a lease on the endpoint with this key, whatever its health: for probes of your own, pinned sessions and
+    /// operators. If the endpoint's ejection is over, the request is its half-open probe. Takes the update mutex.
     ///
     /// # Errors
     ///
-    /// [`PickError::UnknownKey`]; [`PickError::Draining`] if it is draining (weight 0, ejections and marks
-    /// do not count here); [`PickError::Saturated`] if it, or the fleet, is at its [limit](crate::Limits).
+    /// [`PickError::UnknownKey`] if no endpoint has this key. [`PickError::Draining`] if the endpoint is draining;
+    /// weight 0, ejections and marks do not count here. [`PickError::Saturated`] if the endpoint, or the fleet, is at
+    /// its [limit](crate::Limits).
     ///
     /// # Panics
     ///
@@ -156,7 +159,7 @@ impl<E: Endpoint> Fleet<E> {
     pub fn lease(&self, key: &E::Key) -> Result<Lease<E>, PickError> {
         let key = self.hashed(key.clone());
         let (now, shard) = (self.inner.shared.now(), self.inner.shared.shard());
-        // Repeats only when an update has replaced the endpoint since it was looked up.
+        // Repeats only when an update has replaced the endpoint after it was looked up.
         loop {
             let registry = self.inner.registry.lock();
             let &at = registry.index.get(&key).ok_or(PickError::UnknownKey)?;
@@ -179,7 +182,7 @@ impl<E: Endpoint> Fleet<E> {
         }
     }
 
-    /// The member with this key. Takes the update mutex.
+    /// Returns the member with this key, or `None`. Takes the update mutex.
     ///
     /// # Panics
     ///
@@ -192,30 +195,31 @@ impl<E: Endpoint> Fleet<E> {
         Some(registry.slots[at].member.clone())
     }
 
-    /// All members: first those that may take requests, then those of weight 0 and those draining;
-    /// O(endpoints).
+    /// Returns all members: first those that may take requests, then those of weight 0 or draining. O(endpoints).
     #[must_use]
     pub fn members(&self) -> Vec<Member<E>> {
         self.inner.current.load().members().cloned().collect()
     }
 
-    /// How the policy divides the load now, by eligible endpoints: one entry for each zone of each priority. Empty for a policy without
-    /// tiers, that is, all but [`Tiers`](crate::Tiers). O(endpoints), and allocates: for display.
+    /// Returns how the policy divides the load now, by eligible endpoints: one entry for each zone of each priority.
+    /// Empty for a policy without tiers, that is, for all but [`Tiers`](crate::Tiers). O(endpoints), and allocates: for
+    /// display.
     #[must_use]
     pub fn tiers(&self) -> Vec<Tier> {
         self.inner.current.load().picker.tiers()
     }
 
-    /// How often this detector found an endpoint bad since the fleet was built, and how often that ejected it: not if it is
-    /// [detect-only](crate::Ejection::detect_only), another was named first, or the cap was reached.
+    /// Returns how often this detector found an endpoint bad since the fleet was built, and how often that ejected the
+    /// endpoint. A finding does not eject if the detector is [detect-only](crate::Ejection::detect_only), if the
+    /// ejection was put down to another detector that found the endpoint bad too, or if the cap was reached.
     #[must_use]
     pub fn detections(&self, detector: Detector) -> Detections {
         let (detected, ejected) = self.inner.shared.counters.detections(detector);
         Detections { detected, ejected }
     }
 
-    /// The fleet in numbers; O(endpoints). Each is right by itself; together they are of one moment only while
-    /// nothing moves.
+    /// Returns the fleet in numbers; O(endpoints). Each number is right by itself. Together they are of one moment only
+    /// while nothing changes.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let snapshot = self.inner.current.load();
@@ -248,9 +252,9 @@ impl<E: Endpoint> Fleet<E> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Detections {
-    /// Outcomes, or upkeep passes, in which it found an endpoint bad that was in.
+    /// Outcomes, checks or upkeep passes in which the detector found an endpoint bad that was in rotation.
     pub detected: u64,
-    /// Ejections by it.
+    /// Ejections put down to this detector.
     pub ejected: u64,
 }
 
@@ -258,11 +262,11 @@ pub struct Detections {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Changes {
-    /// New ones.
+    /// Endpoints added.
     pub added: usize,
-    /// Kept ones whose data was replaced.
+    /// Endpoints kept, with their data replaced.
     pub updated: usize,
-    /// Removed ones.
+    /// Endpoints removed.
     pub removed: usize,
 }
 
@@ -270,41 +274,42 @@ pub struct Changes {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// All members, draining ones and those of weight 0 included.
+    /// All members, including those draining and those of weight 0.
     pub members: usize,
-    /// Those that are not draining and have a weight.
+    /// Members that are not draining and have a weight above 0.
     pub routable: usize,
-    /// Those ejected now, probed ones included.
+    /// Members ejected now, including those being probed.
     pub ejected: usize,
-    /// How many may be ejected. While an update shrinks the fleet, the next set's already.
+    /// How many members may be ejected. While an update shrinks the fleet, this is the next set's limit already.
     pub ejection_limit: usize,
-    /// Those marked down.
+    /// Members marked down.
     pub marked_down: usize,
-    /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts: health is ignored, or picks fail. With
-    /// [`Tiers`](crate::Tiers), whether it acts in any priority; [`Fleet::tiers`] tells in which.
+    /// Whether so few members are eligible that the [panic rule](crate::PanicRule) acts: health is ignored, or picks
+    /// fail. With [`Tiers`](crate::Tiers), whether it acts in any priority; [`Fleet::tiers`] tells in which.
     pub panicking: bool,
-    /// Requests in flight at all members. Those at removed ones are not counted.
+    /// Requests in flight at all members. Requests at removed endpoints are not counted.
     pub in_flight: u64,
-    /// Ejections since the fleet was built, renewed ones after a bad probe not included.
+    /// Ejections since the fleet was built. Ejections renewed after a failed probe are not counted.
     pub ejections: u64,
-    /// Alarms that the cap kept from ejecting; one bad endpoint may raise many.
+    /// Attempts to eject an endpoint that the cap prevented. One bad endpoint may account for many.
     pub ejections_overflow: u64,
     /// Picks that failed with [`PickError::Saturated`].
     pub saturated: u64,
-    /// How many requests may be in flight in all: [`Limits::max_requests`](crate::Limits::max_requests).
+    /// The limit on requests in flight over all endpoints: [`Limits::max_requests`](crate::Limits::max_requests).
     pub max_requests: Option<u32>,
-    /// How many may be at each member: [`Limits::max_requests_per_endpoint`](crate::Limits::max_requests_per_endpoint). With an
-    /// adaptive limit [`Member::limit`] tells what it is now.
+    /// The limit on requests in flight at each member:
+    /// [`Limits::max_requests_per_endpoint`](crate::Limits::max_requests_per_endpoint). With an adaptive limit,
+    /// [`Member::limit`] tells the present one.
     pub max_requests_per_endpoint: Option<u32>,
-    /// Endpoints being probed now, by a request or a check.
+    /// Endpoints being probed now, by a request or by a check.
     pub probing: u64,
-    /// Times the policy chose an index out of range, or panicked over a removal.
+    /// How often the policy chose an index out of range, or panicked during a removal or a drain.
     pub policy_faults: u64,
-    /// Panics of a health tracker that were caught.
+    /// Caught panics of a health tracker.
     pub tracker_panics: u64,
-    /// Whether active checks are not believed now: see [`HealthCheck`].
+    /// Whether the results of active checks are ignored now: see [`HealthCheck`].
     pub checks_ignored: bool,
-    /// [Events](crate::FleetBuilder::events) that found no room.
+    /// [Events](crate::FleetBuilder::events) dropped because the queue was full.
     pub events_dropped: u64,
 }
 
@@ -334,14 +339,15 @@ impl<E: Endpoint> Cluster for Fleet<E> {
             return None;
         }
         let now = shared.now();
-        // Picks may never come here, and what is usual decides how much a probe proves.
+        // Picks may never reach this fleet, so upkeep is done here too: how much a probe's outcome proves depends on
+        // the fleet's usual error rate, which upkeep works out.
         if self.inner.upkeep_by_picks && shared.upkeep_due.is_due(now) {
             self.upkeep_slice(now);
         }
         let requests = shared.requests.as_ref();
         let slot = match requests.map(|requests| requests.0.hold()) {
             None => None,
-            // There is no room for one more request: nobody is refused for that.
+            // The fleet is at its request limit. No pick is refused here, so this does not count as saturated.
             Some(None) => return None,
             Some(held) => held,
         };
@@ -372,8 +378,8 @@ impl<E: Endpoint> Clone for Fleet<E> {
     }
 }
 
-/// A fleet with all defaults. Of endpoints with the same key the first counts; of more than a million the first million. Panics only if the
-/// endpoints' `key`, `weight`, `Hash` or `Eq` do.
+/// A fleet with all defaults. Of endpoints with the same key the first counts; of more than a million endpoints the
+/// first million do. Panics only if the endpoints' `key`, `weight`, `Hash` or `Eq` do.
 impl<E: Endpoint> FromIterator<E> for Fleet<E> {
     fn from_iter<I: IntoIterator<Item = E>>(endpoints: I) -> Self {
         let first = endpoints.into_iter().take(crate::shared::MAX_MEMBERS);

@@ -9,11 +9,12 @@ use crate::options::PickOptions;
 use crate::shared::Reading;
 use crate::time::Tick;
 
-/// How often a pick that meets a member with as many requests as can be counted chooses again.
+/// A pick without endpoint limits fails after it has met this many full members. A member is full there only when its
+/// counter is at its maximum.
 const FULL_CHOICES: u32 = 8;
 
-/// How often one that is told at the gate that the member's last place went meanwhile. Each time another request took it;
-/// so often in a row that does not happen.
+/// A pick with endpoint limits fails after it has met this many full members. It looks for room first, so each time
+/// another request took the last place in between; that many lost races in a row do not happen.
 const LOST_RACES: u32 = 1_000;
 
 impl<E: Endpoint> Fleet<E> {
@@ -22,8 +23,8 @@ impl<E: Endpoint> Fleet<E> {
         self.pick_any::<false>(options)
     }
 
-    /// Where the fleet's requests are limited: a slot first. The lease gives it back when it ends; should there be none, or
-    /// a policy panic, it is given back here.
+    /// Picks with a limit on the fleet's requests: takes a slot first. The lease gives the slot back when it ends. If
+    /// the pick fails or the policy panics, the guard gives it back here.
     #[cold]
     fn pick_within_limit(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
         let slot = self.inner.shared.slot()?;
@@ -31,10 +32,12 @@ impl<E: Endpoint> Fleet<E> {
         Ok(lease.with_slot(slot))
     }
 
-    /// All is well, most of the time: then there is nothing to look at but the choice. It is asked here whether requests
-    /// are limited, unless the caller has a slot already: the path to it is then one jump. Never inlined: beside the other
-    /// ways, a lease would be built in one place and moved to another, which costs a tenth of a request (`cargo bench --bench
-    /// cycle`).
+    /// The fast path. Most of the time all is calm (no member is refused for its health or in slow start) and no upkeep
+    /// is due, so there is nothing to do but to choose.
+    ///
+    /// Whether the fleet's requests are limited is checked here, unless the caller holds a slot already: that way the
+    /// path with a limit is one jump away. Never inlined: next to the other paths, a lease would be built in one place
+    /// and moved to another, which costs a tenth of a request (`cargo bench --bench cycle`).
     #[inline(never)]
     fn pick_any<const HAS_SLOT: bool>(
         &self,
@@ -47,9 +50,9 @@ impl<E: Endpoint> Fleet<E> {
         }
         let shard = shared.shard();
         let now = shared.time(shared.own(shard));
-        // Before the ledger is read: whom an update has brought in out of rotation is counted by then.
+        // Loaded before the ledger is read: a member that an update brings in marked down is counted there by then.
         let snapshot = inner.current.load();
-        // By a reading that is used again, upkeep is no more due than it was.
+        // A reused clock reading cannot make upkeep newly due.
         if shared.is_calm(now.at) && !(now.is_fresh && self.upkeep_is_due(now.at)) {
             let members = snapshot.routable_by(shard);
             let seat = match snapshot.choose_of_all(members, options, now.at, shard, shared) {
@@ -57,7 +60,7 @@ impl<E: Endpoint> Fleet<E> {
                 None => snapshot.choose_by_context(members, options, now.at, shard, shared)?,
             };
             if let Ok(epoch) = seat.enter_in_calm() {
-                // Built where it is returned: to move it costs as much as to count it.
+                // Built in place, where it is returned: moving a lease costs as much as counting it.
                 return Ok(seat.lease(now, epoch, false, snapshot.reads_board));
             }
         }
@@ -70,7 +73,8 @@ impl<E: Endpoint> Fleet<E> {
         self.inner.upkeep_by_picks && self.inner.shared.upkeep_due.is_due(now)
     }
 
-    /// Where there is something to be done, somebody to be refused, or an update has been completed meanwhile.
+    /// The slow path: something is due, some member may be refused, or an update has completed since the snapshot was
+    /// loaded.
     #[cold]
     #[inline(never)]
     fn pick_with_care(
@@ -83,12 +87,12 @@ impl<E: Endpoint> Fleet<E> {
         let shard = shared.shard();
         let mut now = now;
         if self.upkeep_is_due(now.at) || !shared.is_calm(now.at) {
-            // What is decided by deadlines is not left to an old reading.
+            // Deadlines are not decided by a reused clock reading.
             now = shared.refreshed(now);
             if self.upkeep_is_due(now.at) {
                 self.upkeep_slice(now.at);
             }
-            // A retry never becomes a probe: it has failed once already.
+            // A retry never becomes a probe: its request has failed once already.
             if !shared.ledger.is_quiet() && options.avoid.is_empty() && !options.without_probe {
                 if let Some(probe) = self.probe(now.at, true) {
                     return Ok(probe);
@@ -96,8 +100,8 @@ impl<E: Endpoint> Fleet<E> {
             }
         }
         let mut full = 0;
-        // Repeats only when an update has been completed since the snapshot, or another request has taken the last place
-        // at a member; of those so many at most.
+        // Repeats only when an update has completed since the snapshot was loaded, or when the chosen member is full
+        // because another request took its last place. The latter repeats a limited number of times.
         loop {
             let snapshot = inner.current.load();
             let regard = snapshot.regard(shared, options, now.at)?;

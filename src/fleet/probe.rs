@@ -1,4 +1,4 @@
-//! Finding whom to probe, and keeping probes to a share of the picks.
+//! Finds the member to probe, and keeps probes to a share of the picks.
 
 use super::Fleet;
 use super::snapshot::Snapshot;
@@ -8,16 +8,15 @@ use crate::member::Lease;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// Where the search for a member to probe has got to. Whoever is searching has taken it; others go on
-/// with their picks.
+/// Progress of the search for a member to probe. One pick at a time takes the search; others go on without it.
 #[derive(Debug)]
 pub(super) struct ProbeSearch {
     taken: AtomicU64,
-    /// Where the next slice begins.
+    /// Position of the next slice, modulo the number of members.
     at: AtomicU64,
-    /// How many members this search has still to look at; 0 between searches.
+    /// How many members the present search has yet to look at; 0 between searches.
     left: AtomicU64,
-    /// When the next of those that it has looked at is due.
+    /// The earliest time at which one of the members looked at so far is due for a probe.
     earliest: AtomicU64,
 }
 
@@ -31,10 +30,10 @@ impl ProbeSearch {
         }
     }
 
-    /// Takes it, unless somebody has.
+    /// Takes the search; `false` if another pick has it.
     fn take(&self) -> bool {
-        // ORDERING: Acquire. Pairs with `give_back`: the last searcher's words are read. Relaxed on
-        // failure: nothing is done then.
+        // ORDERING: Acquire. Pairs with `give_back`: the words of the last searcher are visible. Relaxed on failure:
+        // nothing is read then.
         self.taken
             .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
@@ -45,10 +44,10 @@ impl ProbeSearch {
         self.taken.store(0, Ordering::Release);
     }
 
-    /// The next slice of a search through `members`: where it begins and how long it is.
+    /// Returns the next slice of a search through this many members: where it begins, and its length.
     fn slice(&self, members: usize) -> (u64, u64) {
-        // ORDERING: Relaxed, here and below, all words: whoever has taken the search is alone with
-        // them, and `take` orders one after the other.
+        // ORDERING: Relaxed, here and below, for all words: only the pick that has taken the search accesses them, and
+        // `take` orders one owner after the other.
         let mut left = self.left.load(Ordering::Relaxed);
         if left == 0 {
             left = members as u64;
@@ -61,15 +60,15 @@ impl ProbeSearch {
         (self.at.fetch_add(length, Ordering::Relaxed), length)
     }
 
-    /// A probe was found: the next search begins behind it, so that nobody is always the first.
+    /// Ends the search with a probe. The next search begins behind that member, so that no member always comes first.
     fn found(&self, next: u64) {
         // ORDERING: Relaxed, both. As in `slice`.
         self.left.store(0, Ordering::Relaxed);
         self.at.store(next, Ordering::Relaxed);
     }
 
-    /// Nobody was due in this slice, and one of them will be at `earliest`. `None` if there are more to
-    /// look at; else when the first of all is due.
+    /// Ends a slice in which no member was due; `earliest` is when the first of them is. Returns `None` while the
+    /// search has members left to look at, otherwise the earliest due time of the whole search.
     fn not_found(&self, earliest: Tick) -> Option<Tick> {
         // ORDERING: Relaxed. As in `slice`.
         let before = self
@@ -82,16 +81,18 @@ impl ProbeSearch {
 }
 
 impl<E: Endpoint> Fleet<E> {
-    /// Makes this pick a probe, if one is due and enough others were none. Looks at a slice of the
-    /// members; a search goes through all of them, a slice a pick. Where nobody is eligible no pick has anything better to
-    /// do, if this fleet `is_all` it can go to.
+    /// Turns this pick into a probe, if one is due and enough picks have gone by since the last one. Each pick looks at
+    /// one slice of the members; a search goes through all of them.
+    ///
+    /// While no member is eligible, the share of picks does not matter, as no pick has anything better to do, provided
+    /// that this fleet `is_all` the caller can go to.
     pub(super) fn probe(&self, now: Tick, is_all: bool) -> Option<Lease<E>> {
         let shared = &*self.inner.shared;
         let search = &self.inner.probe_search;
         if shared.ledger.read().ejected == 0 {
             return None;
         }
-        // Who checks out of band probes too: then no request has to.
+        // A driver of active checks sends the probes itself, so no request has to.
         let due = shared.probe_due.is_due(now) && !shared.prober.is_here(now);
         let is_turn = shared.may_probe() || (is_all && self.nobody_is_eligible());
         if !is_turn || !due || !search.take() {
@@ -111,7 +112,7 @@ impl<E: Endpoint> Fleet<E> {
         let shared = &*self.inner.shared;
         let search = &self.inner.probe_search;
         let longest = shared.longest_ejection();
-        // Before the members are looked at: an ejection that comes meanwhile is not lost.
+        // Claimed before the members are read, so that an ejection in the meantime is not lost.
         if !shared.probe_due.claim(now, now.after(longest)) {
             return None;
         }
@@ -136,7 +137,7 @@ impl<E: Endpoint> Fleet<E> {
                 earliest = earliest.min(standing.probe_due_at(now));
             }
         }
-        // An update may have moved a member behind the search, so it is repeated after an interval,
+        // An update may move a member to where the search has been already, so the search repeats after an interval,
         // whatever it has seen.
         let next = search
             .not_found(earliest)
@@ -152,8 +153,8 @@ mod loom_tests {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Two picks search at once, one finding something due at 5, the other at 7, in a set of two slices:
-    /// whoever comes last knows the earlier time, and no slice is looked at twice.
+    /// Two picks search a set of two slices at once; one finds a due time of 5, the other of 7. The one that finishes
+    /// last reports the earlier time, and no slice is looked at twice.
     fn two_searchers(take: fn(&ProbeSearch) -> bool) {
         loom::model(move || {
             let search = Arc::new(ProbeSearch::new());
@@ -182,7 +183,7 @@ mod loom_tests {
         two_searchers(ProbeSearch::take);
     }
 
-    /// Broken: nobody takes it.
+    /// Broken: no pick takes the search.
     #[test]
     #[should_panic = "a due time was lost"]
     fn broken_variant_search_together() {

@@ -17,7 +17,7 @@ use crate::shared::{Board, Shared};
 use crate::sync::{Arc, SnapshotCell, give_way};
 use crate::time::Tick;
 
-/// Makes a tracker for each new endpoint.
+/// Makes a health tracker for each new endpoint.
 pub(super) type MakeTracker<E> = dyn Fn(&E) -> Box<dyn HealthTracker> + Send + Sync;
 
 pub(super) struct Registry<E: Endpoint> {
@@ -29,22 +29,22 @@ pub(super) struct Registry<E: Endpoint> {
     pub(super) remembered: Remembered<E::Key>,
     pub(super) sweep: Sweep,
     pub(super) board: Board,
-    /// Of the snapshot in force.
+    /// The edition of the snapshot in force.
     edition: u64,
-    /// Snapshots that a reader may still hold.
+    /// Retired snapshots that a reader may still hold.
     retired: Vec<Arc<Snapshot<E>>>,
     spare: Spare<E>,
 }
 
-/// What is given up, to be dropped after unlocking: snapshots, and whom seats had that are used again.
+/// What is to be dropped after unlocking: snapshots, and handles taken out of an array of seats that is used again.
 pub(super) type Freed<E> = (Vec<Arc<Snapshot<E>>>, Vec<Member<E>>);
 
-/// Runs code of the user's: a panic in it becomes an error.
+/// Runs code of the user's, and turns a panic in it into an error.
 fn guarded<T>(what: &'static str, f: impl FnOnce() -> T) -> Result<T, UpdateError> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|_| UpdateError::Panicked { what })
 }
 
-/// Whether a policy's settings are in range.
+/// Checks whether a policy's settings are in range.
 pub(super) fn check<E: Endpoint>(policy: &dyn LoadBalancer<E>) -> Result<(), BuildError> {
     guarded("policy", || policy.check())?
 }
@@ -70,7 +70,7 @@ impl<E: Endpoint> Registry<E> {
         }
     }
 
-    /// A tracker for an endpoint that was not there.
+    /// Makes the tracker of a new endpoint.
     pub(super) fn tracker(&self, endpoint: &E) -> Result<Tracker, UpdateError> {
         match &self.make_tracker {
             None => Ok(Tracker::built_in()),
@@ -78,7 +78,7 @@ impl<E: Endpoint> Registry<E> {
         }
     }
 
-    /// Remembers those that do not stay, in a fleet of `live`. Who is forgotten for it goes to `out`.
+    /// Remembers the members that do not stay, in a fleet of `live`. Keys that are forgotten for it go to `out`.
     pub(super) fn remember_all_but(
         &mut self,
         stays: impl Fn(usize) -> bool,
@@ -92,14 +92,14 @@ impl<E: Endpoint> Registry<E> {
             .filter(|(_, place)| !stays(**place))
             .map(|(key, &place)| (self.slots[place].member.core().former(), place, key))
             .collect();
-        // The oldest first, as it is the first to be forgotten; in order, as the map has none.
+        // The oldest ejection first, as the first is the first to be forgotten. Sorted, as the map has no order.
         leaving.sort_unstable_by_key(|(former, place, _)| (former.ejected_at, *place));
         for (former, _, key) in leaving {
             self.remembered.keep(key.clone(), former, now, live, out);
         }
     }
 
-    /// The policy's snapshot of the set after this change.
+    /// Builds the snapshot of the set after this change, with a picker of this policy.
     pub(super) fn snapshot(
         &mut self,
         policy: &dyn LoadBalancer<E>,
@@ -109,7 +109,7 @@ impl<E: Endpoint> Registry<E> {
         let view = View::with_cursor(seating.first(), self.cursor.clone());
         let picker = guarded("policy", || policy.picker(&view))?;
         let (reads_board, judges_panic) = (view.reads_board(), view.judges_panic());
-        // All share it.
+        // All members of a fleet share one `Shared`, so the first one tells whether endpoints have limits.
         let is_limited = |first: &Member<E>| first.core().shared.limits_endpoints;
         let picks_of_all = view.picks_of_all() && !seating.first().first().is_some_and(is_limited);
         let Seating { members, count, .. } = seating;
@@ -126,8 +126,8 @@ impl<E: Endpoint> Registry<E> {
         })
     }
 
-    /// As [`snapshot`](Self::snapshot), for a removal, which must not fail: where the policy panics, a
-    /// weighted random one stands in until the next change.
+    /// As [`snapshot`](Self::snapshot), for removals and drains, which must not fail: if the policy panics, a weighted
+    /// random one stands in until the next change.
     pub(super) fn snapshot_or_stand_in(
         &mut self,
         change: &Change<E>,
@@ -147,7 +147,7 @@ impl<E: Endpoint> Registry<E> {
                 edition: self.edition + 1,
                 rest: rest(change.next(&self.slots)),
                 picker,
-                // Until the policy is back, which may read it.
+                // Leases stay on the board until the policy is back, which may read it.
                 reads_board: true,
                 picks_of_all: false,
                 judges_panic: false,
@@ -155,9 +155,9 @@ impl<E: Endpoint> Registry<E> {
         })
     }
 
-    /// Puts a change in force; it is left with what it replaced. Nothing can fail from here on. The
-    /// order keeps the promises: the cap on ejections holds before and after the one store that
-    /// publishes, and a gate is closed only when the snapshot without its member can be found.
+    /// Puts a change in force. Nothing can fail from here on, and the change is left with what it replaced. The order
+    /// keeps the promises: the cap on ejections holds before and after the one store that publishes, and a gate is
+    /// closed only when the snapshot without its member can be found.
     pub(super) fn commit(
         &mut self,
         shared: &Shared,
@@ -177,14 +177,15 @@ impl<E: Endpoint> Registry<E> {
             ..
         } = change;
         let changing = || leaving.iter().chain(touched.iter().map(|&at| &slots[at]));
-        // Who comes into rotation can be picked the moment it is published. Who leaves it gives back its
-        // slot of the ledger, if it has one; the others leave after, as long as they may be picked.
+        // A member that comes into rotation can be picked as soon as it is published, so it is settled before. An
+        // ejected member that leaves gives its ledger slot back now. Other leaving members are settled after the
+        // publication, as they may be picked until then.
         let leaves = |slot: &&Slot<E>| !slot.is_routable();
         let is_ejected = |slot: &&Slot<E>| slot.member.core().standing.get().is_ejected();
         for slot in changing().filter(|slot| slot.is_routable() || is_ejected(slot)) {
             slot.settle(now);
         }
-        // Where all are new there is nobody to take what they would not.
+        // If all members are new, there are none to take the requests that slow start holds back.
         if shared.slow_start.new_endpoints && added.len() < snapshot.count {
             added
                 .iter()
@@ -193,8 +194,8 @@ impl<E: Endpoint> Registry<E> {
         let limit = ejection_limit(&shared.ejection, snapshot.count);
         if limit < shared.ledger.read().limit {
             shared.ledger.set_limit(limit);
-            // An alarm may hold a slot whose member is not ejected yet, or eject one that leaves: nothing
-            // is published before the cap holds. Such an alarm is a few instructions from its end.
+            // An alarm may hold a slot whose member is not ejected yet, or eject a member that leaves: nothing is
+            // published before the cap holds. Such an alarm is a few instructions from its end.
             while shared.ledger.read().ejected > limit {
                 changing()
                     .filter(leaves)
@@ -221,7 +222,7 @@ impl<E: Endpoint> Registry<E> {
         if (!judges_panic || count == 0) && self.cursor.forgets_panic() {
             shared.panic_is_over(now);
         }
-        // Held out of rotation until here, where the new limit counts.
+        // These were held out of rotation until here, where the new limit counts.
         for &(at, former) in ejected_before.iter() {
             slots[at].settle_degraded();
             slots[at].member.core().resume(former, now);
@@ -232,7 +233,7 @@ impl<E: Endpoint> Registry<E> {
         change.freed = self.free_retired(&current.load());
     }
 
-    /// Lets back in, the longest ejected first, until no more than this are out.
+    /// Returns ejected members to rotation, the earliest ejected first, until no more than `limit` are ejected.
     fn pardon_down_to(limit: usize, shared: &Shared, slots: &[Slot<E>], now: Tick) {
         let mut ejected: Vec<_> = slots
             .iter()
@@ -249,15 +250,15 @@ impl<E: Endpoint> Registry<E> {
         }
     }
 
-    /// Takes out the retired snapshots that nobody holds any more, to be dropped after unlocking. A
-    /// reader never has the last reference: it would pay for the whole set.
+    /// Takes out the retired snapshots that no reader holds any more, to be dropped after unlocking. A reader never has
+    /// the last reference: it would pay for freeing the whole set.
     pub(super) fn free_retired(&mut self, in_force: &Snapshot<E>) -> Freed<E> {
         let (held, mut free): (_, Vec<_>) = std::mem::take(&mut self.retired)
             .into_iter()
             .partition(|snapshot| Arc::strong_count(snapshot) > 1);
         self.retired = held;
         let mut unseated = Vec::new();
-        // Those of several shards are no use: one member's seats do not stand together.
+        // Arrays with several seats per member are no use: the seats of one member do not stand together.
         let last = free.last_mut().and_then(Arc::get_mut);
         if let Some(last) = last.filter(|last| last.other_seats + in_force.other_seats == 0) {
             let seats = std::mem::take(&mut last.seats);

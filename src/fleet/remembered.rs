@@ -1,5 +1,5 @@
-//! What is remembered of an endpoint after its removal, so that a discovery that flaps does not let a
-//! bad one off.
+//! What is remembered of an endpoint after its removal, so that a flapping discovery does not clear the record of a bad
+//! one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::time::Tick;
 /// How long a removed endpoint's ejection is remembered.
 const FOR: Duration = Duration::from_secs(60);
 
-/// How many are remembered at least; else as many as the fleet has members.
+/// How many endpoints are remembered at most; or as many as the fleet has members, if those are more.
 const AT_LEAST: usize = 64;
 
-/// Ejections of endpoints removed lately; oldest out first.
+/// Ejections of recently removed endpoints. The oldest is forgotten first.
 #[derive(Debug)]
 pub(super) struct Remembered<K> {
     formers: KeyMap<K, (Tick, Former)>,
@@ -29,9 +29,11 @@ impl<K: Eq> Remembered<K> {
         }
     }
 
-    /// Remembers one. Runs the keys' `Eq`, so it comes before anything else of a change is done: an
-    /// entry too many does no harm. Who was never ejected has nothing to be remembered for. Who is forgotten instead
-    /// goes to `out`: a key's drop is the user's code.
+    /// Remembers an endpoint, if it has ever been ejected: otherwise there is nothing to remember. Keys forgotten in
+    /// exchange go to `out`, as dropping a key runs the user's code.
+    ///
+    /// Runs the keys' `Eq`, which may panic, so it comes before any other step of a change: an entry too many does no
+    /// harm.
     pub(super) fn keep(
         &mut self,
         key: Hashed<K>,
@@ -41,7 +43,7 @@ impl<K: Eq> Remembered<K> {
         out: &mut Vec<Hashed<K>>,
     ) {
         if former.standing().times > 0 {
-            // One shared key for both, so that forgetting it asks nobody's `Eq`.
+            // Both places share one key, so that forgetting it does not call the user's `Eq`.
             let known = self
                 .formers
                 .get_key_value(&key)
@@ -53,7 +55,7 @@ impl<K: Eq> Remembered<K> {
         self.prune(now, live, out);
     }
 
-    /// Forgets who is too old or too many.
+    /// Forgets entries that are too old or too many.
     pub(super) fn prune(&mut self, now: Tick, live: usize, out: &mut Vec<Hashed<K>>) {
         let expired = |at: Tick| now.since(at) > FOR || at > now;
         while self.order.len() > live.max(AT_LEAST)
@@ -62,7 +64,7 @@ impl<K: Eq> Remembered<K> {
             let Some((at, key)) = self.order.pop_front() else {
                 break;
             };
-            // A younger entry under the same key stays. No `Eq` of the user's runs: keys are shared.
+            // A younger entry under the same key stays. The user's `Eq` is not called: the keys are shared.
             if self.formers.get(&key).is_some_and(|(kept, _)| *kept == at) {
                 out.extend(self.formers.remove_entry(&key).map(|(key, _)| key));
             }
@@ -70,7 +72,7 @@ impl<K: Eq> Remembered<K> {
         }
     }
 
-    /// What is remembered of this one, if it is not too long ago.
+    /// What is remembered of this endpoint, if it was removed recently enough.
     pub(super) fn recall(&self, key: &Hashed<K>, now: Tick) -> Option<Former> {
         let (at, former) = self.formers.get(key)?;
         (now >= *at && now.since(*at) <= FOR).then_some(*former)

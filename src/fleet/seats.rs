@@ -1,4 +1,4 @@
-//! The array of members that a snapshot publishes, made where it can be of one that is no longer in use.
+//! The array of members that a snapshot publishes, made from an array no longer in use where possible.
 
 use std::borrow::Borrow;
 
@@ -8,31 +8,31 @@ use crate::member::Member;
 
 pub(super) type Members<E> = Box<[Member<E>]>;
 
-/// How many seats pay for each of `live` members, a power of two: they keep threads apart where members
-/// are few and cost memory where they are many.
+/// How many seats pay off for each of `live` members, a power of two. Seats keep threads apart where members are few,
+/// and cost memory where members are many.
 pub(super) fn seats_for(live: usize) -> usize {
     1 << (4096 / live.max(1)).max(1).ilog2()
 }
 
-/// Those that may take requests, seat by seat.
+/// The routable members, seat by seat.
 pub(super) struct Seating<E: Endpoint> {
     pub(super) members: Members<E>,
-    /// How many members they are.
+    /// How many members those are.
     pub(super) count: usize,
-    /// How many seats each has beside the first.
+    /// How many seats each member has besides the first.
     pub(super) others: usize,
 }
 
 impl<E: Endpoint> Seating<E> {
-    /// Each one's first.
+    /// The first seat of each member.
     pub(super) fn first(&self) -> &[Member<E>] {
         &self.members[..self.count]
     }
 }
 
-/// The seats of the last set but one, brought up to the set in force. The next set's are made of them, by what changes: a new
-/// array would count one more handle of each member and free as many with the old array, and at 100 000 members each
-/// of those is a miss of the cache.
+/// The array of the last set but one, brought up to date with the set in force. The next set's array is made from it by
+/// changing what differs. A new array would increment the handle count of each member, and freeing the old one would
+/// decrement as many; at 100 000 members each of those is a cache miss.
 pub(super) struct Spare<E: Endpoint>(Option<Members<E>>);
 
 impl<E: Endpoint> Spare<E> {
@@ -40,7 +40,7 @@ impl<E: Endpoint> Spare<E> {
         Self(None)
     }
 
-    /// The seats of those of these slots that may take requests.
+    /// Returns the seats of those slots that may take requests.
     pub(super) fn seat<'a>(
         &mut self,
         slots: impl Iterator<Item = &'a Slot<E>> + Clone,
@@ -48,13 +48,14 @@ impl<E: Endpoint> Spare<E> {
         let routable: Vec<_> = slots.filter(|slot| slot.is_routable()).collect();
         let count = routable.len();
         let most = routable.iter().map(|slot| slot.seats()).max().unwrap_or(1);
-        // As few as pays for so many members: those who came when they were fewer have more.
+        // Only as many as pay off for this many members; those added while there were fewer have more seats.
         let shards = most.min(seats_for(count));
         let wanted: Vec<_> = (0..shards)
             .flat_map(|shard| routable.iter().map(move |slot| slot.seat(shard)))
             .collect();
         let spare = self.0.take().unwrap_or_default();
-        // Whom that takes out is in force still, or has been brought here for this: no user's value is dropped.
+        // What this takes out has other handles, in the set in force or in the change: no value of the user's is
+        // dropped.
         let (members, _) = turned_into(spare, &wanted);
         Seating {
             members,
@@ -63,11 +64,11 @@ impl<E: Endpoint> Spare<E> {
         }
     }
 
-    /// Keeps seats that nobody uses any more, in step with those in force, unless they have little in common. Returns whom
-    /// that takes out, to be dropped after unlocking.
+    /// Keeps an array that is no longer in use, brought up to date with the one in force, unless the two have little in
+    /// common. Returns the handles that this takes out, to be dropped after unlocking.
     pub(super) fn keep(&mut self, seats: Members<E>, in_force: &[Member<E>]) -> Vec<Member<E>> {
         if self.0.is_some() {
-            // It is in step: all changes take it.
+            // It is up to date: every change takes it.
             return seats.into_vec();
         }
         let (first, last) = common_ends(&seats, in_force);
@@ -80,7 +81,7 @@ impl<E: Endpoint> Spare<E> {
     }
 }
 
-/// How many of these seats, from the first on and from the last back, are the ones wanted.
+/// How many of these seats, counted from the front and from the back, already are the ones wanted.
 fn common_ends<E: Endpoint, M: Borrow<Member<E>>>(
     seats: &[Member<E>],
     wanted: &[M],
@@ -93,7 +94,8 @@ fn common_ends<E: Endpoint, M: Borrow<Member<E>>>(
     (first, last)
 }
 
-/// Makes these seats the ones wanted, by what stands between their common ends, and returns whom that takes out.
+/// Turns these seats into the ones wanted by replacing what stands between their common ends. Returns the handles that
+/// this takes out.
 fn turned_into<E: Endpoint, M: Borrow<Member<E>>>(
     seats: Members<E>,
     wanted: &[M],
@@ -133,7 +135,7 @@ mod tests {
             let pick = |which: &[usize]| which.iter().map(|&at| all[at].clone()).collect::<Vec<_>>();
             let (seats, out) = turned_into(pick(&have).into(), &pick(&want));
             prop_assert_eq!(keys(&seats), keys(&pick(&want)));
-            // No handle is lost, and none is kept.
+            // No handle is lost, and none is leaked.
             let held = all.iter().map(Member::handles).sum::<usize>() - all.len();
             prop_assert_eq!(held, seats.len() + out.len());
             prop_assert!(out.len() <= have.len());

@@ -1,4 +1,4 @@
-//! What one store publishes: the members and the picker prepared for them.
+//! What one store publishes: the members, and the picker prepared for them.
 
 use crate::balancer::{Asker, Choice, PickContext, Picker, Regard};
 use crate::endpoint::Endpoint;
@@ -9,38 +9,40 @@ use crate::options::{MemberId, PickOptions};
 use crate::shared::{Shared, Tally};
 use crate::time::Tick;
 
-/// How often a pick that found nobody looks again.
+/// How often a pick that found no member looks again.
 const LOOKS: usize = 3;
 
 pub(super) struct Snapshot<E: Endpoint> {
-    /// Those that may take requests, of a weight above 0 and not draining: the first seats of all, then
-    /// the second seats of all, and so on.
+    /// The members that may take requests (weight above 0, not draining), seat by seat: the first seat of each member,
+    /// then the second seat of each, and so on. A seat is a handle to a member for the use of some shards of threads,
+    /// which keeps its reference count off other threads' cache lines.
     pub(super) seats: Box<[Member<E>]>,
-    /// How many of them there are.
+    /// How many routable members there are.
     pub(super) count: usize,
-    /// How many seats each has, a power of two, less one.
+    /// The number of seats per member, a power of two, less one.
     pub(super) other_seats: usize,
-    /// Which set it is: another with each change.
+    /// The number of this set; each change gets another.
     pub(super) edition: u64,
-    /// The others.
+    /// All other members: those of weight 0 or draining.
     pub(super) rest: Box<[Member<E>]>,
     pub(super) picker: Box<dyn Picker<E>>,
-    /// Whether the picker reads the board, so that leases are to be on it.
+    /// Whether the picker reads the board (the members' loads side by side), so that leases must be counted there.
     pub(super) reads_board: bool,
     /// Whether the picker answers [`Picker::pick_of_all`], and endpoints have no limits.
     pub(super) picks_of_all: bool,
-    /// Whether the picker judges panic itself.
+    /// Whether the picker applies the panic rule itself.
     pub(super) judges_panic: bool,
 }
 
 impl<E: Endpoint> Snapshot<E> {
-    /// Those that may take requests.
+    /// The members that may take requests.
     #[inline]
     pub(super) fn routable(&self) -> &[Member<E>] {
         &self.seats[..self.count]
     }
 
-    /// The same by the seats that a shard uses, so that its picks neither wait for another's leases nor have those wait.
+    /// The routable members through the seats of this shard, so that its picks do not contend with other shards'
+    /// leases.
     #[inline]
     pub(super) fn routable_by(&self, shard: usize) -> &[Member<E>] {
         &self.seats[(shard & self.other_seats) * self.count..][..self.count]
@@ -50,7 +52,8 @@ impl<E: Endpoint> Snapshot<E> {
         self.routable().iter().chain(&self.rest)
     }
 
-    /// What health counts for, by the ledger; or that picks are to fail, as so few are eligible.
+    /// Returns how far health counts for this pick, by the ledger. Fails if so few members are eligible that the panic
+    /// rule makes picks fail.
     #[inline]
     pub(super) fn regard(
         &self,
@@ -84,7 +87,8 @@ impl<E: Endpoint> Snapshot<E> {
         }
     }
 
-    /// Whether it is panic: of any tier, if the policy has tiers, which are counted anew for it.
+    /// Whether the panic rule acts. If the policy has tiers, whether it acts in any of them; they are counted anew for
+    /// this.
     pub(super) fn shows_panic(&self, tally: Tally, shared: &Shared) -> bool {
         if self.judges_panic {
             return self.picker.tiers().iter().any(|tier| tier.panicking);
@@ -92,14 +96,14 @@ impl<E: Endpoint> Snapshot<E> {
         self.panics(tally, shared)
     }
 
-    /// Whether it is panic. By the members here, so that it takes no more than the ledger's word; between the two
-    /// thresholds what it was before goes on.
+    /// Whether the panic rule acts on the whole set. Takes the number of members from this snapshot, so it reads no
+    /// more than the ledger's word. Between the two thresholds panic stays as it was.
     pub(super) fn panics(&self, tally: Tally, shared: &Shared) -> bool {
         let rule = shared.ledger.rule();
         rule.panics(self.count, tally.refused(), tally.panics)
     }
 
-    /// Whether it is panic everywhere: of all tiers, if the policy has tiers.
+    /// Whether the panic rule acts everywhere: in all tiers, if the policy has tiers.
     fn panics_everywhere(&self, tally: Tally, shared: &Shared) -> bool {
         if self.judges_panic {
             return self.picker.tiers().iter().all(|tier| tier.panicking);
@@ -107,7 +111,7 @@ impl<E: Endpoint> Snapshot<E> {
         self.panics(tally, shared)
     }
 
-    /// Whether health still tells good from bad. An empty set has a reason of its own to fail for.
+    /// Whether health still tells good members from bad. `true` for an empty set, whose picks fail for another reason.
     pub(super) fn has_healthy(&self, shared: &Shared) -> bool {
         let tally = shared.ledger.read();
         let is_judged = tally.refused() < self.count
@@ -117,20 +121,22 @@ impl<E: Endpoint> Snapshot<E> {
         is_judged || self.count == 0
     }
 
-    /// Whether all that a pick could choose are among these.
+    /// Whether `avoid` contains all that a pick could choose.
     pub(super) fn leaves_none(&self, shared: &Shared, avoid: &[MemberId]) -> bool {
         let tally = shared.ledger.read();
         if self.count.saturating_sub(tally.refused()) > avoid.len() {
             return false;
         }
-        // Who is down in a tier that does not panic counts too: a wrong `false` costs a wait.
+        // With tiers, a refused member of a tier without panic counts as available too: a wrong `false` only costs a
+        // wait.
         let ignores_health = self.shows_panic(tally, shared);
         !self.routable().iter().any(|member| {
             (ignores_health || member.takes_requests()) && !avoid.contains(&member.id())
         })
     }
 
-    /// Whom a picker that needs no context chooses of these, all that may be picked, if the pick needs none.
+    /// The choice of a picker that needs no context ([`Picker::pick_of_all`]), where all of `members` may be picked.
+    /// `None` if the picker or this pick needs a context.
     #[inline]
     pub(super) fn choose_of_all<'a>(
         &self,
@@ -148,8 +154,8 @@ impl<E: Endpoint> Snapshot<E> {
         members.get(choice.index())
     }
 
-    /// Whom one chooses that needs a context, where all may be picked. Apart, so that those that do not need one do not
-    /// carry it.
+    /// The choice of a picker that needs a context, where all members may be picked. Kept out of line so that the path
+    /// of pickers that need none stays small.
     #[inline(never)]
     pub(super) fn choose_by_context<'a>(
         &self,
@@ -164,7 +170,7 @@ impl<E: Endpoint> Snapshot<E> {
         self.choose(&mut cx, shared).map(|index| &members[index])
     }
 
-    /// The picker's choice, held to what it may choose.
+    /// The picker's choice, replaced by another if that member may not be picked.
     #[inline]
     pub(super) fn choose(
         &self,
@@ -177,7 +183,7 @@ impl<E: Endpoint> Snapshot<E> {
         }
     }
 
-    /// Another than the policy's first choice, which is none that may be picked.
+    /// Another choice, as the policy's first one is no member that may be picked. Counts a failure for want of room.
     #[cold]
     #[inline(never)]
     pub(super) fn choose_again(
@@ -190,15 +196,15 @@ impl<E: Endpoint> Snapshot<E> {
             .inspect_err(|error| shared.refused(*error))
     }
 
-    /// Members come and go between a look and the next; so look again before saying that there is
-    /// none, or that the policy wants none.
+    /// Looks again. Members may become eligible between two looks, so one look is not enough to say that there is none,
+    /// or that the policy declines.
     fn look_again(
         &self,
         first: Option<Choice>,
         cx: &mut PickContext<'_, E>,
         shared: &Shared,
     ) -> Result<usize, PickError> {
-        // Where all are at their limit there are many who ask: one look at all has to do.
+        // When all members are at their limit, many picks come here, so one pass over the members must be enough.
         if first.is_none() && cx.heeds_limits() && !cx.heeds_slow_start() {
             if let Some(error) = cx.why_none() {
                 return Err(error);
@@ -215,7 +221,7 @@ impl<E: Endpoint> Snapshot<E> {
             }
             match choice {
                 Some(choice) if cx.may_pick(choice.index()) => return Ok(choice.index()),
-                // One that has tiers knows best where else to go: it was overtaken by a change.
+                // A policy with tiers knows best where else to go; its choice was overtaken by a change of eligibility.
                 Some(one) if self.judges_panic && one.index() < self.count => {
                     choice = self.ask_again(cx);
                 }
@@ -246,14 +252,15 @@ impl<E: Endpoint> Snapshot<E> {
         self.picker.pick(cx)
     }
 
-    /// What panic a policy with tiers found in one of them goes for the choice it made there, and for no other.
+    /// Makes the pick heed health again after a policy with tiers has chosen: panic in one tier holds for the choice
+    /// made there, and for no other.
     fn heed_again(&self, cx: &mut PickContext<'_, E>) {
         if self.judges_panic {
             cx.set_regard(Regard::Heed);
         }
     }
 
-    /// Whom the policy would choose if there were no limits: it wants that one, and found no room there.
+    /// The policy's choice if there were no limits. If it makes one, it wants that member and found no room there.
     fn but_for_limits(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         if !cx.heeds_limits() {
             return None;
@@ -267,7 +274,7 @@ impl<E: Endpoint> Snapshot<E> {
         }
     }
 
-    /// Any that may be picked, by weight, or the reason why there is none.
+    /// Draws any member that may be picked, by weight, or returns the reason why there is none.
     fn any(&self, cx: &mut PickContext<'_, E>, shared: &Shared) -> Result<usize, PickError> {
         if self.count == 0 {
             return Err(if self.rest.is_empty() {
@@ -282,7 +289,7 @@ impl<E: Endpoint> Snapshot<E> {
                 return Ok(index);
             }
             if cx.heeds_slow_start() {
-                // Whoever is in it may be all that is left by now.
+                // Members in slow start may be the only ones left by now.
                 cx.lift_slow_start();
             } else if let Some(error) = cx.why_none() {
                 return Err(error);
@@ -302,7 +309,7 @@ impl<E: Endpoint> Snapshot<E> {
             rule if rule.action == PanicAction::FailFast => return Err(PickError::TooFewEligible),
             _ => {}
         }
-        // None eligible is less than any threshold, whatever the ledger said a moment ago.
+        // No eligible member is fewer than any threshold, whatever the ledger said a moment ago.
         cx.set_regard(Regard::Ignore);
         let saturated = PickError::Saturated;
         cx.draw_usable()

@@ -1,5 +1,5 @@
-//! Looking at all members, a slice at a time: what is usual is worked out, scores and costs are published, and who stands
-//! out is found.
+//! The sweep over all members, a slice at a time: works out what is usual in the fleet, publishes scores and costs, and
+//! finds outliers to eject.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -13,29 +13,31 @@ use crate::options::MemberId;
 use crate::shared::{COMMON, EventKind, Shared};
 use crate::time::Tick;
 
-/// Of how many requests one may be an invitation: the share of traffic that finds out whether who was avoided is back.
+/// The share of requests that may be invitations. An invitation makes the next pick of a policy that compares costs
+/// choose an idle member: that is how the fleet finds out whether an avoided endpoint has recovered.
 const INVITED: f64 = 0.02;
 
-/// So many invitations go to those of whom nothing is known, then one to whoever has been idle for the longest.
+/// After this many invitations to endpoints without data, one goes to the endpoint that has been idle longest.
 const UNKNOWN: u32 = 2;
 
-/// Whoever has answered within so long has something to do.
+/// An endpoint that has answered within this time has work to do, so its latency shows strain.
 const RECENT_MILLIS: u32 = 1_000;
 
-/// How many invitations are saved up at most.
+/// The most invitations that are saved up.
 const SAVED: f64 = 3.0;
 
-/// Requests that a fleet is taken to have had without a failure, so that the first of few failures says
-/// little about all.
+/// How many requests without a failure are added to the fleet's, so that the first of few failures says little about
+/// the whole fleet.
 const PRIOR: f64 = 50.0;
 
-/// Who is more suspicious than this share of what ejects counts by itself and not for the fleet.
+/// An endpoint stands out if the evidence against it is at least this share of what ejects. It then counts by itself,
+/// and not for the fleet.
 const STANDS_OUT: f32 = 0.6;
 
-/// In so many parts it is counted what share of its requests an endpoint refuses.
+/// The share of its requests that an endpoint refuses is counted in this many steps.
 const PARTS: u64 = 20;
 
-/// Requests, and how many of them failed.
+/// A number of requests, and how many of them failed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     requests: u64,
@@ -60,8 +62,10 @@ impl Share {
     }
 }
 
-/// When those that are out are tried because somebody else is to be ejected and the cap is reached: at once, and then at twice the time, as long
-/// as it is: where more are dead than may be out, each try is a request that fails.
+/// Decides when to bring the probes of ejected endpoints forward because another endpoint should be ejected but the cap
+/// is reached. They are brought forward at once, again after the base ejection time, and then after twice as long each
+/// time, since with more dead endpoints than the cap allows every probe is a failed request. Each time they are due
+/// after a quarter of the base ejection time at the latest.
 #[derive(Clone, Copy, Debug, Default)]
 struct Room {
     next: Option<(Tick, Duration)>,
@@ -72,7 +76,7 @@ impl Room {
         let overflowed = |within| shared.trend.has_overflowed(within, now);
         let base = shared.ejection.base_ejection_time;
         let lately = base.max(2 * shared.interval());
-        // It is over when nobody wanted room for as long as was waited the last time, and as what failed is remembered.
+        // The back-off ends when no ejection met the cap for as long as the last wait, and for at least the window.
         let window = shared.ejection.window;
         self.next = (self.next).filter(|(_, wait)| overflowed(window.max(*wait)));
         let is_due = self.next.is_none_or(|(next, _)| now >= next);
@@ -87,42 +91,43 @@ impl Room {
     }
 }
 
-/// How far a sweep over the members has got, and what it has seen.
+/// The progress of a sweep over the members, and what it has seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     next: usize,
     latencies: Vec<Duration>,
-    /// How many times as long as in calm the answers of each take.
+    /// The strain of each busy member: its latency as a multiple of what it is in calm, while no more members are out
+    /// than can be spared.
     strains: Vec<f32>,
-    /// How many have answered of late.
+    /// How many members have answered within [`RECENT_MILLIS`].
     recent: usize,
-    /// When it began, and how long after the one before.
+    /// When the sweep began, and how long after the one before.
     begun: Option<Tick>,
     passed: Duration,
-    /// Of all that are judged; and of those that stand out, how many they are.
+    /// The requests of all judged members; and those of the members that stand out, with the number of these.
     all: Share,
     standing_out: (Share, usize),
-    /// How many refuse so many [`PARTS`] of their requests.
+    /// How many members refuse which share of their requests, in steps of one in [`PARTS`].
     refusing: [usize; PARTS as usize + 1],
     room: Room,
-    /// Whether who is out is to be tried, as its place is wanted.
+    /// Whether the probes of ejected members are to be brought forward, because their slots under the cap are wanted.
     makes_room: bool,
     suspects: usize,
     judged: usize,
     warming: usize,
-    /// Whose score ejects, by what was usual at the last look.
+    /// Members whose score ejects, by what was usual at the last sweep, with their own requests.
     scored: Vec<(usize, MemberId, Share)>,
-    /// For the detectors that compare, if any is on.
+    /// What the detectors that compare members look at, if any of these is on.
     reports: Vec<(usize, MemberId, Report)>,
-    /// Whoever has been idle for the longest, of those that may be invited: for how long, and where.
+    /// Of the members that may be invited, the one idle longest: for how long, its index and id.
     idlest: Option<(u32, usize, MemberId)>,
-    /// Of those of whom nothing is known the first that has been invited least: how often, and where.
+    /// Of the members without data, the first of the least invited: how often, its index and id.
     unknown: Option<(u8, usize, MemberId)>,
     /// Invitations saved up.
     invitations: f64,
-    /// How many in a row were of those of whom nothing was known.
+    /// How many invitations in a row went to members without data.
     in_a_row: u32,
-    /// The weights of those looked at, and how many they are; and the mean at the last sweep.
+    /// The sum of the weights seen, and their number; below, the mean of the last sweep.
     weights: (u64, u32),
     mean_weight: f32,
 }
@@ -148,12 +153,12 @@ impl Sweep {
         self.scored.clear();
     }
 
-    /// Whether it has looked at nobody yet.
+    /// Whether the sweep has looked at no member yet.
     pub(super) const fn is_at_start(&self) -> bool {
         self.next == 0
     }
 
-    /// Looks at the next members; `true` when that was the last of them.
+    /// Looks at the next members. Returns `true` if the last of them was among these.
     pub(super) fn slice<E: Endpoint>(
         &mut self,
         slots: &[Slot<E>],
@@ -161,7 +166,7 @@ impl Sweep {
         now: Tick,
     ) -> bool {
         if self.is_at_start() {
-            // At most as long as it takes to forget: a clock may jump.
+            // At most 5 s, or an interval if that is longer: a clock may jump.
             let before = self.begun.replace(now);
             let passed = before.map_or_else(|| shared.interval(), |before| now.since(before));
             self.passed = passed.min(shared.interval().max(Duration::from_secs(5)));
@@ -196,7 +201,7 @@ impl Sweep {
         core.forget_spared(now);
         let usual = shared.usual();
         let standing = core.standing.get();
-        // With requests out it is not idle, though it has not answered for a while.
+        // With requests in flight it is not idle, even if it has not answered for a while.
         let is_idle = core.gate.inside() == 0;
         if let Some(usual) = usual.latency().filter(|_| is_idle) {
             core.latency.settle(now, usual, shared.interval());
@@ -204,7 +209,7 @@ impl Sweep {
         if routable && standing.takes_requests() {
             if let Some(latency) = core.latency.get() {
                 self.latencies.push(latency);
-                // What is known of one that is idle drifts to what is usual.
+                // An idle member's latency drifts to the usual one, so it does not show strain.
                 if core.latency.idle_millis(now) < RECENT_MILLIS {
                     self.recent += 1;
                     let strain = shared.strain_of(&core.calm, latency, self.passed);
@@ -268,15 +273,16 @@ impl Sweep {
         }
     }
 
-    /// Whether one of less than the mean weight has been idle for no longer than until its turn may come, where each has so many requests a
-    /// second: then it is not avoided. Invited each second, one of a hundredth of the others' weight got twenty times its share.
+    /// Whether a member lighter than the mean has been idle for no longer than until its turn may come, at `pace`
+    /// requests a second per member. Then it is not avoided. Invited each second, a member of a hundredth of the
+    /// others' weight got twenty times its share.
     fn may_wait(&self, weight: u32, idle: u32, pace: f32) -> bool {
         const TURNS: f32 = 2.0;
         let times_lighter = self.mean_weight / weight as f32;
         times_lighter > 1.0 && idle as f32 / 1_000.0 * pace < TURNS * times_lighter
     }
 
-    /// All have been looked at.
+    /// Ends the sweep: publishes what was found, ejects and invites.
     fn finish<E: Endpoint>(&mut self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         self.mean_weight = self.weights.0 as f32 / self.weights.1.max(1) as f32;
         let median = lower_median(&mut self.latencies, Duration::cmp);
@@ -284,7 +290,7 @@ impl Sweep {
         let are_most = 2 * self.strains.len() >= self.recent;
         let strain = lower_median(&mut self.strains, f32::total_cmp).filter(|_| are_most);
         shared.note_capacity(self.warming, strain);
-        // Where many stand out nobody does.
+        // If many members stand out, the fault is shared, so all of them count.
         let (out, count) = &self.standing_out;
         let counted = match (*count as f64) < COMMON * self.judged as f64 {
             true => self.all.without(out),
@@ -315,7 +321,7 @@ impl Sweep {
         self.restart();
     }
 
-    /// The share of its requests that an endpoint refuses, in the median.
+    /// The median share of its requests that an endpoint refuses.
     fn refusal_rate(&self) -> f32 {
         let mut so_far = 0;
         let part = self.refusing.iter().position(|count| {
@@ -325,8 +331,9 @@ impl Sweep {
         part.unwrap_or(0) as f32 / PARTS as f32
     }
 
-    /// By what is usual now, of the others: as a bucket of the window goes, all may be worse at once than they were. And only who has failed
-    /// a request of late, or is slow: who has had few since all failed shows that for longer than others.
+    /// Ejects for low scores, by what is usual now among the others: when a bucket leaves the window, all may be worse
+    /// at once than they were. Ejects only a member that has failed a request recently or is slow, as one with few
+    /// requests since all failed shows that failure for longer than the others.
     fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         for &(index, id, ref own) in &self.scored {
             let usual = shared.usual();
@@ -344,7 +351,7 @@ impl Sweep {
         }
     }
 
-    /// Invites whose turn it is, if one has been earned by so many requests in the window.
+    /// Invites the member whose turn it is, if so many requests in the window have earned an invitation.
     fn invite<E: Endpoint>(
         &mut self,
         slots: &[Slot<E>],
@@ -352,7 +359,8 @@ impl Sweep {
         requests: u64,
         now: Tick,
     ) {
-        // Of a look that comes late no more is earned, so that few requests are in turn; unless somebody waits of whom nothing is known.
+        // A late sweep earns no more than one in time, so that requests still go by turns where they are few; except
+        // while a member without data waits.
         let passed = match self.unknown {
             Some(_) => self.passed.max(shared.interval()),
             None => shared.interval(),
@@ -378,13 +386,13 @@ impl Sweep {
     }
 }
 
-/// A member that was there: an update since may have moved it, and it is looked for where it was.
+/// The member found before, if it is still at that index: an update may have moved it.
 fn found_at<E: Endpoint>(slots: &[Slot<E>], index: usize, id: MemberId) -> Option<&State> {
     let slot = slots.get(index).filter(|slot| slot.member.id() == id);
     slot.map(|slot| &**slot.member.core())
 }
 
-/// Of an even number the lower: of two, the slow one is not what is usual.
+/// The median, the lower one of an even number: of two values, the slow one is not what is usual.
 fn lower_median<T: Copy>(values: &mut [T], order: impl FnMut(&T, &T) -> Ordering) -> Option<T> {
     let middle = values.len().checked_sub(1)? / 2;
     Some(*values.select_nth_unstable_by(middle, order).1)
@@ -402,8 +410,8 @@ fn compares(shared: &Shared) -> bool {
 mod tests {
     use super::*;
 
-    /// At once, and then after two seconds and twice as long each time, for as long as somebody wants room; and at once again after a time in
-    /// which nobody did.
+    /// At once, then after two seconds and twice as long each time, for as long as ejections meet the cap. At once
+    /// again after a time in which none did.
     #[test]
     fn room_is_made_less_and_less() {
         let (shared, mut room) = (Shared::alone(), Room::default());

@@ -1,5 +1,5 @@
-//! Changes of the set. Each reads what it needs of the user's before locking, prepares the next set,
-//! and puts it in force at once, or not at all.
+//! Changes of the set. Each reads what it needs from the user's values before locking, prepares the next set, and puts
+//! it in force at once or not at all.
 
 use std::collections::hash_map::Entry;
 use std::time::Duration;
@@ -24,29 +24,28 @@ pub(super) enum Duplicates {
     FirstWins,
 }
 
-/// Endpoints handed in, by key, in order.
+/// The endpoints handed in, in order, and their positions by key.
 type Incoming<E> = (
     KeyMap<<E as Endpoint>::Key, usize>,
     Vec<(Hashed<<E as Endpoint>::Key>, E, Weight)>,
 );
 
 impl<E: Endpoint> Fleet<E> {
-    /// Makes the set equal to `endpoints`: those not listed are removed, new ones are added, and those that
-    /// stay get the new data and weight and keep their in-flight counts, latencies, health, ejections and
-    /// marks, their places in the order, and a drain that is under way.
+    /// Makes the set equal to `endpoints`: those not listed are removed, new ones are added, and those that stay get
+    /// the new data and weight. They keep their in-flight counts, latencies, health, ejections, marks and places in the
+    /// order. A draining endpoint goes on draining.
     ///
-    /// Once it has returned, no pick that starts afterwards yields what it removed or replaced. Picks go
-    /// on meanwhile, without waiting.
+    /// Once this has returned, no pick that starts afterwards yields an endpoint that it removed, or data that it
+    /// replaced. Picks go on meanwhile, without waiting.
     ///
     /// # Errors
     ///
-    /// [`UpdateError`], and the old set is in force, if a key occurs twice, there are more than a
-    /// million endpoints (the iterator is asked for no more), or the policy or the maker of health
-    /// trackers panics.
+    /// [`UpdateError`] if a key occurs twice, if there are more than a million endpoints (the iterator is asked for no
+    /// more), or if the policy or the function that makes health trackers panics. The old set stays in force.
     ///
     /// # Panics
     ///
-    /// If the iterator, or the endpoints' `key`, `weight`, `Hash` or `Eq` do. The old set is in force.
+    /// If the iterator, or the endpoints' `key`, `weight`, `Hash` or `Eq` do. The old set stays in force.
     pub fn update(&self, endpoints: impl IntoIterator<Item = E>) -> Result<Changes, UpdateError> {
         self.replace_all(endpoints, Duplicates::Refuse)
     }
@@ -57,7 +56,7 @@ impl<E: Endpoint> Fleet<E> {
         duplicates: Duplicates,
     ) -> Result<Incoming<E>, UpdateError> {
         let endpoints = endpoints.into_iter();
-        // A hint may be anything.
+        // A size hint may be anything, so it is capped.
         let expected = endpoints.size_hint().0.min(MAX_MEMBERS);
         let mut index = KeyMap::with_capacity_and_hasher(expected, TakeHash);
         let mut set = Vec::with_capacity(expected);
@@ -76,7 +75,7 @@ impl<E: Endpoint> Fleet<E> {
             }
         }
         if index.capacity() > 4 * index.len() {
-            // Nearly all were duplicates.
+            // Nearly all endpoints were duplicates.
             index.shrink_to_fit();
         }
         Ok((index, set))
@@ -111,7 +110,7 @@ impl<E: Endpoint> Fleet<E> {
                 .for_each(|&place| position_of[place] = Some(position));
         }
         change.instead_of(0, registry.slots.len());
-        // Where each key will be.
+        // The place of each key in the next set.
         let mut at_of = vec![0; keys.len()];
         for (slot, position) in registry.slots.iter().zip(&position_of) {
             let Some(position) = *position else {
@@ -155,13 +154,13 @@ impl<E: Endpoint> Fleet<E> {
         Ok(change.counts)
     }
 
-    /// Adds an endpoint, or replaces the data and weight of the one with its key, which keeps its
-    /// in-flight count, latency, health and ejection. A draining endpoint that is inserted again is
-    /// another incarnation: it starts afresh, and the drain goes on with the old one's requests.
+    /// Adds an endpoint. If there is one with its key already, replaces that one's data and weight; it keeps its
+    /// in-flight count, latency, health and ejection. A draining endpoint that is inserted again is another
+    /// incarnation: it starts afresh, and the drain goes on with the requests of the old one.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but for a key that occurs twice.
+    /// As [`update`](Self::update), except that no key can occur twice.
     ///
     /// # Panics
     ///
@@ -181,7 +180,7 @@ impl<E: Endpoint> Fleet<E> {
         if place.is_none() {
             room_for(live)?;
         }
-        // What was draining starts afresh.
+        // An endpoint that was draining starts afresh.
         let former = match place {
             Some(_) => None,
             None => registry.remembered.recall(&key, now),
@@ -212,11 +211,12 @@ impl<E: Endpoint> Fleet<E> {
         Ok(change.counts)
     }
 
-    /// Removes the endpoint with this key; `false` if there is none. Leases on it stay valid, and once
-    /// the last has ended the endpoint is dropped. No pick that starts after this has returned yields it. It waits for an update under way.
+    /// Removes the endpoint with this key; `false` if there is none. Leases on it stay valid, and the endpoint is
+    /// dropped when the last one has ended. No pick that starts after this has returned yields it. Waits for an update
+    /// under way.
     ///
-    /// A removal does not fail: if the policy panics over the smaller set, a weighted random one stands
-    /// in until the next change, and [`Stats::policy_faults`](crate::Stats::policy_faults) counts it.
+    /// A removal does not fail. If the policy panics over the smaller set, a weighted random policy stands in until the
+    /// next change, and [`Stats::policy_faults`](crate::Stats::policy_faults) counts it.
     ///
     /// # Panics
     ///
@@ -225,7 +225,7 @@ impl<E: Endpoint> Fleet<E> {
         self.remove_if(&self.hashed(key.clone()), |_| true)
     }
 
-    /// The same, if it is the one that is meant.
+    /// As [`remove`](Self::remove), but only if `is_meant` accepts the member's id.
     pub(super) fn remove_if(
         &self,
         key: &Hashed<E::Key>,
@@ -261,9 +261,9 @@ impl<E: Endpoint> Fleet<E> {
         true
     }
 
-    /// Takes the endpoint with this key out of rotation and lets its requests finish; `None` if there
-    /// is none. It stays in [`members`](Self::members) as draining, also through
-    /// [`update`](Self::update)s that list it, until it is removed or inserted again.
+    /// Takes the endpoint with this key out of rotation and lets its requests finish; `None` if there is no such
+    /// endpoint. It stays in [`members`](Self::members) as draining, also through [`update`](Self::update)s that list
+    /// it, until it is removed or inserted again.
     ///
     /// Like a removal, it does not fail if the policy panics.
     ///
@@ -274,13 +274,13 @@ impl<E: Endpoint> Fleet<E> {
         self.drain_by(&self.hashed(key.clone()), None)
     }
 
-    /// As [`drain`](Self::drain), and resolves after `within` at the latest, by the fleet's clock, whatever is in flight then:
-    /// [`Drained`](crate::Drained) tells. The endpoint stays draining until it is removed or inserted again; requests still in flight may
-    /// finish.
+    /// As [`drain`](Self::drain), but resolves after `within` at the latest, by the fleet's clock, whatever is in
+    /// flight then; [`Drained`](crate::Drained) tells. The endpoint stays draining until it is removed or inserted
+    /// again, and requests still in flight may finish.
     ///
-    /// The crate starts no timer. The task is woken by the upkeep after the deadline (picks do it within a tenth of a second), a
-    /// [`HealthCheck`](crate::HealthCheck) tick or your [`maintain`](Self::maintain). With none of these it is not woken; polled after the
-    /// deadline, it resolves all the same.
+    /// The crate starts no timer. The task is woken by the first upkeep after the deadline (picks do it within a tenth
+    /// of a second), by a tick of [`HealthCheck`](crate::HealthCheck), or by your [`maintain`](Self::maintain). With
+    /// none of these it is not woken; if it is polled after the deadline, it resolves all the same.
     ///
     /// # Panics
     ///
@@ -306,11 +306,11 @@ impl<E: Endpoint> Fleet<E> {
         self.drain_by(&self.hashed(key.clone()), Some(within))
     }
 
-    /// Drains the endpoint with this key and removes it when its last request has ended, or after `within`, whichever is first. `None` if
-    /// there is none. The drain takes effect at once, the removal only when the future is awaited: spawn it. It is woken as by
-    /// [`drain_within`](Self::drain_within).
+    /// Drains the endpoint with this key, and removes it when its last request has ended or `within` has passed,
+    /// whichever comes first. `None` if there is no such endpoint. The drain takes effect at once, but the removal only
+    /// if the future is awaited: spawn it. It is woken like the one of [`drain_within`](Self::drain_within).
     ///
-    /// An endpoint inserted meanwhile under this key is another, and stays. Leases still held stay valid.
+    /// An endpoint inserted under this key in the meantime is another one, and stays. Leases still held stay valid.
     ///
     /// # Panics
     ///
@@ -346,12 +346,11 @@ impl<E: Endpoint> Fleet<E> {
         Some(drain)
     }
 
-    /// Says that an endpoint is up, down or degraded, or leaves it to its health again;
-    /// `false` if there is none with this key. Seen by the next pick. It holds until another mark, also
-    /// through updates of the endpoint's data.
+    /// Marks the endpoint with this key as up, down or degraded, or leaves it to its health again; `false` if there is
+    /// none. The next pick sees the mark. It holds until another mark, also through updates of the endpoint's data.
     ///
-    /// While it is marked up or down, outcomes are still recorded, but cannot eject it; degraded, it is judged as usual. The panic rule may
-    /// override a mark down; see [`Mark::Down`].
+    /// While an endpoint is marked up or down, outcomes are still recorded but cannot eject it. A degraded one is
+    /// judged as usual. The panic rule may override a mark down; see [`Mark::Down`].
     ///
     /// # Panics
     ///
@@ -371,13 +370,15 @@ impl<E: Endpoint> Fleet<E> {
         true
     }
 
-    /// Changes the policy while requests flow. In-flight counts and health stay. [`LeastConnections`](crate::LeastConnections) and
-    /// [`Adaptive`](crate::Adaptive) compare only requests picked from then on; older ones are still counted.
+    /// Replaces the policy while requests are in flight. In-flight counts and health stay.
+    /// [`LeastConnections`](crate::LeastConnections) and [`Adaptive`](crate::Adaptive) compare only requests picked
+    /// from then on, unless one of the two was in force before; older ones still count as [in
+    /// flight](crate::Member::in_flight).
     ///
     /// # Errors
     ///
     /// [`UpdateError::Panicked`] if the policy panics while it checks its settings or prepares its picker;
-    /// [`UpdateError::Setting`] if one of its settings is out of range. The old policy stays.
+    /// [`UpdateError::Setting`] if one of its settings is out of range. The old policy stays in force.
     pub fn set_policy(&self, policy: impl LoadBalancer<E> + 'static) -> Result<(), UpdateError> {
         check(&policy).map_err(UpdateError::of_setting)?;
         let inner = &*self.inner;
@@ -397,7 +398,7 @@ impl<E: Endpoint> Fleet<E> {
         Hashed::new(&self.inner.hash_state, key)
     }
 
-    /// A member for an endpoint that was not there, in a fleet of `live`.
+    /// Makes a member for a new endpoint, in a fleet of `live` members.
     fn newcomer(
         &self,
         live: usize,

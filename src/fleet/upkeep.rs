@@ -1,5 +1,5 @@
-//! Upkeep: what is done now and then instead of at each request. Scores, ejections by score, what is
-//! usual, freeing what no reader holds any more.
+//! Upkeep: what is done now and then instead of at each request. It updates scores, ejects by score, works out what is
+//! usual in the fleet, and frees what no reader holds any more.
 
 use super::Fleet;
 use super::keys::Hashed;
@@ -8,33 +8,40 @@ use super::snapshot::Snapshot;
 use crate::endpoint::Endpoint;
 use crate::time::Tick;
 
-/// How many members one pick looks at, when it does upkeep or looks for one to probe.
+/// How many members one pick looks at, when it does upkeep or searches for a member to probe.
 pub(super) const SLICE: usize = 64;
 
-/// Who does upkeep.
+/// What does upkeep: picks, or the caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Upkeep {
-    /// Picks, when it is due: ten times a second (more often if a tenth of [`Ejection::window`](crate::Ejection::window) is less, less
-    /// often if 10 us per endpoint is more) and per 64 endpoints, one pick claims a slice of 64. The default.
+    /// Picks do it when it is due. All endpoints are looked at ten times a second, and for each 64 of them one pick
+    /// does a slice. More often if a tenth of [`Ejection::window`](crate::Ejection::window) is shorter than 100 ms,
+    /// less often if 10 us per endpoint is longer. The default.
     #[default]
     Picks,
-    /// You, with [`Fleet::maintain`], about ten times a second. Picks then take no lock. If you do not call it, scores and the latencies of
-    /// idle endpoints stand still; the usual latency is never known (so patience stays at 1 s), nor the request rate, a shortage of
-    /// capacity or of room under the cap ([`Ejection::max_ejection_requests`](crate::Ejection::max_ejection_requests),
-    /// [`spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), nor what others refuse
-    /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)); and a tracker of yours ejects by alarm only. Ejections in the request path,
-    /// returns and drains go on.
+    /// You do it, with [`Fleet::maintain`], about ten times a second. Picks then take no lock.
+    ///
+    /// If you do not call it:
+    ///
+    /// - Scores, and the latencies of idle endpoints, do not change.
+    /// - The usual latency stays unknown, so [patience](crate::FleetBuilder::patience) stays at 1 s.
+    /// - The request rate ([`Ejection::max_ejection_requests`](crate::Ejection::max_ejection_requests)), a shortage of
+    ///   capacity or of room under the cap ([`spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), and
+    ///   what others refuse ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) stay unknown too.
+    /// - A health tracker of yours ejects by alarm only.
+    ///
+    /// Ejections in the request path, returns and drains go on.
     Caller,
 }
 
 impl<E: Endpoint> Fleet<E> {
-    /// Does all upkeep now. Optional: by default picks do it in slices when it is due. For a timer of
-    /// yours, with [`Upkeep::Caller`], or so that an idle fleet's numbers are fresh.
+    /// Does all upkeep now. Optional: by default, picks do it in slices when it is due. Call it from a timer of yours,
+    /// with [`Upkeep::Caller`], or to keep an idle fleet's numbers fresh.
     pub fn maintain(&self) {
         let shared = &*self.inner.shared;
         let now = shared.now_for_all();
-        // Before the states are read: an alarm that comes meanwhile is not lost.
+        // Claimed before the states are read, so that an alarm in the meantime is not lost.
         let _ = shared.upkeep_due.claim(now, now.after(shared.interval()));
         shared.deadlines.wake(&shared.upkeep_due, now);
         // Dropped after unlocking.
@@ -46,14 +53,14 @@ impl<E: Endpoint> Fleet<E> {
         _free = registry.free(&self.inner.current.load(), now);
     }
 
-    /// One slice, by a pick; nothing if another has it, or an update is under way.
+    /// Does one slice of upkeep, for a pick. Does nothing if another pick has claimed it, or an update is under way.
     pub(super) fn upkeep_slice(&self, now: Tick) {
         let shared = &*self.inner.shared;
-        // The claim comes first: else every pick would bang on the mutex while an update is stuck.
+        // The claim comes first: otherwise every pick would try the mutex while an update is stuck.
         if !shared.upkeep_due.claim(now, now.after(shared.interval())) {
             return;
         }
-        // Not held up by an update.
+        // Before the lock, so that an update does not delay it.
         shared.deadlines.wake(&shared.upkeep_due, now);
         let _free;
         let Some(mut registry) = self.inner.registry.try_lock() else {
@@ -71,7 +78,7 @@ impl<E: Endpoint> Fleet<E> {
 }
 
 impl<E: Endpoint> Registry<E> {
-    /// Takes out what nobody needs any more.
+    /// Takes out what is no longer needed, to be dropped after unlocking.
     fn free(
         &mut self,
         in_force: &Snapshot<E>,

@@ -1,4 +1,4 @@
-//! Whether checks are believed: where they fail nearly everywhere and requests succeed all the same, the fault is the checks'.
+//! Whether checks are believed: where most fail while requests succeed all the same, the fault is the checks'.
 
 use std::time::Duration;
 
@@ -9,29 +9,30 @@ use crate::health::BUCKETS;
 use crate::member::{Member, State};
 use crate::time::Tick;
 
-/// So often it is asked.
+/// How often that is looked at.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// For how long requests contradict checks before these are not believed, or for a fifth of the window, in which one that has just died still
-/// looks as if it answered.
+/// How long requests must contradict checks before these are not believed; or a fifth of the window, if that is longer,
+/// as for so long an endpoint that has just died still looks as if it answered.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// Buckets of the window that tell whether an endpoint answers now; while checks are not believed all do, as some may get few requests.
+/// How many of the window's last buckets tell whether an endpoint answers now. While checks are not believed, all of
+/// them do, as some endpoints may get few requests.
 const LAST: u64 = 2;
 
-/// How many endpoints' requests say the same as their checks, and how many say that checks are wrong: those that fail checks and answer
-/// requests. Of those in rotation, as others have none.
+/// How many endpoints' requests say the same as their checks, and how many contradict them: those answer requests but
+/// fail checks. Only endpoints in rotation count, as others get no requests.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     agreeing: usize,
     contradicting: usize,
 }
 
-/// The outcome of the last look.
+/// Whether checks are believed, and since when they are contradicted.
 #[derive(Debug, Default)]
 pub(super) struct Belief {
     is_lost: bool,
-    /// Since when they are contradicted.
+    /// Since when they are contradicted by most endpoints.
     since: Option<Tick>,
     looked: Option<Tick>,
 }
@@ -41,7 +42,8 @@ impl Belief {
         !self.is_lost
     }
 
-    /// Not when more than half contradict for so long, and again when no more than two fifths do. If none says anything, as before.
+    /// Checks are not believed any more when more than half contradict them for `patience`, and believed again when no
+    /// more than two fifths do. If no endpoint says anything, nothing changes.
     fn look(&mut self, seen: Seen, now: Tick, patience: Duration) {
         let all = seen.agreeing + seen.contradicting;
         if all == 0 {
@@ -52,13 +54,13 @@ impl Belief {
         } else {
             2 * seen.contradicting > all
         };
-        // One further on is of a clock that has gone back.
+        // A start in the future is from a clock that has gone back.
         let since = self.since.filter(|since| *since <= now).unwrap_or(now);
         self.since = are_most.then_some(since);
         self.is_lost = are_most && (self.is_lost || now.since(since) >= patience);
     }
 
-    /// Nobody is out, and nobody is suspect.
+    /// Starts the time of contradiction over, as no member is ejected or suspect.
     pub(super) const fn rest(&mut self) {
         self.since = None;
     }
@@ -72,7 +74,7 @@ impl Belief {
         true
     }
 
-    /// What is left of what a check asks for: of one that is not believed, that a probe under way has ended.
+    /// What is left of a check's action. While checks are not believed, only the end of a half-open probe counts.
     pub(super) const fn heed(&self, action: Action) -> Action {
         match action {
             Action::Probed(_) => action,
@@ -83,7 +85,7 @@ impl Belief {
 }
 
 impl Core {
-    /// Asks now and then whether checks are to be believed.
+    /// Looks from time to time whether checks are to be believed.
     pub(super) fn believe<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         if !book.belief.is_due(now) {
             return;
@@ -103,7 +105,7 @@ impl Core {
                 None => {}
             }
         }
-        // Most of the time nobody contradicts, and there is no need to ask the others.
+        // Most of the time no endpoint contradicts, and there is no need to look at the others.
         if seen.contradicting > 0 || !book.belief.is_believed() {
             let passing = taking.filter(|state| !book.is_failing(state.id));
             let agreeing = passing.filter(|state| answers(state, buckets, now) == Some(true));
@@ -114,7 +116,7 @@ impl Core {
     }
 }
 
-/// Whether it answers most of its last requests; `None` if it has had none.
+/// Whether the endpoint is not suspect and answers most of its last requests; `None` if it has had none.
 fn answers(state: &State, buckets: u64, now: Tick) -> Option<bool> {
     let last = state.gate.last(buckets, now);
     let well = || state.suspicion(now) == 0.0 && 2 * last.faults <= last.total;
@@ -125,7 +127,8 @@ fn answers(state: &State, buckets: u64, now: Tick) -> Option<bool> {
 mod tests {
     use super::*;
 
-    /// What is believed after these looks, half a second apart: how many agree and how many contradict.
+    /// Whether checks are believed after each of these looks, half a second apart: how many agree, and how many
+    /// contradict.
     fn after(looks: &[(usize, usize)]) -> Vec<bool> {
         let mut belief = Belief::default();
         let looks = looks.iter().zip(1..);

@@ -1,4 +1,4 @@
-//! Who is to be checked when, and who is being checked. Under the driver's mutex; it holds no endpoint.
+//! Which members are to be checked when, and which are being checked. Under the driver's mutex; holds no endpoint.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::options::MemberId;
 use crate::outcome::Outcome;
 use crate::time::Tick;
 
-/// A check that is under way. In the order of when it is given up.
+/// A check under way. Ordered by when it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Sent {
     until: Tick,
@@ -18,15 +18,15 @@ pub(super) struct Sent {
     pub(super) id: MemberId,
 }
 
-/// What a result asks of the member's standing.
+/// What a check's result asks of the member's standing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Action {
     Nothing,
-    /// For the sequential test it counts so.
+    /// It counts like this for the sequential test.
     Tested(Test),
-    /// For that it counts when a look at others is over, and until then there is no other for doubt.
+    /// It counts for that test when the round is over. Until then the member gets no other check for doubt.
     Held,
-    /// Out with it for being told this, if it has been in since this epoch.
+    /// Ejects the member for this result, if it has been in since this epoch.
     Eject(u32, Told),
     /// The half-open probe of this epoch has ended.
     Probed(Probed),
@@ -37,46 +37,46 @@ pub(super) enum Action {
 pub(super) struct Probed {
     pub(super) epoch: u32,
     pub(super) told: Told,
-    /// Whether it has passed as often in a row as the settings want.
+    /// Whether enough checks in a row have passed, by the settings.
     pub(super) enough: bool,
-    /// Until the next, if it stays out.
+    /// How long until the next check, if the member stays out.
     pub(super) wait: Duration,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Its place among the members of the set of this edition.
+    /// The member's index in the set of this edition.
     at: usize,
     edition: u64,
     due: Tick,
     checked: Checked,
-    /// The ejection that its passes count for, by when it was.
+    /// When the ejection was for which passes are counted.
     ejected_at: Option<u64>,
     out: Option<Out>,
-    /// Which look at the others its next check is for.
+    /// The round that the next check is for.
     asked: Option<Number>,
-    /// It has asked not to be checked before.
+    /// No check is brought forward to before this time: the last one said nothing.
     not_before: Tick,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Out {
-    /// The standing's when it was sent.
+    /// The epoch of the standing when the check was sent.
     epoch: u32,
     why: Why,
-    /// Which look at the others waits for it.
+    /// The round that waits for the check.
     look: Option<Number>,
 }
 
 /// What a check is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// Its time has come.
+    /// The check was due.
     Due,
-    /// Requests have made the member suspect, and it goes on with their sequential test. It does not count as one without
-    /// an answer in a row: those are an interval apart, and these a moment.
+    /// The member is suspect, and the check goes on with the sequential test of its requests. A missing answer does not
+    /// count for the unhealthy threshold: checks for that are an interval apart, and these a moment.
     Doubt,
-    /// Others are in doubt: see [`Round`]. It does not count in a row either.
+    /// Others are in doubt: see [`Round`]. A missing answer does not count for the threshold either.
     Beside,
     /// It is the half-open probe of an ejected member.
     Claimed,
@@ -85,20 +85,20 @@ pub(super) enum Why {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     entries: HashMap<MemberId, Entry>,
-    /// Those that no check is under way for, by when the next is due.
+    /// Members without a check under way, by when the next is due.
     waiting: BTreeSet<(Tick, MemberId)>,
-    /// Checks under way, also for members that have gone meanwhile: they count for the cap.
+    /// Checks under way, also of members that have gone: they count for `max_probes`.
     out: BTreeSet<Sent>,
-    /// Of the set that it is of; none before the first tick.
+    /// The edition of the set that this book is of; `None` before the first tick.
     edition: Option<u64>,
     tickets: u64,
-    /// Whether the fleet has had a request, or that is of no interest.
+    /// Whether the fleet has had a request; also `true` if that does not matter.
     pub(super) had_traffic: bool,
     /// When all members were last looked at.
     watched: Option<Tick>,
-    /// The last look at others than those in doubt.
+    /// The last round of checks of members that are not in doubt.
     pub(super) round: Round,
-    /// Those in doubt of which a check got no answer, which counts when that is over: what it was, and when.
+    /// Members in doubt whose check got no answer, which counts when the round is over: the outcome, and when it came.
     held: BTreeMap<MemberId, (Outcome, Tick)>,
     /// The time of the last tick.
     last: Tick,
@@ -106,8 +106,7 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Makes it a book of these members; `seen` tells, of one that is new, what is known and when it is
-    /// due. O(members).
+    /// Makes this a book of these members. Of a new one, `seen` tells what is known and when it is due. O(members).
     pub(super) fn follow(
         &mut self,
         now: Tick,
@@ -144,19 +143,19 @@ impl Book {
             if !stays {
                 waiting.remove(&(entry.due, id));
                 held.remove(&id);
-                // Whoever has gone is not waited for.
+                // A round does not wait for members that have gone.
                 let under_way = entry.out.as_mut().and_then(|out| out.look.take());
                 for look in entry.asked.take().into_iter().chain(under_way) {
                     round.note(look, now, Told::Nothing);
                 }
             }
-            // Should it come back while its check is under way, there is no second one.
+            // If the member comes back while its check is under way, there must be no second one.
             stays || entry.out.is_some()
         });
     }
 
-    /// A due time further ahead than this was set by a clock that has gone back since: it has come. So has any, where it went back
-    /// between two ticks.
+    /// A due time further ahead than `longest` was set by a clock that has gone back since, so it has come. If the
+    /// clock went back between two ticks, every due time has.
     pub(super) fn heal(&mut self, now: Tick, longest: Duration) {
         let went_back = now < std::mem::replace(&mut self.last, now);
         let horizon = now.after(longest);
@@ -172,30 +171,30 @@ impl Book {
         }
     }
 
-    /// One whose answer has not come in its time.
+    /// A check whose time for an answer is over.
     pub(super) fn overdue(&self, now: Tick) -> Option<Sent> {
         self.out.first().copied().filter(|sent| sent.until <= now)
     }
 
-    /// Its place among the members, if it is one.
+    /// The member's index in the set, if it is in it.
     pub(super) fn place(&self, id: MemberId) -> Option<usize> {
         let entry = self.entries.get(&id)?;
         (Some(entry.edition) == self.edition).then_some(entry.at)
     }
 
-    /// Whose check is due, if there may be another; and its place among the members.
+    /// The next member whose check is due, and its index, if one more check may be under way.
     pub(super) fn due(&self, now: Tick, most: usize) -> Option<(MemberId, usize)> {
         let &(due, id) = self.waiting.first()?;
         let is_due = due <= now && self.out.len() < most;
         is_due.then_some((id, self.entries.get(&id)?.at))
     }
 
-    /// No check now: look again at this time.
+    /// Sends no check now, but looks again at this time.
     pub(super) fn put_off(&mut self, id: MemberId, due: Tick) {
         self.schedule(id, due);
     }
 
-    /// A check at this time, if none comes before, and the endpoint has not asked for less.
+    /// Brings the next check forward to this time, or to when the member may be checked again, if that is later.
     pub(super) fn bring_forward(&mut self, id: MemberId, due: Tick) {
         let Some(entry) = self.entries.get(&id).filter(|entry| entry.out.is_none()) else {
             return;
@@ -206,13 +205,13 @@ impl Book {
         }
     }
 
-    /// Whether it may be asked how it is, for a look at the others.
+    /// Whether the member may be checked for a round.
     pub(super) fn may_ask(&self, id: MemberId, now: Tick) -> bool {
         let entry = self.entries.get(&id);
         entry.is_some_and(|entry| entry.not_before <= now)
     }
 
-    /// Begins a look at these. Each is checked before anybody else, or a check is under way that counts.
+    /// Begins a round with these. Each is checked before all others, unless a check is under way, which then counts.
     pub(super) fn look_at(
         &mut self,
         others: impl Iterator<Item = MemberId>,
@@ -237,7 +236,7 @@ impl Book {
         self.round.end_if_enough(now);
     }
 
-    /// Whether its next check is for a look at the others. If it is not one of them any more, it is not waited for.
+    /// Whether the member's next check is for a round. It does not wait for one now in doubt or out.
     pub(super) fn is_asked(&mut self, id: MemberId, is_other: bool, now: Tick) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else {
             return false;
@@ -257,7 +256,7 @@ impl Book {
         }
     }
 
-    /// It has been found to be out since then. Passes of before that do not count.
+    /// The member was ejected at this time. Passes from before do not count.
     pub(super) fn found_out(&mut self, id: MemberId, ejected_at: u64) {
         if let Some(entry) = self.entries.get_mut(&id) {
             if entry.ejected_at != Some(ejected_at) {
@@ -267,14 +266,14 @@ impl Book {
         }
     }
 
-    /// It has answered a request, and that it is good is known from that, unless checks have said otherwise.
+    /// The member has answered a request, so it is known to be good, unless checks have said otherwise.
     pub(super) fn has_answered(&mut self, id: MemberId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.checked = entry.checked.or_passing();
         }
     }
 
-    /// A check is sent.
+    /// Enters a check that is being sent.
     pub(super) fn send(&mut self, id: MemberId, epoch: u32, why: Why, until: Tick) -> Sent {
         self.tickets += 1;
         let ticket = self.tickets;
@@ -288,7 +287,7 @@ impl Book {
         sent
     }
 
-    /// A check of a member that is in doubt, or is not, has ended. Nothing if it had been given up, or its member has gone.
+    /// Takes in the end of a check. Does nothing if the check had been given up, or its member has gone.
     pub(super) fn settle(
         &mut self,
         sent: Sent,
@@ -298,7 +297,7 @@ impl Book {
         now: Tick,
         random: u64,
     ) -> Action {
-        // Not by the time, which a clock that went back may have made another.
+        // By the ticket and not the time, which is another if a clock went back.
         let is_it = |out: &Sent| out.ticket == sent.ticket;
         if !self.out.remove(&sent) {
             let Some(healed) = self.out.iter().copied().find(is_it) else {
@@ -309,7 +308,7 @@ impl Book {
         let Some(entry) = self.entries.get_mut(&sent.id) else {
             return Action::Nothing;
         };
-        // The one that was sent: an entry stays for as long as its check is under way.
+        // The check that was sent: an entry stays for as long as its check is under way.
         let Some(out) = entry.out.take() else {
             return Action::Nothing;
         };
@@ -322,7 +321,7 @@ impl Book {
             self.round.note(look, now, told);
         }
         let (checked, pace) = match (told, out.why) {
-            // One that is out need not fail thrice in a row to stay out.
+            // An ejected member need not miss as many in a row to stay out.
             (Told::Miss, Why::Claimed) => entry.checked.found_out().after(settings, told),
             (Told::Miss, Why::Doubt | Why::Beside) => entry.checked.after(settings, Told::Nothing),
             _ => entry.checked.after(settings, told),
@@ -337,7 +336,7 @@ impl Book {
             wait = wait.max(asked.min(settings.longest_wait()));
         }
         if told == Told::Nothing {
-            // Another at once would tell as little, and there would be no end.
+            // Another check at once would tell as little, and there would be no end of them.
             entry.not_before = now.after(wait);
         }
         self.schedule(sent.id, now.after(wait));
@@ -353,8 +352,8 @@ impl Book {
         }
     }
 
-    /// How a result counts for the sequential test. One of a member in doubt that is no answer does not before it is known how
-    /// the others are.
+    /// How a result counts for the sequential test. A missing answer of a member in doubt does not count before it is
+    /// known how the others are.
     fn test(
         &mut self,
         id: MemberId,
@@ -365,7 +364,7 @@ impl Book {
         match out.why {
             Why::Doubt => {}
             _ if out.look.is_some() => return Action::Tested(Test::Anyway),
-            // It has become suspect meanwhile.
+            // It has become suspect since.
             Why::Due if is_in_doubt => {}
             _ => return Action::Tested(Test::IfSuspect(0.0)),
         }
@@ -380,24 +379,24 @@ impl Book {
         }
     }
 
-    /// Whether those in doubt wait for a look at others, and none is under way.
+    /// Whether results wait for a round, and none is under way.
     pub(super) fn wants_round(&self, now: Tick) -> bool {
         !self.held.is_empty() && self.round.says(now) == Says::Nothing
     }
 
-    /// Whether its checks fail.
+    /// Whether the member's checks fail.
     pub(super) fn is_failing(&self, id: MemberId) -> bool {
         let entry = self.entries.get(&id);
         entry.is_some_and(|entry| entry.checked.is_failing())
     }
 
-    /// Whether a check of it waits for that.
+    /// Whether a result of the member waits for a round.
     pub(super) fn holds(&self, id: MemberId) -> bool {
         self.held.contains_key(&id)
     }
 
-    /// Who has waited for a look at others that is over, with which outcome, and which share of those fails; none if all do. What is from
-    /// longer ago than a look can take is of another suspicion.
+    /// The results that waited for a round that is over, and the share of others that failed; `None` if all did. A
+    /// result older than a round can be belongs to another suspicion.
     pub(super) fn release(&mut self, now: Tick) -> Option<(Vec<(MemberId, Outcome)>, Test)> {
         let says = self.round.tell()?;
         let longest = self.round.longest();
@@ -433,12 +432,12 @@ impl Book {
         given_up.into_iter().chain(due).min()
     }
 
-    /// Whether it has been filled.
+    /// Whether the book has been filled.
     pub(super) fn is_begun(&self) -> bool {
         self.edition.is_some()
     }
 
-    /// Checks under way.
+    /// The number of checks under way.
     pub(super) fn under_way(&self) -> usize {
         self.out.len()
     }

@@ -23,76 +23,84 @@ use crate::time::Tick;
 use book::{Action, Book, Sent, Why};
 pub use probe::Probe;
 
-/// Between two looks at all members, while anybody is ejected or under suspicion; and between two ticks at most, as requests
-/// eject and suspect meanwhile. Half of what it takes a caller of a hundred requests a second to make another mistake.
+/// The time between two looks at all members while any is ejected or suspect, and the longest time between two ticks,
+/// as requests eject and suspect meanwhile. Half the time in which a caller of 100 requests a second makes another
+/// mistake.
 const WATCH: Duration = Duration::from_millis(20);
-/// The same between ticks where no fleet is left.
+/// The same between ticks once the fleet is gone.
 const CALM: Duration = Duration::from_secs(1);
 
 /// Checks a fleet's endpoints actively, with the caller's own I/O.
 ///
-/// It starts nothing. Either call [`tick`](Self::tick) when [`next_due`](Self::next_due) says, send the
-/// [`Probe`]s that it returns, and [`finish`](Probe::finish) each with how it went. Or spawn the future of
-/// [`run`](Self::run) or [`run_through`](Self::run_through), which do that.
+/// It starts nothing. Either call [`tick`](Self::tick) when [`next_due`](Self::next_due) says, send the [`Probe`]s that
+/// it returns, and [`finish`](Probe::finish) each with its outcome. Or spawn the future of [`run`](Self::run) or
+/// [`run_through`](Self::run_through), which do that.
 ///
-/// Each endpoint that may take requests is checked, by [`HealthCheckSettings`]; those of weight 0 and
-/// those draining are not. There is at most one check at a time for an endpoint and
-/// [`max_probes`](HealthCheckSettings::max_probes) over all. The set is followed: who is inserted is
-/// checked from the next tick on, who is removed is let go of by then at the latest, but for a probe that
-/// is still held. A check is not a request: it counts neither as in flight nor for latency.
+/// Each endpoint that may take requests is checked, by [`HealthCheckSettings`]; those draining or of weight 0 are not.
+/// At most one check is under way for an endpoint, and [`max_probes`](HealthCheckSettings::max_probes) over all. The
+/// driver follows the set: a new endpoint is checked from the next tick on, and a removed one is released by then at
+/// the latest, unless a probe of it is still held. A check is not a request: it counts neither as in flight nor for
+/// latency.
 ///
-/// One driver a fleet. A second one would check beside it.
+/// Use one driver for a fleet. A second one would check beside it.
 ///
 /// # How checks and requests decide together
 ///
-/// An endpoint has *one* standing, and the fleet *one* cap on who may be out
+/// An endpoint has *one* standing, and the fleet *one* cap on ejections
 /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent)).
 ///
-/// - **Ejected by either.** The requests' outcomes eject as ever. A check ejects too: by a failure answer at once, by no answer after
-///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold) in a row. An ejection by a check counts, lasts and doubles like one
-///   by requests, so a flapping endpoint is out for longer each time. At the cap it stays in, and each further failed check tries again.
-/// - **Not against all requests.** Where the cap keeps endpoints in that fail their checks, and more than half of those that answer requests
-///   do for a second, the fault is the page's: checks are ignored, and requests probe, until two fifths do
-///   ([`Stats::checks_ignored`](crate::Stats::checks_ignored); not with a tracker of yours). (Envoy's panic mode ignores them, too.)
-/// - **Suspected by requests, ejected by checks.** An endpoint that requests have made suspect is checked at once, and again until it is
-///   cleared or ejected: each result counts like a request's for the sequential test
-///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), not for
-///   [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold), whose checks are an interval apart. Meanwhile policies that compare
-///   costs count it as ten times as slow (less where all fail at times). So the first failure is often the only one a caller sees. Passing
-///   checks do not clear what requests alone have found: a healthy page does not keep in an endpoint whose requests fail.
-/// - **One endpoint, or all.** An unanswered check of a suspect counts once up to 32 endpoints that are not suspect have been checked too,
-///   at most once in a tenth of a second. It is weighed against the share of those that fail: where all have begun to fail the test ejects
-///   next to nobody, and where two fifths of them fail nobody. Those that fail become suspect, so of several that die together some are
-///   found before a request fails there. A failure answer still decides at once. Where many endpoints are suspect there are no checks for
-///   doubt, and no answer to other checks counts for the test alone.
-/// - **Back by checks alone.** While the driver is there, no request is a probe. When the ejection's time is over, a check is sent. An
-///   endpoint ejected by checks is back, in [slow start](crate::SlowStart), after
-///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One ejected by requests needs three times as many
-///   passes as it would need good probes ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), spread over
-///   [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s; over a quarter of that
-///   time where capacity is short ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)). So one that is well for
-///   less than that between failures does not return each time to fail again. (Where all the fleet fails, fewer suffice.) A failed check
-///   keeps it out for another [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That time does
-///   not double: it is there to spare requests, and a check costs none. Until it answers requests, an endpoint brought back counts as no
-///   slower than usual, as a check shows no latency. If requests had ejected it, the time for which it passed counts for its slow start, up
-///   to half of the window.
-/// - **Not before its time.** A pass while the time still runs brings nobody back, where Envoy lets a
-///   passing check end an ejection at once: a health page that does not exercise what fails would undo
+/// - **Both eject.** Outcomes of requests eject as they do without checks. Checks eject too: a failure answer at once,
+///   missing answers after [`unhealthy_threshold`](HealthCheckSettings::unhealthy_threshold) in a row. An ejection by a
+///   check counts, lasts and doubles like one by requests, so a flapping endpoint is out for longer each time. At the
+///   cap the endpoint stays in, and each further failed check tries again.
+/// - **Not against all requests.** The cap may keep endpoints in that fail their checks. If more than half of the
+///   endpoints in rotation with recent requests answer these but fail their checks, for 1 s or a fifth of the
+///   [window](crate::Ejection::window), whichever is longer (2 s by default), the fault is the health page's. Then
+///   checks are ignored and requests probe, until no more than two fifths do so
+///   ([`Stats::checks_ignored`](crate::Stats::checks_ignored); not with a tracker of yours). (Envoy's panic mode
+///   ignores checks, too.)
+/// - **Suspected by requests, ejected by checks.** An endpoint that requests have made suspect is checked at once, and
+///   again until it is cleared or ejected. Each result counts like a request's for the sequential test
+///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), not for the unhealthy threshold, whose checks
+///   are an interval apart. Meanwhile policies that compare costs count the endpoint as ten times as slow (less where
+///   all fail at times). So the first failure is often the only one a caller sees. Passing checks do not clear what
+///   requests alone have found: a healthy page does not keep in an endpoint whose requests fail.
+/// - **One endpoint, or all.** An unanswered check of a suspect counts only once up to 32 endpoints that are not
+///   suspect have been checked too, at most once in a tenth of a second. It is weighed against the share of those that
+///   fail: where all have begun to fail, the test ejects next to none, and where two fifths fail, it ejects none. Those
+///   that fail become suspect, so of several endpoints that die together some are found before a request fails there. A
+///   failure answer still decides at once. Where many endpoints are suspect, none is checked out of turn for that, and
+///   a missing answer to any other check counts only for the sequential test: it does not eject by the unhealthy
+///   threshold.
+/// - **Back by checks alone.** While the driver is present, no request is a probe. When an ejection's time is over, a
+///   check is sent. An endpoint ejected by checks is back, in [slow start](crate::SlowStart), after
+///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One ejected by requests needs three
+///   times as many passes as good probes ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), spread
+///   over [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s.
+///   Where [capacity is short](crate::Ejection::spare_capacity_percent), or the cap has just prevented an ejection,
+///   they are spread over a quarter of that time. So an endpoint that is well for less than that between failures does
+///   not return each time to fail again. (Where the whole fleet fails, fewer suffice.) A failed check keeps it out for
+///   another [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That time
+///   does not double: doubling spares requests, and a check costs none. Until it answers requests, an endpoint brought
+///   back counts as no slower than usual, as a check shows no latency. If requests had ejected it, the time for which
+///   it passed counts for its slow start, up to half of the window.
+/// - **Not before its time.** A pass before the ejection's time is over does not bring an endpoint back, where Envoy
+///   lets a passing check end an ejection at once. Otherwise a health page that does not exercise what fails would undo
 ///   what requests have found out.
-/// - **The first result decides** about an endpoint of which nothing is known, whatever the thresholds. One that has answered a request
-///   before its first check counts as known good. All start in: if they started out, the cap would not hold. To serve from checked
-///   endpoints only, finish one round of checks before the first pick.
+/// - **The first result decides** about an endpoint of which nothing is known, whatever the thresholds. One that has
+///   answered a request before its first check counts as known good. All endpoints start in: if they started out, the
+///   cap would not hold. To serve from checked endpoints only, finish one round of checks before the first pick.
 /// - **Marks** ([`Fleet::mark`](crate::Fleet::mark)) outrank both; checks go on.
 ///
-/// The driver counts as there for three seconds after each tick, until it is dropped or its checks are ignored. So if its task
-/// dies or stalls, requests become probes again by themselves.
+/// The driver counts as present for three seconds after each tick, until it is dropped or its checks are ignored. So if
+/// its task dies or stalls, requests become probes again by themselves.
 ///
 /// # What it costs
 ///
-/// Nothing on the request path. A tick is O(log n) for each check that is due, of n endpoints; O(n) after a
-/// change of the set; and while anybody is ejected or suspect O(n) once in 20 ms (of more than 20 000 endpoints less
-/// often), to find those whose time has come. A failed request costs some 16 checks if the endpoint is well, about 2 if
-/// it is not; and where one of those fails up to 32 more.
+/// Nothing on the request path. A tick is O(log n) for each check that is due, of n endpoints; O(n) after a change of
+/// the set; and while any endpoint is ejected or suspect O(n) once in 20 ms (less often above 20 000 endpoints), to
+/// find those that are due. A failed request costs some 16 checks if the endpoint is well and about 2 if it is not;
+/// where one of those fails, up to 32 more.
 ///
 /// # Examples
 ///
@@ -129,12 +137,12 @@ const CALM: Duration = Duration::from_secs(1);
 /// # Ok::<(), evenkeel::BuildError>(())
 /// ```
 pub struct HealthCheck<E: Endpoint> {
-    /// Not to keep the fleet: a task that checks should end when nobody uses it any more.
+    /// Weak, so that the fleet is not kept alive: a task that checks should end when the fleet is no longer used.
     fleet: Weak<Inner<E>>,
     core: Arc<Core>,
 }
 
-/// What the driver shares with the probes that are under way.
+/// What the driver shares with the probes under way.
 struct Core {
     settings: HealthCheckSettings,
     shared: Arc<Shared>,
@@ -142,8 +150,8 @@ struct Core {
 }
 
 impl<E: Endpoint> Fleet<E> {
-    /// A driver for active checks of this fleet's endpoints. Checks begin with its first
-    /// [`tick`](HealthCheck::tick). It does not keep the fleet.
+    /// Returns a driver for active checks of this fleet's endpoints. Checks begin with its first
+    /// [`tick`](HealthCheck::tick). It does not keep the fleet alive.
     ///
     /// # Errors
     ///
@@ -166,8 +174,9 @@ impl<E: Endpoint> Fleet<E> {
 }
 
 impl<E: Endpoint> HealthCheck<E> {
-    /// The probes that are due now: send and finish them. Empty when none is due, or the fleet is gone. Takes no lock that a request takes,
-    /// but for a moment the one of waiting drains: it wakes the [drains](crate::Drain) whose deadline has come.
+    /// Returns the probes that are due now, to be sent and finished. Empty when none is due, or the fleet is gone.
+    /// Takes no lock that a request takes, except briefly that of waiting drains, to wake the [drains](crate::Drain)
+    /// that are over time.
     #[must_use = "a probe that is dropped says nothing, and its endpoint is not checked"]
     pub fn tick(&mut self) -> Vec<Probe<E>> {
         let mut probes = Vec::new();
@@ -176,7 +185,7 @@ impl<E: Endpoint> HealthCheck<E> {
         };
         let (core, shared) = (&self.core, &*self.core.shared);
         let now = shared.now();
-        // Of an idle fleet nobody else would look.
+        // In an idle fleet nothing else looks at these.
         shared.deadlines.wake(&shared.upkeep_due, now);
         let snapshot = inner.current.load();
         let members = snapshot.routable();
@@ -185,7 +194,7 @@ impl<E: Endpoint> HealthCheck<E> {
         let ids = members.iter().map(Member::id);
         book.follow(now, snapshot.edition, ids, |at| {
             let random = shared.random(shared.shard());
-            // It has answered a request: the thresholds count for it.
+            // It has answered a request, so the thresholds count for it.
             let known = members[at].core().latency.get().is_some();
             let checked = if known {
                 Checked::PASSING
@@ -197,7 +206,7 @@ impl<E: Endpoint> HealthCheck<E> {
         book.heal(now, core.longest_wait());
         core.give_up(&mut book, members, now);
         core.watch(&mut book, members, now);
-        // Checks that are not believed bring nobody back either: requests do, as if there were none.
+        // Checks that are not believed bring no endpoint back either: requests do, as if there were no checks.
         shared.prober.attend(now, book.belief.is_believed());
         core.release(&mut book, members, now);
         core.look_at_others(&mut book, members, now);
@@ -211,9 +220,10 @@ impl<E: Endpoint> HealthCheck<E> {
         probes
     }
 
-    /// How long until the next [`tick`](Self::tick) is due: at most 20 ms while there is a fleet, as requests eject and suspect meanwhile
-    /// (half of what it takes a caller of a hundred requests a second to make another mistake). 0 when a check is due. Finishing a probe
-    /// may make it sooner. A later tick does no harm, but after three seconds requests become probes again.
+    /// Returns how long until the next [`tick`](Self::tick) is due; 0 when a check is due. While there is a fleet, that
+    /// is at most 20 ms, as requests eject and suspect meanwhile (half the time in which a caller of a hundred requests
+    /// a second makes another mistake). Finishing a probe may make it sooner. A later tick does no harm, but after
+    /// three seconds requests become probes again.
     #[must_use]
     pub fn next_due(&self) -> Duration {
         if self.is_over() {
@@ -232,7 +242,7 @@ impl<E: Endpoint> HealthCheck<E> {
             .since(now)
     }
 
-    /// Whether the fleet is gone, so that nothing is left to check: for a loop of yours to end.
+    /// Whether the fleet is gone, so that nothing is left to check. A loop of yours should then end.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.fleet.strong_count() == 0
@@ -246,7 +256,7 @@ impl Core {
             .max(self.shared.longest_ejection())
     }
 
-    /// Checks whose answer has not come in time have timed out.
+    /// Counts checks as timed out whose answer has not come in time.
     fn give_up<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         while let Some(sent) = book.overdue(now) {
             let member = book.place(sent.id).and_then(|at| members.get(at));
@@ -260,10 +270,10 @@ impl Core {
         }
     }
 
-    /// Brings forward the checks of those that requests have ejected, to when their time is over; and looks
-    /// for the first traffic.
+    /// Brings forward the checks of ejected members to when their time is over, and those of members in doubt to now.
+    /// Also looks for the first traffic.
     fn watch<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        // Of interest only where there is an interval for no traffic.
+        // Traffic matters only if there is an interval for no traffic.
         book.had_traffic |= self.settings.no_traffic_interval.is_none();
         let is_quiet = self.shared.ledger.read().ejected == 0
             && !self.shared.trend.has_suspects()
@@ -297,7 +307,8 @@ impl Core {
         }
     }
 
-    /// Takes in failed checks that were held until others had been looked at. The next of each comes at once, while it is in doubt.
+    /// Takes in results that waited for a round of checks of others. A member still in doubt is then checked again at
+    /// once.
     fn release<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         let Some((held, test)) = book.release(now) else {
             return;
@@ -314,7 +325,7 @@ impl Core {
         }
     }
 
-    /// Has some checked that nobody suspects, if those who are in doubt are held for that.
+    /// Begins a round of checks of members that are not suspect, if results of members in doubt wait for one.
     fn look_at_others<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         if !book.wants_round(now) {
             return;
@@ -323,7 +334,7 @@ impl Core {
         let others = members.iter().map(Member::core);
         let others = others.filter(|state| is_well(state) && book.may_ask(state.id, now));
         let others: Vec<_> = others.collect();
-        // Evenly over the set, as those of a zone stand side by side.
+        // Spread evenly over the set, as members of a zone stand side by side.
         let (all, count) = (others.len(), others.len().min(round::MOST));
         let start = self.shared.random(self.shared.shard()) as usize % all.max(1);
         let some = (0..count).map(|one| others[(start + one * all / count) % all].id);
@@ -332,7 +343,7 @@ impl Core {
         book.look_at(some, now, patience);
     }
 
-    /// Enters a check of a member into the book; none if it is ejected and its time is not over.
+    /// Enters a check of a member into the book; `None` if the member is ejected and not to be probed now.
     fn send(&self, book: &mut Book, state: &State, now: Tick) -> Option<Sent> {
         let patience = self.settings.patience();
         let standing = state.standing.get();
@@ -345,7 +356,7 @@ impl Core {
         } else if standing.is_ejected() {
             book.found_out(state.id, state.ejected_at());
             let Some(epoch) = state.claim_check(now, patience) else {
-                // It may return before, by an update or a request's probe.
+                // It may come back before, by an update or a request's probe.
                 let soon = now.after(Duration::from_millis(1));
                 let latest = now.after(self.settings.interval);
                 let due = standing.probe_due_at(now).max(soon).min(latest);
@@ -367,8 +378,8 @@ impl Core {
         Some(book.send(state.id, epoch, why, now.after(patience)))
     }
 
-    /// Takes in a check's outcome. The book is in order before the member's standing is changed, which may
-    /// run a tracker of the user's.
+    /// Takes in a check's outcome. The book is up to date before the member's standing changes, which may run the
+    /// user's tracker.
     fn settle(&self, sent: Sent, state: &State, outcome: Outcome) {
         let now = self.shared.now();
         let (is_in_doubt, random) = (
@@ -385,10 +396,10 @@ impl Core {
     }
 }
 
-/// Does what a check's result asks for; when the next is to come at the latest.
+/// Does what a check's result asks for. Returns how long until the next check at the latest, if that is to be sooner.
 fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Duration> {
     let action = match action {
-        // No answer where few answer proves little: how little, the sequential test knows.
+        // Where many are suspect, a missing answer proves little; the sequential test knows how little.
         Action::Eject(_, Told::Miss) if state.shared.trend.is_common(true) => {
             Action::Tested(Test::IfSuspect(0.0))
         }

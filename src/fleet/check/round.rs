@@ -1,4 +1,5 @@
-//! A look at the others, before checks take out one of several that are in doubt: is it these, or is it all?
+//! A round of checks of members that are not suspect, before checks eject one that is in doubt: are only a few members
+//! failing, or all of them?
 
 use std::time::Duration;
 
@@ -6,28 +7,28 @@ use crate::health::Told;
 use crate::shared::COMMON;
 use crate::time::Tick;
 
-/// How many are looked at, at most: of so many of which half fail, fewer than two fifths do once in ten looks. (16 were too few: where ten
-/// of twenty fail together they were told from all of them half as often.)
+/// The most members that a round checks: where half of the fleet fails, fewer than two fifths of this many do in one
+/// round of ten. (16 were too few: where ten of twenty fail together they were told from all of them half as often.)
 pub(super) const MOST: usize = 32;
 
-/// For how long a look tells those that did not wait for it, once it is over. By then upkeep, which comes ten times a second by default,
-/// knows what share of requests fails.
+/// How long after its end a round still tells how the others are. By then upkeep, which comes ten times a second by
+/// default, knows what share of requests fails.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// What a look at the others says.
+/// What a round says of the others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Says {
-    /// There has been none lately.
+    /// There has been no round recently.
     Nothing,
-    /// Wait for it.
+    /// A round is under way: wait for it.
     Wait,
-    /// This share of the others fail: what those in doubt are to be held against.
+    /// This share of the others fails; members in doubt are weighed against it.
     Share(f32),
-    /// So many of them that the fault is one of all.
+    /// So many of the others fail that all share the fault.
     All,
 }
 
-/// Which look a check is for: one that is sent for a look and ends after the next has begun tells neither.
+/// The number of a round. A check that was sent for one round, and ends after the next has begun, counts for neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Number(u64);
 
@@ -37,16 +38,16 @@ pub(super) struct Round {
     asked: u32,
     passed: u32,
     failed: u32,
-    /// Until when it is waited for, and for how long that is. `None` before the first.
+    /// Until when the round is waited for, and how long that is in all. `None` before the first round.
     until: Option<(Tick, Duration)>,
-    /// When enough of them had answered.
+    /// When enough of the members had answered.
     over: Option<Tick>,
-    /// Whether those that waited for it have been told.
+    /// Whether the results that waited for the round have been told.
     is_told: bool,
 }
 
 impl Round {
-    /// Another, for those that are asked from here on; they answer within this time or not at all.
+    /// Begins another round, for the members asked from here on. They answer within `patience` or not at all.
     pub(super) fn begin(&mut self, now: Tick, patience: Duration) {
         *self = Self {
             number: Number(self.number.0 + 1),
@@ -59,12 +60,12 @@ impl Round {
         self.number
     }
 
-    /// One more is asked.
+    /// Counts one more member that is asked.
     pub(super) const fn ask(&mut self) {
         self.asked += 1;
     }
 
-    /// A check that was for this look has ended like this.
+    /// Counts a check that was for round `number` and ended like this.
     pub(super) fn note(&mut self, number: Number, now: Tick, told: Told) {
         if number != self.number {
             return;
@@ -77,8 +78,8 @@ impl Round {
         self.end_if_enough(now);
     }
 
-    /// It is over when all but a quarter have answered, or all but one that would not make a difference: a few that hang should not
-    /// keep those in that are in doubt. At once, if nobody is asked.
+    /// Ends the round when all but a quarter have answered, or all but one that would make no difference: a few checks
+    /// that hang must not keep in the members in doubt. Ends it at once if no member is asked.
     pub(super) fn end_if_enough(&mut self, now: Tick) {
         let silent = self.asked.saturating_sub(self.passed + self.failed);
         let may_be_all = is_all(self.failed + silent, self.asked);
@@ -88,9 +89,10 @@ impl Round {
         }
     }
 
-    /// What it says by now.
+    /// What the round says by now.
     pub(super) fn says(&self, now: Tick) -> Says {
-        // A clock may have gone back: what is further ahead than it can be is over. A little is another thread's reading.
+        // A clock may have gone back: what is further ahead than it can be is over. A little ahead is another thread's
+        // reading.
         match (self.over, self.until) {
             (Some(at), _) if now.since(at) < FRESH && at.since(now) < FRESH => self.verdict(),
             (None, Some((until, patience))) if now < until && until.since(now) <= patience => {
@@ -100,19 +102,19 @@ impl Round {
         }
     }
 
-    /// Whether it is over, and has not been told yet.
+    /// Whether the round is over, and its verdict has not been told yet.
     pub(super) const fn is_untold(&self) -> bool {
         self.over.is_some() && !self.is_told
     }
 
-    /// What it has said, for those that have waited for it: once, however late they ask.
+    /// Takes the verdict, for the results that have waited for it: once, however late.
     pub(super) fn tell(&mut self) -> Option<Says> {
         let tells = self.is_untold();
         self.is_told |= tells;
         tells.then(|| self.verdict())
     }
 
-    /// For no longer than this does anybody wait for it, and until it is told.
+    /// The longest time for which a result waits for a round to end and to be told.
     pub(super) fn longest(&self) -> Duration {
         let patience = self.until.map_or(Duration::ZERO, |(_, patience)| patience);
         patience.saturating_mul(2).saturating_add(FRESH)
@@ -127,7 +129,7 @@ impl Round {
     }
 }
 
-/// Whether so many of them that fail are all: as many as endpoints under suspicion are. Of nobody, none is.
+/// Whether so many fail that all share the fault: the same share as of suspects. `false` if there are none.
 fn is_all(failed: u32, of: u32) -> bool {
     failed > 0 && f64::from(failed) >= COMMON * f64::from(of)
 }
@@ -156,7 +158,7 @@ mod tests {
         let round = after(4, 4, 0);
         assert_eq!(round.says(at(799)), Says::Share(0.0));
         assert_eq!(round.says(at(800)), Says::Nothing);
-        // By a reading of the clock from before the last answer.
+        // With a clock reading from before the last answer.
         assert_eq!(round.says(at(699)), Says::Share(0.0));
         assert_eq!(
             round.says(at(600)),
@@ -166,7 +168,7 @@ mod tests {
         assert_eq!(Round::default().says(at(0)), Says::Nothing);
     }
 
-    /// One that hung ends seconds later: what the others told is not of then.
+    /// A check that hung ends seconds later: what the others told is not of that time.
     #[test]
     fn who_answers_after_it_is_over_does_not_keep_it_fresh() {
         let mut round = after(4, 3, 0);

@@ -1,4 +1,4 @@
-//! The driver as one future.
+//! The driver of active checks as one future.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use crate::outcome::Outcome;
 use crate::sync::Arc;
 use crate::transport::Transport;
 
-/// A probe under way, its answer, and the end of its time.
+/// A probe under way, its answer, and the timer for it.
 struct Flight<E: Endpoint, A, T> {
-    /// Until it is finished.
+    /// `None` once it is finished.
     probe: Option<Probe<E>>,
     answer: Pin<Box<A>>,
     limit: Pin<Box<T>>,
@@ -26,7 +26,7 @@ where
     A: Future<Output = Outcome>,
     T: Future,
 {
-    /// Finishes the probe if there is an answer, or no more time. Whether it has.
+    /// Finishes the probe if there is an answer, or if its time is over. Returns whether it did.
     fn has_landed(&mut self, cx: &mut Context<'_>) -> bool {
         let outcome = match self.answer.as_mut().poll(cx) {
             Poll::Ready(outcome) => outcome,
@@ -42,23 +42,23 @@ where
 }
 
 impl<E: Endpoint> HealthCheck<E> {
-    /// Checks until the fleet is gone, which it notices within a second. `check` sends one probe, to the
-    /// member it is handed, and returns how it went; `sleep` is the runtime's timer. Probes run concurrently
-    /// inside this future, and it ends those that take longer than the
-    /// [`timeout`](crate::HealthCheckSettings::timeout). It is `Send` if what it is given is.
+    /// Checks until the fleet is gone, which it notices within a second. `check` sends one probe, to the member it is
+    /// handed, and returns the outcome; `sleep` is the runtime's timer. Probes run concurrently inside this future,
+    /// which ends those that take longer than the [`timeout`](crate::HealthCheckSettings::timeout). The future is
+    /// `Send` if its arguments are.
     ///
-    /// Each time it is woken it polls all probes under way, at most
+    /// Each time it is woken, it polls all probes under way, at most
     /// [`max_probes`](crate::HealthCheckSettings::max_probes). To spread them over threads, spawn the check inside
     /// `check`, or call [`tick`](Self::tick) yourself.
     ///
     /// # Cancel safety
     ///
-    /// It may be dropped at any point. Probes under way then say nothing, and requests probe ejected endpoints
-    /// again, at once.
+    /// It may be dropped at any point. Probes under way then say nothing, and requests probe ejected endpoints again,
+    /// at once.
     ///
     /// # Panics
     ///
-    /// If `check`, `sleep` or their futures do, or as [`Probe::finish`]. It is then as if dropped.
+    /// If `check`, `sleep` or their futures do, or as [`Probe::finish`]. The effect is then the same as of a drop.
     ///
     /// # Examples
     ///
@@ -114,7 +114,7 @@ impl<E: Endpoint> HealthCheck<E> {
                 let before = flights.len();
                 flights.retain_mut(|flight| !flight.has_landed(cx));
                 let landed = flights.len() < before;
-                // Both are polled, so that both can wake.
+                // The timer is polled in any case, so that it can wake this task.
                 let rang = timer.as_mut().poll(cx).is_ready();
                 if landed || rang {
                     Poll::Ready(())
@@ -126,9 +126,9 @@ impl<E: Endpoint> HealthCheck<E> {
         }
     }
 
-    /// As [`run`](Self::run), through a transport: each check is what `request` makes for the endpoint, and
-    /// [`classify`](Transport::classify) says how it went. Mind that a transport made for requests may
-    /// find an answer good that a health page means as a warning: a 404 is one.
+    /// As [`run`](Self::run), but through a transport: each check sends what `request` makes for the endpoint, and
+    /// [`classify`](Transport::classify) judges the result. A transport made for requests may take an answer for good
+    /// that a health page means as a warning; a 404 is one.
     ///
     /// # Cancel safety
     ///
