@@ -1,15 +1,15 @@
-//! Active checks: their settings, and their rules as functions of values. Who sends them is the fleet's
-//! [`HealthCheck`](crate::HealthCheck).
+//! Active checks: their settings, and their rules as functions of values. The fleet's
+//! [`HealthCheck`](crate::HealthCheck) is the driver that schedules them.
 
 use std::time::Duration;
 
 use crate::error::BuildError;
 use crate::outcome::Outcome;
 
-/// How endpoints are checked, how often, and how many answers it takes.
+/// How endpoints are checked, how often, and how many results bring one back or take one out.
 ///
-/// The names are Envoy's where it has one, and [`envoy`](Self::envoy) has its values; it has no defaults for the first four. An interval runs from
-/// the end of one check to the start of the next.
+/// The names are Envoy's where it has one. [`envoy`](Self::envoy) has Envoy's values; for the first four settings Envoy
+/// has no defaults. An interval runs from the end of one check to the start of the next.
 ///
 /// ```
 /// use evenkeel::{Fleet, HealthCheckSettings};
@@ -27,41 +27,47 @@ use crate::outcome::Outcome;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthCheckSettings {
-    /// From one check of an endpoint that passes to the next: 1 ms to a day. Defaults to 5 s, as of
-    /// NGINX Plus and Google Cloud.
+    /// From one check of a passing endpoint to the next: 1 ms to a day. Defaults to 5 s, as in NGINX Plus and Google
+    /// Cloud.
     pub interval: Duration,
-    /// How long an answer may take: 1 ms to a day. Defaults to 1 s, Kubernetes' choice.
+    /// How long an answer may take: 1 ms to a day. Defaults to 1 s, as in Kubernetes.
     pub timeout: Duration,
-    /// Passes in a row that bring back an endpoint that checks ejected, at least 1; more if requests ejected it, see
-    /// [`HealthCheck`](crate::HealthCheck). Defaults to 2, HAProxy's `rise`: a process that has just started may answer once and die.
+    /// Passes in a row that bring back an endpoint ejected by checks, at least 1. An endpoint ejected by requests needs
+    /// more: see [`HealthCheck`](crate::HealthCheck). Defaults to 2, HAProxy's `rise`: a process that has just started
+    /// may answer once and die.
     pub healthy_threshold: u32,
-    /// Checks in a row without an answer (timeout, unreachable) that take an endpoint out, at least 1.
-    /// Defaults to 3, HAProxy's `fall`: a packet may be lost, and the one sent again too. An answer that
-    /// is a failure takes it out at once, whatever this is, as in Envoy.
+    /// Checks in a row without an answer (timeout, unreachable) that take an endpoint out, at least 1. Defaults to 3,
+    /// HAProxy's `fall`: a packet may be lost, and so may its retransmission. A failure answer takes the endpoint out
+    /// at once, whatever this setting is, as in Envoy.
     pub unhealthy_threshold: u32,
-    /// From one failed check of an ejected endpoint to the next: 1 ms to a day. Unset by default: then [`interval`](Self::interval), at
-    /// most 1 s. (Envoy: the interval, for which a recovered endpoint is missed.) Shorter where capacity is short: about half of
+    /// From one failed check of an ejected endpoint to the next: 1 ms to a day. Unset by default: then
+    /// [`interval`](Self::interval), at most 1 s. (Envoy: the interval, for which a recovered endpoint is missed.)
+    /// Where [capacity is short](crate::Ejection::spare_capacity_percent), the next check comes no later than an
+    /// ejection would end that began then: for the first ejection in a row, a quarter of
     /// [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time).
     pub unhealthy_interval: Option<Duration>,
-    /// The same while passes are too few to bring it back. Unset by default: then the interval, at most 1 s. (Envoy: the interval. An
-    /// endpoint back sooner serves sooner.)
+    /// The interval for an ejected endpoint that has passed, but not often enough to come back: 1 ms to a day. Unset by
+    /// default: then [`interval`](Self::interval), at most 1 s. (Envoy: the interval. An endpoint that is back sooner
+    /// serves sooner.)
     pub healthy_edge_interval: Option<Duration>,
-    /// The same while unanswered checks are too few to take it out. Unset by default: then the interval, at most 1 s. (Envoy: the unhealthy
-    /// interval. Meanwhile requests go to an endpoint that is likely dead.)
+    /// The interval for an endpoint that left checks unanswered, but not often enough to be taken out: 1 ms to a day.
+    /// Unset by default: then [`unhealthy_interval`](Self::unhealthy_interval), at most 1 s. (Envoy: the unhealthy
+    /// interval. In the meantime requests go to an endpoint that is likely dead.)
     pub unhealthy_edge_interval: Option<Duration>,
-    /// The interval in place of all others until the fleet has had a request: 1 ms to a day. Unset by
-    /// default: then there is no difference. (Envoy: 60 s. A proxy is set up with many clusters that it
-    /// may never use; a fleet in a process is there to be used, and its first request should not meet an
-    /// endpoint that died a minute ago.) Traffic is noticed within a second, and checks then come sooner.
+    /// The interval that replaces all others until the fleet has had a request: 1 ms to a day. Unset by default: then
+    /// lack of traffic makes no difference. (Envoy: 60 s. A proxy is set up with many clusters that it may never use. A
+    /// fleet in a process is there to be used, and its first request should not meet an endpoint that died a minute
+    /// ago.) Traffic is noticed within a second, and checks are brought forward then.
     pub no_traffic_interval: Option<Duration>,
-    /// An endpoint's first check comes at random within this time after it is first seen, up to a day.
-    /// Defaults to 0, as Envoy's: at once, within [`max_probes`](Self::max_probes).
+    /// The time within which an endpoint's first check comes, at random, after it is first seen: up to a day. Defaults
+    /// to 0, as in Envoy: the check comes at once, within [`max_probes`](Self::max_probes).
     pub initial_jitter: Duration,
-    /// How much longer an interval may be at random, in percent, 0 to 100: so that many clients do
-    /// not check together. Defaults to 10: it parts clients that began together, and finds hardly later. (Envoy's `interval_jitter_percent`: 0.)
+    /// How much longer an interval may be at random, in percent, 0 to 100, so that many clients do not check together.
+    /// Defaults to 10: that separates clients that began together and hardly delays detection. (Envoy's
+    /// `interval_jitter_percent`: 0.)
     pub jitter_percent: u32,
-    /// How many checks may be under way at once, over all endpoints, at least 1. Defaults to 64: with
-    /// answers within 10 ms, 6400 checks a second. (Envoy has no such bound.)
+    /// How many checks may be under way at once, over all endpoints, at least 1. Defaults to 64: with answers within
+    /// 10 ms, that allows 6400 checks a second. (Envoy has no such limit.)
     pub max_probes: usize,
 }
 
@@ -99,8 +105,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl HealthCheckSettings {
-    /// As Envoy has them: these four, which it wants to be given, and its defaults for the rest. That is, after a failed check the interval as
-    /// ever, 60 s while there is no traffic, and no jitter.
+    /// Envoy's settings: the four that it requires, and its defaults for the rest. The interval stays the same after a
+    /// failed check, is 60 s while there is no traffic, and has no jitter.
     ///
     /// ```
     /// use evenkeel::HealthCheckSettings;
@@ -205,7 +211,7 @@ impl HealthCheckSettings {
         Ok(())
     }
 
-    /// How long until the next check, `random` deciding the jitter. Never below 1 ms.
+    /// The time until the next check. `random` decides the jitter. Never below 1 ms.
     pub(crate) fn wait(&self, pace: Pace, had_traffic: bool, random: u64) -> Duration {
         let short = self.interval.min(SECOND);
         let unhealthy = self.unhealthy_interval.unwrap_or(short);
@@ -223,25 +229,25 @@ impl HealthCheckSettings {
         };
         let most = length.as_nanos() * u128::from(self.jitter_percent) / 100;
         let more = u128::from(random) % most.max(1);
-        // Below two days, as `check` has been passed.
+        // Below two days if the settings passed `check`.
         let more = Duration::from_nanos(u64::try_from(more).unwrap_or(u64::MAX));
         length.saturating_add(more).max(MILLI)
     }
 
-    /// When the first check of an endpoint comes after it has been seen.
+    /// The time from when an endpoint is first seen to its first check.
     pub(crate) fn first_wait(&self, random: u64) -> Duration {
         let most = self.initial_jitter.as_nanos().max(1);
         let wait = u128::from(random) % most;
         Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// From when on a check without a word is given up, and counts as a timeout. Twice the timeout: the
-    /// caller's timer is a little late, its answer later still.
+    /// The time after which a check without a result is given up and counts as a timeout. It is twice the timeout,
+    /// since the caller's timer fires a little late and its result comes later still.
     pub(crate) const fn patience(&self) -> Duration {
         self.timeout.saturating_mul(2)
     }
 
-    /// No wait is longer than this.
+    /// An upper bound for every wait. It includes the jitter, which at most doubles an interval.
     pub(crate) fn longest_wait(&self) -> Duration {
         [
             Some(self.initial_jitter),
@@ -260,13 +266,13 @@ impl HealthCheckSettings {
     }
 }
 
-/// What a check's outcome says.
+/// What a check's outcome says about the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Pass,
-    /// No answer: counts towards the unhealthy threshold.
+    /// No answer. Counts towards the unhealthy threshold.
     Miss,
-    /// A bad answer: decides at once.
+    /// A failure answer. Decides at once.
     Fail,
     Nothing,
 }
@@ -282,48 +288,48 @@ impl Told {
     }
 }
 
-/// How a check's result counts for the sequential test of its endpoint.
+/// How a check's result counts for its endpoint's sequential test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Test {
-    /// If the endpoint is under suspicion, and against others of which at least this share fail.
+    /// It counts if the endpoint is under suspicion. The error rate of the others is taken to be at least this share.
     IfSuspect(f32),
-    /// Also if it is not: it was looked at because others are.
+    /// It counts even if the endpoint is not under suspicion: it was checked because others are.
     Anyway,
 }
 
-/// How soon the next check comes.
+/// Which interval applies before the next check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// It passes: the interval.
+    /// It passes: `interval`.
     Passing,
-    /// It fails: the unhealthy interval.
+    /// It fails: `unhealthy_interval`.
     Failing,
-    /// It passed, not yet often enough: the healthy edge interval.
+    /// It passed, but not often enough yet: `healthy_edge_interval`.
     Recovering,
-    /// It gave no answer, not yet often enough: the unhealthy edge interval.
+    /// It gave no answer, but not often enough yet: `unhealthy_edge_interval`.
     Doubted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// No result yet.
+    /// There is no result yet.
     Unknown,
     Passing,
     Failing,
 }
 
-/// What the checks of one endpoint say of it.
+/// The state of one endpoint according to its checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {
     verdict: Verdict,
-    /// Results in a row that speak against the verdict.
+    /// How many results in a row contradict the verdict.
     row: u32,
 }
 
 impl Checked {
-    /// Nothing: the first result decides.
+    /// No result yet: the first result decides.
     pub(crate) const UNKNOWN: Self = Self::new(Verdict::Unknown);
-    /// It passes, as far as is known.
+    /// Passing, with no result to the contrary.
     pub(crate) const PASSING: Self = Self::new(Verdict::Passing);
 
     const fn new(verdict: Verdict) -> Self {
@@ -334,7 +340,7 @@ impl Checked {
         self.verdict == Verdict::Failing
     }
 
-    /// Passing, if nothing is known.
+    /// Turns an unknown state into passing.
     pub(crate) fn or_passing(self) -> Self {
         match self.verdict {
             Verdict::Unknown => Self::PASSING,
@@ -342,8 +348,8 @@ impl Checked {
         }
     }
 
-    /// It has been found to be out, by whomever: it takes the healthy threshold to come back. Passes of
-    /// before it was out do not count.
+    /// The state once the endpoint is found ejected, by checks or by requests. From then on it takes the healthy
+    /// threshold to come back. Passes from before the ejection do not count.
     pub(crate) fn found_out(self) -> Self {
         if self.is_failing() {
             self
@@ -352,7 +358,7 @@ impl Checked {
         }
     }
 
-    /// After this result; and how soon the next check is to come.
+    /// The state after this result, and the pace of the next check.
     pub(crate) fn after(self, settings: &HealthCheckSettings, told: Told) -> (Self, Pace) {
         let (verdict, against, threshold, doubt) = match (told, self.verdict) {
             (Told::Nothing, Verdict::Failing) => return (self, Pace::Failing),

@@ -1,10 +1,11 @@
-//! The limit that finds itself: the rule of [`AdaptiveLimit`], a function of values, and the words around it that requests
-//! add to.
+//! The adaptive limit: the rule of [`AdaptiveLimit`] as a function of values, and the words that requests update for
+//! it.
 //!
-//! What is seen since the last look: `samples: 20 | sum: 44`, of latencies in 64 ns, and beside it how many requests ended in
-//! a timeout or an answer of too much to do, and the most in flight. Whoever finds that it is time claims the look by
-//! a swap of its start, is alone with the rest until it stores the next start, and takes what there is; others add
-//! meanwhile to what the next look takes.
+//! A *look* is one evaluation of the rule. Since the last look, requests collect: latencies, as `samples: 20 | sum: 44`
+//! in units of 64 ns; how many of them ended in a timeout or met an overloaded endpoint; and the most in flight. The
+//! thread that finds a look due claims it by a compare-and-swap of `since`. It takes what has been collected, and has
+//! the remaining words to itself until it stores the time of this look. What other threads add in the meantime is for
+//! the next look.
 
 use std::time::Duration;
 
@@ -12,54 +13,55 @@ use super::AdaptiveLimit;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// So many latencies make a mean; of fewer it would be noise.
+/// The fewest latencies that make a usable mean. Of fewer it would be noise.
 const ENOUGH: u64 = 25;
 
-/// More are not added to one: 2^12 samples of the longest, and as many again by threads that look at once, fit the sum.
+/// The most latencies in a look. The sum has room for 2^12 of the longest, and for as many again from threads that read
+/// the count at the same time.
 const MANY: u64 = 1 << 12;
 
-/// What a latency is counted in, and the longest that is believed: 68 s.
+/// The unit of a latency, and the longest latency that is believed: 68 s.
 const UNIT_NANOS: u64 = 64;
 const LONGEST: u64 = (1 << 30) - 1;
 const SUM_BITS: u32 = 44;
 const SUM_MASK: u64 = (1 << SUM_BITS) - 1;
 const SAMPLE: u64 = 1 << SUM_BITS;
 
-/// Time constants of what is usual: of what is seen while little is in flight, and, while much is, of what is quicker and
-/// of what is slower. The last two are no further apart, as the average would else be that of the best of the noise: with
-/// means of 25 latencies, which stray by a fifth where service times are exponential, it settles a fifth too low, and
-/// the buffer takes that up.
+/// Time constants of the usual latency: `QUIET` while little is in flight, and otherwise `QUICKER` for lower latencies
+/// and `SLOWER` for higher ones. Those two are no further apart, or the average would follow the lowest of noisy means.
+/// Means of 25 latencies stray by a fifth where service times are exponential. With these constants the average settles
+/// a fifth too low, which the buffer makes up for.
 const QUIET: Duration = Duration::from_secs(10);
 const QUICKER: Duration = Duration::from_secs(60);
 const SLOWER: Duration = Duration::from_secs(600);
 
-/// A look is under way.
+/// The value of `since` while a look is under way.
 const CLAIMED: u64 = u64::MAX;
 
-/// What was seen between two looks.
+/// What was collected between two looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Seen {
-    /// Latencies of successes, and their mean in nanoseconds.
+    /// The number of successes with a latency, and their mean latency in nanoseconds.
     samples: u64,
     mean: f32,
-    /// Requests that ended in a timeout, or an answer of too much to do.
+    /// How many requests ended in a timeout or met an overloaded endpoint.
     overloaded: u32,
-    /// The most requests in flight.
+    /// The most requests in flight at once.
     most: u32,
-    /// How long that took.
+    /// The time between the two looks.
     length: Duration,
 }
 
-/// What is known between two looks.
+/// The state that one look hands to the next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Known {
     limit: u32,
-    /// In nanoseconds; 0 while unknown.
+    /// The usual latency in nanoseconds; 0 while unknown.
     usual: f32,
 }
 
 impl AdaptiveLimit {
-    /// What becomes of what was known by what was seen.
+    /// The new state, from the old one and what was seen.
     fn look(&self, known: Known, seen: &Seen) -> Known {
         let limit = known.limit as f32;
         let is_pressed = 2 * u64::from(seen.most) > u64::from(known.limit);
@@ -77,7 +79,7 @@ impl AdaptiveLimit {
                 usual + (seen.mean - usual) * share
             }
         };
-        // What was usual before this: it must not hide in its own average.
+        // The value before this look: the new latency must not hide in its own average.
         let before = if known.usual > 0.0 {
             known.usual
         } else {
@@ -103,16 +105,16 @@ impl AdaptiveLimit {
     }
 }
 
-/// What an endpoint's requests add to, and what the last look found.
+/// What an endpoint's requests collect, and what the last look found.
 #[derive(Debug)]
 pub(crate) struct Concurrency {
     rule: AdaptiveLimit,
-    /// When the last look was, in nanoseconds, or [`CLAIMED`].
+    /// The time of the last look in nanoseconds, or [`CLAIMED`].
     since: AtomicU64,
     latencies: AtomicU64,
     overloaded: AtomicU32,
     most: AtomicU32,
-    /// An `f32`'s bits: what is usual, in nanoseconds.
+    /// The usual latency in nanoseconds, as the bits of an `f32`.
     usual: AtomicU32,
 }
 
@@ -120,7 +122,7 @@ impl Concurrency {
     pub(crate) fn new(rule: AdaptiveLimit) -> Self {
         Self {
             rule,
-            // The first look is when there is enough to look at.
+            // The first look comes as soon as there are enough samples.
             since: AtomicU64::new(0),
             latencies: AtomicU64::new(0),
             overloaded: AtomicU32::new(0),
@@ -129,7 +131,8 @@ impl Concurrency {
         }
     }
 
-    /// A success took so long, while so many were in flight. `limit` is adjusted, if this is the time to look.
+    /// Takes in a success that took `latency` while `in_flight` requests were in flight. Adjusts `limit` if a look is
+    /// due.
     pub(crate) fn succeeded(
         &self,
         now: Tick,
@@ -137,7 +140,7 @@ impl Concurrency {
         in_flight: u64,
         limit: &AtomicU32,
     ) {
-        // ORDERING: Relaxed. A look more or less does no harm; the field has room for as many threads.
+        // ORDERING: Relaxed. One look more or less does no harm, and the field has room for that many threads.
         let samples = self.latencies.load(Ordering::Relaxed) >> SUM_BITS;
         if samples < MANY {
             let units = (nanos(latency) / UNIT_NANOS).clamp(1, LONGEST);
@@ -150,7 +153,7 @@ impl Concurrency {
         }
     }
 
-    /// One timed out, or the endpoint said that it has too much to do. The same.
+    /// Takes in a timeout, or an answer that the endpoint is overloaded. Adjusts `limit` if a look is due.
     pub(crate) fn was_overloaded(&self, now: Tick, in_flight: u64, limit: &AtomicU32) {
         // ORDERING: Relaxed. A statistic.
         self.overloaded.fetch_add(1, Ordering::Relaxed);
@@ -160,7 +163,7 @@ impl Concurrency {
 
     fn saw(&self, in_flight: u64) {
         let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
-        // ORDERING: Relaxed, both. A statistic; the load keeps most from writing.
+        // ORDERING: Relaxed, both. A statistic. The load avoids most writes.
         if in_flight > self.most.load(Ordering::Relaxed) {
             self.most.fetch_max(in_flight, Ordering::Relaxed);
         }
@@ -169,26 +172,26 @@ impl Concurrency {
     fn look(&self, now: Tick, limit: &AtomicU32) {
         if let Some(length) = self.claim(now) {
             self.look_claimed(length, limit);
-            // ORDERING: Release. Pairs with the claim: the next look sees what this one stored, the limit too.
+            // ORDERING: Release. Pairs with the claim: the next look sees what this one stored, including the limit.
             self.since
                 .store(now.as_nanos().min(CLAIMED - 1), Ordering::Release);
         }
     }
 
-    /// Claims the look, if it is time: how long it is since the last.
+    /// Claims the look if it is due. Returns the time since the last one.
     fn claim(&self, now: Tick) -> Option<Duration> {
-        // ORDERING: Relaxed. The swap below decides.
+        // ORDERING: Relaxed. The compare-and-swap below decides.
         let since = self.since.load(Ordering::Relaxed);
         let length = self.passed(since, now)?;
-        // ORDERING: Acquire. Pairs with the Release of who looked last. Relaxed on failure: nothing is done then.
+        // ORDERING: Acquire. Pairs with the Release of the last look. Relaxed on failure, as nothing is done then.
         self.since
             .compare_exchange(since, CLAIMED, Ordering::Acquire, Ordering::Relaxed)
             .ok()
             .map(|_| length)
     }
 
-    /// How long it is since then, if that is time for a look. A start a little ahead is another thread's; one that is
-    /// further ahead was set by a clock that has gone back, and is taken to be as long ago as need be.
+    /// The time since the last look, if another one is due. A `since` that is slightly ahead comes from another thread.
+    /// One that is further ahead was set by a clock that has gone back since; the look is due then.
     fn passed(&self, since: u64, now: Tick) -> Option<Duration> {
         let interval = self.rule.concurrency_update_interval;
         let length = match now.as_nanos().checked_sub(since) {
@@ -200,9 +203,9 @@ impl Concurrency {
         (length >= interval).then_some(length)
     }
 
-    /// The look is claimed: nobody else is at the words that it writes.
+    /// Evaluates the rule. The look is claimed, so no other thread writes the words that this one writes.
     fn look_claimed(&self, length: Duration, limit: &AtomicU32) {
-        // ORDERING: Relaxed, all. Requests add to them in any order; what one look does not take the next one does.
+        // ORDERING: Relaxed, all. Requests add to these in any order; what this look does not take, the next one takes.
         let latencies = self.latencies.swap(0, Ordering::Relaxed);
         let overloaded = self.overloaded.swap(0, Ordering::Relaxed);
         let most = self.most.swap(0, Ordering::Relaxed);
@@ -215,8 +218,9 @@ impl Concurrency {
             most,
             length,
         };
-        // ORDERING: Relaxed, here and below. Who has claimed the look is alone with these, and the claims order one look
-        // after the other. Who enters by the limit enters by the last or by this one: it guards a count, not data.
+        // ORDERING: Relaxed, here and below. The claim makes this thread the only one that writes these, and claims
+        // order one look after the other. A request may enter by the old limit or by the new one: the limit guards a
+        // count, not data.
         let known = Known {
             limit: limit.load(Ordering::Relaxed),
             usual: f32::from_bits(self.usual.load(Ordering::Relaxed)),
@@ -239,8 +243,8 @@ mod loom_tests {
 
     const SECOND: Tick = Tick::from_nanos(1_000_000_000);
 
-    /// Two requests time out when it is time to look: the limit shrinks once, and what the look does not take is there for
-    /// the next.
+    /// Two requests time out when a look is due. The limit shrinks once, and what the look does not take is left for
+    /// the next one.
     fn two_look_at_once(look: fn(&Concurrency, &AtomicU32)) {
         loom::model(move || {
             let cell = Concurrency::new(AdaptiveLimit::default());
@@ -265,12 +269,12 @@ mod loom_tests {
         two_look_at_once(|cell, limit| cell.was_overloaded(SECOND, 100, limit));
     }
 
-    /// Broken: whoever finds that it is time looks, without a claim.
+    /// Broken: a thread that finds a look due evaluates it without a claim.
     #[test]
     #[should_panic = "it shrank twice for one look"]
     fn broken_variant_look_without_a_claim() {
         two_look_at_once(|cell, limit| {
-            // ORDERING: Relaxed, all. As in `was_overloaded`, but for the claim.
+            // ORDERING: Relaxed, all. As in `was_overloaded`, but without the claim.
             cell.overloaded.fetch_add(1, Ordering::Relaxed);
             cell.saw(100);
             if let Some(length) = cell.passed(cell.since.load(Ordering::Relaxed), SECOND) {

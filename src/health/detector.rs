@@ -1,38 +1,41 @@
-//! What can find an endpoint bad: [`Detector`], and sets of them.
+//! The detectors that can find an endpoint bad: [`Detector`], and sets of them.
 
 use std::fmt;
 
-/// What found an endpoint bad. Each has its own settings in [`Ejection`](crate::Ejection), may be
-/// [set to detect only](crate::Ejection::detect_only), and is counted by itself ([`Fleet::detections`](crate::Fleet::detections)).
+/// What found an endpoint bad.
+///
+/// Each detector has its own settings in [`Ejection`](crate::Ejection), may be [set to detect
+/// only](crate::Ejection::detect_only), and has its own count ([`Fleet::detections`](crate::Fleet::detections)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Detector {
-    /// The sequential test against the rest of the fleet ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)).
+    /// The sequential test against the rest of the fleet
+    /// ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)).
     Cusum,
     /// Faults in a row of any class (Envoy's `consecutive_5xx`).
     ConsecutiveFailures,
-    /// Timeouts and endpoints out of reach in a row (Envoy's `consecutive_gateway_failure`).
+    /// Timeouts and unreachable outcomes in a row (Envoy's `consecutive_gateway_failure`).
     ConsecutiveGatewayFailures,
-    /// Endpoints out of reach in a row (Envoy's `consecutive_local_origin_failure`).
+    /// Unreachable outcomes in a row (Envoy's `consecutive_local_origin_failure`).
     ConsecutiveLocalOriginFailures,
     /// A success rate far below the others' (Envoy's and gRPC's `success_rate`).
     SuccessRate,
-    /// A share of faults above a fixed one (Envoy's and gRPC's `failure_percentage`).
+    /// A share of faults at or above a fixed threshold (Envoy's and gRPC's `failure_percentage`).
     FailurePercentage,
     /// A latency far above the others'.
     LatencyOutlier,
     /// The health score ([`Ejection::score_threshold`](crate::Ejection::score_threshold)).
     Score,
-    /// A tracker of yours ([`Alarm::Eject`](crate::Alarm::Eject)).
+    /// A tracker of your own ([`Alarm::Eject`](crate::Alarm::Eject)).
     Tracker,
     /// An active check.
     ActiveCheck,
-    /// Its own word ([`Outcome::GoingAway`](crate::Outcome::GoingAway)).
+    /// The endpoint's own announcement ([`Outcome::GoingAway`](crate::Outcome::GoingAway)).
     GoingAway,
 }
 
 impl Detector {
-    /// All, in the order in which one is named where several found the same.
+    /// All detectors, in order of precedence: if several find an endpoint bad at once, the first is named as the cause.
     pub const ALL: [Self; 11] = [
         Self::GoingAway,
         Self::ActiveCheck,
@@ -47,7 +50,7 @@ impl Detector {
         Self::Score,
     ];
 
-    /// Its name in words.
+    /// The detector's name in words.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -65,7 +68,7 @@ impl Detector {
         }
     }
 
-    /// What it does, after "ejected".
+    /// The phrase that names the detector after the word "ejected".
     pub(crate) const fn by(self) -> &'static str {
         match self {
             Self::Cusum => "by the sequential test",
@@ -82,13 +85,13 @@ impl Detector {
         }
     }
 
-    /// Its number, for a word: one more than its place in [`ALL`](Self::ALL).
+    /// The detector's number as stored in an atomic word: its position in [`ALL`](Self::ALL) plus one.
     pub(crate) fn number(self) -> u8 {
         let place = Self::ALL.iter().position(|&other| other == self);
         place.map_or(0, |place| place as u8 + 1)
     }
 
-    /// The one of this number; `None` for 0.
+    /// The detector with this number; `None` for 0.
     pub(crate) fn numbered(number: u8) -> Option<Self> {
         Self::ALL.get((number as usize).wrapping_sub(1)).copied()
     }
@@ -104,7 +107,7 @@ impl fmt::Display for Detector {
     }
 }
 
-/// Some detectors.
+/// A set of detectors, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Detectors(u16);
 
@@ -115,7 +118,7 @@ impl Detectors {
         Self(self.0 | detector.bit())
     }
 
-    /// The same, if it `found` something.
+    /// Adds the detector if `found` returns true.
     #[must_use]
     pub(crate) fn with_if(self, detector: Detector, found: impl FnOnce() -> bool) -> Self {
         if found() { self.with(detector) } else { self }
@@ -137,7 +140,7 @@ impl Detectors {
         self.0 == 0
     }
 
-    /// Those in it, the one to name first.
+    /// The detectors in the set, in the order of [`Detector::ALL`].
     pub(crate) fn iter(self) -> impl Iterator<Item = Detector> {
         Detector::ALL
             .into_iter()

@@ -1,22 +1,23 @@
-//! When an endpoint is taken out: [`Ejection`], the settings.
+//! The ejection settings: [`Ejection`].
 
 use std::time::Duration;
 
 use super::{Detector, Detectors};
 use crate::error::BuildError;
 
-/// When an endpoint is taken out of rotation, for how long, and how many may be.
+/// When an endpoint is taken out of rotation, for how long, and how many may be out at once.
 ///
-/// An ejected endpoint gets no requests until its time is up. Then it gets half-open probes, one request at a time:
-/// [`healthy_threshold`](Self::healthy_threshold) successes in a row bring it back, a fault ejects it again for longer. (While the whole
-/// fleet fails, a failed probe tells little: then it takes more of them, and fewer successes.) So, given traffic, a recovered endpoint
-/// returns within the ejection then running, at most [`max_ejection_time`](Self::max_ejection_time) and jitter (less at
-/// [high request rates](Self::max_ejection_requests), or when [capacity is short](Self::spare_capacity_percent)). A due probe is found
-/// within n / 64 picks of n endpoints; while probes fail, at most one pick in eleven is one. Once back, it gets its share step by step: see
-/// [`SlowStart`](crate::SlowStart).
+/// An ejected endpoint gets no requests until its time is up. Then it gets half-open probes, one request at a time.
+/// After [`healthy_threshold`](Self::healthy_threshold) successes in a row it is back; a fault ejects it again for
+/// longer. (While the whole fleet fails, a failed probe says little: then it takes more of them, and fewer successes.)
+/// So, given traffic, a recovered endpoint returns when the current ejection ends. That takes at most
+/// [`max_ejection_time`](Self::max_ejection_time) plus jitter, and less at [high request
+/// rates](Self::max_ejection_requests) or while [capacity is short](Self::spare_capacity_percent). Of n endpoints, a
+/// due probe is found within n / 64 picks. While probes fail, at most one pick in eleven is a probe. An endpoint that
+/// is back reaches its share step by step: see [`SlowStart`](crate::SlowStart).
 ///
-/// The names are Envoy's and gRPC's (A50) where they have one, and [`envoy`](Self::envoy) has their values. Where the
-/// defaults here are others, it is said why. The figures are the simulator's (feature `sim`).
+/// The names are Envoy's and gRPC's (A50) where they have one. [`envoy`](Self::envoy) has Envoy's values; where a
+/// default differs, its documentation says why. The figures are from the simulator (feature `sim`).
 ///
 /// ```
 /// use evenkeel::{Ejection, Fleet};
@@ -34,129 +35,131 @@ use crate::error::BuildError;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Ejection {
-    /// How strong the evidence against an endpoint must be: the natural logarithm of how much likelier its outcomes are from one that fails
-    /// three times as often as the others (at least three in ten) than from one that fails as often as they do (Page's CUSUM). Up to 50; 0
-    /// turns this off. Defaults to 11. Where nobody else fails, that is two failures with at most one success between them, or some three
-    /// among twenty. (A timeout counts three quarters of a failure, as the caller's deadline may have been short: then it takes three.) Of an endpoint that fails like the others, whatever that share is, there are fewer than five false alarms in a million
-    /// requests once the share is known (the bound is e^11, one in 60 000), and a few more in the first half second after all begin to
-    /// fail. Evidence fades within ten seconds, or as long as thirty requests to an endpoint take in the mean, up to ten minutes: at low
-    /// rates an endpoint that fails all is out by its fourth failure, and two faults a day apart say nothing. Neither Envoy nor gRPC has
-    /// it. It replaces their failures in a row, which find an endpoint that fails three in ten after 599 requests, and eject everybody when
-    /// all fail half.
+    /// The strength of evidence that ejects an endpoint (Page's CUSUM). Up to 50; 0 turns this off. Defaults to 11.
+    ///
+    /// It is the natural logarithm of a ratio: how much likelier the endpoint's outcomes are if it fails three times as
+    /// often as the others (at least three in ten) than if it fails as often as they do. At 11, where no other endpoint
+    /// fails, two failures with at most one success between them eject, or some three among twenty. (A timeout counts
+    /// as three quarters of a failure, since the caller's deadline may have been too short: it takes three.) An
+    /// endpoint that fails like the others, whatever their share, gets fewer than five false alarms in a million
+    /// requests once the share is known (bound: e^11, one in 60 000), and a few more in the first half second after all
+    /// begin to fail. Evidence fades with a time constant of 10 s, or the time of thirty requests to an endpoint if that
+    /// is longer, up to ten minutes. So at low rates an endpoint that fails everything is out by its fourth failure,
+    /// and two faults a day apart prove nothing. Envoy and gRPC have no such test. It replaces their failures in a row,
+    /// which find an endpoint that fails three in ten after 599 requests, and eject every endpoint when all fail half.
     pub cusum_threshold: f64,
-    /// Faults in a row that eject, of any class. 0 turns this off, and is the default: the sequential test finds
-    /// the same sooner, and five in a row come every 62 requests where everybody fails half. (Envoy's
+    /// Faults in a row, of any class, that eject. 0 turns this off and is the default: the sequential test finds the
+    /// same sooner, and where every endpoint fails half, five in a row come every 62 requests. (Envoy's
     /// `consecutive_5xx`: 5.)
     pub consecutive_failures: u32,
-    /// Timeouts and endpoints out of reach in a row that eject; an answer that is a failure ends the row.
-    /// Defaults to 0, off, for the same reason. (Envoy's `consecutive_gateway_failure`: 5, and not
-    /// enforced.)
+    /// Timeouts and unreachable outcomes in a row that eject; a failure answer ends the row. Defaults to 0, off, for
+    /// the same reason. (Envoy's `consecutive_gateway_failure`: 5, not enforced.)
     pub consecutive_gateway_failures: u32,
-    /// The same of endpoints out of reach alone. Defaults to 0, off. (Envoy's
-    /// `consecutive_local_origin_failure`: 5, where these are told apart.)
+    /// Unreachable outcomes in a row that eject. Defaults to 0, off. (Envoy's `consecutive_local_origin_failure`: 5,
+    /// where it tells these apart.)
     pub consecutive_local_origin_failures: u32,
-    /// How many deviations below the others' success rate an endpoint is ejected, at most 1000; 0 turns this off, and is
-    /// the default, as the sequential test is quicker by seconds. Compared at upkeep, among endpoints with
-    /// [`success_rate_request_volume`](Self::success_rate_request_volume) in the window. The middle is the median and
-    /// the deviation 1.48 times the median of deviations (for a normal distribution, the standard deviation), at
-    /// least 2.5 percentage points: one extreme endpoint hides no other. (Envoy's `success_rate_stdev_factor`,
-    /// divided by 1000: 1.9, of mean and standard deviation.)
+    /// How many deviations below the others' success rate an endpoint is ejected, at most 1000. 0 turns this off and is
+    /// the default, as the sequential test is seconds faster. Upkeep compares endpoints with at least
+    /// [`success_rate_request_volume`](Self::success_rate_request_volume). The centre is their median. The deviation is
+    /// 1.48 times the median deviation (for a normal distribution, the standard deviation), at least 2.5 percentage
+    /// points: one extreme endpoint hides no other. (Envoy's `success_rate_stdev_factor` / 1000: 1.9, of mean and
+    /// standard deviation.)
     pub success_rate_stdev_factor: f64,
-    /// How many endpoints must have that volume. Defaults to 3, the fewest of which two can outvote one. (Envoy: 5,
-    /// which a mean needs.)
+    /// How many endpoints must have that volume. Defaults to 3: two can outvote one. (Envoy: 5, which a mean needs.)
     pub success_rate_minimum_hosts: u32,
-    /// Requests in the window before an endpoint's success rate is compared. Defaults to 20, as
+    /// Requests in the window before an endpoint's success rate is compared. Defaults to 20, like
     /// [`minimum_volume`](Self::minimum_volume). (Envoy: 100.)
     pub success_rate_request_volume: u64,
-    /// The share of faults in the window, in percent, from which on an endpoint is ejected, whatever others do. 0 turns
-    /// this off, and is the default: with everybody at it, it would eject all that the cap allows. (Envoy and gRPC:
-    /// 85; Envoy does not enforce it.)
+    /// The share of faults in the window, in percent, at which an endpoint is ejected, whatever the others do. 0 turns
+    /// this off and is the default: if all reach it, it ejects as many as the cap allows. (Envoy and gRPC: 85; Envoy
+    /// does not enforce it.)
     pub failure_percentage_threshold: u32,
-    /// How many endpoints must have the volume for it. Defaults to 3, as for success rates: a fleet of three is judged too. (Envoy: 5.)
+    /// How many endpoints must have that volume. Defaults to 3, so that a fleet of three is judged too. (Envoy: 5.)
     pub failure_percentage_minimum_hosts: u32,
-    /// Requests in the window before a share of faults counts. Defaults to 20, as [`minimum_volume`](Self::minimum_volume). (Envoy: 50.)
+    /// Requests in the window before a share of faults counts. Defaults to 20, like `minimum_volume`. (Envoy: 50.)
     pub failure_percentage_request_volume: u64,
-    /// How many times the fleet's median latency ejects, compared at upkeep among at least three endpoints that have answered. At least 1;
-    /// 0 turns this off, and is the default: policies that look at latency avoid a slow endpoint without taking its capacity away. Neither
-    /// Envoy nor gRPC has it.
+    /// The multiple of the fleet's median latency above which an endpoint is ejected, at least 1. Upkeep compares at
+    /// least three endpoints that have answered. 0 turns this off and is the default: policies that look at latency
+    /// avoid a slow endpoint without taking its capacity away. Envoy and gRPC have no such setting.
     pub latency_factor: f64,
-    /// The health score below which an endpoint is ejected, `0.0..=1.0`; 0 turns this off. Defaults to 0.5: proven to fail half more than
-    /// the fleet, or a sixth more if it is also much slower than the others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6,
-    /// slowness alone ejects. Upkeep ejects an endpoint that is not slow only if it failed a request in the last two tenths of the
-    /// [window](Self::window). An ejected endpoint returns by probes, not by its score.
+    /// The health score below which an endpoint is ejected, `0.0..=1.0`; 0 turns this off. Defaults to 0.5: the
+    /// endpoint provably fails half of the requests that succeed elsewhere, or a sixth if it is also much slower than
+    /// the others (see [`SlidingWindow`](crate::SlidingWindow)). Above 0.6, slowness alone ejects. Upkeep ejects an
+    /// endpoint that is not slow only if it failed a request in the last two tenths of the [window](Self::window). An
+    /// ejected endpoint returns by probes, not by its score.
     pub score_threshold: f64,
-    /// Requests in the window before the score counts; 0 is as good as 1. Defaults to 20, Hystrix' and Linkerd's choice;
-    /// Envoy's 100 in 10 s is out of reach for many a client.
+    /// Requests in the window before the score counts; 0 is the same as 1. Defaults to 20, as in Hystrix and Linkerd.
+    /// Envoy's 100 in 10 s is out of reach for many clients.
     pub minimum_volume: u64,
-    /// How far back the score looks: 100 ms to 1 h, in ten buckets. Defaults to 10 s, Envoy's
-    /// `interval`, sliding.
+    /// How far back the score looks, in ten buckets: 100 ms to 1 h. Defaults to 10 s, Envoy's `interval`, but sliding.
     pub window: Duration,
-    /// The first ejection's length: 1 ms to a day. Each further one is longer by
-    /// [`backoff`](Self::backoff), up to [`max_ejection_time`](Self::max_ejection_time). Defaults to 2 s. (Envoy: 30 s. There a return is
-    /// at full weight and costs five failures or more; here it costs one probe, so it can be tried
-    /// sooner.)
+    /// The length of the first ejection: 1 ms to a day. Further ones in a row are longer, by
+    /// [`backoff`](Self::backoff). Defaults to 2 s. (Envoy: 30 s. There an endpoint returns at full weight, which costs
+    /// five failures or more. Here a try costs one probe, so it can come sooner.)
     pub base_ejection_time: Duration,
-    /// The longest ejection, up to a day; below the base time it counts as that, as Envoy's. Where requests are many it is less:
-    /// see [`max_ejection_requests`](Self::max_ejection_requests). Defaults to
-    /// 64 s, the base doubled five times. (Envoy: 300 s.)
+    /// The longest ejection, up to a day. A value below the base time counts as the base time, as in Envoy. At high
+    /// request rates, [`max_ejection_requests`](Self::max_ejection_requests) shortens it. Defaults to 64 s, the base
+    /// doubled five times. (Envoy: 300 s.)
     pub max_ejection_time: Duration,
-    /// Limits the longest ejection to the time in which the fleet sends this many requests for each endpoint that is out, if that is less
-    /// than [`max_ejection_time`](Self::max_ejection_time), but never below four times the base time; 0 turns this off. A probe of a dead
-    /// endpoint fails one request, so there is no need to wait for longer than it takes to make that one in so many. Defaults to 10 000,
-    /// which 560 requests a second send in 18 s. (Envoy: none.)
+    /// Shortens the longest ejection to the time in which the fleet sends this many requests for each ejected endpoint,
+    /// but to no less than four times the base time; 0 turns this off. A probe of a dead endpoint fails one request, so
+    /// there is no need to make probes rarer than one request in this many. Defaults to 10 000: 18 s at 560 requests a
+    /// second. (Envoy: none.)
     pub max_ejection_requests: u64,
-    /// How ejections in a row grow. Defaults to [`Backoff::Doubling`]. (Envoy: [`Backoff::Linear`].)
+    /// How the length of ejections in a row grows. Defaults to [`Backoff::Doubling`]. (Envoy: [`Backoff::Linear`].)
     pub backoff: Backoff,
-    /// For each such time that an endpoint stays in, it has one ejection in a row forgotten: 1 ms to a day. Defaults to 30 s,
-    /// three windows without an ejection. (Envoy: its interval, 10 s, with ejections of at least 30 s.)
+    /// How long an endpoint must stay in for one of its ejections in a row to be forgotten: 1 ms to a day. Defaults to
+    /// 30 s, three windows without an ejection. (Envoy: its interval, 10 s, with ejections of at least 30 s.)
     pub backoff_decay: Duration,
-    /// Probes that must succeed in a row to bring an endpoint back: 1 to 100. Defaults to 5: an endpoint that fails three in ten passes a
-    /// single probe in 70 % of cases, and five in a row in 17 %. (Envoy: none; an endpoint is back when its time is up.)
+    /// Probes that must succeed in a row to bring an endpoint back: 1 to 100. Defaults to 5: an endpoint that fails
+    /// three in ten passes one probe in 70 % of cases, and five in a row in 17 %. (Envoy: none; back when its time is
+    /// up.)
     pub healthy_threshold: u32,
-    /// How far an ejection's length is moved at random, up and down, in percent, 0 to 100: so that
-    /// many clients do not return together. Defaults to 25: first probes are then spread over a second. (Envoy: `max_ejection_time_jitter`,
-    /// none.)
+    /// How far an ejection's length is varied at random, up and down, in percent, 0 to 100, so that many clients do not
+    /// return together. Defaults to 25: first probes spread over 1 s. (Envoy: `max_ejection_time_jitter`, none.)
     pub jitter_percent: u32,
-    /// How many endpoints may be ejected at once, in percent by count of those with a weight, 0 to 100,
-    /// rounded down. Defaults to 50: a dead zone of three can be taken out whole. (Envoy: 10.)
+    /// How many endpoints may be ejected at once, in percent by count of those with a weight, 0 to 100, rounded down.
+    /// Defaults to 50: one dead zone of three can be out completely. (Envoy: 10.)
     pub max_ejection_percent: u32,
-    /// How many endpoints the fleet can spare, in percent by count, 0 to 100, and one in any case; 100 turns this off. Where more are out
-    /// (ejected, marked down, or in slow start) and the others take twice as long as in calm (the median of each one's latency over its own
-    /// in calm; until it is at most half as long again), the rest cannot carry the load, and keeping one out costs more than trying it.
-    /// Then
+    /// How many endpoints the fleet can spare, in percent by count, 0 to 100, and always one; 100 turns this off.
+    /// Capacity is short if more are out (ejected, marked down, or in slow start) and the others' latency has doubled,
+    /// relative to each one's own latency while no more were out (the median over them). It stays short until that
+    /// ratio is at most 1.5. The others cannot carry the load then, and keeping an endpoint out costs more than trying
+    /// it. While capacity is short
     ///
     /// * an ejection lasts half as long, the first in a row a quarter, and those already running are cut to that;
-    /// * returning endpoints have their ejections in a row forgotten, but for the last, which can be spared;
+    /// * returning endpoints have their ejections in a row forgotten, except the last ones, which can be spared;
     /// * passes of [checks](crate::HealthCheck) are spread over a quarter of the base time;
-    /// * a [slow start](crate::SlowStart) is at no less than the share of endpoints that are out or in slow start.
+    /// * a [slow start](crate::SlowStart) has at least the share of endpoints that are out or in slow start.
     ///
-    /// And where an endpoint is to be ejected but the [cap](Self::max_ejection_percent) is reached, ejected ones are probed after a quarter
-    /// of the base time, then after the base time, then after twice as long each time: one may have recovered, and its slot is wanted.
-    /// Passes of checks are then spread over a quarter of the base time, too. With 100 neither applies.
+    /// If an endpoint should be ejected but the [cap](Self::max_ejection_percent) is reached, one that is out may have
+    /// recovered, and its slot is wanted. So ejected endpoints are probed after a quarter of the base time, then after
+    /// the base time, then after twice as long each time, and passes of checks are spread over a quarter. With 100 this
+    /// is off too.
     ///
-    /// Defaults to 10, all that Envoy ejects by default, so that it has nothing like this. Where eight of 20 fail everything for half a
-    /// second of every five and a half, at 0.7 of the capacity, 0.6 % of all requests fail with `Adaptive` and with `PowerOfTwo`; without
-    /// this 4 % and 19 % (S20 of `benches/quality.md`).
+    /// Defaults to 10, which is all that Envoy ejects by default, so it needs nothing like this. Where eight of 20 fail
+    /// everything for 0.5 s of every 5.5 s, at 0.7 of the capacity, 0.6 % of all requests fail with `Adaptive` and with
+    /// `PowerOfTwo`; without this 4 % and 19 % (S20 of `benches/quality.md`).
     pub spare_capacity_percent: u32,
-    /// Whether one of two or more may be ejected, whatever the percentage, unless that is 0. Defaults to `true`: in a
-    /// fleet of three a dead one is a third of all requests. (Envoy: `always_eject_one_host`, `false`, so that with 10
-    /// percent nobody of fewer than ten is.)
+    /// Whether one of two or more may be ejected whatever the percentage, unless that is 0. Defaults to `true`: in a
+    /// fleet of three, a dead endpoint is a third of all requests. (Envoy's `always_eject_one_host`: `false`, so 10 %
+    /// eject none of nine.)
     pub always_eject_one: bool,
-    /// When the first probe without an outcome is given up and another may be sent: 1 ms to a day. It doubles with each ejection or lost
-    /// probe in a row, up to the longest ejection; a later answer decides nothing, so set it above what a good answer may take. Defaults to
-    /// 10 s, as the window: few answers take longer. (Envoy: none.)
+    /// When the first probe without an outcome is given up and another may be sent: 1 ms to a day. It doubles with each
+    /// ejection or lost probe in a row, up to the longest ejection. A later answer decides nothing, so set it above the
+    /// time that a good answer may take. Defaults to 10 s, like the window: few answers take longer. (Envoy: none.)
     pub probe_timeout: Duration,
-    /// Detectors that are counted and do not eject.
+    /// Detectors that are counted but do not eject.
     pub(crate) detect_only: Detectors,
 }
 
-/// How ejections in a row grow.
+/// How the length of ejections in a row grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backoff {
-    /// Each is twice as long as the last.
+    /// Each ejection is twice as long as the one before.
     Doubling,
-    /// Each is longer than the last by the first.
+    /// Each ejection is longer than the one before by the length of the first.
     Linear,
 }
 
@@ -205,7 +208,7 @@ macro_rules! setters {
 }
 
 impl Ejection {
-    /// No ejections at all. Scores are still kept.
+    /// Turns ejections off. Scores are still kept.
     #[must_use]
     pub fn off() -> Self {
         Self {
@@ -214,10 +217,11 @@ impl Ejection {
         }
     }
 
-    /// For the fleets under a [`Failover`](crate::Failover), which have somewhere else to send requests: all may be out
-    /// ([`max_ejection_percent`](Self::max_ejection_percent) 100) and all be spared ([`spare_capacity_percent`](Self::spare_capacity_percent) 100), and three
-    /// failures in a row count ([`consecutive_failures`](Self::consecutive_failures)), whatever the others do: where a zone dies whole, each of its endpoints
-    /// fails as the others there. With the defaults half of a dead zone stays in, and more than half of all requests fail for as long as it is dead.
+    /// For the fleets under a [`Failover`](crate::Failover), which have somewhere else to send requests. All endpoints
+    /// may be out ([`max_ejection_percent`](Self::max_ejection_percent) 100) and all can be spared
+    /// ([`spare_capacity_percent`](Self::spare_capacity_percent) 100). Three [failures in a
+    /// row](Self::consecutive_failures) eject whatever the others do: where a zone dies whole, each endpoint fails like
+    /// its neighbours. With the defaults half of a dead zone stays in, and more than half of all requests fail.
     #[must_use]
     pub fn under_failover() -> Self {
         Self {
@@ -228,11 +232,11 @@ impl Ejection {
         }
     }
 
-    /// Envoy's detectors and values: five faults in a row; success rates below the others' by 1.9 deviations (as
-    /// they are [computed here](Self::success_rate_stdev_factor)); five gateway failures in a row and failure percentage
-    /// detected and not enforced; 30 s longer for each ejection up to 300 s without jitter, one forgotten for 10 s in;
-    /// at most 10 %, and none of fewer than ten, and no care for capacity; one probe and back. Without the sequential test and the score, which Envoy
-    /// does not have.
+    /// Envoy's detectors and values. Five faults in a row eject, and success rates 1.9 deviations below the others', as
+    /// [computed here](Self::success_rate_stdev_factor). Gateway failures and failure percentage are detected, not
+    /// enforced. Each ejection is 30 s longer, up to 300 s, without jitter; one is forgotten per 10 s in. At most 10 %
+    /// are out, none of fewer than ten, and capacity does not count. A single good probe ends an ejection. The
+    /// sequential test and the score, which Envoy does not have, are off.
     ///
     /// ```
     /// use evenkeel::{Detector, Ejection};
@@ -271,22 +275,22 @@ impl Ejection {
         .detect_only(Detector::FailurePercentage)
     }
 
-    /// Has this detector counted and not enforced ([`Fleet::detections`](crate::Fleet::detections)): to see what it would
-    /// do. Envoy's `enforcing_*` of 0.
+    /// Counts what this detector finds without ejecting for it, to see what it would do: see
+    /// [`Fleet::detections`](crate::Fleet::detections). Envoy's `enforcing_*` of 0.
     #[must_use]
     pub const fn detect_only(mut self, detector: Detector) -> Self {
         self.detect_only = self.detect_only.with(detector);
         self
     }
 
-    /// Has this detector enforced, as all are by default: of those that [`envoy`](Self::envoy) only counts.
+    /// Makes this detector eject, as all do by default. For those that [`envoy`](Self::envoy) only counts.
     #[must_use]
     pub const fn enforce(mut self, detector: Detector) -> Self {
         self.detect_only = self.detect_only.without(Detectors::NONE.with(detector));
         self
     }
 
-    /// Whether what this detector finds ejects.
+    /// Whether this detector's findings eject.
     #[must_use]
     pub const fn enforces(&self, detector: Detector) -> bool {
         !self.detect_only.contains(detector)
@@ -320,13 +324,12 @@ impl Ejection {
         probe_timeout: Duration,
     }
 
-    /// The longest that an ejection may be, jitter aside.
+    /// The longest possible ejection, without jitter.
     pub(crate) fn longest_ejection(&self) -> Duration {
         self.max_ejection_time.max(self.base_ejection_time)
     }
 
-    /// The same where the fleet sends so many requests a second for each endpoint that is out; 0 if hardly any, or if it is
-    /// not known yet.
+    /// The longest ejection at `rate` requests a second for each ejected endpoint; 0 if hardly any, or not known.
     pub(crate) fn longest_at(&self, rate: f64) -> Duration {
         let longest = self.longest_ejection();
         if self.max_ejection_requests == 0 {

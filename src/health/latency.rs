@@ -1,70 +1,73 @@
-//! A moving average of latency in one word: `samples: 2 (up to 3) | milliseconds: 30 (wrapping) | f32`, the square root of
-//! nanoseconds.
+//! A moving average of latency in one word: `samples: 2 (up to 3) | milliseconds: 30 (wrapping) | f32`. The `f32` is
+//! the square root of nanoseconds.
 //!
-//! The average is taken of square roots: of plain latencies one slow answer would own it, of logarithms it
-//! would not see that one answer in twenty is slow. A failure never lowers it, and an idle endpoint's
-//! estimate returns to what is usual in the fleet, not to 0, which would make it look ideal.
+//! The average is of square roots. One slow answer would dominate an average of plain latencies, and an average of
+//! logarithms would hardly show that one answer in twenty is slow. A failure never lowers the estimate. The estimate of
+//! an idle endpoint returns to what is usual in the fleet, not to 0, which would make the endpoint look ideal.
 
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// Time constant of samples: of those before so long ago 37 % is left. Shorter ones follow a neighbour's noise
-/// sooner, longer ones know more where each caller sees little; over all scenarios of the simulation 2 s are best.
+/// Time constant of samples: after this time 37 % of their weight is left. A shorter one reacts sooner to a noisy
+/// neighbour; a longer one knows more where each caller sees few requests. Over all simulated scenarios 2 s are best.
 const TAU_MILLIS: u32 = 2_000;
 
-/// Time constant of an idle endpoint's way to what is usual.
+/// Time constant with which an idle endpoint's estimate returns to what is usual.
 const IDLE_TAU_MILLIS: u32 = 5 * TAU_MILLIS;
 
-/// What a sample counts at least: 100 of them make an average, however fast they come.
+/// The least weight of a sample: however fast samples come, the average is of about 100 of them.
 const LEAST: f32 = 0.01;
 
-/// And at most, however long the last one is ago.
+/// The greatest weight of a sample, however long ago the last one was.
 const MOST: f32 = 0.3;
 
-/// A sample counts for no more than 100 times the average; of square roots. Of a stream that was open for half a minute beside answers
-/// of milliseconds more would be left than of all others, and who is so slow shows it again.
+/// A sample counts for no more than 100 times the average; in square roots, 10 times. Otherwise a stream that was open
+/// for half a minute would outweigh all other answers, of milliseconds. An endpoint that really is so slow shows it
+/// again.
 const SPIKE: f32 = 10.0;
 
-/// The longest latency believed. A clock that jumped must not poison an average for days.
+/// The longest latency that is believed, so that a clock that jumped does not distort an average for days.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// An endpoint is new until it has answered so often: its first answer has a connection to set up, and one answer is
-/// chance. The counter's end.
+/// An endpoint is new until it has answered this often: the first answer includes a connection set-up, and a single
+/// answer may be chance. The sample counter stops here.
 const NEW: u32 = 3;
 
 /// Bits of the stamp. It wraps after 12 days.
 const STAMP_BITS: u32 = 30;
 const STAMP_MASK: u32 = (1 << STAMP_BITS) - 1;
 
-/// A stamp that is ahead of the present by more than this was left by a clock that has gone back.
+/// A stamp further ahead of the present than this was left by a clock that has gone back since.
 const AHEAD_MILLIS: u32 = 60_000;
 
-/// An endpoint idle for this long drifts toward what is usual, and if it then answers like the others, it is taken
-/// half-way there: that it has changed is likelier than that it has not. Or all the way, if it was far from there.
+/// An endpoint idle for this long drifts toward what is usual. If it then answers like the others, the estimate moves
+/// half-way to the usual one, since the endpoint has more likely changed than not. If it is still `FAR` above, it moves
+/// all the way.
 const IDLE_MILLIS: u32 = 1_000;
 
-/// Above 1.7 times what is usual is far; of square roots. Nearer, what differs may be the noise of few answers.
+/// More than 1.7 times the usual latency is far off; in square roots. Below, the difference may be noise of few
+/// answers.
 const FAR: f32 = 1.3;
 
-/// Up to 1.5 times what is usual is like the others; of square roots.
+/// Up to 1.5 times the usual latency is like the others; in square roots.
 const LIKE_OTHERS: f32 = 1.225;
 
-/// A latency estimate that any number of threads may feed.
+/// A latency estimate that any number of threads may update.
 #[derive(Debug)]
 pub(crate) struct LatencyCell(AtomicU64);
 
-/// What a sample made of an estimate.
+/// The result of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Seen {
-    /// In nanoseconds.
+    /// The new estimate, in nanoseconds.
     pub(crate) estimate: f32,
-    /// Whether it came after a long time and was like the others.
+    /// Whether the endpoint was idle for a while and then answered like the others, or no usual latency is known.
     pub(crate) is_back: bool,
 }
 
-/// No sample yet. An estimate is at least 1 ns, so no other word is 0.
+/// The word before the first sample. An estimate is at least 1 ns, so no other word is 0.
 const UNKNOWN: u64 = 0;
 
 impl LatencyCell {
@@ -77,7 +80,7 @@ impl LatencyCell {
         self.nanos().map(|nanos| Duration::from_nanos(nanos as u64))
     }
 
-    /// The same in nanoseconds.
+    /// The estimate in nanoseconds.
     #[inline]
     pub(crate) fn nanos(&self) -> Option<f32> {
         // ORDERING: Relaxed. One word, complete in itself.
@@ -85,34 +88,34 @@ impl LatencyCell {
         (word != UNKNOWN).then(|| squared(root(word)))
     }
 
-    /// Whether it rests on fewer answers than tell something.
+    /// Whether the estimate rests on too few answers.
     pub(crate) fn is_new(&self) -> bool {
         // ORDERING: Relaxed. As above.
         samples(self.0.load(Ordering::Relaxed)) < NEW
     }
 
-    /// Takes it for new again, and no slower than what is usual: what it was says little of what it is. The next
-    /// answer counts for all.
+    /// Marks the estimate as new and lowers it to what is usual, if it is above: the past says little about the
+    /// present. The next answer replaces it.
     pub(crate) fn begin_anew(&self, usual: Option<Duration>) {
         let most = usual.map_or(f32::INFINITY, believable);
         self.change(|word| (word != UNKNOWN).then(|| pack(0, when(word), root(word).min(most))));
     }
 
-    /// Whether it was known, and is new again.
+    /// Whether an estimate is known but marked as new again.
     pub(crate) fn is_anew(&self) -> bool {
         // ORDERING: Relaxed. As above.
         let word = self.0.load(Ordering::Relaxed);
         word != UNKNOWN && samples(word) < NEW
     }
 
-    /// How long ago it was last fed, in milliseconds.
+    /// The time since the last sample, in milliseconds.
     pub(crate) fn idle_millis(&self, now: Tick) -> u32 {
         // ORDERING: Relaxed. As above.
         elapsed(self.0.load(Ordering::Relaxed), stamp(now))
     }
 
-    /// An answer took `latency`. The first of all is half of what the estimate begins with, if it is known what
-    /// is usual.
+    /// Takes in an answer that took `latency`. The first estimate is the mean of the first answer and what is usual, in
+    /// square roots, if that is known.
     #[inline]
     pub(crate) fn observe(
         &self,
@@ -145,8 +148,8 @@ impl LatencyCell {
         Seen { estimate, is_back }
     }
 
-    /// A request that brought no answer took `latency`: a lower bound, so the estimate may only rise.
-    /// An endpoint that fails fast before its first answer stays unknown, and one that is new again as it is.
+    /// Takes in a request that ended without an answer after `latency`. That is a lower bound, so the estimate can only
+    /// rise. An endpoint without an estimate keeps none, and an estimate marked as new stays as it is.
     pub(crate) fn raise(&self, now: Tick, latency: Duration) {
         let sample = believable(latency);
         self.change(|word| {
@@ -154,8 +157,7 @@ impl LatencyCell {
         });
     }
 
-    /// An idle endpoint's estimate drifts toward the fleet's usual one, for the time that has `passed` since this
-    /// was done last.
+    /// Moves an idle endpoint's estimate toward the fleet's usual one. `passed` is the time since this was last done.
     pub(crate) fn settle(&self, now: Tick, usual: Duration, passed: Duration) {
         let usual = believable(usual);
         let passed = passed.as_millis() as u32;
@@ -163,7 +165,7 @@ impl LatencyCell {
             let idle = elapsed(word, stamp(now));
             let (tau, from) = (IDLE_TAU_MILLIS, IDLE_MILLIS);
             (word != UNKNOWN && idle >= from).then(|| {
-                // The stamp stays: it is when the endpoint answered.
+                // The stamp stays as it is: it tells when the endpoint last answered.
                 u64::from(
                     (usual + (root(word) - usual) * remaining(passed, tau))
                         .max(1.0)
@@ -173,8 +175,8 @@ impl LatencyCell {
         });
     }
 
-    /// Tries a few times and then lets it be: under such contention other samples get in. Returns the
-    /// estimate.
+    /// Changes the word and returns the estimate. After four failed tries it gives up: under such contention other
+    /// samples get in.
     #[inline]
     fn change(&self, mut next: impl FnMut(u64) -> Option<u64>) -> f32 {
         // ORDERING: Relaxed, here and below. One word, complete in itself.
@@ -196,12 +198,12 @@ impl LatencyCell {
     }
 }
 
-/// The estimate after a sample.
+/// The word after a sample.
 #[inline]
 fn observed(word: u64, stamp: u32, sample: f32) -> u64 {
     let left = remaining(elapsed(word, stamp), TAU_MILLIS);
     let (root, samples) = (root(word), samples(word));
-    // The first few are a plain mean, nearly.
+    // The first few samples form approximately a plain mean.
     let share = if samples < NEW {
         1.0 / (samples + 1) as f32
     } else {
@@ -216,14 +218,14 @@ fn observed(word: u64, stamp: u32, sample: f32) -> u64 {
     pack((samples + 1).min(NEW), stamp, next)
 }
 
-/// exp(-elapsed/τ), by its series in place of a call.
+/// exp(-elapsed/τ), from the first terms of the series instead of a call.
 #[inline]
 fn remaining(elapsed: u32, tau: u32) -> f32 {
     let z = elapsed as f32 / tau as f32;
     1.0 / (1.0 + z * (1.0 + z / 2.0 * (1.0 + z / 3.0)))
 }
 
-/// The square root of a latency that can be believed.
+/// The square root of a latency, limited to what is believed.
 #[inline]
 fn believable(latency: Duration) -> f32 {
     (nanos(latency.min(LONGEST)).max(1) as f32).sqrt()
@@ -234,7 +236,8 @@ fn squared(root: f32) -> f32 {
     root * root
 }
 
-/// Wraps after 12 days; a stamp older than half of that reads as one from the future, hence as stale.
+/// The stamp of a time. It wraps after 12 days. A stamp that is up to a minute ahead of the present reads as current;
+/// one that is further ahead reads as days old.
 #[inline]
 fn stamp(now: Tick) -> u32 {
     now.as_millis() as u32 & STAMP_MASK
@@ -298,7 +301,7 @@ mod tests {
             assert!(cell.is_new());
             cell.observe(at(request as u64), millis * MILLI, || None);
         }
-        // A third of 4 and two thirds of 1, squared.
+        // In units of 10 ms, the roots are 4, 1 and 1: their mean is 2, and its square is 4.
         let after = cell.get().unwrap().as_secs_f64() / 0.010;
         assert!(!cell.is_new() && (3.9..4.1).contains(&after), "{after}");
     }
@@ -323,8 +326,8 @@ mod tests {
     #[test]
     fn a_spike_does_not_own_it() {
         let cell = known(10 * MILLI);
-        // A hundred requests a second, and one of them takes a second: the root of 100 times is 10 times, of which a
-        // hundredth is taken: (1 + 0.09) squared.
+        // At a hundred requests a second, one takes a second. The square root of 100 times is 10 times, and a hundredth
+        // of it is taken: (1 + 0.09) squared.
         for request in 1..200 {
             cell.observe(at(request * 10), 10 * MILLI, || None);
         }
@@ -339,8 +342,8 @@ mod tests {
         for request in 1..=40 {
             cell.observe(at(request * 100), 160 * MILLI, || None);
         }
-        // After 4 s, two time constants, no more than 0.2 of what was is left: 4 - 3 * 0.15, squared, and
-        // steps of 100 ms are a little less than e^(-t).
+        // After 4 s, two time constants, at most 0.2 of the old value is left. The result is 4 - 3 * 0.15, squared:
+        // steps of 100 ms leave a little less than e^(-t).
         let after = cell.get().unwrap().as_secs_f64() / 0.010;
         assert!((12.0..14.0).contains(&after), "{after}");
     }
@@ -387,13 +390,13 @@ mod tests {
             cell.observe(at(5_000), answer * MILLI, || Some(10 * MILLI));
             cell.get().unwrap().as_secs_f64() * 1e3
         };
-        // It is taken for well at once, however slow it was.
+        // It counts as recovered at once, however slow it was.
         for was in [40, 1_000] {
             assert!((after(was, 10) - 10.0).abs() < 0.01, "{}", after(was, 10));
         }
-        // Of roots, 3.87 and 3.16, three tenths of the way are 3.66, and half of what is left 3.41.
+        // In square roots, three tenths of the way from 3.87 to 3.16 is 3.66, and half of the rest leaves 3.41.
         assert!((after(15, 10) - 11.6).abs() < 0.1, "{}", after(15, 10));
-        // One that is slow still: three tenths of the way, from 31.6 to 6.3.
+        // An endpoint that is still slow moves only three tenths of the way, from 31.6 to 6.3.
         assert!(after(1_000, 40) > 500.0);
     }
 
@@ -401,7 +404,7 @@ mod tests {
     fn the_longest_duration_is_a_long_one_and_no_more() {
         let cell = known(Duration::MAX);
         let off = cell.get().unwrap().abs_diff(LONGEST);
-        // f32 keeps 24 bits of the root, so 23 of its square, and no more of a root of one.
+        // An f32 keeps 24 bits of the root, so 23 of its square.
         assert!(off < 100 * MILLI, "{off:?} off");
         assert!(known(Duration::ZERO).get().unwrap() <= Duration::from_nanos(1));
     }
@@ -417,7 +420,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is fed, the estimate stays between the least and the greatest sample.
+        /// Whatever the samples, the estimate stays between the smallest and the largest of them.
         #[test]
         fn stays_within_what_it_saw(samples in prop::collection::vec((0u64..100_000, 1u64..10_000_000), 1..50)) {
             let cell = LatencyCell::new();
@@ -426,7 +429,7 @@ mod tests {
                 let seen = nanos(cell.get().unwrap()) as f64;
                 let least = samples.iter().map(|s| s.1).min().unwrap() as f64;
                 let most = samples.iter().map(|s| s.1).max().unwrap() as f64;
-                // f32 keeps 24 bits: a relative error of 2^-23 a step, far below 1e-4 in 50.
+                // An f32 keeps 24 bits: a relative error of 2^-23 per step, far below 1e-4 after 50 steps.
                 prop_assert!(seen >= least * 0.9999 - 1.0 && seen <= most * 1.0001 + 1.0);
             }
         }

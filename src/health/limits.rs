@@ -1,4 +1,4 @@
-//! How many requests may be under way at once: [`Limits`], and [`AdaptiveLimit`] for a limit that finds itself.
+//! Limits on the requests in flight: [`Limits`], and [`AdaptiveLimit`] for a limit that adapts to latency.
 
 use std::time::Duration;
 
@@ -7,18 +7,20 @@ use crate::error::BuildError;
 /// The most requests that a member's counter can hold.
 const MOST: u32 = (1 << 24) - 1 - (1 << 16);
 
-/// How many requests may be under way at once. Over its limit an endpoint is passed over, as an ejected one is; when all
-/// that might be picked are at theirs, or the fleet is, a pick fails with
-/// [`PickError::Saturated`](crate::PickError::Saturated) at once. Nothing waits: there is no queue here that could grow.
+/// How many requests may be in flight at once.
 ///
-/// A limit is exact: no request is let in beyond it, at any instant, and a lease gives its place back however it ends. (An
-/// [adaptive](Self::adaptive) one that falls below what is in flight lets that finish, and lets nothing in until it has.) The
-/// [panic rule](crate::PanicRule) ignores health, never a limit; probes count, and so does
-/// [`Fleet::lease`](crate::Fleet::lease). Checks out of band do not: they are not leases.
+/// A pick passes over an endpoint at its limit, as it passes over an ejected one. When every endpoint that might be
+/// picked is at its limit, or the fleet is at its own, a pick fails at once with
+/// [`PickError::Saturated`](crate::PickError::Saturated). Nothing waits: there is no queue here that could grow.
 ///
-/// All are off by default. What limit is right is known by who knows the endpoints: one that is too low fails requests that
-/// would have gone well. (Envoy's defaults, 1024 for a cluster of any size, guard a proxy's own queues and memory;
-/// here nothing is queued, and what a request costs its caller is the caller's.) Users who set none pay nothing for it.
+/// A limit is exact: at no instant is a request let in beyond it, and a lease gives its place back however it ends. (If
+/// an [adaptive](Self::adaptive) limit falls below the number in flight, those requests finish, and none is let in
+/// until there is room.) The [panic rule](crate::PanicRule) ignores health, never a limit. Probes count, and so does
+/// [`Fleet::lease`](crate::Fleet::lease). Out-of-band checks do not count, as they are not leases.
+///
+/// All limits are off by default. The right limit depends on the endpoints, and one that is too low fails requests that
+/// would have succeeded. (Envoy's defaults, 1024 for a cluster of any size, protect a proxy's own queues and memory.
+/// Here nothing is queued, and a request's memory is the caller's.) A limit that is not set costs nothing.
 ///
 /// ```
 /// use evenkeel::{Cluster, Fleet, Limits, PickError};
@@ -37,34 +39,38 @@ const MOST: u32 = (1 << 24) - 1 - (1 << 16);
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Requests in flight at one endpoint, from 1 to 16 711 679. Defaults to none.
+    /// The most requests in flight at one endpoint, from 1 to 16 711 679. Defaults to none.
     ///
-    /// It is the same number for each, whatever its weight: heavier ones reach it first, and lighter ones take what is left,
-    /// by their weights. So it should be what the heaviest can bear, or weights should be alike.
+    /// The number is the same for each endpoint, whatever its weight. Heavier endpoints reach it first, and lighter
+    /// ones share what is left, by their weights. So set it to what the heaviest endpoint can bear, or use similar
+    /// weights.
     ///
-    /// It belongs to the endpoint, not to its data: through updates of weight and data requests count on. One that is
-    /// removed and comes back is another, which starts at 0; what is in flight at the old one counts there, and for the
-    /// fleet.
+    /// The count belongs to the endpoint, not to its data: it continues through updates of weight and data. An endpoint
+    /// that is removed and inserted again is a new one that starts at 0. Requests in flight at the old one count there,
+    /// and for the fleet.
     ///
-    /// With it (or with [`adaptive`](Self::adaptive)) all threads count an endpoint's requests in one word, so that the
-    /// number is exact. A request then costs more where several threads send to few endpoints. A pick that is refused has
-    /// looked at all endpoints, some 20 ns for each; one that [`max_requests`](Self::max_requests) refuses at none.
+    /// With this setting, or with [`adaptive`](Self::adaptive), all threads count an endpoint's requests in one word,
+    /// so that the number is exact. A request then costs more where several threads send to few endpoints. A pick that
+    /// is refused has looked at all endpoints, at some 20 ns each; one that [`max_requests`](Self::max_requests)
+    /// refuses has looked at none.
     pub max_requests_per_endpoint: Option<u32>,
-    /// Requests in flight of the whole fleet, from 1. Defaults to none. (Envoy: `max_requests`, of a cluster, 1024, and
-    /// exceeded by as many threads as look at once.)
+    /// The most requests in flight in the whole fleet, from 1. Defaults to none. (Envoy: `max_requests` of a cluster,
+    /// 1024, which concurrent threads can each exceed by one.)
     ///
-    /// Requests at endpoints that have been removed count until they end. With it all threads write one more word for each
-    /// request.
+    /// Requests at removed endpoints count until they end. With this setting, every thread writes one more shared word
+    /// for each request.
     pub max_requests: Option<u32>,
-    /// How many endpoints may be probed at once by requests, from 1. Defaults to none, as probes are bounded already: one for each
-    /// ejected endpoint, and one pick in eleven while they do not end well. Where endpoints hang, each probe is a
-    /// request that waits for its timeout; with many of them out, a bound keeps those few.
+    /// How many endpoints may be probed at once by requests, from 1.
     ///
-    /// A probe that was forgotten gives its place to the next when its time is up. Checks out of band
-    /// ([`Fleet::health_check`](crate::Fleet::health_check)) count, and are not held up: their driver has its own cap.
+    /// Defaults to none, since probes are already bounded: one for each ejected endpoint, and one pick in eleven while
+    /// they do not succeed. Where endpoints hang, each probe is a request that waits for its timeout. With many
+    /// endpoints out, this limit keeps such requests few.
+    ///
+    /// When a forgotten probe's time is up, its place goes to the next. Out-of-band checks
+    /// ([`Fleet::health_check`](crate::Fleet::health_check)) count but are not held up: their driver has its own limit.
     pub max_probes: Option<u32>,
-    /// A limit for each endpoint that follows its latency. Defaults to none. With
-    /// [`max_requests_per_endpoint`](Self::max_requests_per_endpoint) the lower of both holds.
+    /// A limit for each endpoint that follows its latency. Defaults to none. If
+    /// [`max_requests_per_endpoint`](Self::max_requests_per_endpoint) is set too, the lower of both applies.
     pub adaptive: Option<AdaptiveLimit>,
 }
 
@@ -108,7 +114,7 @@ impl Limits {
         self.adaptive.as_ref().map_or(Ok(()), AdaptiveLimit::check)
     }
 
-    /// What a new endpoint may take, if that is limited.
+    /// The limit that a new endpoint begins with; `None` if endpoints are not limited.
     pub(crate) fn of_endpoint(&self) -> Option<u32> {
         let first = self.adaptive.as_ref().map(|rule| rule.initial_concurrency);
         let most = self.max_requests_per_endpoint;
@@ -118,7 +124,7 @@ impl Limits {
         }
     }
 
-    /// What of an adaptive limit is in force beside a plain one.
+    /// The adaptive rule with its bounds lowered to the fixed limit, if both are set.
     pub(crate) fn rule(&self) -> Option<AdaptiveLimit> {
         let most = self.max_requests_per_endpoint.unwrap_or(MOST);
         let rule = self.adaptive.clone()?;
@@ -145,45 +151,49 @@ fn within(field: &'static str, value: Option<u32>, most: u32) -> Result<(), Buil
     }
 }
 
-/// An adaptive limit on each endpoint's requests in flight: it grows while the endpoint is as quick as it is at low load, and shrinks when
-/// it is slower, as then requests queue up there.
+/// An adaptive limit on each endpoint's requests in flight.
+///
+/// It grows while the endpoint is as fast as at low load. It shrinks when the endpoint is slower, since then requests
+/// queue up there.
 ///
 /// ```text
 /// gradient = clamp(usual · (1 + buffer) / latency, 0.5, 2) · (1 − overloaded / 2)
 /// limit'   = clamp(limit · gradient + √(limit · gradient), min, max)
 /// ```
 ///
-/// Each [interval](Self::concurrency_update_interval) with 25 latencies, or with a timeout or an answer that it is
-/// overloaded: `latency` is their mean and `overloaded` the share of requests that ended so. Other failures count for
-/// neither: they are health's. The limit never rises while fewer than half of it are in flight: then it is not what
-/// holds requests back, and nothing would tell how high is too high. It never falls below
-/// [`min_concurrency`](Self::min_concurrency), so nobody starves.
+/// The limit is updated once an [interval](Self::concurrency_update_interval) has passed and there are 25 latencies, or
+/// a timeout or an answer that the endpoint is overloaded. `latency` is the mean of the latencies since the last
+/// update; with fewer than 25 of them the clamped factor is 1. `overloaded` is the share of requests that timed out or
+/// met an overloaded endpoint. Other failures count for neither: health scoring deals with them. The limit never rises
+/// while no more than half of it is in flight: then it does not hold requests back, and nothing would show when it is
+/// too high. It never falls below [`min_concurrency`](Self::min_concurrency), so no endpoint starves.
 ///
-/// `usual` is a moving average of `latency`, over 10 s while at most half of the limit is in flight. Else what is seen may
-/// be what the queue adds: it falls over a minute, and rises over ten. So an endpoint that is slower for good is believed
-/// in the end; and the other way round, overload that never pauses raises what is usual and with it the limit, threefold in
-/// half an hour where it is 70. That is where this rule breaks down: set a
-/// [`max_concurrency_limit`](Self::max_concurrency_limit) that you can stand by. A pause of half a minute mends it.
+/// `usual` is a moving average of `latency`, over 10 s while at most half of the limit is in flight. Above that, part
+/// of the latency may come from the queue, so the average falls over a minute and rises over ten. In this way an
+/// endpoint that is slower for good is eventually believed. The price is that overload without a pause raises the
+/// average and with it the limit, threefold in half an hour where it is 70. That is where this rule breaks down: set a
+/// [`max_concurrency_limit`](Self::max_concurrency_limit) that you can accept. A pause of half a minute repairs it.
 ///
-/// Sources: Envoy's adaptive concurrency filter, with its rule, names and defaults; Netflix's concurrency-limits
-/// (`Gradient2Limit`), for the long average in place of a time at the least limit, in which to measure, and for not
-/// rising when not limited; DCTCP (Alizadeh and others, SIGCOMM 2010) for shrinking by half of the share that is marked.
-/// That the average tells load from no load is this crate's.
+/// Sources: Envoy's adaptive concurrency filter, for the rule, names and defaults. Netflix's concurrency-limits
+/// (`Gradient2Limit`), for the long average, which replaces periods of measuring at the smallest limit, and for not
+/// rising when not limited. DCTCP (Alizadeh and others, SIGCOMM 2010), for shrinking by half of the marked share. That
+/// the average distinguishes load from no load is this crate's own.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdaptiveLimit {
-    /// The least limit, from 1. Defaults to 3, as Envoy's.
+    /// The smallest limit, from 1. Defaults to 3, as in Envoy.
     pub min_concurrency: u32,
-    /// The limit that an endpoint begins with, between the least and the most. Defaults to 20, as that of Netflix's
-    /// `Gradient2Limit`. (Envoy begins with the least.)
+    /// The limit that an endpoint begins with, between the smallest and the largest. Defaults to 20, as in Netflix's
+    /// `Gradient2Limit`. (Envoy begins with the smallest.)
     pub initial_concurrency: u32,
-    /// The most, up to 16 711 679. Defaults to 1000, as Envoy's.
+    /// The largest limit, up to 16 711 679. Defaults to 1000, as in Envoy.
     pub max_concurrency_limit: u32,
-    /// By how much the latency may exceed what is usual before the limit has to shrink, in percent of that, up to 1000.
-    /// More lets longer queues stand, less takes noise for a queue. Defaults to 25, as Envoy's `buffer`.
+    /// How far the latency may exceed what is usual before the limit has to shrink, in percent of the usual latency, up
+    /// to 1000. A higher value allows longer queues; a lower one takes noise for a queue. Defaults to 25, as Envoy's
+    /// `buffer`.
     pub buffer_percent: u32,
-    /// The time between two looks, from 1 ms to a minute. Defaults to 100 ms, the interval of Envoy's example; it has no
-    /// default.
+    /// The time between two updates of the limit, from 1 ms to a minute. Defaults to 100 ms, the interval of Envoy's
+    /// example; Envoy has no default.
     pub concurrency_update_interval: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! Judging one endpoint from the outcomes of its requests: the trait [`HealthTracker`], and the
-//! built-in [`SlidingWindow`]. What follows from a judgement ([`Ejection`]) is the fleet's to do.
+//! Judges one endpoint from the outcomes of its requests: the trait [`HealthTracker`] and the built-in
+//! [`SlidingWindow`]. The fleet acts on the verdict, by the settings in [`Ejection`].
 
 mod check;
 mod concurrency;
@@ -46,14 +46,14 @@ pub(crate) use verdict::{
 };
 pub(crate) use window::{BUCKETS, Counts, HALF, LATEST, Open, Window};
 
-/// Watches one endpoint; a fleet makes one instance for each. Object-safe.
+/// Watches one endpoint and judges its health. Object-safe. A fleet makes one instance for each endpoint.
 ///
-/// Bring your own with [`FleetBuilder::tracker`](crate::FleetBuilder::tracker) to judge by something
-/// else. The built-in [`SlidingWindow`] is held without a virtual call.
+/// Implement it, and pass it to [`FleetBuilder::tracker`](crate::FleetBuilder::tracker), to judge by something else
+/// than the built-in [`SlidingWindow`]. The built-in tracker is held concretely and costs no virtual call.
 ///
 /// # Examples
 ///
-/// Two failures in a row are enough:
+/// A tracker that ejects after two failures in a row:
 ///
 /// ```
 /// use evenkeel::{Alarm, Cluster, Fleet, Health, HealthTracker, Judging, Outcome, Sample, SampleKind};
@@ -95,17 +95,24 @@ pub(crate) use window::{BUCKETS, Counts, HALF, LATEST, Open, Window};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait HealthTracker: fmt::Debug + Send + Sync {
-    /// Takes in one finished request. On the request path: it must neither block nor allocate. An
-    /// [`Alarm::Eject`] ejects at once, if the cap on ejections leaves room.
+    /// Records one finished request and tells whether to eject the endpoint.
+    ///
+    /// It runs on the request path, so it must neither block nor allocate. [`Alarm::Eject`] ejects the endpoint at once
+    /// if the cap on ejections leaves room. The fleet heeds it only for samples of kind
+    /// [`Request`](crate::SampleKind::Request).
     fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm;
 
-    /// The endpoint's health now. Called at upkeep, not per pick, and under the update mutex, so it must
-    /// not change the fleet; a panic in it is caught and counted. An endpoint whose score is below
-    /// [`Ejection::score_threshold`] with at least [`Ejection::minimum_volume`] samples is ejected.
+    /// Returns the endpoint's health now.
+    ///
+    /// It is called at upkeep, not per pick, and under the update mutex, so it must not change the fleet. A panic in it
+    /// is caught and counted. An endpoint whose score is below [`Ejection::score_threshold`] with at least
+    /// [`Ejection::minimum_volume`] samples is ejected.
     fn health(&self, cx: &Judging<'_>) -> Health;
 
-    /// The endpoint is back after an ejection: what was recorded before must not eject it again. May be
-    /// called under the update mutex, so it must not change the fleet. Does nothing by default.
+    /// Called when the endpoint is back after an ejection: what was recorded before must not eject it again.
+    ///
+    /// It may be called under the update mutex, so it must not change the fleet. The default implementation does
+    /// nothing.
     fn readmitted(&self, now: Tick) {
         let _ = now;
     }
@@ -123,29 +130,29 @@ impl<T: HealthTracker + ?Sized> HealthTracker for Box<T> {
     }
 }
 
-/// What a tracker asks for when it has seen enough.
+/// What a tracker asks the fleet to do after a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Alarm {
-    /// Nothing.
+    /// Do nothing.
     None,
     /// Eject this endpoint now.
     Eject,
 }
 
-/// A tracker's verdict.
+/// A tracker's verdict on its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Health {
-    /// From 0, useless, to 1, as good as any.
+    /// The score, from 0 (useless) to 1 (as good as any).
     pub score: f64,
-    /// How many requests the score rests on.
+    /// How many requests the score is based on.
     pub samples: u64,
 }
 
 impl Health {
-    /// A verdict. The score is clamped to `0.0..=1.0`; NaN says nothing, so it becomes 1 with no
-    /// samples, which ejects nobody.
+    /// Creates a verdict. The score is clamped to `0.0..=1.0`. NaN carries no information: it becomes a score of 1 with
+    /// no samples, which ejects no endpoint.
     #[must_use]
     pub const fn new(score: f64, samples: u64) -> Self {
         if score.is_nan() {
@@ -162,8 +169,7 @@ impl Health {
     }
 }
 
-/// What a tracker may know beside the sample: the time, the endpoint's own load, and what is usual in
-/// the fleet.
+/// What a tracker may know besides the sample: the time, the endpoint's own load, and what is usual in the fleet.
 #[derive(Clone, Copy, Debug)]
 pub struct Judging<'a> {
     now: Tick,
@@ -175,7 +181,7 @@ pub struct Judging<'a> {
 }
 
 impl<'a> Judging<'a> {
-    /// For tests of a tracker: nothing in flight, no latency known.
+    /// Creates a context for tests of a tracker: nothing in flight, no latency known.
     #[must_use]
     pub const fn new(now: Tick, usual: &'a Usual) -> Self {
         Self {
@@ -188,7 +194,7 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// The same where evidence lasts so long.
+    /// Sets how long evidence lasts.
     pub(crate) fn with_fading(mut self, fading: Fading) -> Self {
         self.fading = fading;
         self
@@ -199,28 +205,28 @@ impl<'a> Judging<'a> {
         self.fading
     }
 
-    /// The same with a latency estimate of the endpoint.
+    /// Sets the endpoint's latency estimate.
     #[must_use]
     pub const fn with_latency(mut self, latency: Option<Duration>) -> Self {
         self.latency = latency;
         self
     }
 
-    /// The same with requests in flight.
+    /// Sets the number of requests in flight.
     #[must_use]
     pub const fn with_in_flight(mut self, in_flight: u64) -> Self {
         self.in_flight = in_flight;
         self
     }
 
-    /// The same with a mean age of the requests in flight.
+    /// Sets the mean age of the requests in flight.
     #[must_use]
     pub const fn with_mean_age(mut self, age: Option<Duration>) -> Self {
         self.mean_age = age;
         self
     }
 
-    /// The present moment.
+    /// The current time.
     #[must_use]
     pub const fn now(&self) -> Tick {
         self.now
@@ -232,29 +238,34 @@ impl<'a> Judging<'a> {
         self.usual
     }
 
-    /// The endpoint's latency estimate, if it has answered yet.
+    /// The endpoint's latency estimate; `None` until it has answered.
     #[must_use]
     pub const fn latency(&self) -> Option<Duration> {
         self.latency
     }
 
-    /// Requests in flight at the endpoint, the one being recorded included.
+    /// The number of requests in flight at the endpoint, including the one being recorded.
     #[must_use]
     pub const fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
-    /// For how long the requests in flight have been open, in the mean: the present moment less the mean of their starts. What
-    /// has not answered for longer than is usual shows it here, before a latency does. `None` where nothing is
-    /// in flight, or what is has been for over a minute, or twelve times the usual latency (a stream, or a lease that nobody ends); and where the
-    /// fleet's policy does not look at ages ([`Adaptive`](crate::Adaptive) does): then nobody keeps them.
+    /// The mean age of the requests in flight: the current time minus the mean of their start times.
+    ///
+    /// An endpoint that has stopped answering shows it here before it shows in the latency estimate. `None` in these
+    /// cases:
+    ///
+    /// - Nothing is in flight.
+    /// - The mean age is above one minute, or above twelve times the usual latency if that is longer. Such requests are
+    ///   streams, or leases that are never ended.
+    /// - The fleet's policy does not use ages, so they are not kept. [`Adaptive`](crate::Adaptive) uses them.
     #[must_use]
     pub const fn mean_age(&self) -> Option<Duration> {
         self.mean_age
     }
 }
 
-/// What is usual in the fleet.
+/// What is usual in the fleet: its median latency and its error rate.
 #[derive(Clone, Debug, Default)]
 pub struct Usual {
     latency: Option<Duration>,
@@ -262,7 +273,7 @@ pub struct Usual {
 }
 
 impl Usual {
-    /// For tests of a tracker: nobody fails.
+    /// Creates one for tests of a tracker, with an error rate of 0.
     #[must_use]
     pub const fn new(latency: Option<Duration>) -> Self {
         Self {
@@ -271,24 +282,28 @@ impl Usual {
         }
     }
 
-    /// The same with this share of requests that fail.
+    /// Sets the share of requests that fail.
     #[must_use]
     pub const fn with_error_rate(mut self, error_rate: f64) -> Self {
         self.error_rate = error_rate;
         self
     }
 
-    /// The share of the fleet's requests that fail, 0 to 1, without those of endpoints that stand out: over the
-    /// window, as of the last upkeep. While two fifths of the others or more are under suspicion at once, it is
-    /// the share among the last requests, live and without the one at hand: then the fault is in what all
-    /// share.
+    /// The share of the fleet's requests that fail, 0 to 1.
+    ///
+    /// Normally it is the share in the window, as of the last upkeep, without endpoints that stand out. When at least
+    /// two fifths of the other endpoints are under suspicion at once, the cause is likely something that all of them
+    /// share. Then it is the share among the last requests of the calling thread's shard, without the request being
+    /// recorded, if that is higher. It stays so for as long as requests keep failing at different endpoints.
+    ///
+    /// In a fleet whose trackers are your own it is always 0: only the built-in tracker counts outcomes for it.
     #[must_use]
     pub const fn error_rate(&self) -> f64 {
         self.error_rate
     }
 
-    /// The median of the endpoints' latency estimates, of an even number the lower one, as of the last upkeep;
-    /// `None` while none has answered.
+    /// The median of the endpoints' latency estimates, as of the last upkeep; of an even number, the lower of the two
+    /// in the middle. `None` while no endpoint has answered.
     #[must_use]
     pub const fn latency(&self) -> Option<Duration> {
         self.latency

@@ -1,15 +1,20 @@
-//! When so few endpoints are eligible that health counts for nothing: [`PanicRule`].
+//! The panic rule: when so few endpoints are eligible that health no longer counts. See [`PanicRule`].
 
 use crate::error::BuildError;
 
-/// What to do when few endpoints are eligible: the fault is then likelier shared than each one's own, and the few that are left could not
-/// carry the load.
+/// What to do when too few endpoints are eligible.
 ///
-/// Panic begins when less than [`threshold_percent`](Self::threshold_percent) of the endpoints with a weight are eligible (neither ejected
-/// nor marked down), and ends when that share plus [`hysteresis_percent`](Self::hysteresis_percent) is.
-/// [`Stats::panicking`](crate::Stats::panicking) tells whether it is on, and [events](crate::FleetBuilder::events) when it began and ended.
+/// With that many endpoints out, the fault is more likely in something they share than in each of them, and the few
+/// that are left could not carry the load.
 ///
-/// [`Tiers`](crate::Tiers) applies the same rule to each priority by itself, and only while all together cannot carry the load.
+/// Panic begins when the share of eligible endpoints falls below [`threshold_percent`](Self::threshold_percent). It
+/// ends when the share reaches that threshold plus [`hysteresis_percent`](Self::hysteresis_percent). An endpoint is
+/// eligible if it is neither ejected nor marked down; the share is of the endpoints with a weight.
+/// [`Stats::panicking`](crate::Stats::panicking) tells whether panic is on, and [events](crate::FleetBuilder::events)
+/// tell when it began and ended.
+///
+/// [`Tiers`](crate::Tiers) applies the same rule to each priority separately, and only while all priorities together
+/// cannot carry the load.
 ///
 /// ```
 /// use evenkeel::{Cluster, Fleet, Mark, PanicAction, PanicRule, PickError};
@@ -30,18 +35,25 @@ use crate::error::BuildError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PanicRule {
-    /// Panic begins below this share of eligible endpoints, in percent by count of those with a weight, 0 to 100. 0 turns
-    /// the rule off: picks then fail with [`PickError::AllEjected`](crate::PickError::AllEjected) when none is
-    /// eligible. Defaults to 50, Envoy's `healthy_panic_threshold`. Ejections alone leave half in
-    /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent) is 50), so by them
-    /// panic begins only if either is moved. Marks, alone or beside ejections, make it begin as it is; a drained endpoint does not count.
-    pub threshold_percent: u32,
-    /// How many percentage points above the threshold panic ends, 0 to 100: in a fleet of 30, with the defaults, it begins at 14 eligible
-    /// and ends at 18. Rounded down to whole endpoints, and never more than all of them. So with fewer than ten endpoints ten points are
-    /// nothing: there each return is a large step by itself, and waiting for one more would send requests to endpoints known to be bad.
+    /// Panic begins below this share of eligible endpoints, in percent, 0 to 100, by count of the endpoints with a
+    /// weight. 0 turns the rule off: picks then fail with [`PickError::AllEjected`](crate::PickError::AllEjected) when
+    /// no endpoint is eligible. Defaults to 50, Envoy's `healthy_panic_threshold`.
     ///
-    /// Defaults to 10. Where endpoints fail from overload, all the load makes half of them fail, but not all of them: without a gap each
-    /// return would end panic, and the load that comes with it would begin it again. (Envoy has none: panic ends at the threshold.)
+    /// With the defaults, ejections alone cannot start panic, since they leave half of the endpoints in
+    /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent) is 50). They can once either setting
+    /// is changed. Endpoints marked down can start it with the defaults, alone or together with ejections. A draining
+    /// endpoint does not count.
+    pub threshold_percent: u32,
+    /// How many percentage points above the threshold panic ends, 0 to 100. With the defaults, in a fleet of 30, panic
+    /// begins at 14 eligible endpoints and ends at 18.
+    ///
+    /// The limit is rounded down to whole endpoints and is never more than all of them. With fewer than ten endpoints,
+    /// ten points therefore have no effect: there each return is a large step by itself, and waiting for one more would
+    /// send requests to endpoints known to be bad.
+    ///
+    /// Defaults to 10. Where endpoints fail from overload, the whole load makes half of them fail, but not all of them.
+    /// Without a gap, each return would end panic, and the load that comes with it would begin it again. (Envoy has no
+    /// gap: panic ends at the threshold.)
     pub hysteresis_percent: u32,
     /// What picks do in panic. Defaults to [`PanicAction::IgnoreHealth`], Envoy's default.
     pub action: PanicAction,
@@ -51,13 +63,14 @@ pub struct PanicRule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PanicAction {
-    /// All endpoints take requests, ejected and marked down ones included. The default, as Envoy's.
+    /// All endpoints take requests, including those ejected or marked down. The default, as in Envoy.
     #[default]
     IgnoreHealth,
-    /// Picks fail at once with [`PickError::TooFewEligible`](crate::PickError::TooFewEligible), so that the few that
-    /// are well are not brought down by the load of all. For callers that have somewhere else to go. Ejected
-    /// endpoints are probed as ever, by one pick in eleven at most or by [checks](crate::HealthCheck), so the fleet
-    /// comes back by itself; [`Fleet::lease`](crate::Fleet::lease) does not fail for it. (Envoy:
+    /// Picks fail at once with [`PickError::TooFewEligible`](crate::PickError::TooFewEligible), so that the load of all
+    /// endpoints does not bring down the few that are healthy. For callers that can send their requests elsewhere.
+    ///
+    /// Ejected endpoints are still probed, by at most one pick in eleven or by [checks](crate::HealthCheck), so the
+    /// fleet recovers by itself. [`Fleet::lease`](crate::Fleet::lease) does not fail because of panic. (Envoy:
     /// `fail_traffic_on_panic`.)
     FailFast,
 }
@@ -73,7 +86,7 @@ impl Default for PanicRule {
 }
 
 impl PanicRule {
-    /// None: health always counts.
+    /// Turns the rule off: health always counts.
     #[must_use]
     pub fn off() -> Self {
         Self {
@@ -82,7 +95,7 @@ impl PanicRule {
         }
     }
 
-    /// Envoy's: below 50 % and not at it, without a gap.
+    /// Envoy's rule: panic is on below 50 %, not at 50 %, and there is no gap.
     #[must_use]
     pub fn envoy() -> Self {
         Self {
@@ -124,7 +137,8 @@ impl PanicRule {
         Ok(())
     }
 
-    /// Whether it is panic when so many of so many are refused, if it was until now, or was not.
+    /// Whether the fleet panics when `refused` of `count` endpoints are not eligible. `until_now` tells whether it
+    /// panicked before; between the two thresholds that decides.
     pub(crate) fn panics(&self, count: usize, refused: usize, until_now: bool) -> bool {
         if self.threshold_percent == 0 {
             return false;
@@ -172,7 +186,7 @@ mod tests {
             let rule = PanicRule::default();
             assert_eq!(least(&rule, count), Some(expected), "of {count}");
             assert_eq!(least(&PanicRule::envoy(), count), Some(count.div_ceil(2)));
-            // With all eligible it is over, whatever the settings.
+            // With all endpoints eligible panic is over, whatever the settings.
             let rule = rule.threshold_percent(100).hysteresis_percent(100);
             assert_eq!(least(&rule, count), Some(count));
         }

@@ -1,9 +1,11 @@
-//! How often an endpoint said that it has too much to do.
+//! Counts how often an endpoint refused a request because it is overloaded.
 
 use crate::sync::{AtomicU32, Ordering};
 
-/// How often it refused in this second and the one before, or in tenths of a window that is shorter than ten, from the top:
-/// `number: 8 (wrapping) | before: 12 | present: 12`.
+/// How often the endpoint refused a request in this period and in the one before.
+///
+/// A period is a second, or a tenth of the window if that is shorter. From the top: `number: 8 (wrapping) | before: 12
+/// | present: 12`, where `number` is the number of the present period.
 #[derive(Debug)]
 pub(crate) struct Refusals(AtomicU32);
 
@@ -15,7 +17,7 @@ impl Refusals {
         Self(AtomicU32::new(0))
     }
 
-    /// The same word in a later second; what is older than the last is nothing.
+    /// The word moved on to period `number`. Counts older than the previous period are dropped.
     const fn at(word: u32, number: u8) -> u32 {
         let before = match number.wrapping_sub((word >> (2 * Self::BITS)) as u8) {
             0 => return word,
@@ -25,17 +27,17 @@ impl Refusals {
         (number as u32) << (2 * Self::BITS) | before << Self::BITS
     }
 
-    /// One more. Beyond 4095 in a second they are not counted.
+    /// Counts one refusal. Beyond 4095 in a period, refusals are not counted.
     pub(crate) fn count(&self, number: u8) {
         let next = |word| {
             let word = Self::at(word, number);
             Some(word + u32::from(word & Self::FULL < Self::FULL))
         };
-        // ORDERING: Relaxed, both. A statistic, complete in its word.
+        // ORDERING: Relaxed, both. A statistic that is complete in its word.
         let _ = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// Forgets what is over: when numbers have wrapped it would be of now once more.
+    /// Clears the counts once they are over. Otherwise they would appear current again after `number` has wrapped.
     pub(crate) fn forget(&self, number: u8) {
         let over = |word| (word != 0 && Self::at(word, number) << 8 == 0).then_some(0);
         // ORDERING: Relaxed, both. As above.
@@ -55,7 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Against a list: those of the present second and of the one before.
+        /// Compares the counts with a list of the refusals in the present period and in the one before.
         #[test]
         fn refusals_are_what_a_list_has(steps in prop::collection::vec(0u8..4, 1..200)) {
             let (refusals, mut all, mut now) = (Refusals::new(), Vec::new(), 0u8);
@@ -65,7 +67,7 @@ mod tests {
                 all.push(now);
                 for later in 0..4u8 {
                     let is_counted = |at: &&u8| now.wrapping_add(later).wrapping_sub(**at) <= 1;
-                    // What is over is forgotten long before numbers have wrapped.
+                    // Refusals that are over have been forgotten long before the numbers wrap.
                     let lately = all.iter().rev().take(100).filter(is_counted).count();
                     prop_assert_eq!(refusals.get(now.wrapping_add(later)) as usize, lately);
                 }

@@ -1,15 +1,15 @@
-//! Faults in a row, in one word.
+//! Counts of faults in a row, packed into one word.
 
 use crate::outcome::Outcome;
 
-/// Faults in a row, by class. They count to 2^21 - 1 and stay there.
+/// Faults in a row, by class. Each count stops at 2^21 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rows {
-    /// Of any class.
+    /// Faults of any class.
     pub(super) any: u64,
-    /// Without an answer of the endpoint's own.
+    /// Faults without an answer from the endpoint: timeouts and unreachable outcomes.
     pub(super) gateway: u64,
-    /// Out of reach.
+    /// Unreachable outcomes.
     pub(super) local: u64,
 }
 

@@ -1,4 +1,4 @@
-//! By what the built-in tracker ejects as outcomes come.
+//! The rule by which the built-in tracker ejects as outcomes arrive.
 
 use super::rows::Rows;
 use super::suspicion::{Evidence, Fading, Suspicion, TIMEOUT};
@@ -9,12 +9,13 @@ use crate::outcome::Outcome;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// The built-in tracker without its counts, which a member keeps where it counts its requests.
+/// The built-in tracker without its window. A member keeps the window in the cells where it counts its requests.
 #[derive(Debug)]
 pub(crate) struct Rule {
     rows: AtomicU64,
     pub(crate) suspicion: Suspicion,
-    /// By requests alone: checks that pass take suspicion away, but a page that is well while requests fail must not for ever.
+    /// The suspicion by requests alone. Passing checks reduce `suspicion`; they must not protect an endpoint for ever
+    /// whose health page passes while its requests fail.
     by_requests: Suspicion,
 }
 
@@ -27,7 +28,8 @@ impl Rule {
         }
     }
 
-    /// Whether a success changes nothing. Three loads of one line, which stays shared while all goes well.
+    /// Whether a success changes nothing. Reads three words of one cache line, which stays shared between processors
+    /// while no request fails.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         // ORDERING: Relaxed. "In a row" has no order between threads beyond this word's own.
@@ -36,13 +38,13 @@ impl Rule {
             && self.by_requests.is_none()
     }
 
-    /// What the sequential test has against it, by all that is known or by requests alone.
+    /// The evidence of the sequential test: by all results or by requests alone, whichever is higher.
     pub(crate) fn evidence(&self, now: Tick, fading: Fading) -> f32 {
         let by_requests = self.by_requests.get(now, fading);
         self.suspicion.get(now, fading).max(by_requests)
     }
 
-    /// Has what is held against it as it is now, faded until then.
+    /// Stores the evidence as it is now, faded until now.
     pub(crate) fn fade(&self, now: Tick, fading: Fading) {
         for suspicion in [&self.suspicion, &self.by_requests] {
             if !suspicion.is_none() {
@@ -51,7 +53,7 @@ impl Rule {
         }
     }
 
-    /// How many faults in a row this detector counts; 0 for one that counts none.
+    /// How many faults in a row this detector has counted; 0 for a detector that counts none.
     pub(crate) fn in_a_row(&self, detector: Detector) -> u64 {
         // ORDERING: Relaxed. As in `is_quiet`.
         let rows = Rows::read(self.rows.load(Ordering::Relaxed));
@@ -63,7 +65,7 @@ impl Rule {
         }
     }
 
-    /// A success ends the rows, and takes suspicion away. Whether none is left of some.
+    /// Takes in a success: ends the rows and reduces suspicion. Returns whether that cleared the endpoint's suspicion.
     #[cold]
     pub(crate) fn success(&self, cx: &Judging<'_>) -> bool {
         // ORDERING: Relaxed. As in `is_quiet`.
@@ -75,7 +77,8 @@ impl Rule {
         self.passed(cx)
     }
 
-    /// A check has passed: that takes away what is held against it by all, not what requests alone have found. The same.
+    /// Takes in a passed check. It reduces `suspicion`, but not what requests alone have found. Returns whether that
+    /// cleared the suspicion.
     pub(crate) fn passed(&self, cx: &Judging<'_>) -> bool {
         if self.suspicion.is_none() {
             return false;
@@ -85,7 +88,8 @@ impl Rule {
         change.before > 0.0 && change.after == 0.0
     }
 
-    /// A fault, which has been counted, of an endpoint that is on trial if it is just back. Who found something.
+    /// Takes in a fault that has already been counted, and returns the detectors that eject for it. `on_trial` tells
+    /// whether the endpoint is in slow start after an ejection.
     pub(crate) fn fault(
         &self,
         settings: &Ejection,
@@ -95,7 +99,7 @@ impl Rule {
         counts: impl FnOnce() -> Counts,
     ) -> Detectors {
         let rows = self.extend(outcome);
-        // At least, not equal: a number that was passed must alarm again.
+        // At least, not equal: a row that has passed its limit must alarm again.
         let reached = |row: u64, limit: u32| limit > 0 && row >= u64::from(limit);
         let by_requests = self.hold_against(&self.by_requests, settings, on_trial, outcome, cx);
         self.doubt(settings, on_trial, outcome, cx)
@@ -114,7 +118,7 @@ impl Rule {
             })
     }
 
-    /// The sequential test's part of it; by a check's failure, too.
+    /// Takes in a fault for the sequential test only. Also used for a failed check.
     pub(crate) fn doubt(
         &self,
         settings: &Ejection,
@@ -148,7 +152,7 @@ impl Rule {
         })
     }
 
-    /// The rows after this fault.
+    /// Extends the rows by this fault and returns them.
     fn extend(&self, outcome: Outcome) -> Rows {
         let next = |word| Some(Rows::read(word).and(outcome).pack());
         // ORDERING: Relaxed, both. As in `is_quiet`.
@@ -171,7 +175,8 @@ mod tests {
     use super::*;
     use crate::health::Usual;
 
-    /// A check that passes ends suspicion, and neither a row of failed requests nor what those alone tell.
+    /// A passing check clears suspicion. It neither ends a row of failed requests nor clears what requests alone have
+    /// found.
     #[test]
     fn what_requests_find_is_not_undone_by_checks() {
         let (usual, settings) = (
@@ -202,7 +207,8 @@ mod tests {
         }
         assert!(rule.is_quiet() && fail(&rule).is_empty());
     }
-    /// Where requests become fewer, evidence lasts longer from then on: what had faded by then does not come back.
+    /// When requests become fewer, evidence lasts longer from then on. Evidence that has faded by then does not come
+    /// back.
     #[test]
     fn what_has_faded_does_not_come_back() {
         use std::time::Duration;
@@ -217,7 +223,7 @@ mod tests {
         rule.fade(later, thick);
         assert_eq!(rule.evidence(later, thin), faded);
     }
-    /// Where nearly all fail a fault raises no suspicion, and is one of a row all the same, which a success has to end.
+    /// Where nearly all requests fail, a fault raises no suspicion but still extends a row, which a success has to end.
     #[test]
     fn a_row_that_is_all_there_is_ends_with_a_success() {
         let (usual, settings) = (

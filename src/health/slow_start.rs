@@ -1,41 +1,47 @@
-//! How an endpoint that is new, or back, gets its share: [`SlowStart`].
+//! How a new or returning endpoint reaches its full share of traffic: [`SlowStart`].
 
 use std::time::Duration;
 
 use crate::error::BuildError;
 
-/// How an endpoint that is back after an ejection, or new, reaches its full share: step by step, so that one not yet well fails few
-/// requests, and so that it can warm up. It holds for every policy: a pick that falls on such an endpoint goes there with the probability
-/// below, and elsewhere otherwise.
+/// How an endpoint that returns from an ejection, or is new, reaches its full share of traffic.
+///
+/// The share grows step by step, so that an endpoint that has not recovered fails few requests, and a recovered one can
+/// warm up. This holds for every policy: a pick that falls on such an endpoint goes there with the probability below,
+/// and to another endpoint otherwise.
 ///
 /// ```text
 /// share = max(minimum_share, (t / window) ^ (1 / aggression), missing)          t: time since it came
 /// ```
 ///
-/// `missing` counts for returning endpoints: where so many are out or back that the others have too much to do
-/// ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), it is their share, else 0. Where four of ten come back
-/// at once, each begins at 0.4, as the others cannot take all that those four do not.
+/// `missing` applies to returning endpoints only. It is the share of endpoints that are out or in slow start, if that
+/// leaves the others short of capacity ([`Ejection::spare_capacity_percent`](crate::Ejection::spare_capacity_percent)),
+/// and 0 otherwise. If four of ten return at once, each begins at 0.4, since the others cannot take everything that the
+/// four do not.
 ///
-/// If [checks](crate::HealthCheck) brought back an endpoint that requests had ejected, the time for which it passed them counts too: 2 s by
-/// default ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)), at most half of the window. During slow start, half of
-/// the evidence is enough to eject an endpoint that was ejected before.
+/// If [checks](crate::HealthCheck) brought back an endpoint that requests had ejected, the time for which it passed
+/// them counts too, up to half of the window. By default that is 2 s
+/// ([`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time)). During slow start, half of the evidence is
+/// enough to eject an endpoint that was ejected before.
 ///
-/// The initial set of a fleet has no slow start, nor has an all-new set: nobody could take over its requests.
+/// The initial set of a fleet has no slow start, and neither has a set that replaces all endpoints: there would be no
+/// other endpoint to take over the requests.
 ///
 /// Source: Envoy's slow start, with its formula and names (`slow_start_window`, `aggression`, `min_weight_percent`).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SlowStart {
-    /// How long it takes, up to a day; zero turns it off. Defaults to 5 s: in the simulation's scenarios with cold
-    /// and returning servers 10 s cost more than they saved. (Envoy: off.)
+    /// How long slow start takes, up to a day. Zero turns it off. Defaults to 5 s: in the simulator's scenarios with
+    /// cold and returning servers, 10 s cost more than they saved. (Envoy: off.)
     pub window: Duration,
-    /// From 0.1 to 10: above 1 the share grows fast at first, below 1 slowly. Defaults to 1, linear, as Envoy's.
+    /// The shape of the ramp, from 0.1 to 10. Above 1 the share grows fast at first, below 1 slowly. Defaults to 1,
+    /// which is linear, as in Envoy.
     pub aggression: f64,
-    /// The least share, 0.01 to 1. Defaults to 0.1, as Envoy's.
+    /// The smallest share, 0.01 to 1. Defaults to 0.1, as in Envoy.
     pub minimum_share: f64,
-    /// Whether endpoints that an update adds begin with it, too. Defaults to `false`: a policy that looks at latency sees
-    /// for itself that one is cold, and with one that does not a new endpoint gets exactly its share. (In Envoy it is
-    /// both or neither.)
+    /// Whether endpoints that an update adds begin with slow start too. Defaults to `false`: a policy that looks at
+    /// latency sees by itself that an endpoint is cold, and with a policy that does not, a new endpoint gets exactly
+    /// its share. (Envoy applies slow start to both or to neither.)
     pub new_endpoints: bool,
 }
 
@@ -51,7 +57,7 @@ impl Default for SlowStart {
 }
 
 impl SlowStart {
-    /// None: the full share at once.
+    /// Turns slow start off: an endpoint gets its full share at once.
     #[must_use]
     pub fn off() -> Self {
         Self {
@@ -114,7 +120,7 @@ impl SlowStart {
         Ok(())
     }
 
-    /// The share of an endpoint that came so long ago.
+    /// The share of an endpoint whose slow start began this long ago, without the part that is `missing`.
     pub(crate) fn share(&self, since: Duration) -> f64 {
         if since >= self.window {
             return 1.0;

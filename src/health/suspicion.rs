@@ -1,44 +1,48 @@
-//! A sequential test of one endpoint's outcomes against the rest of the fleet: how much likelier they are by
-//! now from an endpoint that is bad than from one that fails as often as the others. One word:
-//! `milliseconds: 32 (wrapping) | f32`, the logarithm of that ratio, never below 0.
+//! A sequential test of one endpoint's outcomes against the rest of the fleet.
 //!
-//! Source: Page's CUSUM (1954) with Wald's likelihood ratio. Lorden (1971): of all tests that raise as few false
-//! alarms none finds a change sooner, to the first order. A false alarm is to be had every e^h requests or
-//! more, h being the threshold.
+//! The test keeps one number: the logarithm of how much likelier the outcomes so far are from a bad endpoint than from
+//! one that fails as often as the others, never below 0. One word holds it: `milliseconds: 32 (wrapping) | f32`.
+//!
+//! Source: Page's CUSUM (1954) with Wald's likelihood ratio. Lorden (1971): of all tests with as few false alarms, none
+//! finds a change sooner, to the first order. The mean time between false alarms is at least e^h requests, where h is
+//! the threshold.
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// Evidence fades: of that from so long ago 37 % is left, where requests come thick.
+/// The time constant of evidence at high request rates: after this time 37 % of it is left.
 const TAU_MILLIS: f32 = 10_000.0;
 
-/// Where they do not, as long as it takes for so many of an endpoint's requests: what tells is how many came between two faults, not
-/// how much time. Ten seconds are more at any rate above three a second.
+/// The time constant at low request rates, in requests to the endpoint. What matters there is how many requests came
+/// between two faults, not how much time. Above three requests a second the ten seconds are longer.
 const TAU_REQUESTS: f32 = 30.0;
 
-/// But what is from ten minutes ago is another matter.
+/// The longest time constant. Evidence from ten minutes ago belongs to another incident.
 const TAU_MOST_MILLIS: f32 = 600_000.0;
 
-/// Less than this is none.
+/// Less suspicion than this is stored as 0.
 const TRACE: f32 = 0.05;
 
-/// What a timeout tells, of what another fault does: it may be the request's own.
+/// The evidence of a timeout, relative to another fault. It is less, since the caller's deadline may have been too
+/// short.
 pub(crate) const TIMEOUT: f32 = 0.75;
 
-/// Where more than this fails a fault tells nothing: each would be proof of a little, and with no success between them they add up.
+/// Above this error rate a fault proves nothing. Each would prove a little, and without successes between them they add
+/// up.
 pub(super) const HOPELESS: f32 = 0.8;
 
-/// What one outcome tells, when a share `usual` of the others' requests fail.
+/// The evidence of one outcome when a share `usual` of the others' requests fail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Evidence {
-    /// A fault, against the endpoint.
+    /// The evidence of a fault, against the endpoint.
     pub(crate) fault: f32,
-    /// A success, for it.
+    /// The evidence of a success, for the endpoint.
     pub(crate) success: f32,
 }
 
 impl Evidence {
-    /// Bad is an endpoint that fails three times as often as the others, and three in ten at least. Where nearly all fail, none is.
+    /// A bad endpoint fails three times as often as the others, and at least three in ten. Where nearly all requests
+    /// fail, no endpoint counts as bad.
     pub(crate) fn against(usual: f32) -> Self {
         if usual > HOPELESS {
             return Self {
@@ -46,7 +50,7 @@ impl Evidence {
                 ..Self::against(HOPELESS)
             };
         }
-        // At least one in a thousand fails anyhow: in a fleet that never does, one failure is not proof.
+        // At least one request in a thousand is taken to fail: in a fleet that never fails, one failure is not proof.
         let usual = usual.max(0.001);
         let bad = (3.0 * usual)
             .clamp(0.3, 0.97)
@@ -58,17 +62,18 @@ impl Evidence {
     }
 }
 
-/// How long evidence lasts.
+/// The time constant with which evidence fades.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fading {
     millis: f32,
 }
 
 impl Fading {
-    /// Where requests come thick.
+    /// The time constant at high request rates.
     pub(crate) const SHORT: Self = Self { millis: TAU_MILLIS };
 
-    /// Where an endpoint gets so many requests a second, in the mean; 0 if hardly any, or if it is not known yet.
+    /// The time constant for an endpoint that gets this many requests a second on average. The pace is 0 if there are
+    /// hardly any, or if it is not known yet.
     pub(crate) fn at_pace(pace: f32) -> Self {
         let enough = TAU_REQUESTS / pace * 1000.0;
         Self {
@@ -81,7 +86,7 @@ impl Fading {
 #[derive(Debug)]
 pub(crate) struct Suspicion(AtomicU64);
 
-/// What an outcome changed.
+/// Suspicion before and after an outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Change {
     pub(crate) before: f32,
@@ -93,14 +98,14 @@ impl Suspicion {
         Self(AtomicU64::new(0))
     }
 
-    /// Whether there is none at all. One load, for the request path.
+    /// Whether there is no suspicion at all. One load, for the request path.
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
         // ORDERING: Relaxed, here and below. One word, complete in itself.
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// How much there is now.
+    /// The suspicion that is left now.
     pub(crate) fn get(&self, now: Tick, fading: Fading) -> f32 {
         // ORDERING: Relaxed. As above.
         read(self.0.load(Ordering::Relaxed), now, fading)
@@ -111,12 +116,13 @@ impl Suspicion {
         self.0.store(pack(suspicion, now), Ordering::Relaxed);
     }
 
-    /// Adds evidence, which may be negative. Each is added: who loses a race adds to what the winner left.
+    /// Adds evidence, which may be negative. No evidence is lost: a thread that loses a race adds to what the winner
+    /// left.
     pub(crate) fn add(&self, evidence: f32, now: Tick, fading: Fading) -> Change {
         self.add_to(0.0, evidence, now, fading)
     }
 
-    /// The same, where there is at least so much.
+    /// Adds evidence to the present suspicion or to `least`, whichever is higher.
     pub(crate) fn add_to(&self, least: f32, evidence: f32, now: Tick, fading: Fading) -> Change {
         // ORDERING: Relaxed. As above.
         let mut word = self.0.load(Ordering::Relaxed);
@@ -143,7 +149,7 @@ impl Suspicion {
 
 fn read(word: u64, now: Tick, fading: Fading) -> f32 {
     let elapsed = (now.as_millis() as u32).wrapping_sub((word >> 32) as u32);
-    // By a clock that has gone back it is a few weeks old, or of now.
+    // After a clock has gone back, the stamp reads as current, or as at most 25 days old.
     let elapsed = (elapsed as i32).max(0) as f32;
     let z = elapsed / fading.millis;
     f32::from_bits(word as u32) / (1.0 + z * (1.0 + z / 2.0 * (1.0 + z / 3.0)))
@@ -156,8 +162,8 @@ fn pack(suspicion: f32, now: Tick) -> u64 {
     u64::from(now.as_millis() as u32) << 32 | u64::from(suspicion.to_bits())
 }
 
-/// The lower end of what the true share may be when `faults` of `total` failed: Wilson's bound (1927), one-sided
-/// at 97.5 %.
+/// A lower bound for the true share of faults when `faults` of `total` failed: Wilson's bound (1927), one-sided at
+/// 97.5 %.
 pub(crate) fn least_share(faults: f64, total: f64) -> f64 {
     const Z: f64 = 1.96;
     if total <= 0.0 {
@@ -178,13 +184,13 @@ mod tests {
         Tick::from_nanos(millis * 1_000_000)
     }
 
-    /// How many outcomes until the threshold, at most; the outcomes are a repeatable sequence with this share of
-    /// faults, 5 ms apart.
+    /// How many outcomes it takes to reach the threshold; `None` if it is not reached within `most`. The outcomes are a
+    /// repeatable sequence with this share of faults, 5 ms apart.
     fn until_alarm(usual: f32, faults: f64, seed: u64, most: u32) -> Option<u32> {
         until_alarm_at(5, usual, faults, seed, most)
     }
 
-    /// The same, so many milliseconds apart.
+    /// The same with the outcomes this many milliseconds apart.
     fn until_alarm_at(apart: u64, usual: f32, faults: f64, seed: u64, most: u32) -> Option<u32> {
         let (cell, evidence) = (Suspicion::new(), Evidence::against(usual));
         let fading = Fading::at_pace(1000.0 / apart as f32);
@@ -221,11 +227,12 @@ mod tests {
         }
     }
 
-    /// Lorden's bound: no more than e^-11 = 17 in a million. A million requests at the fleet's own rate, at each of
-    /// several: the sum of the alarms is at most what Poisson with 17 exceeds once in a million runs.
+    /// Lorden's bound: at most e^-11, which is 17 alarms in a million requests. Each case is a million requests that
+    /// fail at the fleet's own rate. It may raise as many alarms as a Poisson count with mean 17 exceeds once in a
+    /// million runs.
     #[test]
     fn it_is_seldom_wrong() {
-        // Often, and every twenty seconds.
+        // At a high rate, and once in twenty seconds.
         for (apart, usual) in [5, 20_000]
             .into_iter()
             .flat_map(|apart| [0.001f32, 0.005, 0.02, 0.1, 0.5].map(|usual| (apart, usual)))
@@ -239,7 +246,7 @@ mod tests {
         }
     }
 
-    /// However seldom it is asked, up to once in ten minutes.
+    /// An endpoint is found however rarely it gets a request, up to once in ten minutes.
     #[test]
     fn who_fails_all_is_found_at_any_pace() {
         for apart in [5, 100, 1_000, 20_000, 100_000, 300_000] {
@@ -269,7 +276,7 @@ mod tests {
         cell.add(10.0, at(1_000), short);
         assert!((cell.get(at(11_000), short) - 3.75).abs() < 0.2);
         assert!(cell.get(at(100_000), short) < 0.1);
-        // One request in ten seconds: it lasts for 30 of them.
+        // At one request in ten seconds, evidence lasts for 30 of them.
         assert!((cell.get(at(301_000), Fading::at_pace(0.1)) - 3.75).abs() < 0.2);
         assert_eq!(cell.add(-1.0, at(100_000), short).after, 0.0);
         assert!(cell.is_none());
@@ -294,8 +301,8 @@ mod loom_tests {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Two threads have evidence at once: both pieces count, and whoever came second sees that together they are
-    /// enough.
+    /// Two threads add evidence at once: both pieces count, and the thread that comes second sees that they are enough
+    /// together.
     fn two_add(add: fn(&Suspicion) -> f32) {
         loom::model(move || {
             let cell = Arc::new(Suspicion::new());
@@ -317,7 +324,7 @@ mod loom_tests {
         two_add(|cell| cell.add(2.0, Tick::ZERO, Fading::SHORT).after);
     }
 
-    /// Broken: read, then write.
+    /// Broken: load, then store.
     #[test]
     #[should_panic = "evidence was lost"]
     fn broken_variant_store() {

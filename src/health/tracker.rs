@@ -9,17 +9,18 @@ use super::{Alarm, Ejection, Health, HealthTracker, Judging};
 use crate::outcome::{Outcome, Sample, SampleKind};
 use crate::time::Tick;
 
-/// How far latency alone can take a score down. Above the default threshold of 0.5, so that slowness
-/// alone never ejects: where everybody may turn slow together, that would remove capacity when it is
-/// needed most. Policies avoid the slow one already.
+/// The lowest factor that latency alone can put on a score. It is above the default threshold of 0.5, so that slowness
+/// alone never ejects: where all endpoints may turn slow together, that would remove capacity when it is needed most.
+/// Policies that look at latency avoid a slow endpoint anyway.
 const SLOWEST: f64 = 0.6;
 
-/// Judges by successes and failures against the rest of the fleet, and by latency. The default.
+/// Judges by successes and failures against the rest of the fleet, and by latency. The default tracker.
 ///
-/// Two rules eject by default. A **sequential test** ([`Ejection::cusum_threshold`]) looks at each outcome as it comes: it finds an
-/// endpoint that fails everything by its second failure or third timeout (its fourth where requests are few), one that fails three in ten after some ten
-/// requests, and singles nobody out when all fail alike. The **score** of a sliding window, also for display, finds what lasts. The window
-/// has ten buckets, the present one and the nine before it: with the default length of 10 s it covers the last 9 to 10 s. The score is
+/// Two rules eject by default. A **sequential test** ([`Ejection::cusum_threshold`]) looks at each outcome as it comes.
+/// It finds an endpoint that fails everything by its second failure or third timeout (its fourth failure where requests
+/// are few), and one that fails three in ten after some ten requests. It singles out no endpoint when all fail alike.
+/// The **score** of a sliding window, which is also for display, finds what lasts. The window has ten buckets, the
+/// present one and the nine before it: with the default length of 10 s it covers the last 9 to 10 s. The score is
 ///
 /// ```text
 /// score = (1 − e) · (0.6 + 0.4 · f)                               1 while the window is empty
@@ -29,23 +30,23 @@ const SLOWEST: f64 = 0.6;
 ///                                          is more, / the fleet's median
 /// ```
 ///
-/// In a long window of a fleet where nobody else fails, 1 − e is the mean of the results, each 1 or 0. With few
-/// samples it is what they prove and not their ratio: b is the lower end of Wilson's interval at 97.5 %. When
-/// everybody fails 2 %, nobody is bad. Up to twice the median latency costs nothing, five times costs 0.2 and no
-/// slowness more than 0.4. The factors are multiplied, not added: good latency must not hide bad answers. Faults are
-/// [`Failure`](Outcome::Failure), [`Timeout`](Outcome::Timeout) and
-/// [`Unreachable`](Outcome::Unreachable); anything else but a success is not counted.
+/// In a long window of a fleet where no other endpoint fails, 1 − e is the mean of the results, each 1 or 0. With few
+/// samples, the score rests on what they prove and not on their ratio: b is the lower end of Wilson's interval at
+/// 97.5 %. If every endpoint fails 2 %, none is bad. A latency of up to twice the median costs nothing, five times the
+/// median costs 0.2, and no slowness costs more than 0.4. The factors are multiplied, not added, so that good latency
+/// does not hide bad answers. Faults are [`Failure`](Outcome::Failure), [`Timeout`](Outcome::Timeout) and
+/// [`Unreachable`](Outcome::Unreachable). Apart from those, only successes are counted.
 ///
-/// It raises the alarm on a fault, when the test, one of the counts of failures in a row, or the score with
-/// [`Ejection::minimum_volume`] requests in the window says so. Probes and late results are not counted.
+/// It raises the alarm on a fault if the test, one of the counts of faults in a row, or the score says so; the score
+/// needs [`Ejection::minimum_volume`] requests in the window. Probes and late results are not counted.
 ///
 /// # Memory ordering
 ///
-/// Lock-free and without a shared order: counts are statistics. A sample may be lost only if it is
-/// older than the window, if its bucket already holds 983 040, or if it is recorded while the endpoint
-/// is readmitted. It may be counted in a later bucket if its thread is suspended in the middle of it; and a bucket untouched for 2^24 buckets (194 days by default), give or take a
-/// window, is taken for one of now. "In a row" is in the order in which threads report; a success reported by one thread
-/// ends the row of another.
+/// It is lock-free, and threads share no order: the counts are statistics. A sample can be lost only if it is older
+/// than the window, if its bucket already holds 983 039, or if it is recorded while the endpoint is readmitted. It may
+/// be counted in a later bucket if its thread is suspended while recording it. A bucket that is untouched for 2^24
+/// buckets (194 days by default), give or take a window, is taken for a current one. "In a row" means the order in
+/// which threads report: a success reported by one thread ends the row of another.
 #[derive(Debug)]
 pub struct SlidingWindow {
     window: Window,
@@ -54,8 +55,11 @@ pub struct SlidingWindow {
 }
 
 impl SlidingWindow {
-    /// A tracker that has seen nothing, for a tracker of yours to build on: give it the settings that the
-    /// fleet has. They are checked by [`FleetBuilder::build`](crate::FleetBuilder::build), not here.
+    /// Creates a tracker without data, for a tracker of your own to build on.
+    ///
+    /// Pass the settings that the fleet has. [`FleetBuilder::build`](crate::FleetBuilder::build) checks them; this
+    /// function does not. In a fleet with trackers of your own it compares with a fleet in which nothing fails: see
+    /// [`Usual::error_rate`](crate::Usual::error_rate).
     #[must_use]
     pub fn new(settings: &Ejection) -> Self {
         Self {
@@ -101,7 +105,7 @@ impl HealthTracker for SlidingWindow {
     }
 }
 
-/// What a sample tells the window.
+/// What a sample contributes to the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tells {
     Success,
@@ -125,10 +129,10 @@ impl Tells {
 pub(crate) fn health(counts: Counts, cx: &Judging<'_>) -> Health {
     let usual = cx.usual().error_rate().clamp(0.0, 0.99);
     let proven = least_share(counts.faults as f64, counts.total as f64);
-    // Of the little that is left where nearly all fail, all may be chance.
+    // Where nearly everything fails, the small remainder may be chance, so it is taken to be at least this much.
     let left = (1.0 - usual).max(1.0 - f64::from(HOPELESS));
     let excess = (proven - usual).max(0.0) / left;
-    // What is open counts before it answers, where it has been open for longer than answers take.
+    // Requests in flight count before they are answered, once they have been open for longer than answers take.
     let latency = latency_factor(cx.latency().max(cx.mean_age()), cx.usual().latency());
     Health::new((1.0 - excess) * latency, counts.total)
 }
@@ -160,7 +164,7 @@ mod tests {
         Tick::from_nanos(seconds * 1_000_000_000)
     }
 
-    /// Nothing else is on.
+    /// Settings with only the count of failures in a row turned on.
     fn rows_only() -> Ejection {
         let off = Ejection::default().cusum_threshold(0.0);
         off.score_threshold(0.0).consecutive_failures(5)
@@ -234,7 +238,7 @@ mod tests {
             };
             feed(&tracker, outcome, at(request / 10)) == Alarm::Eject
         });
-        // Nine in ten fail, and that more than half do is proven by the twentieth.
+        // Nine in ten fail. By the 20th request it is proven that more than half do.
         assert_eq!(
             alarms.collect::<Vec<_>>(),
             [21, 22, 23, 24, 25, 26, 27, 28, 29]
@@ -245,7 +249,7 @@ mod tests {
     fn a_score_is_of_what_is_proven_and_beyond_the_fleets() {
         let cx = Judging::new(at(0), &NOTHING_USUAL);
         let of = |faults, total, cx: &Judging<'_>| health(Counts { total, faults }, cx).score;
-        // The mean of the results, for long windows.
+        // With many samples, the score is the mean of the results.
         assert!((of(40_000, 100_000, &cx) - 0.6).abs() < 0.01);
         assert!((of(1, 1, &cx) - 0.793).abs() < 0.001);
         let all = Usual::new(None).with_error_rate(0.02);
@@ -280,7 +284,7 @@ mod tests {
             let age = Some(Duration::from_millis(age));
             tracker.health(&fast.with_mean_age(age)).score
         };
-        // Twice the usual is nothing yet, and fresh requests do not make a slow one fast.
+        // Twice the usual latency costs nothing yet. Fresh requests do not make a slow endpoint fast.
         assert_eq!((score(0), score(20)), (1.0, 1.0));
         assert!((score(50) - 0.8).abs() < 1e-9);
         assert!(score(5_000) < 0.61);

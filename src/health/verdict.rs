@@ -1,38 +1,39 @@
-//! The rules of ejection, as functions of values.
+//! The rules of ejection, as pure functions.
 
 use std::time::Duration;
 
 use super::ejection::Backoff;
 use super::{Detector, Detectors, Ejection, Health};
 
-/// Whether a health is bad enough, on enough evidence.
+/// Whether a health score is bad enough, with enough samples, to eject.
 pub(crate) fn earned_ejection(settings: &Ejection, health: Health) -> bool {
-    // Anew, as the fields are public.
+    // Clamped anew, as the fields are public.
     let health = Health::new(health.score, health.samples);
     health.samples >= settings.minimum_volume.max(1) && health.score < settings.score_threshold
 }
 
-/// How the fleet stands when an endpoint is ejected.
+/// The state of the fleet when an endpoint is ejected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Strain {
-    /// Whether those that are left have too much to do.
+    /// Whether the endpoints that are left have too much to do.
     pub(crate) short: bool,
-    /// How many requests a second it sends for each endpoint that is out; 0 if hardly any, or if it is not known yet.
+    /// How many requests a second the fleet sends for each ejected endpoint; 0 if hardly any, or if it is not known
+    /// yet.
     pub(crate) rate: f64,
 }
 
-/// Whether more of `count` are out than can be spared.
+/// Whether more of `count` endpoints are out than the fleet can spare. It can always spare one.
 pub(crate) fn are_many(settings: &Ejection, out: usize, count: usize) -> bool {
     out > 1 && out * 100 > settings.spare_capacity_percent as usize * count
 }
 
-/// The time of the first ejection, jitter aside, in a fleet that is `short` of capacity or not. Short: a look whether it
-/// was for a moment only.
+/// The length of the first ejection, without jitter. If the fleet is `short` of capacity it is a quarter, to see
+/// whether the fault was only momentary.
 pub(crate) fn first_time(settings: &Ejection, short: bool) -> Duration {
     settings.base_ejection_time / if short { 4 } else { 1 }
 }
 
-/// The length of the `times`-th ejection in a row, `random` deciding the jitter.
+/// The length of the `times`-th ejection in a row. `random` decides the jitter.
 pub(crate) fn ejection_time(
     settings: &Ejection,
     times: u32,
@@ -53,14 +54,14 @@ pub(crate) fn ejection_time(
         (true, _) => length / 2,
     };
     let swing = u64::from(settings.jitter_percent) * 10_000;
-    // Parts per million: from 1 - swing to 1 + swing.
+    // The factor in parts per million: from 1 - swing to 1 + swing.
     let factor = 1_000_000 - swing + random % (2 * swing + 1);
     let nanos = length.as_nanos() * u128::from(factor) / 1_000_000;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).max(Duration::from_millis(1))
 }
 
-/// How long the probe after the `times`-th ejection in a row may take. It doubles like the ejections: an
-/// endpoint that answers later than the first timeout still gets to show that it does.
+/// How long the probe after the `times`-th ejection in a row may take. The time doubles like the ejections, so that an
+/// endpoint that answers later than the first timeout can still show that it does.
 pub(crate) fn probe_time(settings: &Ejection, times: u32) -> Duration {
     let doublings = times.saturating_sub(1).min(31);
     let longest = settings.longest_ejection().max(settings.probe_timeout);
@@ -70,8 +71,8 @@ pub(crate) fn probe_time(settings: &Ejection, times: u32) -> Duration {
         .min(longest)
 }
 
-/// How many ejections in a row are left of `times`, after the endpoint has stayed in. None where capacity is short: what fails again
-/// then may be what all share.
+/// How many of `times` ejections in a row still count after the endpoint has `stayed` in. None do where capacity is
+/// short: the next failure may then come from a cause that all share.
 pub(crate) fn times_left(settings: &Ejection, times: u32, short: bool, stayed: Duration) -> u32 {
     if short {
         return 0;
@@ -90,12 +91,12 @@ pub(crate) fn ejection_limit(settings: &Ejection, count: usize) -> usize {
     }
 }
 
-/// What is known of one endpoint at upkeep.
+/// What upkeep knows about one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Report {
     pub(crate) total: u64,
     pub(crate) faults: u64,
-    /// In nanoseconds; 0 while unknown.
+    /// The latency estimate in nanoseconds; 0 while unknown.
     pub(crate) latency: f32,
 }
 
@@ -105,10 +106,10 @@ impl Report {
     }
 }
 
-/// The least deviation of success rates that means something.
+/// The smallest deviation of success rates that is significant.
 const LEAST_DEVIATION: f64 = 0.025;
 
-/// What an endpoint was held against, by the detectors that compare.
+/// The thresholds of the detectors that compare endpoints; `None` where a detector is off or has too few endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Thresholds {
     pub(crate) success_rate: Option<f64>,
@@ -116,7 +117,8 @@ pub(crate) struct Thresholds {
     pub(crate) latency: Option<f64>,
 }
 
-/// Which of these stand out, by the detectors that compare: index, and what found it; and from where on.
+/// The endpoints that stand out, by the detectors that compare: their indices and what found them. Also returns the
+/// thresholds.
 pub(crate) fn outliers(
     settings: &Ejection,
     reports: &[Report],
@@ -182,7 +184,7 @@ pub(crate) fn outliers(
     (found.collect(), thresholds)
 }
 
-/// Of an even number the lower of the two in the middle; there must be one.
+/// The median; of an even number of values, the lower of the two in the middle. There must be at least one value.
 fn median(values: &mut [f64]) -> f64 {
     let middle = (values.len() - 1) / 2;
     *values.select_nth_unstable_by(middle, f64::total_cmp).1
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(ejection_limit(&never_one, 10), 1);
     }
 
-    /// Where it is not known how many requests there are.
+    /// A strain with an unknown request rate.
     fn strain(short: bool) -> Strain {
         Strain { short, rate: 0.0 }
     }
@@ -344,7 +346,8 @@ mod tests {
         assert_eq!(indices(&outliers(&settings, &one).0), [0]);
         let two = reports(&[(100, 20), (100, 100), (100, 0), (100, 0), (100, 1)]);
         assert_eq!(indices(&outliers(&settings, &two).0), [0, 1]);
-        // With mean and standard deviation: 75.8 - 1.9 * 38.4 = 2.8 %, so the first would stay.
+        // With mean and standard deviation, the threshold would be 75.8 - 1.9 * 38.4 = 2.8 %, and the first would stay
+        // in.
         let three = reports(&[(100, 20), (100, 0), (100, 0)]);
         assert_eq!(indices(&outliers(&settings, &three).0), [0]);
         let few = reports(&[(100, 20), (100, 0), (19, 0)]);

@@ -1,14 +1,14 @@
-//! The ring of time buckets that a sliding window counts in. Lock-free; one word a bucket.
+//! The ring of time buckets that holds a sliding window's counts. Lock-free, with one word for each bucket.
 //!
-//! A bucket's word, from the top: `epoch: 24 | total: 20 | faults: 20`. The epoch, which wraps, is the
-//! topmost, so nothing carries into a neighbour; the counts stop at [`FULL`].
+//! A bucket's word, from the top: `epoch: 24 | total: 20 | faults: 20`. The epoch wraps. It is the topmost field, so
+//! nothing carries into a neighbour. The counts stop at [`FULL`].
 
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// Buckets in a window.
+/// The number of buckets in a window.
 pub(crate) const BUCKETS: u64 = 10;
 
 const COUNT_BITS: u32 = 20;
@@ -17,64 +17,70 @@ const EPOCH_BITS: u32 = 64 - 2 * COUNT_BITS;
 const EPOCH_MASK: u64 = (1 << EPOCH_BITS) - 1;
 const ONE: u64 = 1 << COUNT_BITS;
 
-/// Where a bucket stops counting: 65 536 below the field's end, so that as many threads may all be
-/// between their load and their add without a carry. 983 040 samples a bucket.
+/// The count at which a bucket stops: 983 039 samples. It is 65 536 below the field's end, so that as many threads may
+/// be between their load and their add without a carry.
 const FULL: u64 = COUNT_MASK - (1 << 16);
 
-/// What a window holds.
+/// The samples that a window holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) total: u64,
     pub(crate) faults: u64,
 }
 
-/// The last ten buckets' counts: the present one and the nine before it.
+/// The counts of the last ten buckets: the present one and the nine before it.
 ///
-/// What may be lost: a sample that ends more than a whole window ago is dropped. A recorder that is
-/// suspended between its load and its add for a whole window counts in the bucket's next life. A
-/// [`clear`](Self::clear) loses what is recorded while it runs. A bucket untouched for 2^24 buckets, give
-/// or take a window, is taken for one of now (194 days, with buckets of 1 s). A success that is
-/// counted by leaving may be counted in the next bucket, if its thread is suspended at the end of one. Nothing
-/// else is lost or misplaced, and nothing is ever counted twice for longer than it takes to move it.
+/// Inaccuracies, which are accepted:
+///
+/// - A sample that ends more than a whole window ago is dropped.
+/// - If a recorder is suspended between its load and its add for a whole window, its sample counts in the bucket's next
+///   use.
+/// - A [`clear`](Self::clear) loses what is recorded while it runs.
+/// - A bucket that is untouched for 2^24 buckets, give or take a window, is taken for a current one (194 days with
+///   buckets of 1 s).
+/// - A success that is counted in the cell's word when a request leaves may be counted in the next bucket, if its
+///   thread is suspended at the end of one.
+///
+/// Nothing else is lost or misplaced. Nothing is counted twice for longer than it takes to move it.
 #[derive(Debug)]
-#[repr(C)] // What each request reads comes first.
+#[repr(C)] // The fields that each request reads come first.
 pub(crate) struct Window {
-    /// When the open bucket ends, in nanoseconds: the one that successes which are counted elsewhere belong
-    /// to until they are [added](Self::add). [`MOVING`] while somebody does that.
+    /// When the open bucket ends, in nanoseconds. Successes that are counted elsewhere, in the cell's word, belong to
+    /// the open bucket until they are [added](Self::add). [`MOVING`] while a thread moves them.
     open_until: AtomicU64,
     bucket_nanos: u64,
     buckets: [AtomicU64; BUCKETS as usize],
 }
 
-/// Somebody is moving what belongs to the open bucket, and opens another after.
+/// A thread is moving the successes of the open bucket and opens another one afterwards.
 const MOVING: u64 = 0;
 
-/// What became of a claim to open another bucket.
+/// The result of a claim to open another bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Open {
-    /// This caller moves what belongs to the bucket of this number, and then opens another.
+    /// This caller moves the successes of the bucket with this number, and then opens another one.
     Claimed(u64),
-    /// Another does, or the time is before the open bucket's.
+    /// Another caller has the claim, or the time is before the open bucket's.
     Taken,
 }
 
-/// Half of them,
+/// Half of the buckets.
 pub(crate) const HALF: u64 = BUCKETS / 2;
 
-/// and the present one with the one before.
+/// The present bucket and the one before.
 pub(crate) const LATEST: u64 = 2;
 
 impl Window {
     pub(crate) fn new(length: Duration) -> Self {
         Self {
-            // Ended long ago.
+            // It ended long ago, so that the first sample opens a bucket.
             open_until: AtomicU64::new(1),
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             bucket_nanos: (nanos(length) / BUCKETS).max(1),
         }
     }
 
-    /// Buckets since the origin. The first is number `BUCKETS`, so that an empty word, epoch 0, is
+    /// The number of the bucket at this time. The first is `BUCKETS`, so that an empty word, whose epoch is 0, is
     /// outside the window from the start.
     fn number(&self, at: Tick) -> u64 {
         (at.as_nanos() / self.bucket_nanos).wrapping_add(BUCKETS)
@@ -87,13 +93,13 @@ impl Window {
     /// Whether the bucket of this time is the open one. One load and no division, for the request path.
     #[inline]
     pub(crate) fn is_open_at(&self, at: Tick) -> bool {
-        // ORDERING: Relaxed. A statistic's place.
+        // ORDERING: Relaxed. It only selects the bucket of a statistic.
         let until = self.open_until.load(Ordering::Relaxed);
-        // Before or after it, the difference wraps to more than a bucket.
+        // For a time outside the open bucket, the difference wraps to more than a bucket.
         until.wrapping_sub(at.as_nanos()).wrapping_sub(1) < self.bucket_nanos
     }
 
-    /// Whether the open bucket is one of the last so many at `now`; also while somebody moves what belongs to it.
+    /// Whether the open bucket is one of the last `buckets` at `now`. Also true while its successes are being moved.
     pub(crate) fn holds_the_open_one(&self, buckets: u64, now: Tick) -> bool {
         // ORDERING: Relaxed. As above.
         let until = self.open_until.load(Ordering::Relaxed);
@@ -101,18 +107,18 @@ impl Window {
         until == MOVING || self.number(now).wrapping_sub(number) < buckets
     }
 
-    /// Claims to open the bucket of `at`, so that one caller moves what belongs to the one before. A
-    /// clock that has gone back by more than a window opens one, too.
+    /// Claims the opening of the bucket of `at`, so that one caller moves the successes of the bucket before. A clock
+    /// that has gone back by more than a window opens a bucket too.
     pub(crate) fn claim(&self, at: Tick) -> Open {
-        // ORDERING: Relaxed. The exchange below decides.
+        // ORDERING: Relaxed. The compare-and-swap below decides.
         let until = self.open_until.load(Ordering::Relaxed);
         let ahead = until.saturating_sub(at.as_nanos());
         let late = ahead > self.bucket_nanos && ahead <= self.bucket_nanos.saturating_mul(BUCKETS);
         if until == MOVING || late {
             return Open::Taken;
         }
-        // ORDERING: Acquire. Pairs with `open`: what the last mover took is not taken again. Relaxed on
-        // failure: nothing is done then.
+        // ORDERING: Acquire. Pairs with `open`: what the last mover took is not taken again. Relaxed on failure, as
+        // nothing is done then.
         let claimed =
             self.open_until
                 .compare_exchange(until, MOVING, Ordering::Acquire, Ordering::Relaxed);
@@ -135,29 +141,29 @@ impl Window {
         self.add(self.number(at), 1, fault.into());
     }
 
-    /// Counts so many samples, so many of them faults, for the bucket of this number.
+    /// Counts `total` samples, of which `faults` are faults, in the bucket with this number.
     pub(crate) fn add(&self, number: u64, total: u64, faults: u64) {
         if total == 0 {
             return;
         }
         let samples = total * ONE + faults;
         let bucket = self.bucket(number);
-        // ORDERING: Relaxed, here and below. Each word is a statistic complete in itself; what it
-        // must not lose it keeps by being one word.
+        // ORDERING: Relaxed, here and below. Each word is a statistic that is complete in itself. What must not be lost
+        // is protected by being in one word.
         let mut word = bucket.load(Ordering::Relaxed);
         loop {
             match turn(word, number) {
                 Turn::Count => {
-                    // ORDERING: Relaxed. As above. If the bucket has been rolled since the load, the
-                    // sample counts in its next life.
+                    // ORDERING: Relaxed. As above. If the bucket has been rolled since the load, the sample counts in
+                    // its next use.
                     bucket.fetch_add(samples, Ordering::Relaxed);
                     return;
                 }
                 Turn::Leave => return,
                 Turn::Roll(empty) => {
                     let first = empty + samples;
-                    // ORDERING: Relaxed, both. As above. A failure means that another thread rolled or
-                    // counted, so the system as a whole went on.
+                    // ORDERING: Relaxed, both. As above. A failure means that another thread rolled or counted, so the
+                    // system as a whole made progress.
                     match bucket.compare_exchange(word, first, Ordering::Relaxed, Ordering::Relaxed)
                     {
                         Ok(_) => return,
@@ -168,17 +174,17 @@ impl Window {
         }
     }
 
-    /// What the window holds at `now`.
+    /// The samples in the window at `now`.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
         self.last(BUCKETS, now)
     }
 
-    /// What its last so many buckets hold.
+    /// The samples in the last `buckets` buckets.
     pub(crate) fn last(&self, buckets: u64, now: Tick) -> Counts {
         let number = self.number(now);
         let mut sum = Counts::default();
         for bucket in &self.buckets {
-            // ORDERING: Relaxed. Each bucket is read whole; the sum is no snapshot and need not be.
+            // ORDERING: Relaxed. Each bucket is read whole. The sum is not a snapshot and need not be.
             let word = bucket.load(Ordering::Relaxed);
             if number.wrapping_sub(epoch(word)) & EPOCH_MASK < buckets {
                 sum.total += (word >> COUNT_BITS) & COUNT_MASK;
@@ -205,13 +211,13 @@ const fn epoch(word: u64) -> u64 {
 enum Turn {
     /// The bucket is of this time: add to it.
     Count,
-    /// It is full, or of a later time than the sample, which is then older than the window.
+    /// The bucket is full, or of a later time than the sample, which is then older than the window.
     Leave,
-    /// It is of an earlier time: replace it by this word, plus the samples.
+    /// The bucket is of an earlier time: replace its word by this one, plus the samples.
     Roll(u64),
 }
 
-/// What to do with a sample for bucket `number`, when its place holds `word`.
+/// What to do with a sample for bucket `number`, if the bucket holds `word`.
 fn turn(word: u64, number: u64) -> Turn {
     let ahead = epoch(word).wrapping_sub(number) & EPOCH_MASK;
     if ahead == 0 {
@@ -223,7 +229,7 @@ fn turn(word: u64, number: u64) -> Turn {
     } else if ahead <= BUCKETS {
         Turn::Leave
     } else {
-        // Older; or further ahead than any thread can be, left by a clock that has gone back since.
+        // Older, or so far ahead that a clock left it that has gone back since: no thread can be that far ahead.
         Turn::Roll((number & EPOCH_MASK) << (2 * COUNT_BITS))
     }
 }
@@ -248,7 +254,7 @@ mod tests {
         Counts { total, faults }
     }
 
-    /// A sample of a window ago is late; one of before that shows that the clock has gone back.
+    /// A sample of up to a window ago is late. An older one shows that the clock has gone back.
     #[test]
     fn who_is_late_opens_no_bucket() {
         let window = ten_seconds();
@@ -263,7 +269,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all samples: the window is the present bucket and the nine before it.
+        /// Compares the counts with a list of all samples: the window is the present bucket and the nine before it.
         #[test]
         fn counts_what_a_list_counts(steps in prop::collection::vec((0u64..3 * SECOND, any::<bool>()), 1..300)) {
             let window = ten_seconds();
@@ -360,7 +366,7 @@ mod loom_tests {
         Tick::from_nanos(second * 1_000_000_000)
     }
 
-    /// Two recorders meet at a bucket of the window before: one rolls it, and both count.
+    /// Two recorders meet at a bucket of the previous window: one of them rolls it, and both samples count.
     fn two_recorders_at_rollover(record: fn(&Window, Tick, bool)) {
         loom::model(move || {
             let window = Arc::new(Window::new(Duration::from_secs(10)));
@@ -379,15 +385,15 @@ mod loom_tests {
         two_recorders_at_rollover(Window::record);
     }
 
-    /// Broken: the winner publishes the new epoch first and the count after it, so it wipes what was
-    /// counted in between.
+    /// Broken: the winner publishes the new epoch first and resets the count afterwards, so it wipes what was counted
+    /// in between.
     #[test]
     #[should_panic = "a sample was lost"]
     fn broken_variant_epoch_first_then_zero() {
         two_recorders_at_rollover(|window, at, fault| {
             let number = window.number(at);
             let bucket = window.bucket(number);
-            // ORDERING: Relaxed, all four, as in `record`. Not what is broken.
+            // ORDERING: Relaxed, all four, as in `record`. The orderings are not what is broken.
             let word = bucket.load(Ordering::Relaxed);
             if epoch(word) != number {
                 let opened = (number << (2 * COUNT_BITS)) | (word & ((1 << (2 * COUNT_BITS)) - 1));
@@ -404,7 +410,7 @@ mod loom_tests {
         });
     }
 
-    /// A late recorder, a whole window behind, does not revive the old bucket or count in the new one.
+    /// A late recorder, a whole window behind, neither revives the old bucket nor counts in the new one.
     #[test]
     fn a_late_recorder_is_counted_in_its_own_time_or_not_at_all() {
         loom::model(|| {
@@ -415,8 +421,8 @@ mod loom_tests {
             window.record(at(0), true);
             thread.join().unwrap();
             let counts = window.counts(at(10));
-            // The add may land after the roll: one sample misplaced, as documented, never one lost
-            // that belongs to the new bucket.
+            // The add may land after the roll. Then one sample is misplaced, as documented, but no sample of the new
+            // bucket is lost.
             assert!((1..=2).contains(&counts.total), "{counts:?}");
         });
     }

@@ -1,4 +1,4 @@
-//! Envoy's health-check machine, cases 121 to 128 of the reference, and the rest of the rules.
+//! Envoy's health-check state machine, cases 121 to 128 of the reference, and the other rules.
 
 use super::*;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn threes() -> HealthCheckSettings {
         .jitter_percent(0)
 }
 
-/// After these results one after the other: whether it is failing, and the pace, after each.
+/// Applies these results in order. Returns after each one whether the endpoint is failing, and the pace.
 fn after(start: Checked, outcomes: &[Outcome]) -> Vec<(bool, Pace)> {
     let mut checked = start;
     let step = |&outcome: &Outcome| {
@@ -29,7 +29,7 @@ fn failing() -> Checked {
     Checked::UNKNOWN.after(&threes(), Told::Fail).0
 }
 
-/// Departure: in Envoy a new host is out until then; here it is in, as the cap would not hold else.
+/// Departure: in Envoy a new host is out until its first pass. Here it is in, as the cap would not hold otherwise.
 #[test]
 fn case_121_the_first_pass_decides_whatever_the_threshold() {
     assert_eq!(
@@ -60,7 +60,7 @@ fn case_122_the_third_timeout_in_a_row_flips() {
             (true, Pace::Failing)
         ]
     );
-    // A pass between starts the count again.
+    // A pass in between restarts the count.
     let row = [TIMEOUT, TIMEOUT, SUCCESS, TIMEOUT, TIMEOUT];
     assert!(after(Checked::PASSING, &row).iter().all(|it| !it.0));
 }
@@ -71,7 +71,7 @@ fn case_123_a_bad_answer_flips_at_once() {
     assert!(after(Checked::PASSING, &[TIMEOUT, FAILURE])[1].0);
 }
 
-/// Departure: there is no list of retriable statuses; the caller says `Timeout` or `Unreachable` of one.
+/// Departure: there is no list of retriable statuses. The caller reports `Timeout` or `Unreachable` for such a status.
 #[test]
 fn case_124_unreachable_counts_like_a_timeout() {
     let row = [Outcome::Unreachable, TIMEOUT, Outcome::Unreachable];
@@ -113,7 +113,7 @@ fn case_126_edge_intervals_are_used_while_a_flip_is_pending() {
     assert_eq!(waits(failing(), &up), [20, 30, 30, 10, 10]);
 }
 
-/// Departure: Envoy's default is 60 s, here there is none; and one interval, for the healthy too.
+/// Departure: Envoy's default is 60 s; here there is none. One interval applies, also to healthy endpoints.
 #[test]
 fn case_127_without_any_traffic_the_interval_is_another_whatever_the_state() {
     let idle = threes().no_traffic_interval(Duration::from_secs(60));
@@ -130,7 +130,7 @@ fn case_127_without_any_traffic_the_interval_is_another_whatever_the_state() {
     }
 }
 
-/// Departure: one kind of jitter, in percent; Envoy adds a second one, in time.
+/// Departure: there is one kind of jitter, in percent. Envoy adds a second one, as a time.
 #[test]
 fn case_128_jitter_only_adds_and_stays_below_its_share() {
     let settings = threes().interval(Duration::from_secs(1)).jitter_percent(10);
@@ -138,7 +138,7 @@ fn case_128_jitter_only_adds_and_stays_below_its_share() {
     assert_eq!(wait(0), Duration::from_secs(1));
     assert_eq!(wait(99_999_999), Duration::from_nanos(1_099_999_999));
     assert_eq!(wait(100_000_000), Duration::from_secs(1));
-    // The fields are public: what `check` would refuse does not bring it down.
+    // The fields are public: values that `check` would refuse must not break `wait`.
     let nothing = threes().interval(Duration::ZERO).jitter_percent(100);
     assert_eq!(nothing.wait(Pace::Passing, true, 7), MILLI);
 }
@@ -165,7 +165,7 @@ fn found_out_by_requests_it_takes_the_healthy_threshold() {
     let out = Checked::PASSING.found_out();
     let flips: Vec<bool> = after(out, &[SUCCESS; 3]).iter().map(|it| it.0).collect();
     assert_eq!(flips, [true, true, false]);
-    // Found out again, passes count on.
+    // Once the endpoint is found out, finding that again does not restart the count of passes.
     let (once, _) = out.after(&threes(), Told::Pass);
     assert_eq!(once.found_out(), once);
 }

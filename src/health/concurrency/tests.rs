@@ -1,4 +1,4 @@
-//! The rule by itself, against modelled servers, and the words around it.
+//! Tests of the rule alone, against modelled servers, and of the words that requests update.
 
 use super::*;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ fn rule() -> AdaptiveLimit {
     AdaptiveLimit::default()
 }
 
-/// A tenth of a second under pressure, with this mean in milliseconds.
+/// A tenth of a second under pressure, with this mean latency in milliseconds.
 fn pressed(mean: f32) -> Seen {
     Seen {
         samples: 100,
@@ -58,7 +58,7 @@ fn it_shrinks_by_half_of_the_share_that_is_overloaded() {
         ..pressed(12.5)
     };
     let next = |seen| rule().look(known(400, 10.0), &seen).limit;
-    // 400 · (1 − share / 2), and its root.
+    // 400 · (1 − share / 2), plus its square root.
     assert_eq!(next(ended(100, 0)), 420);
     assert_eq!(next(ended(300, 100)), 350 + 18);
     assert_eq!(next(ended(0, 7)), 200 + 14);
@@ -77,7 +77,8 @@ fn a_few_latencies_are_not_looked_at() {
 }
 
 proptest! {
-    /// Whatever is seen and known: within its bounds, no rise that nobody asked for, and numbers stay numbers.
+    /// Whatever is seen and known, the limit stays within its bounds and does not rise without demand, and numbers stay
+    /// finite.
     #[test]
     fn stays_within_its_bounds(
         limit in prop_oneof![3u32..=30, 3u32..=1000],
@@ -94,13 +95,13 @@ proptest! {
         prop_assert!((3..=1000).contains(&next.limit));
         prop_assert!(2 * u64::from(most) > u64::from(limit) || next.limit <= limit);
         prop_assert!(next.usual.is_finite() && next.usual >= 0.0);
-        // Twice, and the root of that: no look is more than that.
+        // No look more than doubles the limit and then adds the square root.
         prop_assert!(next.limit as f32 <= 2.0 * limit as f32 + (2.0 * limit as f32).sqrt() + 1.0);
         prop_assert!(next.limit as f32 >= (limit as f32 / 4.0).min(3.0));
     }
 }
 
-/// A server that works at so many requests at once for 10 ms each, and has as many as the limit allows.
+/// A server that works on `slots` requests at once for 10 ms each, and has as many in flight as the limit allows.
 fn overload(known: Known, slots: f32, looks: usize) -> Known {
     (0..looks).fold(known, |known, _| {
         let queue = (known.limit as f32 / slots).max(1.0);
@@ -111,13 +112,13 @@ fn overload(known: Known, slots: f32, looks: usize) -> Known {
 #[test]
 fn it_settles_where_the_queue_is_as_long_as_the_buffer_allows() {
     let settled = overload(known(20, 10.0), 50.0, 600);
-    // L · g = 1.25 · 50, and 7.9 its root.
+    // L · g = 1.25 · 50, and its square root is 7.9.
     assert!((65..=80).contains(&settled.limit), "{settled:?}");
     let from_above = overload(known(1000, 10.0), 50.0, 600);
     assert!((65..=80).contains(&from_above.limit), "{from_above:?}");
 }
 
-/// As the documentation says: threefold in half an hour, and half a minute's pause mends it.
+/// As documented: threefold in half an hour, and a pause of half a minute repairs it.
 #[test]
 fn half_an_hour_of_overload_and_a_pause() {
     let drifted = overload(known(70, 10.0), 50.0, 18_000);
@@ -131,7 +132,7 @@ fn half_an_hour_of_overload_and_a_pause() {
     assert!((65..=85).contains(&again.limit), "{again:?}");
 }
 
-/// All it knows is twice as slow from now on, and no queue of its own: the limit falls, and is back within half an hour.
+/// Every latency doubles for good, without a queue: the limit falls, and recovers within half an hour.
 #[test]
 fn slower_for_good_is_believed_in_the_end() {
     let slower =
@@ -142,8 +143,8 @@ fn slower_for_good_is_believed_in_the_end() {
     assert!(late.limit >= 100, "{late:?}");
 }
 
-/// Means of 25 exponential latencies stray by a fifth. Where there is no queue, that must not look like one: the limit
-/// goes on to rise, if slower.
+/// Means of 25 exponential latencies stray by a fifth. Without a queue, that must not look like one: the limit still
+/// rises, only more slowly.
 #[test]
 fn noise_is_not_taken_for_a_queue() {
     let mut state = 7u64;
@@ -196,7 +197,7 @@ fn a_look_takes_what_there_is() {
     assert_eq!(limit(&word), 57);
     cell.was_overloaded(at(1050), 100, &word);
     assert_eq!(limit(&word), 57, "too soon");
-    // Two overloaded, and nothing of the first look's.
+    // Two overloaded, and nothing left over from the first look.
     cell.was_overloaded(at(1100), 1, &word);
     assert_eq!(limit(&word), 33);
 }
@@ -204,7 +205,7 @@ fn a_look_takes_what_there_is() {
 #[test]
 fn many_of_the_longest_do_not_carry() {
     let (cell, word) = (Concurrency::new(rule()), AtomicU32::new(20));
-    // A first look, so that the next is an interval later.
+    // A first look, so that the next one is an interval later.
     cell.was_overloaded(at(1000), 1, &word);
     for _ in 0..3 * MANY {
         cell.succeeded(at(1001), Duration::MAX, 1, &word);
@@ -221,7 +222,7 @@ fn a_clock_that_has_gone_back_does_not_stop_the_looks() {
     cell.was_overloaded(Tick::from_nanos(u64::MAX), 100, &word);
     cell.was_overloaded(at(1000), 100, &word);
     assert_eq!(limit(&word), 33, "two looks");
-    // Another thread's time may be a little behind.
+    // Another thread's time may lag a little.
     cell.was_overloaded(at(999), 100, &word);
     assert_eq!(limit(&word), 33);
 }
