@@ -1,10 +1,11 @@
-//! What a shard of threads writes with each request to one endpoint: how many of its requests are inside,
-//! whether more may enter, and which have ended well. All in one word, so that the value returned by one
-//! read-modify-write decides, and a good end costs no second one.
+//! One cell of a member's gate: what one shard of threads writes with each request to the endpoint.
 //!
-//! The word, from the top: `well: 16 | closed: 1 | generation: 23 (wrapping) | inside: 24`. `well` counts
-//! successes that are not in the window yet; they belong to the bucket that is open there, and are moved when
-//! a success comes for another, or when they are [`MANY`]. All writes are read-modify-writes.
+//! One word holds how many of the shard's requests are inside, whether more may enter, and how many have ended well. So
+//! the value returned by one read-modify-write decides, and counting a success costs no second write.
+//!
+//! The word, from the top: `well: 16 | closed: 1 | generation: 23 (wrapping) | inside: 24`. `well` counts successes
+//! that are not in the window yet. They belong to the bucket that is open there, and are moved into it when a success
+//! comes for another bucket, or when there are [`MANY`] of them. All writes are read-modify-writes.
 
 use std::time::Duration;
 
@@ -21,30 +22,30 @@ const CLOSED: u64 = 1 << (INSIDE_BITS + GENERATION_BITS);
 const WELL_SHIFT: u32 = INSIDE_BITS + GENERATION_BITS + 1;
 const WELL: u64 = 1 << WELL_SHIFT;
 
-/// How many may be inside a cell: 65 536 below the field's end, so that as many threads may all be
-/// between entering and being refused without a carry.
+/// The most requests that may be inside a cell: 65 536 below the field's end, so that as many threads may be between
+/// entering and being refused at once without a carry.
 pub(super) const FULL: u64 = INSIDE_MASK - (1 << 16);
 
-/// From how many on successes are moved to the window: as few as leave room for 64 512 threads that
-/// all add one meanwhile, and for as many cells' worth in a bucket.
+/// The number of successes from which on they are moved to the window. It is low enough to leave room for 64 512
+/// threads that each add one meanwhile, and for as many cells' worth in a bucket.
 const MANY: u64 = 1024;
 
-/// The bits of a word that say that they are.
+/// The bits of a word of which one is set if `well` is at least [`MANY`].
 const MANY_WELL: u64 = (u16::MAX as u64 & !(MANY - 1)) << WELL_SHIFT;
 
 /// Why a request may not enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The gate is closed, or its data newer: an update has been completed since the pick's snapshot.
+    /// The gate is closed, or its data is newer: an update has completed since the pick's snapshot.
     Stale,
-    /// As many are inside as can be counted.
+    /// The limit is reached; without a limit, as many requests are inside as can be counted.
     Full,
 }
 
-/// What a request leaves behind.
+/// What a request finds when it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Left {
-    /// It was the last inside this cell, and the gate is closed.
+    /// The request was the last inside this cell, and the gate is closed.
     pub(super) last_of_closed: bool,
 }
 
@@ -54,21 +55,21 @@ impl Left {
     };
 }
 
-/// In this order, so that what each request touches lies side by side, on one line most of the time.
+/// The fields are in this order so that those that each request touches share a cache line most of the time.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Cell {
     word: AtomicU64,
-    /// How many may be inside; where that is not limited, [`UNLIMITED`].
+    /// How many requests may be inside; [`UNLIMITED`] without a limit.
     limit: AtomicU32,
-    /// The epoch of the member's standing: a copy of it here, as each request looks at it when it begins and when it ends.
+    /// A copy of the epoch of the member's standing, as each request reads it when it begins and when it ends.
     epoch: AtomicU32,
     pub(super) window: Window,
-    /// What the limit follows, if it does.
+    /// What an adaptive limit follows; `None` for a fixed limit, or none.
     concurrency: Option<Box<Concurrency>>,
 }
 
-/// No more than this is ever inside.
+/// The `limit` of a cell without a limit: more than are ever inside.
 const UNLIMITED: u32 = u32::MAX;
 
 impl Cell {
@@ -82,7 +83,7 @@ impl Cell {
         }
     }
 
-    /// The same where no more than this may be inside; by a rule, if it moves.
+    /// The same cell with at most `limit` requests inside. With a `rule` the limit adapts.
     pub(super) fn limited_to(self, limit: u32, rule: Option<AdaptiveLimit>) -> Self {
         Self {
             limit: AtomicU32::new(limit),
@@ -91,24 +92,25 @@ impl Cell {
         }
     }
 
-    /// A success took so long: a limit that moves may move.
+    /// Tells an adaptive limit how long a success took.
     pub(super) fn took(&self, now: Tick, latency: Duration) {
         if let Some(concurrency) = &self.concurrency {
             concurrency.succeeded(now, latency, self.inside(), &self.limit);
         }
     }
 
-    /// There was too much to do. The same.
+    /// Tells an adaptive limit that the endpoint was overloaded.
     pub(super) fn was_overloaded(&self, now: Tick) {
         if let Some(concurrency) = &self.concurrency {
             concurrency.was_overloaded(now, self.inside(), &self.limit);
         }
     }
 
-    /// How many may be inside, if that is limited.
+    /// How many requests may be inside, if that is limited.
     #[inline]
     pub(super) fn limit(&self) -> Option<u32> {
-        // ORDERING: Relaxed. A number complete in itself; where it is adaptive it moves, and the last one is as good.
+        // ORDERING: Relaxed. A number complete in itself. An adaptive limit moves, and the last value is as good as the
+        // next.
         let limit = self.limit.load(Ordering::Relaxed);
         (limit != UNLIMITED).then_some(limit)
     }
@@ -118,14 +120,14 @@ impl Cell {
         self.limit().is_some()
     }
 
-    /// The epoch of the member's standing, as was shown last.
+    /// The epoch of the member's standing that was shown last.
     #[inline]
     pub(super) fn epoch(&self) -> u32 {
-        // ORDERING: Acquire. Pairs with `show_epoch`: who sees a member return sees its record cleared.
+        // ORDERING: Acquire. Pairs with `show_epoch`: a thread that sees a member return sees its record cleared.
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Shows this epoch, whatever is shown: what a broken variant does.
+    /// Shows this epoch even over a later one. For a broken variant in a model.
     #[cfg(all(test, evenkeel_loom))]
     pub(super) fn set_epoch(&self, epoch: u32) {
         // ORDERING: Release. As in `show_epoch`; not what is broken.
@@ -135,7 +137,8 @@ impl Cell {
     /// Shows the epoch that the member's standing has turned to, unless a later one has been shown meanwhile.
     pub(super) fn show_epoch(&self, epoch: u32) {
         let is_later = |shown| epoch.wrapping_sub(shown) & EPOCH_MASK <= EPOCH_MASK / 2;
-        // ORDERING: Release, and Relaxed to look. Pairs with `epoch`; each is shown by who has turned to it.
+        // ORDERING: Release, and Relaxed to look. Pairs with `epoch`. Each epoch is shown by the thread that turned to
+        // it.
         let _ = self
             .epoch
             .fetch_update(Ordering::Release, Ordering::Relaxed, |shown| {
@@ -143,15 +146,16 @@ impl Cell {
             });
     }
 
-    /// Enters, for data of `generation`. An update in progress may not have moved the word yet, so an
-    /// older one is fine; a newer one is not. Who is refused is inside until it leaves, unless there is a limit.
+    /// Enters with data of `generation`. An update in progress may not have moved the word yet, so a word of an older
+    /// generation admits the request; one of a newer generation refuses it. Without a limit, a refused request is
+    /// counted inside until it leaves.
     #[inline]
     pub(super) fn enter(&self, generation: u64) -> Result<(), Refused> {
         if self.is_limited() {
             return self.enter_below_limit(generation);
         }
-        // ORDERING: Acquire. Pairs with the Release of `close` and `renew`: who is refused sees, on
-        // its next load, the snapshot that was published before.
+        // ORDERING: Acquire. Pairs with the Release of `close` and `renew`: a refused request sees, on its next load,
+        // the snapshot that was published before.
         let word = self.word.fetch_add(1, Ordering::Acquire);
         if is_plain(word, generation) {
             return Ok(());
@@ -159,13 +163,14 @@ impl Cell {
         refusal(word, generation, FULL)
     }
 
-    /// Enters if fewer than the limit are inside. The word that counts decides, by a compare-and-swap: so there are never
-    /// more, not even for a moment. Apart, so that those without a limit do not carry it.
+    /// Enters if fewer requests than the limit are inside. A compare-and-swap on the word that counts decides, so there
+    /// are never more, not even for a moment. Kept out of line so that cells without a limit do not pay for it.
     #[inline(never)]
     fn enter_below_limit(&self, generation: u64) -> Result<(), Refused> {
         // ORDERING: Relaxed. As in `limit`.
         let limit = self.limit.load(Ordering::Relaxed).into();
-        // ORDERING: Acquire, here and below. As in `enter`: who is refused as stale finds the newer snapshot.
+        // ORDERING: Acquire, here and below. As in `enter`: a request that is refused as stale finds the newer
+        // snapshot.
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             refusal(word, generation, limit)?;
@@ -182,15 +187,15 @@ impl Cell {
         }
     }
 
-    /// Whether somebody may enter, as far as the limit goes.
+    /// Whether the limit leaves room for another request.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        // ORDERING: Relaxed, both. A look, to choose by; who enters is decided there.
+        // ORDERING: Relaxed, both. A hint to choose by; the entry itself decides.
         let inside = self.word.load(Ordering::Relaxed) & INSIDE_MASK;
         inside < self.limit.load(Ordering::Relaxed).into()
     }
 
-    /// Enters whatever the limit: what a broken variant does.
+    /// Enters whatever the limit. For a broken variant in a model.
     #[cfg(all(test, evenkeel_loom))]
     pub(super) fn count_anyway(&self) -> bool {
         // ORDERING: Acquire. As in `enter`; not what is broken.
@@ -198,7 +203,7 @@ impl Cell {
         true
     }
 
-    /// Whether one that is refused has been inside for a moment, and has to leave.
+    /// Whether a refused request has been counted inside for a moment, and has to leave.
     #[inline]
     pub(super) fn counts_refused(&self) -> bool {
         !self.is_limited()
@@ -207,20 +212,21 @@ impl Cell {
     /// Leaves.
     #[inline]
     pub(super) fn leave(&self) -> Left {
-        // ORDERING: Release. Pairs with the Acquire of `inside`: who finds the gate empty sees all
-        // that the leases did.
+        // ORDERING: Release. Pairs with the Acquire of `inside`: a thread that finds the gate empty sees all that the
+        // leases did.
         let word = self.word.fetch_sub(1, Ordering::Release);
         left(word)
     }
 
-    /// Leaves, and counts a success of this time.
+    /// Leaves, and counts a success at this time.
     #[inline]
     pub(super) fn leave_well(&self, at: Tick) -> Left {
         self.leave_well_at_once(at)
             .unwrap_or_else(|| self.leave_well_later(at))
     }
 
-    /// The same, if the open bucket of the window is that of this time.
+    /// As [`leave_well`](Self::leave_well) if the window's open bucket is of this time. Otherwise changes nothing and
+    /// returns `None`.
     #[inline(always)]
     pub(super) fn leave_well_at_once(&self, at: Tick) -> Option<Left> {
         if !self.window.is_open_at(at) {
@@ -235,7 +241,7 @@ impl Cell {
         Some(self.left_well(word, at))
     }
 
-    /// Leaves with the first success of a bucket, or one of a bucket before the open one.
+    /// Leaves with the first success of a bucket, or with one of a bucket before the open one.
     #[cold]
     #[inline(never)]
     fn leave_well_later(&self, at: Tick) -> Left {
@@ -248,7 +254,8 @@ impl Cell {
         self.left_well(word, at)
     }
 
-    /// What there may be to do for who found this word when it left.
+    /// Handles the rare cases of a success that left and found this word: moves successes that have become many, and
+    /// reports whether it was the last out of a closed gate.
     #[cold]
     #[inline(never)]
     fn left_well(&self, word: u64, at: Tick) -> Left {
@@ -258,8 +265,8 @@ impl Cell {
         left(word)
     }
 
-    /// Opens the bucket of this time, with what was counted for the one before moved there. `false` if the time
-    /// is before the open bucket's, or another is at it.
+    /// Opens the bucket of this time, after moving the successes counted so far to the bucket they belong to. `false`
+    /// if the time is before the open bucket, or if another thread is moving.
     #[cold]
     fn open(&self, at: Tick) -> bool {
         let claim = self.window.claim(at);
@@ -269,14 +276,14 @@ impl Cell {
         claim != Open::Taken
     }
 
-    /// Moves the successes to bucket `number` of the window, and opens the one of `at`. The window is
-    /// claimed, so nobody else does. Added before they are taken, so that who reads meanwhile sees some twice
-    /// and none not at all: a moment of too little success could eject.
+    /// Moves the successes to bucket `number` of the window, and opens the bucket of `at`. The window is claimed, so no
+    /// other thread moves them. They are added to the window before they are taken from the word, so a concurrent
+    /// reader sees some twice and misses none: a moment of too few successes could eject.
     fn settle(&self, number: u64, at: Tick) {
-        // ORDERING: Relaxed. A statistic; the claim keeps others from doing the same.
+        // ORDERING: Relaxed. A statistic; the claim keeps other threads from moving the same.
         let well = self.word.load(Ordering::Relaxed) >> WELL_SHIFT;
         self.window.add(number, well, 0);
-        // ORDERING: Release. Pairs with `counts`: who does not see them here sees them there.
+        // ORDERING: Release. Pairs with `last`: a reader that does not see them here sees them in the window.
         self.word.fetch_sub(well << WELL_SHIFT, Ordering::Release);
         self.window.open(at);
     }
@@ -286,9 +293,11 @@ impl Cell {
         self.last(BUCKETS, now)
     }
 
-    /// What its last so many buckets hold, with those successes if they are of one of them: who only fails, or refuses, opens no other.
+    /// What the window's last `buckets` buckets hold. The successes that are not in it yet are included if the open
+    /// bucket is one of those: an endpoint that has only failed or refused since does not open another.
     pub(super) fn last(&self, buckets: u64, now: Tick) -> Counts {
-        // ORDERING: Acquire. Pairs with `settle`. The word first: they are in the window before they leave it.
+        // ORDERING: Acquire. Pairs with `settle`. The word is read first: successes are in the window before they leave
+        // the word.
         let well = self.word.load(Ordering::Acquire) >> WELL_SHIFT;
         let is_held = self.window.holds_the_open_one(buckets, now);
         let mut counts = self.window.last(buckets, now);
@@ -296,8 +305,8 @@ impl Cell {
         counts
     }
 
-    /// Forgets what was counted, unless somebody is moving it or `now` is before the open bucket: then successes may
-    /// stay, which eject nobody.
+    /// Forgets what was counted, unless another thread is moving it or `now` is before the open bucket. Then successes
+    /// may stay, which eject nothing.
     pub(super) fn clear(&self, now: Tick) {
         if let Open::Claimed(_) = self.window.claim(now) {
             // ORDERING: Relaxed, both. As in `settle`.
@@ -308,14 +317,14 @@ impl Cell {
         self.window.clear();
     }
 
-    /// Lets nobody in any more.
+    /// Closes the gate: no request enters any more.
     pub(super) fn close(&self) {
-        // ORDERING: AcqRel. Release: pairs with `enter`. Acquire: a sum taken later by this thread does
-        // not miss who entered before.
+        // ORDERING: AcqRel. Release: pairs with `enter`. Acquire: a sum taken later by this thread does not miss a
+        // request that entered before.
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
-    /// Moves to the next generation. Only the writer does.
+    /// Moves to the next generation. Only the writer calls it.
     pub(super) fn renew(&self) {
         let next = |word| {
             let next = (generation_of(word) + 1) & GENERATION_MASK;
@@ -333,7 +342,7 @@ impl Cell {
         self.word.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// How many are inside; a refused entry counts for the moment it takes.
+    /// How many requests are inside. A refused entry counts for the moment it takes.
     #[inline]
     pub(super) fn inside(&self) -> u64 {
         // ORDERING: Acquire. Pairs with the Release of `leave`.
@@ -346,15 +355,15 @@ const fn generation_of(word: u64) -> u64 {
     (word >> INSIDE_BITS) & GENERATION_MASK
 }
 
-/// Whether a word is of an open gate, of just this generation, and of far fewer inside than there may be: one look for
-/// what [`refusal`] looks at by itself.
+/// Whether the word is of an open gate, of exactly this generation, with fewer than 2^23 requests inside. One
+/// comparison replaces the checks of [`refusal`]; a word that is not plain may still admit.
 #[inline]
 const fn is_plain(word: u64, generation: u64) -> bool {
     const TOP: u32 = INSIDE_BITS - 1;
     (word << (64 - WELL_SHIFT)) >> (64 - WELL_SHIFT + TOP) == generation << 1
 }
 
-/// Whether a word refuses who comes with data of `generation`, where `most` may be inside.
+/// Refuses a request with data of `generation` if the word says so, where at most `most` requests may be inside.
 #[inline]
 const fn refusal(word: u64, generation: u64, most: u64) -> Result<(), Refused> {
     let ahead = generation_of(word).wrapping_sub(generation) & GENERATION_MASK;

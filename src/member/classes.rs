@@ -1,4 +1,5 @@
-//! How requests to an endpoint ended lately, in each way other than well: for display, off the fast path.
+//! Counts of how requests to an endpoint ended in the sliding window, for each way other than success. For display, off
+//! the fast path.
 
 use std::time::Duration;
 
@@ -6,32 +7,33 @@ use crate::outcome::Outcome;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// How requests to an endpoint ended in the [sliding window](crate::Ejection::window), probes included but in the first two
-/// numbers. See [`Member::outcomes`](super::Member::outcomes).
+/// How requests to an endpoint ended in the [sliding window](crate::Ejection::window). See
+/// [`Member::outcomes`](super::Member::outcomes).
 ///
-/// The first two decide, and are exact. The others are for display, and estimates: of the present window's length so far, and of
-/// the one before it the part that the window still covers, as if its outcomes had come evenly. Those that come more than
-/// a million times in that length are counted no further.
+/// The first two numbers decide ejections, are exact, and leave out probes and requests picked before the last ejection
+/// or return. The others are estimates for display, and include those. Each estimate is the count of the present
+/// period, which is as long as the window, plus the part of the period before it that the window still covers, as if
+/// its outcomes had come evenly. Outcomes beyond a million of a class in one period are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcomes {
-    /// Requests that ended well or in a fault: what the health score rests on.
+    /// Requests that ended well or in a fault. The built-in tracker's score rests on them; 0 with a tracker of yours.
     pub in_window: u64,
-    /// Those of them that ended in a fault.
+    /// How many of those ended in a fault; 0 with a tracker of yours.
     pub faults_in_window: u64,
     /// Failures.
     pub failures: u32,
-    /// Timeouts, dropped leases that outlasted patience included.
+    /// Timeouts, including leases that were dropped after the fleet's patience was over.
     pub timeouts: u32,
-    /// Times it was out of reach.
+    /// Results that the endpoint could not be reached.
     pub unreachable: u32,
-    /// Times it said it was overloaded.
+    /// Results that the endpoint was overloaded.
     pub overloaded: u32,
-    /// Times it said that it is going away.
+    /// Results that the endpoint is going away.
     pub going_away: u32,
-    /// Results that say nothing.
+    /// Results that say nothing about the endpoint.
     pub ignored: u32,
-    /// Leases dropped before patience was over.
+    /// Leases that were dropped before the fleet's patience was over, or whose time was not measured.
     pub abandoned: u32,
 }
 
@@ -40,8 +42,9 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const EPOCH_SHIFT: u32 = 2 * COUNT_BITS;
 const EPOCH_MASK: u64 = (1 << (64 - EPOCH_SHIFT)) - 1;
 
-/// Counts for a window, from the top: `epoch: 24 | before: 20 | present: 20`. An epoch is as long as the window.
-/// A word that is untouched for 2^24 of them (5 years, of 10 s) is taken for one of now.
+/// Counts of the present period and the one before, from the top: `epoch: 24 | before: 20 | present: 20`. The epoch is
+/// the number of the period, which is as long as the window. A word that is untouched for 2^24 of them (5 years, at 10
+/// s) reads as present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pair {
     epoch: u64,
@@ -62,8 +65,8 @@ impl Pair {
         self.epoch << EPOCH_SHIFT | self.before << COUNT_BITS | self.present
     }
 
-    /// The same at this epoch. Of an earlier one, by another thread's clock, it stays as it is; further back than that
-    /// is a clock that jumped.
+    /// The same word at this epoch. At the epoch just before the word's, as by another thread's clock, it stays as it
+    /// is; at one further back the clock has jumped, and the word starts over.
     const fn at(self, epoch: u64) -> Self {
         let epoch = epoch & EPOCH_MASK;
         let before = match epoch.wrapping_sub(self.epoch) & EPOCH_MASK {
@@ -87,7 +90,7 @@ impl Pair {
         Self { present, ..self }
     }
 
-    /// How many there were in the last `window` nanoseconds, about.
+    /// About how many there were in the last `window` nanoseconds.
     fn estimate(self, now: u64, window: u64) -> u32 {
         let left = window - now % window;
         let of_before = u128::from(self.before) * u128::from(left) / u128::from(window);
@@ -177,8 +180,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of what there was and when: exact where the part that is still covered is all or nothing, and
-        /// else between what came within the window and within two.
+        /// Against a list of what there was and when: exact where the period before is covered as a whole or not at
+        /// all, and otherwise between what came within one period and within two.
         #[test]
         fn is_of_the_last_window(
             mut times in prop::collection::vec(0u64..100_000, 0..50), look in 0u64..100_000,
@@ -216,7 +219,7 @@ mod loom_tests {
 
     const WINDOW: Duration = Duration::from_nanos(10);
 
-    /// Two end as one window turns into the next: both are counted, in one or the other.
+    /// Two requests end as one period turns into the next: both are counted, in one or the other.
     fn count_at_the_turn(count: fn(&Classes, Tick)) {
         loom::model(move || {
             let classes = Arc::new(Classes::default());

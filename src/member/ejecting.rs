@@ -1,4 +1,4 @@
-//! Out and back: what a verdict, a probe or the writer does to a member's standing, and what goes with it.
+//! Ejections and returns: what a verdict, a probe or the writer does to a member's standing, and what goes with it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -11,17 +11,19 @@ use crate::shared::{EventKind, PRESENCE, Return, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
-/// How many checks out of band take the place of a request that is a probe.
+/// How many good checks out of band count as one good probe by a request.
 const CHECKS_FOR_A_PROBE: u32 = 3;
 
-/// For so long after somebody could not be ejected, as the cap is reached, who is out and passes checks is back sooner.
+/// For this long after an endpoint could not be ejected because the cap is reached, ejected endpoints that pass checks
+/// return sooner.
 const URGENT: Duration = Duration::from_secs(1);
 
-/// In so many parts of one good probes are counted that are wanted: at most 600 are, twice three times the highest setting.
+/// The good probes still wanted are counted in this many parts of one. At most 600 are wanted: twice three times the
+/// highest setting.
 const WANTED: f32 = 100.0;
 
 impl State {
-    /// Ejects for what was found, if that is enforced, the member has been in since `epoch`, and the cap allows.
+    /// Ejects the member for what was found, if that is enforced, it has been in since `epoch`, and the cap allows it.
     pub(crate) fn eject(&self, epoch: u32, found: Detectors, now: Tick) {
         let shared = &*self.shared;
         let settings = &shared.ejection;
@@ -57,8 +59,8 @@ impl State {
         }
     }
 
-    /// It has said that it is going away. If it has been in since `epoch` it is out, as far as the cap allows; else others
-    /// are preferred for a while.
+    /// Acts on the endpoint's announcement that it is going away, unless the standing has moved since `epoch`. Policies
+    /// prefer others for a moment, and the endpoint is ejected as far as the cap allows.
     pub(super) fn goes_away(&self, epoch: u32, now: Tick) {
         if self.standing.epoch() == epoch {
             self.spare_a_moment(now);
@@ -66,7 +68,7 @@ impl State {
         }
     }
 
-    /// What the sequential test has against it: more than its suspicion, where checks have passed meanwhile.
+    /// The evidence of the sequential test. It exceeds the suspicion where checks have passed meanwhile.
     pub(crate) fn evidence(&self, now: Tick) -> f32 {
         self.rule()
             .filter(|rule| !rule.is_quiet())
@@ -78,13 +80,13 @@ impl State {
         self.ejected_at() > 0
     }
 
-    /// When it was ejected the last time.
+    /// When it was last ejected, in nanoseconds; 0 if never.
     pub(crate) fn ejected_at(&self) -> u64 {
         // ORDERING: Relaxed. Decides an order among the ejected, nothing else.
         self.ejected_at.load(Ordering::Relaxed)
     }
 
-    /// It has been ejected: it is to be probed when its time is up.
+    /// Follows an ejection: the member is to be probed when its time is up.
     fn is_out(&self, now: Tick) {
         let standing = self.standing.get();
         let until = standing.probe_due_at(now);
@@ -98,8 +100,8 @@ impl State {
         self.shared.settle_panic(now);
     }
 
-    /// Somebody has left a closed gate. If that was the last of a drain, tells so.
-    /// `at` stands for the time should a clock of the user's panic: a lease may be dropped while something else does.
+    /// Called when a request has left a closed gate. Emits the event if that was the last one of a drain. `at` stands
+    /// in for the time if a clock of the user's panics: a lease may be dropped while another panic unwinds.
     #[cold]
     pub(crate) fn may_be_drained(&self, at: Tick) {
         if self.shared.events.is_some() && self.gate.may_announce() {
@@ -112,14 +114,14 @@ impl State {
         self.shared.tell(now, Some(self.id), kind);
     }
 
-    /// All good probes are wanted that a return takes.
+    /// Wants as many good probes as a return takes.
     fn want_all(&self, now: Tick) {
         self.passes_no_more();
         self.set_wanted(self.all(now));
     }
 
-    /// How many: three times as many where checks out of band are to be had, which fail nobody. Who was sent out by
-    /// checks is back when they say so.
+    /// How many good probes a return takes. Three times as many where a driver checks out of band, as checks fail no
+    /// request. 0 for an endpoint ejected by checks: their own thresholds decide its return.
     fn all(&self, now: Tick) -> f32 {
         let times = match self.cause() {
             Some(Detector::ActiveCheck) => 0,
@@ -129,7 +131,7 @@ impl State {
         (self.shared.ejection.healthy_threshold * times) as f32
     }
 
-    /// What it was ejected for the last time.
+    /// What it was last ejected for.
     pub(crate) fn cause(&self) -> Option<Detector> {
         // ORDERING: Relaxed. For display, and for how many checks bring it back.
         Detector::numbered(self.cause.load(Ordering::Relaxed))
@@ -141,15 +143,15 @@ impl State {
             .store((wanted * WANTED).ceil() as u16, Ordering::Relaxed);
     }
 
-    /// How many good probes are wanted still.
+    /// How many more good probes are wanted.
     pub(super) fn wanted(&self) -> f32 {
         // ORDERING: Relaxed. As in `set_wanted`.
         f32::from(self.wanted.load(Ordering::Relaxed)) / WANTED
     }
 
-    /// Acts on a probe's outcome. One that says nothing leaves the endpoint out: for the base ejection
-    /// time, so that an endpoint whose every probe says nothing does not get every request; or, if it
-    /// said when to come again, until then, at most for the longest ejection.
+    /// Acts on a probe's outcome. One without a verdict leaves the endpoint out for the base ejection time, so that an
+    /// endpoint that never gives a verdict does not get every request. If the endpoint said when to come again, it
+    /// stays out until then, at most for the longest ejection.
     pub(crate) fn conclude(&self, epoch: u32, outcome: Outcome, now: Tick) {
         let settings = &self.shared.ejection;
         let finding = match outcome {
@@ -163,7 +165,7 @@ impl State {
                 ),
                 None,
             ),
-            // It has only begun to go: what was good before says nothing of what comes after.
+            // It has only begun to go away: good probes before that say nothing of what comes after.
             Outcome::GoingAway => (
                 Finding::Nothing(settings.base_ejection_time),
                 Some(self.all(now)),
@@ -171,18 +173,18 @@ impl State {
             _ => (Finding::Nothing(settings.base_ejection_time), None),
         };
         if self.standing.awaits(epoch) {
-            // What counts from here on is requests.
+            // From here on requests are the probes.
             self.passes_no_more();
         }
         self.find(epoch, finding, now);
     }
 
-    /// What a probe's end means after those before, and how many good ones are wanted then. It counts for as much as it
-    /// tells: where all the fleet fails, a failure proves little and a success much.
+    /// What a probe's end means after those before it, and how many good probes are wanted then. It counts for as much
+    /// as it proves: where the whole fleet fails, a failure proves little and a success much.
     fn weigh(&self, success: bool, now: Tick) -> (Finding, Option<f32>) {
-        /// A failure that proves less than this is not the end of it.
+        /// A failure with less evidence than this does not renew the ejection by itself.
         const PROOF: f32 = 2.0;
-        /// So much any does: where all the fleet fails there would be no end of probes.
+        /// Every failure counts for at least this: otherwise probes would never end where the whole fleet fails.
         const LEAST: f32 = 0.075;
         let usual = self.shared.usual_now(self.shared.shard(), true);
         let (evidence, plain) = (
@@ -196,7 +198,8 @@ impl State {
         } else {
             wanted + evidence.fault.max(LEAST) / plain.success
         };
-        // Half of one is none: elsewhere than in a fleet that never fails, a success proves a little less.
+        // Less than half a probe counts as none: unless the fleet never fails, a success may prove a little less than
+        // one.
         if next < 0.5 {
             (Finding::Good, None)
         } else if success || (evidence.fault < PROOF && next <= 2.0 * all) {
@@ -206,24 +209,25 @@ impl State {
         }
     }
 
-    /// Another is to be ejected, and the cap is reached: who is out is tried soon, as it may be well by now.
+    /// Brings the probe forward, as another endpoint is to be ejected and the cap is reached: this one may have
+    /// recovered.
     pub(crate) fn make_room(&self, now: Tick) {
         let length = first_time(&self.shared.ejection, true);
         self.hasten_to(now, |_| length);
     }
 
-    /// The fleet is short of capacity: who is out is tried no later than if that had begun now.
+    /// Brings the probe forward to when it would be due if the ejection began now, as the fleet is short of capacity.
     pub(crate) fn hasten(&self, now: Tick, index: usize) {
         let (shared, strain) = (&*self.shared, self.shared.strain());
-        // The same each time it is looked at: of many draws the shortest would be left of the jitter. Of those ejected at once each has its own;
-        // by its place in the set, as its id is of the process.
+        // The number is the same at each look: of many draws the shortest jitter would win. Endpoints that were ejected
+        // at the same time differ by their index in the set, not by their id, as ids are counted over the process.
         let random = mix(self.ejected_at() ^ mix(index as u64));
         self.hasten_to(now, |times| {
             ejection_time(&shared.ejection, times, strain, random)
         });
     }
 
-    /// Unless it has said when to come again.
+    /// Brings the probe forward, unless the endpoint has said when to come again.
     fn hasten_to(&self, now: Tick, length: impl FnOnce(u32) -> Duration) {
         if self.spared_for(now).is_none() && self.standing.hasten(now, length) {
             let due = self.standing.get().probe_due_at(now);
@@ -231,13 +235,13 @@ impl State {
         }
     }
 
-    /// The probe of `epoch` was not sent; another may be, at once.
+    /// The probe of `epoch` was not sent; another may be sent at once.
     pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
         self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now);
     }
 
-    /// Where probes are limited: one whose time is up, forgotten or not, is an ejection renewed. Its place is for others
-    /// then; else the next probe of the same endpoint would take it over, for ever if that hangs.
+    /// Renews the ejection if its probe has run out of time. Used where probes are limited, so that others get the
+    /// slot: otherwise the next probe of the same endpoint would take it over, for ever if the endpoint hangs.
     pub(crate) fn give_up_probe(&self, now: Tick) {
         let standing = self.standing.get();
         let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
@@ -248,7 +252,7 @@ impl State {
         }
     }
 
-    /// Takes the probe for a check out of band, if it is due. It is given up after `patience`.
+    /// Takes the probe for a check out of band, if it is due. The probe is given up after `patience`.
     pub(crate) fn claim_check(&self, now: Tick, patience: Duration) -> Option<u32> {
         let longest = self.shared.longest_ejection();
         let before = self.standing.get();
@@ -260,19 +264,20 @@ impl State {
             longest,
         )?;
         if before.phase == Phase::Probing || before.overdue(now) > PRESENCE {
-            // The last one was given up, or nobody has checked for a while.
+            // The last probe was given up, or no driver has checked for a while.
             self.passes_no_more();
         }
-        // Should the check be forgotten and its sender gone, a request is the next probe.
+        // If this check is lost and its driver gone, a request becomes the next probe.
         let due = self.standing.get().probe_due_at(now);
         self.shared.probe_due.lower(due);
         Some(epoch)
     }
 
-    /// The check of `epoch` has passed or not (`None`: it said nothing), and may bring it back or not. If it stays out the
-    /// next check comes after a while that is returned: `wait` if this one failed.
+    /// Acts on the result of the check of `epoch`: whether it passed (`None`: no verdict), and whether it may bring the
+    /// endpoint back. Returns after which time the next check comes if the endpoint stays out: `wait` if this one
+    /// failed.
     ///
-    /// Passes in place of requests are spread over the base ejection time: who is well for a shorter time than that
+    /// Passes in place of requests are spread over the base ejection time: an endpoint that is well for less than that
     /// between two failures is not well.
     pub(crate) fn probed(
         &self,
@@ -286,7 +291,7 @@ impl State {
         let wait = wait.min(self.shared.longest_ejection());
         let all = self.all(now);
         let (finding, wanted) = match passed {
-            // Who was sent out by checks comes back by their thresholds.
+            // The thresholds of checks decide the return of an endpoint that checks ejected.
             Some(true) if all == 0.0 && !may_return => (Finding::Nothing(wait), None),
             Some(passed) => self.weigh(passed, now),
             None => (Finding::Nothing(wait), None),
@@ -296,7 +301,7 @@ impl State {
             || (!can_spare_all && self.shared.trend.has_overflowed(URGENT, now));
         let spread = first_time(settings, is_urgent) / (all as u32).saturating_sub(1).max(1);
         let (finding, wait) = match finding {
-            // No longer than the last time: that is there to spare requests.
+            // A failed check does not lengthen the ejection: a longer one is there to spare requests.
             Finding::Bad => (Finding::Nothing(wait), wait),
             Finding::Good if !may_return => (Finding::Nothing(wait), wait),
             Finding::Nothing(Duration::ZERO) => (Finding::Nothing(spread), spread),
@@ -309,7 +314,7 @@ impl State {
                 _ => {}
             }
             if finding == Finding::Good {
-                // A request that is a probe would have shown how long it takes now; a check does not.
+                // A request as the probe would have shown its present latency; a check does not.
                 self.latency.begin_anew(self.shared.usual().latency());
             }
         }
@@ -317,8 +322,7 @@ impl State {
         wait
     }
 
-    /// Whether it has had a request, as far as can be seen: one that ended well, one in flight, or
-    /// one within the window.
+    /// Whether it has had a request, as far as is known: one that ended well, one in flight, or one within the window.
     pub(crate) fn had_traffic(&self, now: Tick) -> bool {
         self.latency.get().is_some() || self.gate.inside() > 0 || self.gate.counts(now).total > 0
     }
@@ -326,15 +330,14 @@ impl State {
     fn find(&self, epoch: u32, (finding, wanted): (Finding, Option<f32>), now: Tick) {
         let shared = &*self.shared;
         if finding == Finding::Good && self.standing.awaits(epoch) {
-            // Before it is back, so that nothing recorded after is lost, and nothing from before
-            // ejects it again.
+            // Before the return, so that nothing recorded after it is lost, and nothing from before it ejects again.
             self.forget_record(now);
         }
         let random = shared.random(shared.shard());
         let strain = shared.strain();
         let back = self.back();
         if finding == Finding::Good && back == Phase::Warming {
-            // Before it is back: else a pick in between would not ask for its share.
+            // Before the return: otherwise a pick in between would not apply the slow start's share.
             shared.warms_from(now);
         }
         let changed = self
@@ -349,7 +352,7 @@ impl State {
             self.set_wanted(wanted);
         }
         if shared.limits.max_probes.is_some() {
-            // Another may have been due, and have waited for this one's slot.
+            // Another probe may have been due, and have waited for this one's slot.
             shared.probe_due.lower(now);
         }
         match finding {
@@ -370,7 +373,7 @@ impl State {
                     self.tell(now, EventKind::Renewed { times, until });
                 }
                 if finding == Finding::Nothing(Duration::ZERO) && wanted.is_some() {
-                    // The next need not wait: this one went as it should, or told nothing.
+                    // The next probe need not wait: this one was good, or its failure proved little.
                     shared.probe_succeeded();
                 }
                 shared
@@ -380,7 +383,7 @@ impl State {
         }
     }
 
-    /// The record is cleared: what was recorded before must not eject it again.
+    /// Clears the record: what was recorded before must not eject it again.
     pub(crate) fn readmit(&self, now: Tick) {
         let readmitted = AssertUnwindSafe(|| self.forget_record(now));
         if catch_unwind(readmitted).is_err() {
@@ -388,7 +391,7 @@ impl State {
         }
     }
 
-    /// Brings an ejected member back without a probe: the writer makes room under the cap.
+    /// Brings an ejected member back without a probe, when the writer makes room under the cap.
     pub(crate) fn pardon(&self, now: Tick) {
         self.readmit(now);
         self.passes_no_more();
@@ -413,13 +416,13 @@ impl State {
         }
     }
 
-    /// Out of rotation until [`resume`](Self::resume). For a member that nobody can pick.
+    /// Keeps it out of rotation until [`resume`](Self::resume). For a member that no pick can reach.
     pub(crate) fn hold_out(&self) {
         self.standing.place(self, Phase::Off, Tick::ZERO);
     }
 
-    /// Back in rotation, and held out until now: goes on with the ejection from before,
-    /// if there was one and the cap leaves room.
+    /// Ends the time out of rotation: resumes the ejection from before, if there was one and the cap leaves room.
+    /// Otherwise the member is back in.
     pub(crate) fn resume(&self, former: Former, now: Tick) {
         // ORDERING: Relaxed, both. As in `ejected_at` and `cause`.
         self.ejected_at.store(former.ejected_at, Ordering::Relaxed);

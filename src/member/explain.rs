@@ -16,72 +16,79 @@ mod show;
 
 pub(crate) use show::Ordinal;
 
-/// Why an endpoint takes requests, or does not, at one moment: as data, and as one line ([`Display`](std::fmt::Display)). See
-/// [`Member::explain`].
+/// Why an endpoint takes requests or does not, at one moment: as data, and as one line
+/// ([`Display`](std::fmt::Display)). See [`Member::explain`].
 ///
-/// What is not known is `None`. Each number is right by itself; together they are of one moment only while
-/// nothing moves. Durations are by the fleet's clock.
+/// What is not known is `None`. Each number is right by itself; together they are of one moment only while nothing
+/// changes. Durations are by the fleet's clock.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Which incarnation it is.
+    /// The id of this incarnation of the endpoint.
     pub id: MemberId,
-    /// Where it stands. What a [mark](crate::Mark) says is a state of its own.
+    /// The endpoint's state. A [mark](crate::Mark) shows as a state of its own.
     pub state: MemberState,
-    /// Whether a pick may choose it now, by its state, the panic rule and its limit (in slow start, by its share). An ejected one may still
-    /// get a request as a probe.
+    /// Whether a pick may choose it now, by its state, the panic rule and its limit; in slow start, for its share of
+    /// the picks. An ejected endpoint may still get a request as a probe.
     pub is_eligible: bool,
-    /// Whether so few are eligible that the [panic rule](crate::PanicRule) acts. Under [`Tiers`](crate::Tiers), which applies it to
-    /// each priority, never: see [`Fleet::tiers`](crate::Fleet::tiers).
+    /// Whether so few endpoints are eligible that the [panic rule](crate::PanicRule) acts. Always `false` under
+    /// [`Tiers`](crate::Tiers), which applies the rule to each priority: see [`Fleet::tiers`](crate::Fleet::tiers).
     pub panicking: bool,
-    /// In panic, what picks do; then the state does not decide.
+    /// What picks do in panic, when the state does not decide.
     pub panic_action: PanicAction,
-    /// For how long it has stood so; an ejected one, since it was ejected. `None` if it has since it came. By
-    /// a counter of milliseconds that starts over after 49 days, except of ejections.
+    /// How long it has been in this state. For an ejected endpoint, the time since its ejection; for a ready one, the
+    /// time of its slow start included. `None` if it has never changed state. Except for ejections, it is read from a
+    /// counter of milliseconds that starts over after 49 days.
     pub since: Option<Duration>,
-    /// How long until it stands otherwise by itself: ejected, until a probe is due (zero if it is); probed, until the probe is
-    /// given up; in slow start, until its share is full.
+    /// How long until the state changes by itself: if ejected, until a probe is due (zero if it is due); if probed,
+    /// until the probe is given up; in slow start, until the share is full.
     pub until: Option<Duration>,
-    /// While it is ejected or probed: why.
+    /// Why it was ejected, while it is ejected or probed.
     pub ejection: Option<EjectionReason>,
-    /// How many ejections in a row count still, 0 to 31. Each makes the next longer
+    /// How many ejections in a row still count, 0 to 31. Each makes the next one longer
     /// ([`Ejection::backoff`](crate::Ejection::backoff)).
     pub times: u32,
-    /// How strong the evidence of the sequential test is, against
-    /// [`cusum_threshold`](crate::Ejection::cusum_threshold). `None` with a tracker of yours.
+    /// The evidence of the sequential test, against [`cusum_threshold`](crate::Ejection::cusum_threshold). `None` with
+    /// a tracker of yours.
     pub evidence: Option<Figure>,
-    /// The score against [`score_threshold`](crate::Ejection::score_threshold). With the built-in tracker of now; else, as
-    /// [`Member::score`], of the last upkeep.
+    /// The health score, against [`score_threshold`](crate::Ejection::score_threshold). With the built-in tracker it is
+    /// computed now; with a tracker of yours it is of the last upkeep, as [`Member::score`].
     pub score: Figure,
     /// Requests in the sliding window that ended well or in a fault, against the
     /// [`minimum_volume`](crate::Ejection::minimum_volume) that a score needs. `None` with a tracker of yours.
     pub requests_in_window: Option<Figure>,
-    /// Those of them that ended in a fault.
+    /// How many of those ended in a fault. `None` with a tracker of yours.
     pub faults_in_window: Option<u64>,
-    /// What each detector that is on measures now, in the order of [`Detector::ALL`], each as [`EjectionReason::measured`], and what it is
-    /// held against. Success rates and latencies are held against the other endpoints' at upkeep: here by the last, and by none if
-    /// too few had enough requests. With a tracker of yours latency and the score only.
+    /// What each enabled detector measures now, in the order of [`Detector::ALL`], with its threshold. Units are as in
+    /// [`EjectionReason::measured`].
+    ///
+    /// Thresholds of success rates and latencies come from the other endpoints: they are those of the last upkeep, or
+    /// `None` if too few endpoints had enough requests. With a tracker of yours only latency and score are listed.
     pub detectors: Vec<(Detector, Figure)>,
-    /// The share of the fleet's requests that fail, 0 to 1, as of the last upkeep, without endpoints that stand out. `None`
-    /// while no upkeep has looked at an endpoint that is judged.
+    /// The share of the fleet's requests that fail, 0 to 1, without endpoints that stand out, as of the last upkeep.
+    /// `None` until upkeep has looked at an endpoint that is judged.
     pub usual_error_rate: Option<f64>,
     /// Its latency, as [`Member::latency`].
     pub latency: Option<Duration>,
-    /// The fleet's median of those, as of the last upkeep.
+    /// The median of the fleet's latencies, as of the last upkeep.
     pub usual_latency: Option<Duration>,
-    /// How many times the usual latency a request is taken to cost here where nothing is in flight: by its latency, more than in
-    /// proportion where that is well above the usual, and by its errors; three times that where what is in flight has been so for longer.
-    /// Policies that compare costs ([`Adaptive`](crate::Adaptive)) send an endpoint that costs a few times as much next to nothing, though
-    /// it is eligible. `None` while either is not known.
+    /// The assumed cost of a request here while nothing is in flight, as a multiple of the usual latency. `None` while
+    /// the cost or the usual latency is not known.
+    ///
+    /// It comes from the endpoint's latency, out of proportion where that is well above the usual, and from its errors
+    /// and refusals. It is three times as high while the requests in flight have been open for more than three times
+    /// that, in the mean. Policies that compare costs ([`Adaptive`](crate::Adaptive)) send next to nothing to an
+    /// endpoint that costs a few times the usual, though it is eligible.
     pub cost: Option<f64>,
-    /// For how long policies that look at it prefer others, as it has said that it has too much to do
-    /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) or goes away.
+    /// For how long policies that compare costs still prefer other endpoints, because this one said that it is
+    /// overloaded ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) or is going away.
     pub spared_for: Option<Duration>,
-    /// In slow start: the share of requests that it takes of those that fall on it, up to 1.
+    /// In slow start: the share, up to 1, that it takes of the requests that fall on it.
     pub slow_start_share: Option<f64>,
     /// Requests in flight.
     pub in_flight: u64,
-    /// How many there may be ([`Limits`](crate::Limits)). At its limit it is not eligible, whatever its state.
+    /// The most requests that may be in flight ([`Limits`](crate::Limits)). At its limit an endpoint is not eligible,
+    /// whatever its state.
     pub limit: Option<u32>,
     /// Its weight.
     pub weight: Weight,
@@ -91,31 +98,32 @@ pub struct Explanation {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EjectionReason {
-    /// What found it bad. `None` only in the moment in which it turns ejected.
+    /// The detector that ejected it. `None` only at the moment at which it is being ejected.
     pub detector: Option<Detector>,
-    /// What was measured then, and the threshold that it reached, as in that detector's setting: the strength
-    /// of evidence, a number in a row, a share of 1 (success rate), percent (failure percentage), seconds (latency),
-    /// a score. `None` for trackers and checks, which keep theirs to themselves, and for an ejection from before a
-    /// removal.
+    /// What was measured at the ejection, and the threshold that it reached, in the units of that detector's setting:
+    /// the strength of evidence, a number in a row, a share of 1 (success rate), percent (failure percentage), seconds
+    /// (latency), a score. `None` for your own trackers, for checks and for an endpoint that is going away, which give
+    /// no figure, and for an ejection from before a removal.
     pub measured: Option<Figure>,
-    /// How many good probes are wanted still, from 1 on, if the fleet fails no more than now; checks count as probes
-    /// ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)). `None` where checks took it out,
-    /// which count for themselves what they want.
+    /// How many more good probes are wanted, at least 1, if the fleet fails no more than now; checks count as probes
+    /// ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)). `None` if checks ejected the endpoint:
+    /// their own thresholds decide its return.
     pub probes_wanted: Option<u32>,
 }
 
-/// A number, and the one that it is held against.
+/// A measured number and its threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Figure {
-    /// What it is.
+    /// The number.
     pub value: f64,
-    /// Where it ejects, or counts. `None` if that is turned off.
+    /// From where on it ejects, or counts. `None` if that is turned off or not known.
     pub threshold: Option<f64>,
 }
 
 impl<E: Endpoint> Member<E> {
-    /// Why it takes requests, or does not. For operators: it reads a few dozen words, allocates a list and takes no lock.
+    /// Explains why it takes requests or does not. For operators: it reads a few dozen words, allocates a list and
+    /// takes no lock.
     ///
     /// # Examples
     ///
@@ -228,12 +236,12 @@ impl State {
         EjectionReason {
             detector: self.cause(),
             measured,
-            // The last one leaves less than a half.
+            // Probes are wanted until less than half of one is left.
             probes_wanted: (wanted > 0.0).then(|| (wanted + 0.5).floor().max(1.0) as u32),
         }
     }
 
-    /// What a request is taken to cost, as a multiple of the usual latency.
+    /// What a request is assumed to cost, as a multiple of the usual latency.
     fn relative_cost(&self, now: Tick) -> Option<f64> {
         let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
         let known = f64::from(place.cost()?);
@@ -245,7 +253,7 @@ impl State {
         Some(known * times / usual.as_nanos().max(1) as f64)
     }
 
-    /// For how long it has stood so.
+    /// How long it has been in this standing.
     fn stood_for(&self, standing: Standing, now: Tick) -> Option<Duration> {
         match standing.phase {
             Phase::Ejected | Phase::Probing => Some(now.since(Tick::from_nanos(self.ejected_at()))),
@@ -254,7 +262,7 @@ impl State {
         }
     }
 
-    /// Notes what this detector has measured.
+    /// Notes what this detector measured, and its threshold.
     pub(super) fn note_evidence(&self, detector: Detector, now: Tick) {
         let figure = self.measure(detector, now).zip(self.held_against(detector));
         let (value, threshold) = figure.unzip();
@@ -263,7 +271,7 @@ impl State {
             .store(pack(value, threshold), Ordering::Relaxed);
     }
 
-    /// What each detector that is on measures now.
+    /// What each enabled detector measures now.
     fn measure_all(&self, now: Tick) -> Vec<(Detector, Figure)> {
         let is_counted = matches!(self.tracker, Tracker::Window(..));
         let is_on = |detector: &Detector| {
@@ -303,7 +311,7 @@ impl State {
         }
     }
 
-    /// What this detector's figure is held against: what is set, or what upkeep has found.
+    /// This detector's threshold: the setting, or what upkeep has found.
     fn held_against(&self, detector: Detector) -> Option<f64> {
         let by_upkeep = self.shared.trend.limit(detector);
         match detector {
@@ -314,7 +322,7 @@ impl State {
     }
 }
 
-/// What is set for this detector; `None` for those without a setting of their own.
+/// The setting of this detector; `None` for those without one.
 fn setting(detector: Detector, settings: &Ejection) -> Option<f64> {
     Some(match detector {
         Detector::Cusum => settings.cusum_threshold,
@@ -335,14 +343,14 @@ fn is_on(detector: Detector, settings: &Ejection) -> bool {
     setting(detector, settings).is_some_and(|threshold| threshold > 0.0)
 }
 
-/// Two numbers in a word.
+/// Packs two numbers into a word, as f32; NaN for `None`.
 pub(super) fn pack(value: Option<f64>, threshold: Option<f64>) -> u64 {
     let bits = |number: Option<f64>| u64::from((number.unwrap_or(f64::NAN) as f32).to_bits());
     bits(value) << 32 | bits(threshold)
 }
 
 fn unpack(word: u64) -> Option<Figure> {
-    // In the shortest decimals that make the same f32: 0.35 and not 0.349999994.
+    // By way of the shortest decimals that make the same f32: 0.35 and not 0.349999994.
     let number = |bits: u32| {
         let number = f32::from_bits(bits);
         (!number.is_nan()).then(|| number.to_string().parse().unwrap_or_else(|_| number.into()))

@@ -1,8 +1,8 @@
-//! The gate of one member: how many requests are inside, whether more may enter, and who waits for it
-//! to be empty. There is a [`Cell`] for each shard; a lease leaves by the one it entered.
+//! The gate of one member. It counts the requests inside, admits or refuses more, and wakes what waits for it to be
+//! empty. It has a [`Cell`] for each shard of threads; a lease leaves by the cell it entered.
 //!
-//! Closing is for good: an endpoint that is inserted again gets another gate. The generation moves with
-//! each change of the endpoint's data, so that a pick under way does not hand out what has been replaced.
+//! Closing is final: an endpoint that is inserted again gets another gate. The generation moves with each change of the
+//! endpoint's data, so that a pick under way does not hand out what has been replaced.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
@@ -15,24 +15,24 @@ use crate::time::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Each cell by itself: seats hold them too, so that a request need not come by here.
+    /// The cells are separate allocations, as seats hold them too: a request reads its cell without the gate.
     first: Arc<Cell>,
     others: Box<[Arc<Cell>]>,
-    /// Nobody does, most of the time.
+    /// `None` most of the time: nothing waits.
     waiting: Mutex<Option<Box<Waiting>>>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Wraps after 2^32 who waited for the same gate.
+    /// The next ticket. It wraps after 2^32 waiters of the same gate.
     next: u32,
-    /// Somebody wants to know, once, when nobody is inside any more.
+    /// Whether the moment at which no request is inside any more is to be announced, once.
     announce: bool,
     wakers: Vec<(u64, Waker)>,
 }
 
 impl Gate {
-    /// A gate with `cells` cells, a power of two, that count outcomes over a window of this length.
+    /// A gate with `cells` cells, rounded up to a power of two, which count outcomes over a window of this length.
     pub(crate) fn new(cells: usize, window: Duration) -> Self {
         let cells = cells.next_power_of_two();
         Self {
@@ -42,7 +42,8 @@ impl Gate {
         }
     }
 
-    /// A gate where no more than `limit` may be inside; by a rule, if that moves. It has one cell, so that one word counts.
+    /// A gate with at most `limit` requests inside. With a `rule` the limit adapts. It has a single cell, so that one
+    /// word counts all requests.
     pub(crate) fn limited(limit: u32, rule: Option<AdaptiveLimit>, window: Duration) -> Self {
         Self {
             first: Arc::new(Cell::new(window).limited_to(limit, rule)),
@@ -88,47 +89,49 @@ impl Gate {
         self.each().all(|cell| cell.epoch() == epoch)
     }
 
-    /// How many may be inside, if that is limited.
+    /// How many requests may be inside, if that is limited.
     pub(crate) fn limit(&self) -> Option<u32> {
         self.first.limit()
     }
 
-    /// A success took so long: a limit that moves may move. For a gate that has one.
+    /// Tells an adaptive limit how long a success took. For a gate that has one.
     pub(crate) fn took(&self, now: Tick, latency: Duration) {
         self.first.took(now, latency);
     }
 
-    /// There was too much to do. The same.
+    /// Tells an adaptive limit that the endpoint was overloaded. For a gate that has one.
     pub(crate) fn was_overloaded(&self, now: Tick) {
         self.first.was_overloaded(now);
     }
 
-    /// For who has been refused by this cell: a drain may have counted it as one inside, so it leaves like one.
+    /// Takes back a request that this cell has refused. A drain may have counted it as inside, so it leaves like any
+    /// other.
     pub(super) fn turn_back(&self, cell: &Cell) {
         if cell.counts_refused() {
             self.leave(cell);
         }
     }
 
-    /// Leaves, by the cell entered; whether the gate is closed and nobody is left in that cell.
+    /// Leaves by the cell entered. Returns whether the gate is closed and that cell is now empty.
     #[inline]
     pub(super) fn leave(&self, cell: &Cell) -> bool {
         self.wake_if_empty(cell.leave())
     }
 
-    /// Leaves with a success of this time; the same.
+    /// Leaves by the cell entered, and counts a success at this time. Returns the same as [`leave`](Self::leave).
     #[inline]
     pub(super) fn leave_well(&self, cell: &Cell, at: Tick) -> bool {
         self.wake_if_empty(cell.leave_well(at))
     }
 
-    /// The same, unless there is more to do than to count it.
+    /// As [`leave_well`](Self::leave_well) if the window's open bucket is of this time. Otherwise changes nothing and
+    /// returns `None`.
     #[inline]
     pub(super) fn leave_well_at_once(&self, cell: &Cell, at: Tick) -> Option<bool> {
         Some(self.wake_if_empty(cell.leave_well_at_once(at)?))
     }
 
-    /// The last one out of a closed gate wakes who waits for that.
+    /// The last request out of a closed gate wakes the tasks that wait for that.
     #[inline]
     fn wake_if_empty(&self, left: Left) -> bool {
         if left.last_of_closed {
@@ -137,16 +140,16 @@ impl Gate {
         left.last_of_closed
     }
 
-    /// Has it announced, once, when nobody is inside any more: by who leaves last, or, if that has been already, by
-    /// the caller. For a closed gate.
+    /// Asks for one announcement of the moment at which no request is inside any more. Returns whether the caller is to
+    /// make it, as the gate is empty already; otherwise the thread that leaves last is. For a closed gate.
     pub(crate) fn announce(&self) -> bool {
         self.waiting.lock().get_or_insert_default().announce = true;
         self.may_announce()
     }
 
-    /// Whether the caller is to announce that nobody is inside.
+    /// Whether the caller is to announce that no request is inside.
     pub(crate) fn may_announce(&self) -> bool {
-        // As in `wake`: whoever looks second sees all that have left.
+        // As in `wake`: the second of two threads that look sees all that have left.
         let mut waiting = self.waiting.lock();
         let announce = waiting.as_mut().map(|waiting| &mut waiting.announce);
         self.inside() == 0 && announce.is_some_and(std::mem::take)
@@ -155,8 +158,8 @@ impl Gate {
     #[cold]
     fn wake(&self) {
         let wakers = {
-            // Finishers in two cells may each see the other's count and neither wake. Whoever sums
-            // second, inside this lock, sees both at zero.
+            // Two leases that end in two cells may each see the other's count, so that neither wakes. The second to sum
+            // inside this lock sees both cells at zero.
             let mut waiting = self.waiting.lock();
             if self.inside() > 0 {
                 Vec::new()
@@ -166,17 +169,17 @@ impl Gate {
             }
         };
         for (_, waker) in wakers {
-            // One that panics must not keep the others asleep, nor bring down who has ended a request.
+            // A waker that panics must not keep the others asleep, nor unwind into the thread that ended a request.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 
-    /// What the windows hold.
+    /// What the windows of all cells hold.
     pub(crate) fn counts(&self, now: Tick) -> Counts {
         self.sum(|cell| cell.counts(now))
     }
 
-    /// What their last so many buckets hold.
+    /// What the last `buckets` buckets of all windows hold.
     pub(crate) fn last(&self, buckets: u64, now: Tick) -> Counts {
         self.sum(|cell| cell.last(buckets, now))
     }
@@ -189,12 +192,12 @@ impl Gate {
         })
     }
 
-    /// Forgets what was counted of outcomes.
+    /// Forgets the outcomes counted.
     pub(crate) fn clear_counts(&self, now: Tick) {
         self.each().for_each(|cell| cell.clear(now));
     }
 
-    /// Lets nobody in any more. The snapshot without this member is published first.
+    /// Closes the gate: no request enters any more. The snapshot without this member is published first.
     pub(crate) fn close(&self) {
         self.each().for_each(|cell| cell.close());
     }
@@ -214,11 +217,11 @@ impl Gate {
         self.first.is_closed()
     }
 
-    /// How many are inside. Exact while nobody enters or leaves, and never negative; a refused entry
-    /// counts for the moment it takes.
+    /// How many requests are inside. Exact while none enters or leaves, and never negative; a refused entry counts for
+    /// the moment it takes.
     #[inline]
     pub(crate) fn inside(&self) -> u64 {
-        // A loop for the one that there is, on two processors, takes as long as all the rest.
+        // With two cells, a loop over the one other cell takes as long as all the rest.
         let others = match &*self.others {
             [] => 0,
             [other] => other.inside(),
@@ -227,9 +230,9 @@ impl Gate {
         self.first.inside() + others
     }
 
-    /// Ready once nobody is inside. Only for a closed gate: an open one may fill again.
+    /// Ready once no request is inside. Only for a closed gate: an open one may fill again.
     pub(crate) fn poll_empty(&self, cx: &mut Context<'_>, ticket: &mut Option<u64>) -> Poll<()> {
-        // Cloned before locking, and the one it replaces dropped after: both are somebody else's code.
+        // Cloned before locking, and the one it replaces is dropped after unlocking: both run the user's code.
         let mut waker = cx.waker().clone();
         let mut waiting = self.waiting.lock();
         if self.inside() == 0 {
@@ -248,9 +251,9 @@ impl Gate {
         Poll::Pending
     }
 
-    /// Whoever waited does not wait any more.
+    /// Removes the waker of this ticket.
     pub(crate) fn forget(&self, ticket: u64) {
-        // The waker is dropped after unlocking: its drop is somebody else's code.
+        // The waker is dropped after unlocking: its drop runs the user's code.
         let _waker = {
             let mut waiting = self.waiting.lock();
             waiting.as_mut().and_then(|waiting| {

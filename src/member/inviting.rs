@@ -1,5 +1,5 @@
-//! Members that policies do not look at by themselves: invitations to those that are avoided, and which are degraded. Both
-//! are in one byte.
+//! Invitations, and whether a member is degraded. An invitation sends one pick to an endpoint that policies otherwise
+//! avoid, or know nothing of. Both facts are in one byte.
 
 use super::state::State;
 use crate::shared::Place;
@@ -9,35 +9,38 @@ use crate::time::Tick;
 /// The bit of `State::invited` that says that the endpoint is degraded.
 const DEGRADED: u8 = 1 << 7;
 
-/// Who may be invited.
+/// Why an endpoint may be invited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Guest {
-    /// Others are known, and of it nothing is: it costs as much as the middle of those, so where there is little to do there is
-    /// always one that costs less. So many invitations have told nothing of it.
+    /// Other endpoints are known, and nothing is known of this one. It costs as much as the median of those, so at low
+    /// load there is always one that costs less. Holds how many invitations have told nothing of it.
     Unknown(u8),
-    /// It has been idle for so many milliseconds.
+    /// It has been idle for this many milliseconds.
     Idle(u32),
 }
 
-/// Tenths of a second, which wrap after nearly two hours.
+/// The time in tenths of a second, which wraps after nearly two hours.
 fn tenths(now: Tick) -> u16 {
     (now.as_millis() / 100) as u16
 }
 
 impl State {
-    /// Whether an idle one may be invited to show how it is now: after a second, and
-    /// twice as long each time that did not show it to be like the others. Not as long as nobody has come: it may stand
-    /// where no pick looks, and others are to be tried. One that has had no turn need not wait.
+    /// Whether an endpoint may be invited to show how it is now, and why. It may be once it has been idle for a second,
+    /// and twice as long after each invitation that did not show it to be like the others. An endpoint that has not
+    /// answered yet is invited at once, if others have, and then after the same waits.
+    ///
+    /// An invitation that no pick has accepted stands, and no other is given: the endpoint may be where no pick looks,
+    /// and others are to be tried. An endpoint that joined a known fleet and has had no turn need not wait.
     pub(crate) fn may_be_invited(&self, now: Tick) -> Option<Guest> {
         let place = self.place.as_ref().filter(|place| !place.is_invited())?;
         if place.has_just_joined() {
             return Some(Guest::Unknown(0));
         }
-        // ORDERING: Relaxed. Upkeep counts it up, a good answer sets it back; neither orders anything.
+        // ORDERING: Relaxed. Upkeep counts it up, a good answer resets it; neither orders anything.
         let times = self.invited.load(Ordering::Relaxed) & !DEGRADED;
         if self.latency.nanos().is_none() {
             if place.has_had_no_turn() {
-                // It has one before anybody is preferred.
+                // It has its first turn before any endpoint is preferred.
                 return None;
             }
             let others_are_known = self.shared.usual().latency().is_some();
@@ -53,7 +56,8 @@ impl State {
 
     /// Invites the next pick of a policy that compares costs.
     pub(crate) fn invite(&self, now: Tick) {
-        // Up to sixteen seconds: with eight the use of like endpoints is less even (F1 of `benches/quality.md`, 1.15 for 1.13).
+        // Up to sixteen seconds. With eight, like endpoints are used less evenly (F1 of `benches/quality.md`, 1.15 for
+        // 1.13).
         const MOST: u8 = 4;
         let more = |now: u8| (now & !DEGRADED < MOST).then_some(now + 1);
         // ORDERING: Relaxed, both. As in `may_be_invited`.
@@ -65,16 +69,16 @@ impl State {
         self.place.iter().for_each(Place::invite);
     }
 
-    /// It has shown that it is like the others.
+    /// Resets the invitations: the endpoint has shown that it is like the others.
     pub(super) fn is_back(&self) {
         // ORDERING: Relaxed. As in `may_be_invited`.
         self.invited.fetch_and(DEGRADED, Ordering::Relaxed);
     }
 
-    /// Whether it is degraded: a policy with tiers takes others first.
+    /// Whether it is degraded: a policy with tiers prefers others.
     #[inline]
     pub(crate) fn is_degraded(&self) -> bool {
-        // ORDERING: Relaxed. Whoever counts by it has read `Ledger::flips` before, which is raised after it.
+        // ORDERING: Relaxed. A thread that counts by it has read `Ledger::flips` before, which is raised after it.
         self.invited.load(Ordering::Relaxed) & DEGRADED != 0
     }
 

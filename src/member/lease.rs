@@ -1,4 +1,4 @@
-//! One request's hold on one endpoint.
+//! One request's hold on one endpoint: [`Lease`].
 
 mod ending;
 
@@ -14,25 +14,28 @@ use crate::outcome::Outcome;
 use crate::shared::{Held, Reading};
 use crate::time::Tick;
 
-/// One request's hold on one endpoint: counted as in flight until it is recorded or dropped.
+/// One request's hold on one endpoint: the request counts as in flight until the lease is recorded or dropped.
 ///
-/// Say how the request ended with [`record`](Self::record). A lease dropped without that, as when a timeout drops the future that holds it,
-/// counts as [`Outcome::Abandoned`]: neutral, unless it outlasted the fleet's patience (and was measured: see
-/// [`Clock::may_be_reused`](crate::Clock::may_be_reused)). So **record before you use `?` on the result**, or an endpoint that only returns
-/// errors looks spotless. [`track`](Self::track), [`track_with`](Self::track_with) and [`ClusterExt::call`](crate::ClusterExt::call) record
-/// for you. A lease may move to another thread, and outlive its endpoint's removal and its fleet.
+/// Say how the request ended with [`record`](Self::record). A lease that is dropped without that, as when a timeout
+/// drops the future that holds it, counts as [`Outcome::Abandoned`]. That is neutral, unless the lease outlasted the
+/// fleet's patience and its time was measured (see [`Clock::may_be_reused`](crate::Clock::may_be_reused)). So **record
+/// before you use `?` on the result**, or an endpoint that only returns errors looks spotless. [`track`](Self::track),
+/// [`track_with`](Self::track_with) and [`ClusterExt::call`](crate::ClusterExt::call) record for you.
 ///
-/// The one way to lose count is [`std::mem::forget`]: it leaves one request in flight for ever (a probe is given up after its timeout).
+/// A lease may move to another thread, and may outlive its endpoint's removal and its fleet.
+///
+/// Only [`std::mem::forget`] makes the count wrong: it leaves one request in flight for ever. (A forgotten probe is
+/// given up after its timeout.)
 #[must_use = "a lease that is dropped at once counts as an abandoned request"]
 pub struct Lease<E: Endpoint> {
     seat: Seat<E>,
 }
 
-/// Leaves the gate when dropped, whatever happened before, unless it has left already. A probe that brought nothing makes room for
-/// another.
-#[repr(C)] // The handle, which tells a lease from an error, between the others: they are moved one by one then, see `Marks`.
+/// Leaves the gate when dropped, whatever happened before, unless it has left already. A probe without an outcome makes
+/// room for another.
+#[repr(C)] // The handle, whose niche tells a lease from an error, is in the middle: fields move one by one (`Marks`).
 struct Seat<E: Endpoint> {
-    /// When it was picked; once it has ended well, when that was.
+    /// When the request was picked; once it has ended well, when it ended.
     at: Tick,
     member: Member<E>,
     marks: Marks,
@@ -41,7 +44,7 @@ struct Seat<E: Endpoint> {
 impl<E: Endpoint> Drop for Seat<E> {
     #[inline(always)]
     fn drop(&mut self) {
-        // Most have left when they ended.
+        // Most leases have left when they were recorded.
         if !self.marks.has(Marks::LEFT) {
             self.leave();
         }
@@ -49,7 +52,7 @@ impl<E: Endpoint> Drop for Seat<E> {
 }
 
 impl<E: Endpoint> Lease<E> {
-    /// The member's gate has been entered by its cell.
+    /// A lease of a request that has entered the member's gate by its cell.
     #[inline]
     pub(crate) fn new(
         member: Member<E>,
@@ -71,7 +74,8 @@ impl<E: Endpoint> Lease<E> {
         }
     }
 
-    /// With the slot of the fleet's that was taken for it, where those are limited: it is given back when the lease has left.
+    /// Attaches the fleet's request slot that was taken for it, if those are limited. It is given back when the lease
+    /// has left.
     pub(crate) fn with_slot(mut self, slot: Option<Held<'_>>) -> Self {
         if let Some(slot) = slot {
             slot.keep();
@@ -80,9 +84,8 @@ impl<E: Endpoint> Lease<E> {
         self
     }
 
-    /// A lease on an endpoint of no fleet: for a [`Cluster`](crate::Cluster) of your own, and for tests
-    /// of code that takes a lease. What is recorded goes nowhere. It allocates a member of its own, about
-    /// a kibibyte.
+    /// A lease on an endpoint of no fleet: for a [`Cluster`](crate::Cluster) of your own, and for tests of code that
+    /// takes a lease. What is recorded on it goes nowhere. It allocates a member of its own, about a kibibyte.
     pub fn detached(endpoint: E) -> Self {
         let member = Member::alone(endpoint);
         let started = member.core().shared.now();
@@ -95,12 +98,12 @@ impl<E: Endpoint> Lease<E> {
         self.seat.member.endpoint()
     }
 
-    /// The member that it is on, with its live numbers.
+    /// The member that the lease is on, with its live numbers.
     pub fn member(&self) -> &Member<E> {
         &self.seat.member
     }
 
-    /// Which member it is, for [`PickOptions::avoid`](crate::PickOptions::avoid) on a retry.
+    /// The id of the member, for [`PickOptions::avoid`](crate::PickOptions::avoid) on a retry.
     pub fn id(&self) -> MemberId {
         self.seat.member.id()
     }
@@ -110,8 +113,8 @@ impl<E: Endpoint> Lease<E> {
         self.seat.marks.has(Marks::PROBE)
     }
 
-    /// Reports that the endpoint is going away while this request goes on, or beside its good answer: as [`Outcome::GoingAway`], but
-    /// nothing is said of the request, which you still record.
+    /// Reports that the endpoint is going away while this request goes on, or beside its good answer. It acts as
+    /// [`Outcome::GoingAway`], but leaves the outcome of the request open: you still record that.
     ///
     /// ```
     /// use evenkeel::{Cluster, Fleet, MemberState, Outcome};
@@ -131,11 +134,11 @@ impl<E: Endpoint> Lease<E> {
         let state = self.seat.member.core();
         let now = state.shared.now();
         state.count(Outcome::GoingAway, now);
-        // Of an endpoint that has been out and back meanwhile it is old news.
+        // If the endpoint has been ejected and returned meanwhile, this has no effect on it.
         state.goes_away(self.seat.marks.epoch(), now);
     }
 
-    /// The request has ended like this. Its latency is the time since the pick.
+    /// Records how the request ended. Its latency is the time since the pick.
     ///
     /// # Panics
     ///
@@ -145,8 +148,9 @@ impl<E: Endpoint> Lease<E> {
         self.seat.end(outcome, None);
     }
 
-    /// The request has ended like this, and took `latency` by your own measure, at most five minutes. Above half a million requests a
-    /// second on one thread, one latency in 16 is used, and above two million one in 64.
+    /// Records how the request ended, with a `latency` measured by you; more than five minutes counts as five minutes.
+    /// With a [clock that may be reused](crate::Clock::may_be_reused), as the default one, not every latency is used:
+    /// above half a million requests a second on one thread one in 16, and above two million one in 64.
     ///
     /// # Panics
     ///
@@ -160,9 +164,8 @@ impl<E: Endpoint> Lease<E> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the returned future at any point, also before its first poll, drops the lease: the
-    /// count goes down once, and the request counts as [`Outcome::Abandoned`]. The same holds if
-    /// `future` or `classify` panics.
+    /// Dropping the returned future at any point, also before its first poll, drops the lease: the count goes down
+    /// once, and the request counts as [`Outcome::Abandoned`]. The same holds if `future` or `classify` panics.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {
@@ -193,7 +196,7 @@ impl<E: Endpoint> Lease<E> {
         output
     }
 
-    /// As [`track`](Self::track), for a request that borrows the endpoint: `request` is handed it.
+    /// As [`track`](Self::track), for a request that borrows the endpoint: `request` is called with it.
     ///
     /// # Cancel safety
     ///

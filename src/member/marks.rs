@@ -1,38 +1,39 @@
-//! What a lease carries beside its member and its time, in a word.
+//! What a lease carries besides its member and its time, in one word.
 
-/// The epoch of the member's standing, on top, and a bit for each thing there is to a lease: most have none, and one
-/// comparison tells so. One word, that is written and moved whole: where a lease that has just been built is moved in
-/// wider pieces than it was written in, the processor waits until all of them have reached the cache.
+/// A lease's flags, below the epoch of the member's standing. Most leases have no flag, which one comparison tells.
+///
+/// It is one word that is written and moved whole. If a lease that has just been built is moved in wider pieces than it
+/// was written in, the processor waits until all of those writes have reached the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marks(u64);
 
 impl Marks {
-    /// It is a probe, and nothing has been said of it.
+    /// The lease is the half-open probe, and its outcome has not been recorded.
     pub(super) const PROBE: Self = Self(1);
-    /// It is on the board.
+    /// The lease is counted on the board.
     pub(super) const BOARD: Self = Self(1 << 1);
-    /// It holds one of the fleet's slots.
+    /// The lease holds one of the fleet's request slots.
     pub(super) const SLOT: Self = Self(1 << 2);
-    /// The clock was read for it.
+    /// The clock was read for this pick, so its latency can be measured.
     pub(super) const MEASURED: Self = Self(1 << 3);
-    /// It has been said how it ended.
+    /// The outcome has been recorded.
     pub(super) const SAID: Self = Self(1 << 4);
-    /// It ended well, which is to be counted by leaving.
+    /// The request ended well, and leaving the gate counts it as a success.
     pub(super) const WELL: Self = Self(1 << 5);
-    /// It has left.
+    /// The lease has left the gate.
     pub(super) const LEFT: Self = Self(1 << 6);
-    /// What there is to be done for when it leaves.
+    /// The flags of what the lease still holds and has to release when it leaves.
     pub(super) const HELD: Self = Self(Self::PROBE.0 | Self::BOARD.0 | Self::SLOT.0);
 
     const EPOCH_SHIFT: u32 = 32;
 
-    /// Those of a lease that there is nothing to.
+    /// The marks of a lease without any flag.
     #[inline]
     pub(super) const fn plain(epoch: u32) -> Self {
         Self((epoch as u64) << Self::EPOCH_SHIFT)
     }
 
-    /// The epoch of the member's standing when it was picked.
+    /// The epoch of the member's standing at the pick.
     #[inline]
     pub(super) const fn epoch(self) -> u32 {
         (self.0 >> Self::EPOCH_SHIFT) as u32

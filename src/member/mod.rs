@@ -37,31 +37,36 @@ pub(crate) use state::{Former, State, Tracker};
 
 /// A fleet's handle to one endpoint, with its live numbers. Cheap to clone.
 ///
-/// A handle that is kept shows the endpoint as it was handed in then; the numbers are those of now.
+/// A handle keeps the endpoint's data and weight as they were handed in when the handle was made, even after an update
+/// has replaced them. Its live numbers are always current.
 pub struct Member<E: Endpoint>(Arc<Seat<E>>);
 
-/// What a shard of threads has of an endpoint to itself, so that its leases count their handles without
-/// another shard's. All seats of an endpoint show the same.
-#[repr(C)] // What each request reads comes first, beside the count of handles.
+/// One shard's copy of a member's handle: a reference count of its own, and what a pick and a lease read.
+///
+/// A member has one seat for each cell of its gate, so that leases of different shards count their handles in different
+/// allocations. All seats of a member show the same endpoint, weight and state.
+#[repr(C)] // What each request reads comes first, next to the reference count.
 struct Seat<E> {
-    /// The gate's cell that its leases enter by.
+    /// The cell of the gate that this seat's leases enter by.
     cell: Arc<Cell>,
-    /// The state's, at hand.
+    /// The same as `state.shared`, without the step through the state.
     shared: Arc<Shared>,
     edition: Edition,
     weight: Weight,
     endpoint: Arc<E>,
     state: Arc<State>,
+    /// Pads the allocation, with its two reference counts, to 64 bytes: another seat's counts are off this line.
     _apart: u64,
 }
 
-/// Which edition of the endpoint's data a seat has, times two; and one more where the gate has one cell, which knows all then.
+/// The generation of the endpoint's data that a seat shows, times two. The lowest bit is set if the gate has a single
+/// cell, whose count is then the member's total.
 #[derive(Clone, Copy)]
 struct Edition(u32);
 
 impl Edition {
     const fn new(generation: u64, is_only_cell: bool) -> Self {
-        // A generation has 23 bits.
+        // The cast loses nothing: a generation has 23 bits.
         Self((generation as u32) << 1 | is_only_cell as u32)
     }
 
@@ -74,28 +79,28 @@ impl Edition {
     }
 }
 
-/// Where a member stands, in a word.
+/// A member's state in one word. See [`Member::state`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemberState {
     /// Takes requests.
     Ready,
-    /// In slow start: takes some requests, more and more ([`SlowStart`](crate::SlowStart)).
+    /// In slow start: takes a growing share of its requests ([`SlowStart`](crate::SlowStart)).
     Warming,
-    /// Taken out for its health.
+    /// Taken out of rotation for its health.
     Ejected,
-    /// Taken out, with a request or a check on its way to see whether it is back.
+    /// Ejected, with a request or a check under way that tests whether it has recovered.
     Probing,
-    /// Marked down: takes no requests, but under the panic rule.
+    /// Marked down: takes no requests, except under the panic rule.
     Down,
     /// Marked up: takes requests, whatever its health.
     Up,
-    /// [Marked degraded](crate::Mark::Degraded), and else ready: with [`Tiers`](crate::Tiers) it takes requests where
-    /// the others cannot carry them, with other policies it takes them like any other.
+    /// [Marked degraded](crate::Mark::Degraded) and otherwise ready. With [`Tiers`](crate::Tiers) it takes requests
+    /// only where the healthy endpoints cannot carry them; other policies treat it like any other endpoint.
     Degraded,
-    /// Of weight 0: takes no requests.
+    /// Has weight 0: takes no requests.
     Idle,
-    /// Drained or removed: takes no requests; those in flight may finish.
+    /// Drained or removed: takes no new requests; those in flight may finish.
     Draining,
 }
 
@@ -116,7 +121,7 @@ impl fmt::Display for MemberState {
 }
 
 impl<E: Endpoint> Member<E> {
-    /// A seat for each cell of the member's gate: the first, and the others.
+    /// One seat for each cell of the member's gate: the first, and the others.
     pub(crate) fn seats(
         endpoint: E,
         weight: Weight,
@@ -138,7 +143,7 @@ impl<E: Endpoint> Member<E> {
         (seat(0), (1..state.gate.cells()).map(seat).collect())
     }
 
-    /// A member of no fleet.
+    /// A member that belongs to no fleet.
     pub(crate) fn alone(endpoint: E) -> Self {
         let tracker = Tracker::built_in();
         let state = State::new(Arc::new(Shared::alone()), None, 1, tracker, Phase::Up);
@@ -150,7 +155,7 @@ impl<E: Endpoint> Member<E> {
         &self.0.endpoint
     }
 
-    /// Which incarnation it is.
+    /// The id of this incarnation of the endpoint.
     pub fn id(&self) -> MemberId {
         self.0.state.id
     }
@@ -160,9 +165,9 @@ impl<E: Endpoint> Member<E> {
         self.0.weight
     }
 
-    /// Requests in flight. Exact while nothing moves.
+    /// Requests in flight. Exact while no request starts or ends.
     pub fn in_flight(&self) -> u64 {
-        // Policies ask many: of many members each step on the way is a miss of the cache.
+        // Policies read this for many members, and each further pointer on the way is a cache miss.
         if self.0.edition.is_only_cell() {
             self.0.cell.inside()
         } else {
@@ -170,34 +175,37 @@ impl<E: Endpoint> Member<E> {
         }
     }
 
-    /// How many requests may be in flight ([`Limits`](crate::Limits)): the limit as it is now, where it is adaptive; then
-    /// more may be in flight, from before it fell. `None`
-    /// without a limit.
+    /// The most requests that may be in flight ([`Limits`](crate::Limits)), or `None` without a limit. An adaptive
+    /// limit is the current one; more requests than that may be in flight, from before it fell.
     pub fn limit(&self) -> Option<u32> {
         self.0.state.gate.limit()
     }
 
-    /// A moving estimate of latency, the average of square roots with a time constant of 2 s, of which one sample is a
-    /// hundredth at least and three tenths at most, after the first three. While the endpoint is idle, it moves towards the
-    /// fleet's median, with 10 s. Whom [checks](crate::HealthCheck) have brought back is new again, and no slower than the
-    /// median until it answers. `None` before the first success. Failures never lower it.
+    /// A moving estimate of latency. `None` before the first success. Failures never lower it.
+    ///
+    /// It is the average of square roots of latencies, with a time constant of 2 s. After the first three samples, one
+    /// sample weighs at least a hundredth and at most three tenths. While the endpoint is idle, the estimate moves
+    /// towards the fleet's median with a time constant of 10 s. An endpoint that [checks](crate::HealthCheck) brought
+    /// back counts as new again: until it answers, its estimate is at most the median.
     pub fn latency(&self) -> Option<Duration> {
         self.0.state.latency.get()
     }
 
-    /// The health score as of the last upkeep, from 0 to 1. With the built-in tracker it comes from the
-    /// window's successes and from latency against the fleet ([`SlidingWindow`](crate::SlidingWindow)); an endpoint that was
-    /// ejected for a few failures in a row, out of many requests, may show a high one.
+    /// The health score as of the last upkeep, from 0 to 1.
+    ///
+    /// With the built-in tracker it comes from the window's successes and from latency against the fleet
+    /// ([`SlidingWindow`](crate::SlidingWindow)). An endpoint that was ejected for a few failures in a row, out of many
+    /// requests, may show a high score.
     pub fn score(&self) -> f64 {
         self.0.state.score()
     }
 
-    /// How its requests ended in the sliding window, by class.
+    /// How this endpoint's requests ended in the sliding window, by class.
     pub fn outcomes(&self) -> Outcomes {
         self.0.state.outcomes()
     }
 
-    /// Where it stands now.
+    /// The endpoint's present state.
     pub fn state(&self) -> MemberState {
         self.state_of(self.0.state.standing.get())
     }
@@ -216,18 +224,19 @@ impl<E: Endpoint> Member<E> {
         }
     }
 
-    /// Has what a lease reads first and writes brought into the cache, while the caller goes on: a load that nobody waits for.
+    /// Prefetches the cache line that a lease reads first and writes. It is a load whose result the caller does not
+    /// wait for.
     #[inline]
     pub(crate) fn prefetch(&self) {
         std::hint::black_box(Arc::strong_count(&self.0));
     }
 
-    /// Whether it is the same seat of the same edition.
+    /// Whether both handles are the same seat of the same edition.
     pub(crate) fn is_same_seat(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// How many handles there are to this seat.
+    /// How many handles to this seat exist.
     #[cfg(test)]
     pub(crate) fn handles(&self) -> usize {
         Arc::strong_count(&self.0)
@@ -253,7 +262,7 @@ impl<E: Endpoint> Member<E> {
         self.0.cell.has_room()
     }
 
-    /// Whether its health and its slow start allow a pick that has drawn this number.
+    /// Whether its health and its slow start allow a pick that has drawn this random number.
     #[inline]
     pub(crate) fn admits(&self, now: Tick, draw: u64) -> bool {
         let standing = self.0.state.standing.get();
@@ -263,7 +272,8 @@ impl<E: Endpoint> Member<E> {
         }
     }
 
-    /// Apart: most are in no slow start, and are asked by each pick while somebody is.
+    /// The part of [`admits`](Self::admits) for a slow start. Kept out of line so the common path stays small: while
+    /// any endpoint is in slow start, every pick asks its candidates, and most of them are not in one.
     #[cold]
     #[inline(never)]
     fn admits_in_part(&self, standing: Standing, now: Tick, draw: u64) -> bool {
@@ -272,19 +282,19 @@ impl<E: Endpoint> Member<E> {
         share >= 1.0 || (draw as f64) < share * u64::MAX as f64
     }
 
-    /// Takes a request in. Returns the epoch that goes with its lease.
+    /// Enters the gate with a request. Returns the epoch that goes with its lease.
     pub(crate) fn enter(&self) -> Result<u32, Refused> {
         self.enter_since(self.0.state.standing.epoch())
     }
 
-    /// The same for a pick that has found all calm: by the epoch that the cell shows. Who is back was shown to be before it
-    /// was calm again.
+    /// Enters the gate for a pick that has found the fleet calm: no member refused for its health or in slow start. It
+    /// takes the epoch from the seat's cell. After a return, the cell shows the new epoch before the fleet is calm.
     #[inline]
     pub(crate) fn enter_in_calm(&self) -> Result<u32, Refused> {
         self.enter_since(self.0.cell.epoch())
     }
 
-    /// The epoch is read before entering: a result counts as late if anything changed since.
+    /// Enters the gate. The epoch is read before that, so a result counts as late if anything has changed since.
     #[inline(always)]
     fn enter_since(&self, epoch: u32) -> Result<u32, Refused> {
         match self.0.cell.enter(self.0.edition.generation()) {
@@ -298,12 +308,12 @@ impl<E: Endpoint> Member<E> {
     fn turned_back(&self, refused: Refused) -> Refused {
         let state = self.core();
         state.gate.turn_back(self.cell());
-        // For a moment it was inside, perhaps as the last.
+        // The refused request was counted inside for a moment, and may have been the last to leave.
         state.may_be_drained(Tick::ZERO);
         refused
     }
 
-    /// The lease of a request that has been taken in; on the board, if it is read.
+    /// The lease of a request that has entered; it is counted on the board if the policy reads the board.
     #[inline]
     pub(crate) fn lease(&self, now: Reading, epoch: u32, probe: bool, board: bool) -> Lease<E> {
         let place = || self.0.state.place.as_ref();
@@ -311,7 +321,7 @@ impl<E: Endpoint> Member<E> {
         Lease::new(self.clone(), now, epoch, probe, on_board)
     }
 
-    /// Takes a request in as the probe, if one is due, and nobody checks out of band.
+    /// Enters with a request as the half-open probe, if a probe is due and no driver checks out of band.
     pub(crate) fn claim_probe(&self, now: Tick) -> Option<Lease<E>> {
         let state = self.core();
         let shared = &*state.shared;
@@ -329,7 +339,7 @@ impl<E: Endpoint> Member<E> {
             timeout,
             shared.longest_ejection(),
         )?;
-        // Should the probe be forgotten, another is due then.
+        // If the probe is leaked, the next one is due when this one times out.
         shared
             .probe_due
             .lower(state.standing.get().probe_due_at(now));
@@ -381,7 +391,7 @@ mod tests {
         assert_eq!(member.in_flight(), 0);
     }
 
-    /// It has become full, or has gone, since it was looked at.
+    /// The gate has become full or closed since the caller looked.
     #[test]
     fn a_probe_that_cannot_be_sent_leaves_its_place_to_another() {
         let member = Member::alone("a".to_string());

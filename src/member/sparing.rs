@@ -1,4 +1,5 @@
-//! An endpoint that says that it has too much to do: how much others are preferred to it, and for how long.
+//! What follows when an endpoint says that it is overloaded: how much policies prefer others, and for how long. In this
+//! file an endpoint is *spared* while its cost is multiplied for that reason.
 
 use std::time::Duration;
 
@@ -8,42 +9,45 @@ use crate::outcome::{Outcome, Sample};
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::{Tick, nanos};
 
-/// How many times its cost an endpoint counts for that has said so once: so that it gets requests only where others have more to do. No
-/// more than that: what it does not get fills the others, and where all queues are short, they say the same in turn. What it refuses beyond
-/// what others do adds to it: who answers at once has none in flight, and would be preferred the more it refuses.
+/// The factor on the cost of an endpoint that has refused once: it gets requests only where others are busier. It is no
+/// higher, because what the endpoint does not get fills the others, and where all queues are short they refuse in turn.
+///
+/// Refusing more than others do adds to the factor. An endpoint that refuses at once has nothing in flight, so policies
+/// would prefer it the more, the more it refuses.
 const SPARED: f32 = 2.0;
 
-/// What it refuses beyond others counts from here on: where all are busy some are a little busier, and the next moment others.
+/// Refusals count only beyond the others' share plus this: where all endpoints are busy, some are a little busier for a
+/// moment, and others the next.
 const SOME_MORE: f64 = 0.1;
 
-/// So many requests that it did not refuse are taken to have been, so that a few refusals of few say little.
+/// An endpoint is taken to have answered this many more requests, so that a few refusals of few requests say little.
 const FEW: u64 = 30;
 
-/// The most it may come to.
+/// The highest factor.
 const MOST: f32 = 4_000.0;
 
-/// For how long, where it does not say.
+/// How long an endpoint is spared if it does not say.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
-/// The furthest ahead that a word can tell from what is over.
+/// The furthest end that the word can tell from one that has passed.
 const LONGEST: Duration = Duration::from_secs(1_000);
 
-/// Parts of a second that times are kept in: they wrap after two hours,
+/// Ends are kept in this many parts of a second; they wrap after two hours.
 const PARTS: u64 = 8;
 
-/// and parts of one that factors are.
+/// Factors are kept in this many parts of one.
 const FINE: f32 = 16.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Sparing {
-    /// Until when others are preferred, in parts of a second (wrapping), and what its cost is multiplied by: `until: 16 | factor: 16`; 0
-    /// for not at all.
+    /// `until: 16 | factor: 16`: until when the endpoint is spared, in parts of a second (wrapping), and what its cost
+    /// is multiplied by. 0 if it is not spared.
     word: AtomicU32,
 }
 
 impl Sparing {
-    /// Until when, and what its cost is multiplied by; `None` where that is over. An end further ahead than can be was set by a clock that
-    /// has gone back.
+    /// How long the endpoint is still spared, and what its cost is multiplied by; `None` if that is over. An end
+    /// further ahead than it can be was set by a clock that has gone back.
     fn get(&self, now: Tick, longest: Duration) -> Option<(Duration, f32)> {
         // ORDERING: Relaxed, here and below. A word complete in itself.
         let word = self.word.load(Ordering::Relaxed);
@@ -55,16 +59,16 @@ impl Sparing {
 
     fn set(&self, until: Tick, factor: f32) {
         let factor = (factor.min(MOST) * FINE) as u32;
-        // Rounded up, so that what is to be spared for a moment is.
+        // Rounded up, so that even a short time is not lost.
         let until = (until.as_millis() * PARTS).div_ceil(1_000) as u16;
         // ORDERING: Relaxed. As above.
         self.word
             .store(u32::from(until) << 16 | factor, Ordering::Relaxed);
     }
 
-    /// Otherwise it would be of now once more when parts of a second have wrapped.
+    /// Clears a word whose time is over. Otherwise it would read as valid again when its time has wrapped.
     fn forget(&self, now: Tick, longest: Duration) {
-        // ORDERING: Relaxed, all. As above. What is said meanwhile stands.
+        // ORDERING: Relaxed, all. As above. What is set meanwhile stays.
         let word = self.word.load(Ordering::Relaxed);
         if word != 0 && self.get(now, longest).is_none() {
             let _ = (self.word).compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed);
@@ -73,7 +77,7 @@ impl Sparing {
 }
 
 impl State {
-    /// An adaptive limit shrinks by what says that the endpoint has too much to do.
+    /// Shrinks an adaptive limit if the outcome says that the endpoint is overloaded.
     pub(super) fn note_overload(&self, sample: &Sample) {
         let says_so = matches!(
             sample.outcome,
@@ -84,8 +88,8 @@ impl State {
         }
     }
 
-    /// It has refused a request, as it has too much to do: others are preferred for as long as it asked, or a second, and at most
-    /// for the longest ejection.
+    /// Takes in a refusal ([`Outcome::Overloaded`]): the endpoint is spared for as long as it asked, or a second, and
+    /// at most for the longest ejection.
     pub(super) fn refuses(&self, retry_after: Option<Duration>, now: Tick) {
         if let Some(refused) = self.refused() {
             refused.count(self.second(now));
@@ -93,10 +97,10 @@ impl State {
         let (refused, answered) = self.refusals(now);
         let share = refused as f64 / (refused + answered + FEW) as f64;
         let usual = f64::from(self.shared.trend.refusal_rate()) + SOME_MORE;
-        // Of what others do not refuse.
+        // The excess as a share of what the others do not refuse.
         let factor = SPARED * cost_of((share - usual) / (1.0 - usual).max(0.1));
         let so_far = self.sparing.get(now, self.shared.longest_ejection());
-        // It said until when: what it is like is known until then. Else each refusal tells anew.
+        // If the endpoint has said until when, the former factor holds until then. Otherwise each refusal sets it anew.
         let held = match (retry_after, so_far) {
             (Some(_), Some((_, held))) => held,
             _ => 0.0,
@@ -104,7 +108,7 @@ impl State {
         self.spare(retry_after.unwrap_or(A_MOMENT), factor.max(held), now);
     }
 
-    /// Others are preferred for a moment.
+    /// Spares the endpoint for a moment.
     pub(super) fn spare_a_moment(&self, now: Tick) {
         self.spare(A_MOMENT, SPARED, now);
     }
@@ -115,19 +119,19 @@ impl State {
         self.set_penalty(now, &self.shared.usual());
     }
 
-    /// For how long others are preferred for what it said.
+    /// How much longer the endpoint is spared; `None` if it is not.
     pub(super) fn spared_for(&self, now: Tick) -> Option<Duration> {
         let longest = self.shared.longest_ejection();
         self.sparing.get(now, longest).map(|(left, _)| left)
     }
 
-    /// How many times its cost it counts for, for what it said.
+    /// What its cost is multiplied by while it is spared; 1 otherwise.
     pub(super) fn spared(&self, now: Tick) -> f32 {
         let longest = self.shared.longest_ejection();
         (self.sparing.get(now, longest)).map_or(1.0, |(_, factor)| factor)
     }
 
-    /// What it said and refused, where that is over.
+    /// Forgets a time to be spared, and refusals, that are over.
     pub(crate) fn forget_spared(&self, now: Tick) {
         self.sparing.forget(now, self.shared.longest_ejection());
         if let Some(refused) = self.refused() {
@@ -135,24 +139,25 @@ impl State {
         }
     }
 
-    /// How many requests it refused lately, and, if any, how many it answered well or not meanwhile. With a tracker of the user's none are known to
-    /// be refused.
+    /// How many requests it refused in this second and the one before (tenths of a window shorter than ten seconds),
+    /// and, if any, how many ended there in a success or a fault meanwhile. A custom tracker counts no refusals.
     pub(crate) fn refusals(&self, now: Tick) -> (u64, u64) {
         let refused = self
             .refused()
             .map_or(0, |refused| refused.get(self.second(now)));
         if refused == 0 {
-            // Most refuse nothing: upkeep asks all, and a sum is a look at each cell.
+            // Most endpoints refuse nothing. Upkeep asks every endpoint, and the sum below reads every cell.
             return (0, 0);
         }
-        // Those are counted by tenths of the window.
+        // Answers are counted by tenths of the window, so they are scaled.
         let (tenth, second) = self.tenth_and_second();
         let answered = u128::from(self.gate.last(LATEST, now).total);
         let answered = answered * u128::from(second) / u128::from(tenth);
         (refused.into(), answered as u64)
     }
 
-    /// How long refusals are counted for, in nanoseconds: a second, or a tenth of the window, if that is shorter; and that.
+    /// A tenth of the window in nanoseconds, and for how long refusals are counted: a second, or that tenth if it is
+    /// shorter.
     fn tenth_and_second(&self) -> (u64, u64) {
         let tenth = (nanos(self.shared.ejection.window) / 10).max(1);
         (tenth, tenth.min(1_000_000_000))

@@ -1,12 +1,12 @@
-//! Where one member stands with the fleet: in, ejected, probed, marked up or down, or out of
-//! rotation. One word; each change is one compare-and-swap, and who makes it does what
-//! goes with it.
+//! A member's standing: in, ejected, probed, marked up or down, or out of rotation. It is one word. Each change is one
+//! compare-and-swap, and the thread that makes it also does what belongs to it, such as settling the ledger.
 //!
-//! Each cell of the member's gate has a copy of the epoch, so that a request does not come by here.
+//! Each cell of the member's gate has a copy of the epoch, so that a request does not read this word.
 //!
-//! From the top: `epoch: 24 (wrapping) | times: 5 | phase: 3 | at: 32`. The epoch moves with every
-//! change, so that a result from before it decides nothing. `at` is in milliseconds and wraps after 49
-//! days; no ejection lasts longer than two, so a wrapped time reads as one that has passed.
+//! From the top: `epoch: 24 (wrapping) | times (ejections in a row): 5 | phase: 3 | at: 32`. The epoch moves with every
+//! turn to another phase but the end of slow start, so that a result from before decides nothing. `at` is in
+//! milliseconds and wraps after 49 days; no ejection lasts longer than two, so a wrapped time reads as one that has
+//! passed.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ pub(crate) enum Phase {
     In,
     /// Takes none. `at`: until when. Holds a slot of the ledger.
     Ejected,
-    /// One request is out to see whether it is back. `at`: when that is given up. Holds the slot.
+    /// One probe, a request or a check, is under way. `at`: when that is given up. Holds the slot.
     Probing,
-    /// Marked: takes none, and is not judged.
+    /// Marked down: takes none, and is not judged.
     Down,
-    /// Marked: takes requests, and is not judged.
+    /// Marked up: takes requests, and is not judged.
     Up,
     /// Not in rotation (weight 0, draining or removed), and not judged.
     Off,
-    /// As in, and in slow start. `at`: since when.
+    /// As `In`, and in slow start. `at`: since when.
     Warming,
 }
 
@@ -69,7 +69,7 @@ impl Standing {
         }
     }
 
-    /// The next standing: another epoch.
+    /// The standing that follows this one: another epoch.
     const fn turn(self, phase: Phase, at: u32) -> Self {
         Self {
             epoch: self.epoch.wrapping_add(1) & EPOCH_MASK,
@@ -84,13 +84,13 @@ impl Standing {
         matches!(self.phase, Phase::In | Phase::Up | Phase::Warming)
     }
 
-    /// Takes requests, and is judged.
+    /// Whether it takes requests and is judged.
     #[inline]
     pub(crate) const fn is_in(self) -> bool {
         matches!(self.phase, Phase::In | Phase::Warming)
     }
 
-    /// Just back from an ejection: it takes half of the evidence to send it out again.
+    /// Whether it is in slow start after an ejection. Half of the evidence is then enough to eject it again.
     pub(crate) fn is_on_trial(self) -> bool {
         self.phase == Phase::Warming && self.times > 0
     }
@@ -98,11 +98,11 @@ impl Standing {
     /// How long it has been in slow start; `None` if it is not.
     pub(crate) fn warming_for(self, now: Tick) -> Option<Duration> {
         let millis = stamp(now).wrapping_sub(self.at);
-        // By a clock that has gone back it is of weeks ago.
+        // If the clock has gone back, the difference wraps and reads as weeks.
         (self.phase == Phase::Warming).then(|| Duration::from_millis(millis.into()))
     }
 
-    /// How long ago it was moved here; `None` if it has never been. For those that are not ejected.
+    /// How long ago it was moved here; `None` if it never was. Not for ejected members.
     pub(crate) fn moved_for(self, now: Tick) -> Option<Duration> {
         let millis = stamp(now).wrapping_sub(self.at);
         (self.epoch > 0).then(|| Duration::from_millis(millis.into()))
@@ -114,21 +114,21 @@ impl Standing {
         matches!(self.phase, Phase::Ejected | Phase::Probing)
     }
 
-    /// Ejected, and it is time for a probe; or the last probe was given up. A time further ahead than
-    /// `longest` was set by a clock that has gone back since: it has come.
+    /// Whether it is ejected and a probe's time has come, or its last probe is to be given up. A time further ahead
+    /// than `longest` was set by a clock that has gone back since, and counts as reached.
     pub(crate) fn probe_is_due(self, now: Tick, longest: Duration) -> bool {
         let ahead = self.at.wrapping_sub(stamp(now)) as i32;
         let longest = i32::try_from(longest.as_millis()).unwrap_or(i32::MAX);
         self.is_ejected() && (ahead <= 0 || ahead > longest)
     }
 
-    /// When it will be, seen from `now`.
+    /// When the probe is due, seen from `now`.
     pub(crate) fn probe_due_at(self, now: Tick) -> Tick {
         let ahead = self.at.wrapping_sub(stamp(now)) as i32;
         now.after(Duration::from_millis(ahead.max(0).unsigned_abs().into()))
     }
 
-    /// For how long a probe has been due, of one that is ejected.
+    /// How long a probe has been due, for an ejected member.
     pub(crate) fn overdue(self, now: Tick) -> Duration {
         let behind = stamp(now).wrapping_sub(self.at) as i32;
         Duration::from_millis(behind.max(0).unsigned_abs().into())
@@ -148,9 +148,9 @@ fn stamp(now: Tick) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Ejected,
-    /// As many are ejected as may be.
+    /// The cap is reached: as many members are ejected as may be.
     Full,
-    /// It has changed since the epoch given, or is not judged.
+    /// The standing has changed since the epoch given, or the member is not judged.
     Moot,
 }
 
@@ -159,25 +159,25 @@ pub(crate) enum Verdict {
 pub(crate) enum Finding {
     Good,
     Bad,
-    /// Nothing; another may be sent after this.
+    /// No verdict; another probe may be sent after this time.
     Nothing(Duration),
 }
 
-/// Who takes a probe.
+/// What serves as a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProbedBy {
-    /// A request, of which there may be so many at once.
+    /// A request. The number of such probes at once may be limited.
     Request,
-    /// A check out of band, whose driver counts its own.
+    /// A check out of band, whose driver limits its own number.
     Check,
 }
 
-/// Who is concerned when a standing changes.
+/// What a change of standing has to update.
 pub(crate) trait Keeper {
-    /// What counts the members that are out.
+    /// The ledger that counts the members that are out.
     fn ledger(&self) -> &Ledger;
 
-    /// The epoch has turned to this one: it is to be shown where there are copies.
+    /// The epoch has turned to this one. Called to update the copies of it.
     fn turned(&self, epoch: u32);
 }
 
@@ -199,11 +199,11 @@ impl StandingCell {
 
     #[inline]
     pub(crate) fn get(&self) -> Standing {
-        // ORDERING: Acquire. Pairs with `change`: who sees a member return sees its record cleared.
+        // ORDERING: Acquire. Pairs with `exchange`: a thread that sees a member return sees its record cleared.
         Standing::read(self.0.load(Ordering::Acquire))
     }
 
-    /// Its epoch alone, for the request path.
+    /// The epoch alone.
     #[inline]
     pub(crate) fn epoch(&self) -> u32 {
         // ORDERING: Acquire. As in `get`.
@@ -219,16 +219,16 @@ impl StandingCell {
     }
 
     fn exchange(&self, from: Standing, to: Standing) -> bool {
-        // ORDERING: AcqRel. Release: publishes what was done before the change (a slot reserved, a
-        // record cleared). Acquire: what follows it (a slot released) comes after what it replaced.
-        // Relaxed on failure: nothing is done then.
+        // ORDERING: AcqRel. Release: publishes what was done before the change (a slot reserved, a record cleared).
+        // Acquire: what follows it (a slot released) comes after what it replaced. Relaxed on failure: nothing is done
+        // then.
         self.0
             .compare_exchange(from.pack(), to.pack(), Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
-    /// Ejects, if the member is in since `epoch`: a slot first, then the change. `left` tells how many ejections in a
-    /// row still count after it has stayed in for so long, and `length` the length of the n-th.
+    /// Ejects the member if it has been in since `epoch`: a slot first, then the change. `left` tells how many
+    /// ejections in a row still count after it has stayed in for a time, and `length` the length of the n-th.
     pub(crate) fn eject(
         &self,
         keeper: &impl Keeper,
@@ -244,7 +244,7 @@ impl StandingCell {
         if !keeper.ledger().reserve() {
             return Verdict::Full;
         }
-        // Unsigned: after 49 days it starts over, and a clock that has gone back forgives.
+        // Unsigned: after 49 days it starts over, and a clock that has gone back makes the stay long, which forgives.
         let stayed = Duration::from_millis(stamp(now).wrapping_sub(from.at).into());
         let times = (left(from.times, stayed) + 1).min(MOST_TIMES);
         let until = stamp_after(now, length(times));
@@ -260,7 +260,8 @@ impl StandingCell {
         Verdict::Moot
     }
 
-    /// Has the next probe of an ejected one due no later than this; `length` tells the time of the n-th. Whether that is sooner.
+    /// Makes an ejected member's probe due `length` of its n-th ejection from now, if that is sooner; returns whether
+    /// so.
     pub(crate) fn hasten(&self, now: Tick, length: impl FnOnce(u32) -> Duration) -> bool {
         let from = self.get();
         if from.phase != Phase::Ejected {
@@ -270,14 +271,14 @@ impl StandingCell {
         from.at.wrapping_sub(at) as i32 > 0 && self.exchange(from, Standing { at, ..from })
     }
 
-    /// Forgets its ejections in a row, as it is back.
+    /// Forgets the ejections in a row of a member that is back in.
     pub(crate) fn forgive(&self) {
         let from = self.get();
         let _ = from.is_in() && self.exchange(from, Standing { times: 0, ..from });
     }
 
-    /// Goes on with an ejection from before the member was out of rotation, if a slot is free. `false` if
-    /// none is: then the member is for the writer to place.
+    /// Resumes an ejection from before the member left rotation, if a slot is free. On `false` the writer has to place
+    /// the member.
     pub(crate) fn restore(&self, keeper: &impl Keeper, former: Standing) -> bool {
         let from = self.get();
         if !keeper.ledger().reserve() {
@@ -296,16 +297,16 @@ impl StandingCell {
         restored
     }
 
-    /// Goes on with the count of ejections. For a member that is not published yet.
+    /// Restores the count of ejections in a row, for a member that is not published yet.
     pub(crate) fn remember(&self, former: Standing) {
         let from = self.get();
         let (times, at) = (former.times, former.at);
         self.exchange(from, Standing { times, at, ..from });
     }
 
-    /// Takes the probe if it is due, and there may be one more under way: its slot first, then the change. The epoch
-    /// returned goes with it. A probe that was given up counts as an ejection in a row, and leaves its slot to this one;
-    /// `timeout` tells the time for the n-th.
+    /// Takes the probe if it is due and, for a request, if the limit allows one more: its slot first, then the change.
+    /// Returns the probe's epoch. A probe that was given up counts as an ejection in a row, and leaves its slot to this
+    /// one. `timeout` tells how long the n-th may take.
     pub(crate) fn claim_probe(
         &self,
         keeper: &impl Keeper,
@@ -343,7 +344,7 @@ impl StandingCell {
         standing.epoch == epoch && standing.phase == Phase::Probing
     }
 
-    /// Its slow start is over; whether it was in one. Nothing else changes, so results of requests under way still count.
+    /// Ends the slow start; returns whether it did. The epoch stays, so results of requests under way still count.
     pub(crate) fn warmed(&self) -> bool {
         let from = self.get();
         let to = Standing {
@@ -353,7 +354,7 @@ impl StandingCell {
         from.phase == Phase::Warming && self.exchange(from, to)
     }
 
-    /// Begins a slow start where it stands, if it is in. For a member that is not published yet.
+    /// Begins a slow start in the present standing, if the member is in. For a member that is not published yet.
     pub(crate) fn warm(&self, now: Tick) {
         let from = self.get();
         if from.is_in() {
@@ -366,8 +367,8 @@ impl StandingCell {
         }
     }
 
-    /// Acts on what the probe of `epoch` found: back `in_as` if it was good. `false` if it had been given up, or
-    /// the member has been moved since: then it decides nothing.
+    /// Acts on what the probe of `epoch` found; a good one brings the member back as `in_as`. Returns `false`, and
+    /// changes nothing, if that probe had been given up or the member has been moved since.
     pub(crate) fn conclude(
         &self,
         keeper: &impl Keeper,
@@ -404,8 +405,8 @@ impl StandingCell {
         changed
     }
 
-    /// Moves to `phase`, wherever it stood, and settles the ledger. Only the writer calls it; `phase`
-    /// is one that holds no slot. Returns where it stood.
+    /// Moves to `phase` from any standing, and settles the ledger. Only the writer calls it; `phase` must not hold a
+    /// slot. Returns the former standing.
     pub(crate) fn place(&self, keeper: &impl Keeper, phase: Phase, now: Tick) -> Standing {
         loop {
             let from = self.get();
@@ -432,7 +433,7 @@ impl StandingCell {
     }
 }
 
-/// Where there are no copies.
+/// For models and tests without copies of the epoch.
 #[cfg(test)]
 impl Keeper for Ledger {
     fn ledger(&self) -> &Ledger {

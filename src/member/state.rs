@@ -1,4 +1,4 @@
-//! What a fleet knows of one endpoint, whatever its data and weight: it stays while they change.
+//! What a fleet knows of one endpoint. It stays while the endpoint's data and weight change.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::time::{Tick, nanos};
 
 #[derive(Debug)]
 pub(crate) enum Tracker {
-    /// The built-in one; its counts are the gate's. What is refused stands beside its rule, where there is room.
+    /// The built-in tracker. Its counts are in the gate; refusals are kept here, where the variant has room.
     Window(Rule, Refusals),
     Custom(Box<dyn HealthTracker>),
 }
@@ -36,7 +36,7 @@ impl Tracker {
 /// What is remembered of a member that is out of rotation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Former {
-    /// Packed, as there is one in each slot.
+    /// Packed, as one is kept for each remembered key.
     pub(super) standing: u64,
     pub(crate) ejected_at: u64,
     pub(crate) cause: Option<Detector>,
@@ -48,7 +48,7 @@ impl Former {
     }
 }
 
-/// The best score, as it is kept: so that hundredths are what they are.
+/// The best score as stored. Hundredths are exact in it.
 const WHOLE: u16 = 50_000;
 
 #[derive(Debug)]
@@ -58,30 +58,30 @@ pub(crate) struct State {
     pub(crate) standing: StandingCell,
     pub(crate) latency: LatencyCell,
     pub(crate) calm: Calm,
-    /// Its place on the fleet's board; none outside a fleet.
+    /// Its place on the fleet's board; `None` outside a fleet.
     pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
     classes: Classes,
-    /// In parts of [`WHOLE`]: the score as of the last upkeep.
+    /// The score as of the last upkeep, in parts of [`WHOLE`].
     score: AtomicU16,
-    /// An f32's bits: how many times a request's cost its errors make it.
+    /// An f32's bits: what errors multiply the cost of a request by.
     penalty: AtomicU32,
     pub(super) sparing: Sparing,
-    /// How many good probes are wanted still, while it is out, in hundredths.
+    /// How many more good probes it takes to return, while it is out, in hundredths.
     pub(super) wanted: AtomicU16,
-    /// What it was ejected for: one more than its place among all detectors; 0 for nothing yet.
+    /// What it was last ejected for: the detector's position in `Detector::ALL` plus one; 0 before any ejection.
     pub(super) cause: AtomicU8,
-    /// Two f32s' bits, the first on top: what the detector measured when it ejected it, and against what. NaN for
-    /// what is not known.
+    /// Two f32s' bits, the first on top: what the detector measured at the ejection, and its threshold. NaN if unknown.
     pub(super) evidence: AtomicU64,
-    /// How many invitations in a row have not shown it to be like the others; and on top whether it is marked degraded.
+    /// How many invitations in a row have not shown it to be like the others. The top bit: whether it is marked
+    /// degraded.
     pub(super) invited: AtomicU8,
-    /// When the last was, in tenths of a second (wrapping).
+    /// When the last invitation was given, in tenths of a second (wrapping).
     pub(super) invited_at: AtomicU16,
-    /// Since when checks pass that bring it back, or did, in milliseconds (wrapping); 0 for not at all.
+    /// Since when the checks that bring it back pass, or passed, in milliseconds (wrapping); 0 if none do.
     pub(super) passing_since: AtomicU32,
-    /// When it was last ejected, in nanoseconds: who came first leaves first.
+    /// When it was last ejected, in nanoseconds; 0 if never. The cap returns the earliest ejected first.
     pub(super) ejected_at: AtomicU64,
 }
 
@@ -140,13 +140,13 @@ impl State {
         let cx = Judging::new(now, usual).with_fading(self.fading(now));
         let cx = cx.with_latency(self.latency.get()).with_mean_age(age);
         match self.tracker {
-            // It does not look at the count, and to sum the cells is to wait for other threads' lines.
+            // The built-in tracker does not use the count, and summing the cells waits for other threads' cache lines.
             Tracker::Window(..) => cx,
             Tracker::Custom(_) => cx.with_in_flight(self.gate.inside()),
         }
     }
 
-    /// By what the built-in tracker judges, if that does: then successes are counted by the gate.
+    /// The rule of the built-in tracker; `None` with a custom one. With the built-in one the gate counts successes.
     #[inline]
     pub(crate) const fn rule(&self) -> Option<&Rule> {
         match &self.tracker {
@@ -155,7 +155,7 @@ impl State {
         }
     }
 
-    /// How often it refused a request; not counted with a tracker of the user's.
+    /// How often it refused a request. Not counted with a custom tracker.
     pub(super) const fn refused(&self) -> Option<&Refusals> {
         match &self.tracker {
             Tracker::Window(_, refused) => Some(refused),
@@ -163,7 +163,7 @@ impl State {
         }
     }
 
-    /// Takes in a success of an ordinary request of this shard's, which the gate counts.
+    /// Takes in a success of an ordinary request of this shard, which the gate counts.
     #[inline]
     pub(crate) fn succeeded(&self, rule: &Rule, now: Tick, own: &Shard) {
         if !rule.is_quiet() {
@@ -172,7 +172,7 @@ impl State {
         own.ended_well();
     }
 
-    /// A success where there was something to be made good.
+    /// Takes in a success while the rule holds something against the endpoint.
     #[cold]
     fn make_good(&self, rule: &Rule, now: Tick) {
         let usual = self.shared.usual_now(self.shared.shard(), true);
@@ -184,13 +184,13 @@ impl State {
         if is_cleared(&cx) {
             self.shared.trend.cleared();
             if self.shared.prober.is_here(now) {
-                // It was put off while checks were under way.
+                // The update of the penalty was put off while a driver checks.
                 self.set_penalty(now, &self.shared.usual());
             }
         }
     }
 
-    /// The latency of a success. On the board, if a policy reads it.
+    /// Takes in the latency of a success, and publishes the cost if the lease is on the board.
     pub(crate) fn observe(&self, now: Tick, latency: Duration, on_board: bool) {
         if self.shared.limits.adaptive.is_some() {
             self.gate.took(now, latency);
@@ -205,15 +205,15 @@ impl State {
         }
     }
 
-    /// Shows policies what a request costs here. While the endpoint is new, less than what is usual: it is to be tried. Else the
-    /// first whose second answer is as good as its first would look better than all that have had one, and keep its lead.
+    /// Shows policies what a request costs here. A new endpoint costs less than usual, so that it is tried: else the
+    /// first with a second answer as good as its first would look better than all with one answer, and keep its lead.
     fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
         const PROMISE: f32 = 0.85;
-        // On trial its answers are few: what is more than usual is likely chance, and counts in proportion only.
+        // On trial it has few answers. What exceeds the usual is likely chance, so it counts in proportion only.
         let is_known = !self.standing.get().is_on_trial();
         let latency = match (self.latency.is_new(), usual_nanos(&self.shared.usual())) {
             (true, Some(usual)) => PROMISE * latency.min(usual),
-            // Unknown, for the picker to say.
+            // Unknown: the picker decides what that costs.
             (true, None) => 0.0,
             (false, Some(usual)) if is_known => cost_of_latency(latency, usual),
             (false, _) => latency,
@@ -225,8 +225,8 @@ impl State {
             .for_each(|place| set(place, latency * penalty));
     }
 
-    /// Hands a sample of a request by this cell to the tracker; who found something, and whether the request is
-    /// to be counted as a success by leaving.
+    /// Hands the sample of a request of this cell to the tracker. Returns which detectors found something, and whether
+    /// leaving the gate is to count the request as a success.
     pub(super) fn record(&self, cell: &Cell, sample: &Sample) -> (Detectors, bool) {
         let (now, shard) = (sample.at, self.shared.shard());
         self.count(sample.outcome, now);
@@ -274,15 +274,16 @@ impl State {
         }
     }
 
-    /// Counts what was said of a request that goes on.
+    /// Counts an outcome by class, also one reported for a request that goes on.
     pub(super) fn count(&self, outcome: Outcome, now: Tick) {
         let window = self.shared.ejection.window;
         self.classes.count(outcome, now, window);
     }
 
-    /// What errors add to the cost of a request: those of the window's later half, so that an endpoint which had few
-    /// requests since is not held to them for long; and none that all had, when that is over: who has had few since would be held to them
-    /// beside others that have had many.
+    /// Sets what errors multiply the cost by. It counts the window's later half, so errors do not weigh for long on an
+    /// endpoint with few requests since. It leaves out the buckets up to the last in which most requests failed
+    /// everywhere, once that is over: an endpoint with few requests since would be held to them beside others with
+    /// many.
     pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
         let counts = self.gate.last(self.shared.tenths_apart(now).min(HALF), now);
         let mut penalty = penalty(counts.faults, counts.total, usual.error_rate());
@@ -297,7 +298,7 @@ impl State {
         }
     }
 
-    /// A check of a member that is in ended like this: for the sequential test it counts like a request.
+    /// Takes in the outcome of a check of a member that is in. It counts like a request for the sequential test.
     pub(crate) fn checked(&self, outcome: Outcome, test: Test, now: Tick) {
         let Tracker::Window(rule, _) = &self.tracker else {
             return;
@@ -329,14 +330,14 @@ impl State {
         }
     }
 
-    /// Whether it is under suspicion while somebody is there to clear it out of band.
+    /// Whether it is under suspicion while a check driver is there to clear it out of band.
     fn is_suspect(&self, now: Tick) -> bool {
         self.shared.prober.is_here(now) && self.standing.get().is_in() && self.suspicion(now) > 0.0
     }
 
-    /// Whether checks out of band should show at once how it is. Not where they would never end: where the test does not
-    /// eject, or has decided that it should and the cap is reached; nor where as many of the others are under suspicion
-    /// that all would be checked at once.
+    /// Whether checks out of band should test it at once. Not where they would never end: where the test does not
+    /// eject, or has reached its threshold at the cap. Nor where so many others are under suspicion that all would be
+    /// checked at once.
     pub(crate) fn is_in_doubt(&self, now: Tick) -> bool {
         let settings = &self.shared.ejection;
         self.is_suspect(now)
@@ -345,23 +346,23 @@ impl State {
             && !self.shared.trend.is_common(true)
     }
 
-    /// How long evidence lasts: by how many requests it gets itself where those are fewer than others get, as whoever is avoided does. Else what is
-    /// known of it would be gone before it has had the next.
+    /// How long evidence lasts. Where this endpoint gets fewer requests than the mean, as an avoided one does, its own
+    /// rate decides: otherwise evidence would be gone before its next request.
     pub(super) fn fading(&self, now: Tick) -> Fading {
         let window = self.shared.ejection.window.as_secs_f32();
         let own = (self.gate.counts(now).total + 1) as f32 / window;
         Fading::at_pace(self.shared.trend.pace().min(own))
     }
 
-    /// Evidence is as old as the last upkeep at most, so that each stretch of time fades by its own pace: by the present one what has faded would
-    /// come back as requests become fewer.
+    /// Brings the evidence up to date, at each upkeep. Each stretch of time so fades at its own pace: at the present
+    /// pace, evidence that has faded would come back as requests become fewer.
     fn fade(&self, now: Tick) {
         if let Some(rule) = self.rule().filter(|rule| !rule.is_quiet()) {
             rule.fade(now, self.fading(now));
         }
     }
 
-    /// How suspicious it is.
+    /// The evidence of the sequential test, from requests and checks together; 0 with a custom tracker.
     pub(crate) fn suspicion(&self, now: Tick) -> f32 {
         match &self.tracker {
             Tracker::Window(rule, _) => {
@@ -384,8 +385,8 @@ impl State {
         }
     }
 
-    /// Whether a score that is too low may eject it at upkeep: by the built-in tracker only if a request has failed in this tenth of the window or
-    /// the one before, or for slowness alone.
+    /// Whether upkeep may eject it for a low score. With the built-in tracker, only if a request has failed in this
+    /// tenth of the window or the one before, or if it is slow enough to be ejected for that alone.
     pub(crate) fn may_be_out_by_score(&self, now: Tick, usual: &Usual) -> bool {
         let counts = self.gate.counts(now);
         let without = Counts {

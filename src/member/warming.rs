@@ -1,4 +1,4 @@
-//! Slow start: who is in one, for how long, and what share that is.
+//! Slow start of one member: how far on it is, and what share of its requests the member gets.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::sync::Ordering;
 use crate::time::Tick;
 
 impl State {
-    /// A check has passed, the first in a row or another.
+    /// A check has passed, the first in a row or a later one.
     pub(super) fn passes(&self, now: Tick) {
-        // ORDERING: Relaxed, both. One check is out at a time; whoever looks later has seen the standing turn.
+        // ORDERING: Relaxed, both. One check is out at a time; later readers have seen the standing turn.
         if self.passing_since.load(Ordering::Relaxed) == 0 {
             let millis = now.as_millis() as u32;
             self.passing_since.store(millis.max(1), Ordering::Relaxed);
@@ -23,15 +23,16 @@ impl State {
         self.passing_since.store(0, Ordering::Relaxed);
     }
 
-    /// How far on its slow start is, if it is in one. The time for which it had passed checks before it came back counts for
-    /// up to half of it: they show that it is well, not that it is warm.
+    /// How far on its slow start is, if it is in one. The time for which it passed checks before its return counts for
+    /// up to half of the window: checks show that it is well, not that it is warm.
     pub(crate) fn warming_for(&self, standing: Standing, now: Tick) -> Option<Duration> {
         let warming = standing.warming_for(now)?;
         Some(warming + self.head_start(standing))
     }
 
-    /// What share it gets so long after its slow start began. No less than what is missing where it was out itself and the fleet cannot
-    /// spare it: there is nobody to take what it does not.
+    /// The share it gets this long after its slow start began. If it was ejected itself and the fleet is short of
+    /// capacity, that is at least the share of the endpoints that are missing: no other endpoint can take what it does
+    /// not.
     pub(super) fn share_after(&self, warming: Duration) -> f64 {
         let share = self.shared.slow_start.share(warming);
         if share < 1.0 && self.was_ejected() {
@@ -47,19 +48,19 @@ impl State {
             0 => 0,
             since => standing.at.wrapping_sub(since),
         };
-        // By a clock that went back it may seem to have been after: of weeks then.
+        // If the clock has gone back, the passes may seem to come after the return: the difference then reads as weeks.
         let passed = if passed > u32::MAX / 2 { 0 } else { passed };
         Duration::from_millis(passed.into()).min(self.shared.slow_start.window / 2)
     }
 
-    /// It has come in as this.
+    /// Emits the event if it has come in with a slow start.
     pub(super) fn begins_to_warm(&self, phase: Phase, now: Tick) {
         if phase == Phase::Warming {
             self.tell(now, EventKind::SlowStartBegun);
         }
     }
 
-    /// As what it comes back.
+    /// The phase in which it comes back.
     pub(super) fn back(&self) -> Phase {
         if self.shared.slow_start.window.is_zero() {
             Phase::In

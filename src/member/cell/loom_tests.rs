@@ -6,8 +6,8 @@ fn at(second: u64) -> Tick {
     Tick::from_nanos(second * 1_000_000_000)
 }
 
-/// Two successes of the next second end at once, while one of the last is not in the window yet. All
-/// three are counted once, in their own seconds.
+/// Two successes of the next second end at once, while one of the last second is not in the window yet. All three are
+/// counted once, in their own seconds.
 fn two_leave_at_rollover(leave: fn(&Cell, Tick)) {
     loom::model(move || {
         let cell = Arc::new(Cell::new(Duration::from_secs(10)));
@@ -32,7 +32,7 @@ fn rollover_counts_each_success_once() {
     });
 }
 
-/// Broken: whoever finds another bucket open moves what there is, without a claim.
+/// Broken: a thread that finds another bucket open moves the successes without a claim.
 #[test]
 #[should_panic = "a success was counted in another's second"]
 fn broken_variant_move_without_a_claim() {
@@ -65,13 +65,13 @@ fn a_move_is_never_out_of_sight() {
     a_reader_beside_a_move(|cell| cell.counts(at(2)).total);
 }
 
-/// Broken: the window first.
+/// Broken: reads the window first.
 #[test]
 #[should_panic = "successes were out of sight"]
 fn broken_variant_window_first() {
     a_reader_beside_a_move(|cell| {
         let total = cell.window.counts(at(2)).total;
-        // ORDERING: Acquire. As in `counts`; not what is broken.
+        // ORDERING: Acquire. As in `last`; not what is broken.
         total + (cell.word.load(Ordering::Acquire) >> WELL_SHIFT)
     });
 }

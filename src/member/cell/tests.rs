@@ -55,7 +55,7 @@ fn many_successes_in_one_bucket_are_all_counted() {
 }
 
 proptest! {
-    /// Against a window that is told each at once, whatever the clock does, as of the latest time.
+    /// Compared with a window that records each sample at once, whatever the clock does, as of the latest time.
     #[test]
     fn counts_what_a_window_counts(
         steps in prop::collection::vec((0i64..3_000, 0u8..10), 1..400),
@@ -109,7 +109,7 @@ fn a_clock_ten_years_ahead_and_back_heals() {
 }
 
 proptest! {
-    /// Who is let in at the first look would be at the second.
+    /// A request that the quick check admits is admitted by the full one.
     #[test]
     fn a_plain_word_refuses_nobody(word: u64, generation in 0..=GENERATION_MASK, near in 0u64..3) {
         // A generation near the word's, most of the time.
@@ -119,7 +119,7 @@ proptest! {
         }
     }
 
-    /// Whatever comes in whatever order, the latest is shown in the end; also where epochs wrap.
+    /// In whatever order epochs come, the latest is shown in the end, also where epochs wrap.
     #[test]
     fn the_latest_epoch_stays(start in 0..=EPOCH_MASK, order in Just((1u32..9).collect::<Vec<_>>()).prop_shuffle()) {
         let cell = cell();
@@ -140,7 +140,7 @@ fn an_open_word_of_its_generation_is_plain() {
     assert!(!is_plain(word | (INSIDE_MASK & !(INSIDE_MASK >> 1)), 7));
 }
 
-/// Who has only failed since opens no other bucket: what was good a while ago is not of late.
+/// Failures alone open no other bucket: successes from a while ago do not count as recent.
 #[test]
 fn what_was_good_a_while_ago_is_not_of_late() {
     let cell = Cell::new(Duration::from_secs(10));

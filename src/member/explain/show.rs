@@ -7,7 +7,7 @@ use super::{Explanation, Figure, is_full};
 use crate::health::{Detector, PanicAction};
 use crate::member::MemberState;
 
-/// So many times the usual cost is said: less is noise.
+/// A cost of at least this many times the usual is shown; less is noise.
 const PLAIN: f64 = 2.0;
 
 /// One line, such as `ejected by the sequential test 1.2 s ago (evidence 11.4 of 11.0), probe in 0.8 s, 2nd time in a
@@ -44,7 +44,7 @@ impl fmt::Display for Explanation {
             self.state,
             MemberState::Ready | MemberState::Degraded | MemberState::Warming
         );
-        // Whoever is out gets nothing anyhow.
+        // Not for an endpoint that is out: it gets no requests anyhow.
         show(
             f,
             "; asked to be spared for ",
@@ -110,7 +110,7 @@ impl Explanation {
         {
             write!(f, " evidence {value:.1} of {threshold:.1},")?;
         }
-        // The one has been said, and the other is what the faults come to.
+        // The evidence is shown above, and the score follows from the faults shown below.
         let is_said = |detector| matches!(detector, Detector::Cusum | Detector::Score);
         for (detector, figure) in self.detectors.iter().filter(|one| !is_said(one.0)) {
             write!(f, " {} ", detector.name())?;
@@ -127,11 +127,11 @@ impl Explanation {
 }
 
 impl Figure {
-    /// As this detector has measured it; `ejects` goes before where it would eject, or does not.
+    /// Shows the number in this detector's form. `ejects` goes before a threshold of the kind "below" or "above".
     fn show(&self, detector: Detector, ejects: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.value;
         let Some(threshold) = self.threshold else {
-            // Too few of the others have had enough requests to be held against.
+            // Unknown: too few of the other endpoints had enough requests to compare with.
             return match detector {
                 Detector::SuccessRate => write!(f, "{:.1} %", 100.0 * value),
                 Detector::LatencyOutlier => write!(f, "{:.1} ms", 1e3 * value),
@@ -157,7 +157,7 @@ impl Figure {
     }
 }
 
-/// 1st, 2nd, 3rd, 4th, 11th, 21st.
+/// Shows a number as 1st, 2nd, 3rd, 4th, 11th, 21st.
 pub(crate) struct Ordinal(pub(crate) u32);
 
 impl fmt::Display for Ordinal {

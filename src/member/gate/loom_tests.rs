@@ -1,4 +1,4 @@
-//! Models of the gate.
+//! Loom models of the gate, each with a broken variant where there is one.
 
 use super::super::cell::Refused;
 use super::*;
@@ -15,7 +15,7 @@ fn drained(gate: &Gate) -> bool {
     gate.poll_empty(&mut cx, &mut None).is_ready()
 }
 
-/// A pick enters while a drain closes: once the drain has found the gate empty, no lease appears.
+/// A pick enters while a drain closes the gate: once the drain has found the gate empty, no lease appears.
 fn enter_against_close_against_drain(enter: fn(&Gate) -> bool) {
     loom::model(move || {
         let gate = Arc::new(gate(1));
@@ -68,7 +68,7 @@ impl std::task::Wake for Flag {
     }
 }
 
-/// Two leases in two cells end at once, while a drain waits: it is woken, whoever is last.
+/// Two leases in two cells end at once while a drain waits: the drain is woken, whichever lease is last.
 fn two_cells_finish(leave: fn(&Gate, usize)) {
     loom::model(move || {
         let gate = Arc::new(gate(2));
@@ -87,7 +87,7 @@ fn two_cells_finish(leave: fn(&Gate, usize)) {
         };
         leave(&gate, 0);
         other.join().unwrap();
-        // ORDERING: SeqCst. As told at the flag.
+        // ORDERING: SeqCst. As said at the flag.
         assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
     });
 }
@@ -99,7 +99,7 @@ fn the_last_of_two_cells_wakes_the_drain() {
     });
 }
 
-/// Broken: each finisher sums outside the lock, before its own decrement is out.
+/// Broken: each thread sums outside the lock, before its own decrement is visible.
 #[test]
 #[should_panic = "the drain sleeps for ever"]
 fn broken_variant_sum_before_leaving() {
@@ -118,7 +118,7 @@ fn broken_variant_sum_before_leaving() {
     });
 }
 
-/// A poll registers while the last lease ends: it is told at once or woken.
+/// A poll registers while the last lease ends: it is ready at once or woken.
 #[test]
 fn a_poll_against_the_last_lease() {
     loom::model(|| {
@@ -137,7 +137,7 @@ fn a_poll_against_the_last_lease() {
             .poll_empty(&mut Context::from_waker(&waker), &mut None)
             .is_ready();
         last.join().unwrap();
-        // ORDERING: SeqCst. As told at the flag.
+        // ORDERING: SeqCst. As said at the flag.
         assert!(
             told || flag.0.load(Ordering::SeqCst),
             "the drain sleeps for ever"
@@ -145,7 +145,7 @@ fn a_poll_against_the_last_lease() {
     });
 }
 
-/// A refused entry that held the count up for a moment wakes the drain it has held up.
+/// A refused entry that held the count up for a moment wakes the drain that it has held up.
 #[test]
 fn a_refused_entry_does_not_swallow_the_wake() {
     loom::model(|| {
@@ -161,13 +161,13 @@ fn a_refused_entry_does_not_swallow_the_wake() {
         };
         gate.leave(gate.cell(0));
         refused.join().unwrap();
-        // ORDERING: SeqCst. As told at the flag.
+        // ORDERING: SeqCst. As said at the flag.
         assert!(flag.0.load(Ordering::SeqCst), "the drain sleeps for ever");
     });
 }
 
-/// A pick against a removal (or a change of data): publish, then close (or renew), then return. A
-/// pick that is refused finds the new snapshot when it starts again.
+/// A pick against a removal (or a change of data), which publishes, then closes (or renews), then returns. A pick that
+/// is refused finds the new snapshot when it starts again.
 fn removal(publish_first: bool) {
     loom::model(move || {
         let fleet = Arc::new((SnapshotCell::new(0u64), gate(1)));
@@ -212,7 +212,7 @@ fn broken_variant_renew_before_publishing() {
     removal(false);
 }
 
-/// Three have left or are turned back, by two cells, while a drain asks to be told: one is, once.
+/// Two leases in two cells end while a drain asks for an announcement: one of the three calls is told to make it, once.
 fn a_drain_is_announced(begin: fn(&Gate) -> bool) {
     loom::model(move || {
         let gate = Arc::new(Gate::new(2, Duration::from_secs(10)));
@@ -234,7 +234,7 @@ fn a_drain_is_announced_once() {
     a_drain_is_announced(Gate::announce);
 }
 
-/// Broken: it looks first and asks after.
+/// Broken: looks first and asks after.
 #[test]
 #[should_panic = "false, false, false"]
 fn broken_variant_look_before_asking() {
@@ -251,8 +251,8 @@ fn broken_variant_look_before_asking() {
     });
 }
 
-/// One of two places is taken. Two want to enter while its holder leaves: there are never three inside, and in the end
-/// nobody.
+/// One of two places is taken. Two requests want to enter while its holder leaves: there are never three inside, and
+/// none in the end.
 fn two_enter_a_limited_gate(enter: fn(&Gate) -> bool) {
     loom::model(move || {
         let gate = Arc::new(Gate::limited(2, None, Duration::from_secs(10)));
@@ -309,16 +309,16 @@ fn no_lease_of_a_limited_gate_after_a_drain_resolved() {
     });
 }
 
-/// Two changes of a standing, each shown to the cells by who made it: in the end they show the latest. A reader that sees
-/// an epoch sees what was done before it.
+/// Two changes of a standing, each shown to the cells by the thread that made it: in the end the cells show the latest.
+/// A reader that sees an epoch sees what was done before it.
 fn two_turns(show: fn(&Gate, u32)) {
     loom::model(move || {
         let gate = Arc::new(gate(1));
         let standing = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
         let turn = move |gate: &Gate, standing: &(AtomicU64, AtomicU64)| {
-            // ORDERING: Relaxed. What goes with the change; it is published by it.
+            // ORDERING: Relaxed. What goes with the change; the change publishes it.
             standing.1.fetch_add(1, Ordering::Relaxed);
-            // ORDERING: AcqRel. As in `StandingCell::change`.
+            // ORDERING: AcqRel. As in `StandingCell::exchange`.
             let epoch = standing.0.fetch_add(1, Ordering::AcqRel) + 1;
             show(gate, epoch as u32);
         };
@@ -329,7 +329,7 @@ fn two_turns(show: fn(&Gate, u32)) {
         turn(&gate, &standing);
         let seen = gate.cell(0).epoch();
         assert!(seen > 0, "an epoch that has been shown is gone");
-        // ORDERING: Relaxed. What orders it is the epoch.
+        // ORDERING: Relaxed. The epoch orders it.
         let done = standing.1.load(Ordering::Relaxed);
         assert!(done >= seen.into(), "an epoch before its change");
         other.join().unwrap();
@@ -342,7 +342,7 @@ fn the_latest_epoch_is_shown() {
     two_turns(Gate::show_epoch);
 }
 
-/// Broken: shows its own, whatever is shown.
+/// Broken: shows its own epoch, even over a later one.
 #[test]
 #[should_panic = "an old epoch is shown for good"]
 fn broken_variant_show_what_it_has_turned_to() {

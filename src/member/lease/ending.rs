@@ -1,4 +1,4 @@
-//! What is to be done when a request has ended.
+//! What happens when a request ends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::shared::Shard;
 use crate::time::Tick;
 
 impl<E: Endpoint> Seat<E> {
-    /// The request has ended like this.
+    /// Records how the request ended.
     #[inline]
     pub(super) fn end(&mut self, outcome: Outcome, measured: Option<Duration>) {
         if outcome == Outcome::Success && self.leave_plainly() {
@@ -21,7 +21,7 @@ impl<E: Endpoint> Seat<E> {
         self.end_with_care(outcome, measured);
     }
 
-    /// Apart, so that the others do not carry it.
+    /// Kept out of line so the fast path stays small.
     #[inline(never)]
     fn end_with_care(&mut self, outcome: Outcome, measured: Option<Duration>) {
         self.marks = self.marks.with(Marks::SAID);
@@ -31,7 +31,7 @@ impl<E: Endpoint> Seat<E> {
             && state.standing.epoch() == self.marks.epoch();
         match state.rule() {
             Some(rule) if is_plain => {
-                // Most requests end here, and while picks come thick few of them are measured.
+                // Most requests end here. At high rates few of them are measured.
                 let own = state.shared.own(state.shared.shard());
                 let now = if self.marks.has(Marks::MEASURED) {
                     self.observe(measured, own)
@@ -45,7 +45,7 @@ impl<E: Endpoint> Seat<E> {
         }
     }
 
-    /// Leaves, whatever has been said.
+    /// Leaves the gate, whether an outcome was recorded or not.
     #[inline(never)]
     pub(super) fn leave(&mut self) {
         if !self.marks.has(Marks::SAID) {
@@ -64,13 +64,13 @@ impl<E: Endpoint> Seat<E> {
         if was_last {
             self.was_last(self.at);
         }
-        // Not before: no more are in flight than the fleet may have.
+        // Not earlier: otherwise more requests would be in flight than the fleet may have.
         if self.marks.has(Marks::SLOT) {
             self.member.core().shared.give_back_slot();
         }
     }
 
-    /// Nothing has been said.
+    /// Ends a request whose outcome was not recorded.
     #[cold]
     fn abandon(&mut self) {
         // A drop may happen while another panic unwinds; a second one would abort the process.
@@ -83,8 +83,9 @@ impl<E: Endpoint> Seat<E> {
         }
     }
 
-    /// Leaves with a success, if there is nothing else to be done for it: nothing to measure, nothing to be made good, no
-    /// bucket to be opened, while picks come thick. Most requests end here then.
+    /// Leaves with a success, if nothing else has to be done for it: its latency is not measured, nothing is held
+    /// against the endpoint, the window's bucket is open, and a clock reading can be reused. At high rates most
+    /// requests end here.
     #[inline(always)]
     fn leave_plainly(&mut self) -> bool {
         let member = &self.member;
@@ -102,7 +103,7 @@ impl<E: Endpoint> Seat<E> {
         if self.marks.has(Marks::BOARD) {
             self.leave_board();
         }
-        // Before who waits is woken, which is somebody else's code.
+        // Set before waiting tasks are woken, which runs the user's code.
         let plain = self.marks;
         self.marks = plain.with(Marks::SAID).with(Marks::LEFT);
         let gate = &self.member.core().gate;
@@ -116,7 +117,8 @@ impl<E: Endpoint> Seat<E> {
         true
     }
 
-    /// It was to be the probe, and nothing has been said; or it did not end well, and is on the board still.
+    /// Releases a probe that was not recorded, and a place on the board that is still held, as when the request did not
+    /// end well.
     #[cold]
     #[inline(never)]
     fn let_go(&mut self) {
@@ -129,14 +131,14 @@ impl<E: Endpoint> Seat<E> {
         }
     }
 
-    /// It was the last one out of a closed gate.
+    /// The request was the last one out of a cell of a closed gate.
     #[cold]
     #[inline(never)]
     fn was_last(&self, at: Tick) {
         self.member.core().may_be_drained(at);
     }
 
-    /// From here on `at` is the end, so what needs the start is done.
+    /// Marks the request as ended well. From here on `at` is its end, so everything that needs its start comes before.
     #[inline]
     fn ended_well(&mut self, now: Tick) {
         if self.marks.has(Marks::BOARD) {
@@ -153,17 +155,17 @@ impl<E: Endpoint> Seat<E> {
         place.for_each(|place| place.take(self.at));
     }
 
-    /// How long it took until now, if the clock was read for it. One that went back measured nothing.
+    /// How long the request has taken until now, if the clock was read at its pick. `None` if the clock has gone back.
     #[inline]
     fn measure(&self, now: Tick) -> Option<Duration> {
         (self.marks.has(Marks::MEASURED) && now >= self.at).then(|| now.since(self.at))
     }
 
-    /// Looks at the latency of a success; returns the time.
+    /// Takes in the latency of a success; returns the time.
     #[inline(never)]
     fn observe(&self, given: Option<Duration>, own: &Shard) -> Tick {
         let state = self.member.core();
-        // Not a reading that is used again: another thread's shard may have an old one.
+        // Not a reused reading: the request may end on another thread, whose shard may have an old one.
         let now = state.shared.now();
         own.count_use();
         if let Some(latency) = given.or_else(|| self.measure(now)) {
@@ -189,7 +191,7 @@ impl<E: Endpoint> Seat<E> {
         } else {
             SampleKind::Late
         };
-        // Of one that is taken for new since, it would be the first answer, which counts for all.
+        // After the endpoint was taken for new again, an old latency would be its first answer, which counts for all.
         let is_from_before = match kind {
             SampleKind::Probe => !state.standing.awaits(self.marks.epoch()),
             kind => kind == SampleKind::Late,

@@ -1,4 +1,4 @@
-//! Models of the ejection protocol, each beside a variant that is broken.
+//! Loom models of the ejection protocol, each with a broken variant where there is one.
 
 use super::*;
 use crate::health::PanicRule;
@@ -49,8 +49,8 @@ fn good(setting: &Setting, epoch: u32) -> bool {
     )
 }
 
-/// The first probe's result arrives while a second is sent because the first has been given up.
-/// Either the result counts and there is no second, or the second decides.
+/// The first probe's result arrives while a second probe is sent, as the first has been given up. Either the result
+/// counts and there is no second probe, or the second decides.
 fn expiry_against_late_result(conclude: Conclude) {
     loom::model(move || {
         let (setting, first) = probed();
@@ -100,7 +100,7 @@ fn broken_variant_conclude_by_phase() {
     });
 }
 
-/// Two probes asked for at once: one is given.
+/// Two threads ask for a probe at once: one gets it.
 #[test]
 fn one_probe_at_a_time() {
     loom::model(|| {
@@ -112,8 +112,8 @@ fn one_probe_at_a_time() {
     });
 }
 
-/// A removal takes a member out of the ledger while an alarm ejects it and a third party reads: a
-/// slot is released by exactly one, and the count never falls below the members ejected.
+/// A removal takes a member out of the ledger while an alarm ejects it: its slot is released exactly once, and it stays
+/// out of rotation.
 fn removal_against_alarm(eject: fn(&Setting) -> Verdict) {
     loom::model(move || {
         let setting = Arc::new(Setting {
@@ -149,7 +149,7 @@ fn a_removed_member_holds_no_slot() {
     });
 }
 
-/// Broken: turns ejected without looking whether it still may.
+/// Broken: turns ejected without checking that it still may.
 #[test]
 #[should_panic = "it is not out for good"]
 fn broken_variant_store_instead_of_exchange() {
@@ -193,9 +193,9 @@ fn two_alarms_and_a_cap_of_one() {
     });
 }
 
-/// A writer shrinks the cap to none while an alarm ejects: when it publishes, nobody is ejected, and
-/// nobody turns ejected after. The alarm may hold its slot before its member has turned, so the writer
-/// waits for the ledger and not only for those it sees.
+/// A writer shrinks the cap to none while an alarm ejects: when it publishes, no member is ejected, and none turns
+/// ejected after. The alarm may hold its slot before its member has turned, so the writer waits for the ledger and not
+/// only for the members that it sees ejected.
 fn shrink_against_alarm(publishes: fn(&Setting)) {
     loom::model(move || {
         let setting = Arc::new(Setting {
@@ -236,15 +236,15 @@ fn the_cap_holds_when_an_alarm_races_a_shrink() {
     });
 }
 
-/// Broken: lets in whom it sees, and publishes.
+/// Broken: lets in the members that it sees ejected, and publishes.
 #[test]
 #[should_panic = "the cap is exceeded"]
 fn broken_variant_pardon_once() {
     shrink_against_alarm(pardon);
 }
 
-/// A prober comes while a pick looks for somebody to probe. The pick may have looked before it came; still
-/// one of the two gets the probe. Once it has gone, a pick gets the next.
+/// A check driver arrives while a pick looks for a probe to send. The pick may have looked before that; still one of
+/// the two gets the probe. Once the driver has gone, a pick gets the next one.
 fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
     loom::model(move || {
         let (setting, _) = probed();
@@ -277,7 +277,7 @@ fn one_of_a_pick_and_a_prober_gets_the_probe() {
     pick_against_prober(|setting, now| claim(setting, now).is_some());
 }
 
-/// Broken: nobody is there, it thinks, so it need not exchange.
+/// Broken: takes the absence of a driver for certain, and stores without an exchange.
 #[test]
 #[should_panic = "not one probe"]
 fn broken_variant_trust_the_hint() {
@@ -294,7 +294,7 @@ fn broken_variant_trust_the_hint() {
     });
 }
 
-/// A probe ends while its member is removed: its slot is given back by the one of both that ends it.
+/// A probe ends while its member is removed: its slot is given back by whichever of the two ends the probe.
 fn end_against_removal(conclude: Conclude) {
     loom::model(move || {
         let (setting, epoch) = probed();
@@ -315,7 +315,7 @@ fn a_probes_slot_is_given_back_once() {
     end_against_removal(good);
 }
 
-/// Broken: whoever ends a probe that it finds gives the slot back, though another may be at it.
+/// Broken: gives the slot back after a look, though another thread may end the same probe.
 #[test]
 #[should_panic = "a slot was lost, or given back twice"]
 fn broken_variant_give_back_by_a_look() {
@@ -335,7 +335,7 @@ fn broken_variant_give_back_by_a_look() {
     });
 }
 
-/// An ejection is hastened while its probe is taken and ends well: it is back, and its slot is free.
+/// An ejection is hastened while its probe is taken and ends well: the member is back, and its slot is free.
 fn hasten_against_probe(hasten: fn(&Setting)) {
     loom::model(move || {
         let setting = Arc::new(Setting {
@@ -373,7 +373,7 @@ fn broken_variant_hasten_by_a_store() {
         let from = setting.cell.get();
         if from.phase == Phase::Ejected {
             let at = stamp_after(at(2), Duration::ZERO);
-            // ORDERING: Release. As in `change`; not what is broken.
+            // ORDERING: Release. As in `exchange`; not what is broken.
             setting
                 .cell
                 .0

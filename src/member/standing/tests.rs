@@ -15,7 +15,7 @@ fn ledger(limit: usize) -> Ledger {
     ledger
 }
 
-/// All is forgiven after a minute.
+/// Forgives all ejections after a minute.
 fn forgive(times: u32, stayed: Duration) -> u32 {
     if stayed >= 60 * SECOND { 0 } else { times }
 }
@@ -39,8 +39,8 @@ proptest! {
         prop_assert_eq!(Standing::read(standing.pack()), standing);
     }
 
-    /// Whatever the time of ejection, the probe is due just when its time has come, for two days
-    /// (half of the stamp's range less the longest ejection is 22 more).
+    /// Whatever the time of ejection, the probe is due exactly when its time has come, for two days (half of the
+    /// stamp's range less the longest ejection is 22 more).
     #[test]
     fn due_when_the_time_has_come(start in 0u64..1 << 40, length in 1u64..86_400_000, later in 0u64..2 * 86_400_000) {
         let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
@@ -197,7 +197,7 @@ fn a_probe_holds_a_slot_until_it_is_over_and_a_forgotten_one_leaves_it_to_the_ne
     let first = claim(one, &ledger, at(1000)).unwrap();
     assert_eq!(claim(other, &ledger, at(1000)), None, "no slot");
     assert_eq!(ledger.probes.taken(), 1);
-    // Given up at 2000: the next has its slot.
+    // The first probe is given up at 2000: the next has its slot.
     let second = claim(one, &ledger, at(2000)).unwrap();
     assert_eq!(ledger.probes.taken(), 1);
     let end = |cell: &StandingCell, epoch, finding| {
@@ -205,7 +205,7 @@ fn a_probe_holds_a_slot_until_it_is_over_and_a_forgotten_one_leaves_it_to_the_ne
     };
     assert!(!end(one, first, Finding::Bad) && end(one, second, Finding::Bad));
     let probe = claim(other, &ledger, at(2000)).unwrap();
-    // A check has its own cap, and counts.
+    // A check has a cap of its own, but takes a slot.
     let check = third.claim_probe(&ledger, ProbedBy::Check, at(2000), |_| SECOND, DAY);
     assert!(check.is_some());
     assert_eq!(ledger.probes.taken(), 2);
@@ -232,7 +232,7 @@ fn what_is_hastened_is_due_sooner_and_never_later() {
     assert_eq!(cell.get().times, 0);
 }
 
-/// A request that was under way when it was ejected ends after it is back: what it tells is of the time before.
+/// A request that was under way at the ejection ends after the return: its result is of the time before.
 #[test]
 fn an_alarm_from_before_its_return_ejects_nobody() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(2));
@@ -277,7 +277,7 @@ fn a_probe_that_is_not_due_yet_is_not_overdue() {
     assert_eq!(cell.get().overdue(at(3000)), 2 * SECOND);
 }
 
-/// Who is out has its ejections in a row counted still, and is in no slow start that could end.
+/// An ejected member keeps its count of ejections in a row, and has no slow start that could end.
 #[test]
 fn who_is_out_is_neither_forgiven_nor_warm() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
@@ -288,7 +288,7 @@ fn who_is_out_is_neither_forgiven_nor_warm() {
     assert_eq!(cell.get(), out);
 }
 
-/// The count in its word has five bits: beyond them it would be of the phase.
+/// The count has five bits: beyond them it would run into the epoch.
 #[test]
 fn probes_without_an_answer_are_counted_up_to_a_limit() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
@@ -303,7 +303,7 @@ fn probes_without_an_answer_are_counted_up_to_a_limit() {
     );
 }
 
-/// Who counts what is eligible counts anew only when this has moved.
+/// What counts eligible members counts again only when the version has moved.
 #[test]
 fn each_move_in_or_out_of_rotation_is_told() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
