@@ -1,7 +1,7 @@
 //! What does a whole request cost when 1, 2 or 4 threads share one fleet?
 //!
-//! `cargo bench --bench contention`. Times are for each thread; more threads than cores show what being
-//! preempted costs.
+//! `cargo bench --bench contention`. Times are per thread. With more threads than cores they include the cost of being
+//! preempted.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
@@ -15,7 +15,7 @@ use common::{Arm, End, Server, cycle, fleet, servers};
 use criterion::{Criterion, criterion_group, criterion_main};
 use evenkeel::{LeastConnections, LoadBalancer, PowerOfTwo, WeightedRoundRobin};
 
-/// A list behind a lock, a counter, a count of requests in flight each.
+/// The hand-written alternative: a list behind a lock, a counter, and a count of requests in flight per server.
 fn by_hand(count: u32, threads: usize) -> Arm {
     let one = |server: Server| Arc::new((server, AtomicUsize::new(0)));
     let list: Arc<RwLock<Vec<_>>> = Arc::new(RwLock::new(servers(count).map(one).collect()));

@@ -1,9 +1,11 @@
-//! What does a whole request cost the crate: pick, lease, record, release, beside the floors?
+//! What does a whole request cost the crate (pick, lease, record, release), compared with the floors?
 //!
-//! Floor A is two atomic writes on a line of one's own, floor B two on a random one of as many shared lines
-//! as there are endpoints. `cargo bench --bench cycle -- --summary` measures all rows in turns with the
-//! floors, a minute and a half, and says which hold what they should; without `--summary` criterion
-//! measures each by itself. Read ratios within one run; the times belong to the machine.
+//! Floor A is two atomic writes on a cache line of the thread's own. Floor B is two atomic writes on a random one of as
+//! many shared lines as there are endpoints.
+//!
+//! `cargo bench --bench cycle -- --summary` measures all rows in turn with the floors, which takes a minute and a half,
+//! and says which rows meet their bound. Without `--summary` criterion measures each row by itself. Compare ratios
+//! within one run; absolute times depend on the machine.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
@@ -19,14 +21,14 @@ use evenkeel::{
     ManualClock, Outcome, PickContext, PickOptions, PowerOfTwo, Tick, View, WeightedRoundRobin,
 };
 
-/// What a row must hold: a multiple of a floor or of another row, all by name.
+/// The bound that a row must meet: a multiple of a floor or of another row. Floors and rows are given by name.
 enum Bar {
     Times(f64, &'static str),
-    /// So many times the same row with one thread.
+    /// This many times the same row with one thread.
     Own(f64),
-    /// The row of this name and so many times floor A more.
+    /// The row of this name plus this many times floor A.
     Above(&'static str, f64),
-    /// For comparison only.
+    /// No bound; for comparison only.
     None,
 }
 
@@ -58,7 +60,7 @@ fn pick(count: u32, threads: usize) -> Arm {
     .warm_up(warm_up(count))
 }
 
-/// A table's whole cycle, and more.
+/// Warm-up operations: more than a whole cycle through a policy's table.
 fn warm_up(count: u32) -> u64 {
     10_000 + 8 * u64::from(count)
 }
@@ -166,7 +168,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// The same where limits are counted, and never reached.
+/// The same cycles with limits that are counted but never reached.
 fn limited() -> Vec<Arm> {
     fn arm<L>(policy: fn() -> L, called: &str, count: u32, threads: usize, limits: Limits) -> Arm
     where
@@ -200,7 +202,7 @@ fn limited() -> Vec<Arm> {
     ]
 }
 
-/// A pick where all are at their limit.
+/// A pick while all endpoints are at their limit.
 fn refused(count: u32) -> Arm {
     let builder = Fleet::builder().endpoints(servers(count));
     let builder = builder.policy(WeightedRoundRobin::new());
@@ -226,8 +228,7 @@ fn clock() -> Arm {
     })
 }
 
-/// The longest of a hundred picks that pay a slice of upkeep, in a fleet of 100 000 that has been used;
-/// medians of the longest would hide nothing, so it is the median of all.
+/// The median time of a pick that does a slice of upkeep, in a fleet of 100 000 endpoints that has had requests.
 fn upkeep_slice() -> Duration {
     let clock = ManualClock::new();
     let fleet = Fleet::builder()

@@ -1,7 +1,7 @@
-//! What does a decision alone cost, by policy and number of endpoints?
+//! What does a choice alone cost, by policy and number of endpoints?
 //!
-//! `Picker::pick` through `PickContext::new`, without snapshot, lease and record, beside what people write
-//! themselves. `cargo bench --bench pick`.
+//! Measures `Picker::pick` through `PickContext::new`, without snapshot, lease and record, next to hand-written
+//! alternatives. `cargo bench --bench pick`.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
@@ -24,7 +24,7 @@ fn policy(name: &str, count: u32, policy: impl LoadBalancer<Server>) -> Arm {
     among(name, count, members, policy)
 }
 
-/// Two priorities of three zones each, over the same policy as another arm.
+/// Two priorities of three zones each, over a policy that is also measured by itself.
 fn tiers(count: u32) -> Arm {
     let zone = |key: u32| ["a", "b", "c"][key as usize % 3];
     let servers = (0..count).map(|key| {
@@ -55,7 +55,7 @@ fn among(
     })
 }
 
-/// A list behind a lock and a counter.
+/// The hand-written alternative: a list behind a lock, and a counter.
 fn list_and_counter(count: u32) -> Arm {
     let list: Arc<RwLock<Vec<Server>>> = Arc::new(RwLock::new(servers(count).collect()));
     let next = Arc::new(AtomicUsize::new(0));
@@ -73,8 +73,8 @@ fn list_and_counter(count: u32) -> Arm {
     )
 }
 
-/// The smooth weighted round robin of nginx, behind a mutex: each pick adds every weight to its member's
-/// credit, takes the highest and charges it the sum.
+/// The smooth weighted round robin of nginx, behind a mutex. Each pick adds every member's weight to its credit, takes
+/// the member with the highest credit, and subtracts the sum of all weights from that.
 fn smooth_behind_a_mutex(count: u32) -> Arm {
     let credits: Vec<(i64, i64)> = (0..count).map(|key| (i64::from(key % 10 + 1), 0)).collect();
     let sum: i64 = credits.iter().map(|(weight, _)| weight).sum();

@@ -1,7 +1,7 @@
 //! What does it cost to end a request, by outcome and by tracker?
 //!
-//! A cycle of pick and record, as neither can be had without the other; the arm that drops the lease of
-//! an endpoint of no fleet is the least that there is. `cargo bench --bench record`.
+//! Each arm measures a cycle of pick and record, as a record needs a lease. Ejections are off.
+//! `cargo bench --bench record`.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
@@ -17,7 +17,7 @@ use evenkeel::{
     SlidingWindow, WeightedRoundRobin,
 };
 
-/// The built-in tracker, through the virtual call that one of the user's pays.
+/// The built-in tracker behind the virtual call that a user's tracker needs.
 #[derive(Debug)]
 struct Mine(SlidingWindow);
 

@@ -1,7 +1,7 @@
-//! What does a change of the set cost, and what do picks feel of it?
+//! What does a change of the set cost, and how does it affect picks?
 //!
-//! `cargo bench --bench update -- --summary` prints medians and says which hold what they should; without it
-//! criterion measures each by itself.
+//! `cargo bench --bench update -- --summary` prints medians and says which rows meet their bound. Without it criterion
+//! measures each row by itself.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
@@ -33,7 +33,7 @@ fn change(
     .warm_up(2)
 }
 
-/// One more and one less: two changes.
+/// Inserts an endpoint and removes it again: two changes.
 fn in_and_out(fleet: &Fleet<Server>) {
     fleet
         .insert(Target::new(u32::MAX, ()).with_weight(5))
@@ -58,7 +58,7 @@ fn flip(fleet: &Fleet<Server>) {
 
 struct Row {
     arm: Arm,
-    /// How many changes an operation is.
+    /// How many changes an operation makes.
     changes: f64,
     most: Duration,
 }
@@ -131,7 +131,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// A list behind a lock, replaced.
+/// The hand-written alternative: replaces a list behind a lock.
 fn by_hand(count: u32) -> Arm {
     let list: Arc<RwLock<Vec<Server>>> = Arc::new(RwLock::new(servers(count).collect()));
     Arm::new(
@@ -144,7 +144,7 @@ fn by_hand(count: u32) -> Arm {
     )
 }
 
-/// The median and the 99.9th percentile of a pick's time, with and without changes beside it.
+/// The median and the 99.9th percentile of a pick's time, first without and then with concurrent changes.
 fn picks_beside_changes(policy: impl LoadBalancer<Server> + 'static) -> [(f64, f64); 2] {
     let fleet = fleet(10_000, policy);
     let measure = || {

@@ -1,5 +1,5 @@
-//! A policy of your own: the own zone first, and there the endpoint with the fewest requests in flight.
-//! Another zone is asked only when nobody at home may be picked: ejected, marked down, or already tried.
+//! A custom policy: prefers the own zone, and there the endpoint with the fewest requests in flight. It uses another
+//! zone only if no endpoint at home may be picked because all are ejected, marked down or already tried.
 //!
 //! ```sh
 //! cargo run --example custom_policy
@@ -26,7 +26,7 @@ impl Picker<Server> for HomeFirst {
         (0..members.len())
             // Ejected, marked down and avoided members are out. In panic health does not count.
             .filter(|&index| cx.may_pick(index))
-            // `false` comes before `true`, so home comes first; then who has less to do.
+            // `false` sorts before `true`, so home comes first; then the member with fewer requests in flight.
             .min_by_key(|&index| {
                 let member = &members[index];
                 (*member.endpoint().data() != self.home, member.in_flight())
@@ -35,7 +35,7 @@ impl Picker<Server> for HomeFirst {
     }
 }
 
-/// The zones of the next `count` picks that are in flight together.
+/// The zones of the next `count` picks, which are in flight together.
 fn zones(fleet: &Fleet<Server>, count: usize) -> Result<Vec<&'static str>, PickError> {
     let leases: Vec<Lease<Server>> = (0..count)
         .map(|_| fleet.pick_endpoint())
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .policy(from_picker(HomeFirst { home: "eu-1" }))
         .build()?;
 
-    // At home, and the two there in turn: who has a request in flight comes second.
+    // Both picks stay at home and differ, because the endpoint with a request in flight sorts second.
     let first = fleet.pick_endpoint()?;
     let second = fleet.pick_endpoint()?;
     assert_eq!(*first.endpoint().data(), "eu-1");
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_ne!(first.id(), second.id());
     println!("{first:?}\n{second:?}");
 
-    // A retry that has tried both goes abroad.
+    // A retry that has tried both endpoints at home goes to the other zone.
     let tried = [first.id(), second.id()];
     let third = fleet.pick_endpoint_with(&PickOptions::new().avoid(&tried))?;
     assert_eq!(*third.endpoint().data(), "eu-2");
@@ -76,19 +76,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     assert_eq!(zones(&fleet, 6)?, ["eu-1"; 6]);
 
-    // One at home fails twice in a row where nobody else does, and is ejected. The other one carries the zone.
+    // An endpoint at home fails twice in a row while no other does, and is ejected. The other one takes the zone's
+    // requests.
     for _ in 0..2 {
         fleet.lease(&"near-1")?.record(Outcome::Unreachable);
     }
     assert_eq!(fleet.stats().ejected, 1);
     assert_eq!(zones(&fleet, 6)?, ["eu-1"; 6]);
 
-    // The other one is marked down: now nobody is left at home, and the picks go abroad.
+    // The other one is marked down. No endpoint is left at home, so the picks go to the other zone.
     assert!(fleet.mark(&"near-2", Mark::Down));
     assert_eq!(zones(&fleet, 6)?, ["eu-2"; 6]);
     println!("home is out: picks go to eu-2");
 
-    // Back to its health, which is good: home again.
+    // Without the mark its health counts again, which is good: the picks come home.
     assert!(fleet.mark(&"near-2", Mark::Auto));
     assert_eq!(zones(&fleet, 6)?, ["eu-1"; 6]);
     println!("home is back: picks go to eu-1");

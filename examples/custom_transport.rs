@@ -1,6 +1,6 @@
-//! A transport of your own: a line protocol over TCP. `classify` says what each end of a request means
-//! for the endpoint's health, and `fleet.call` does the rest: pick, send, classify, record. A call that
-//! is cancelled by a timeout gives its endpoint back too.
+//! A custom transport: a line protocol over TCP. `classify` says what the end of a request means for the endpoint's
+//! health, and `fleet.call` does the rest: pick, send, classify, record. A call that is cancelled by a timeout also
+//! gives its endpoint back.
 //!
 //! ```sh
 //! cargo run --example custom_transport
@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// Sends a line, and reads a line: `ok ...` or `busy` or `error ...`.
+/// Sends a line and reads a line: `ok ...`, `busy` or `error ...`.
 struct LineProtocol;
 
 #[derive(Debug, PartialEq)]
@@ -49,17 +49,17 @@ impl Transport<SocketAddr, &str> for LineProtocol {
     fn classify(&self, result: &io::Result<Reply>) -> Outcome {
         match result {
             Ok(Reply::Ok(_)) => Outcome::Success,
-            // Too much to do is no fault: it must not take the endpoint out.
+            // Overload is not a fault: it must not eject the endpoint.
             Ok(Reply::Busy) => Outcome::overloaded(None),
             Ok(Reply::Error(_)) => Outcome::Failure,
             Err(error) if error.kind() == ErrorKind::TimedOut => Outcome::Timeout,
-            // Refused, reset, or closed without an answer.
+            // Connection refused, reset, or closed without an answer.
             Err(_) => Outcome::Unreachable,
         }
     }
 }
 
-/// Answers one line a connection: doubles numbers, is busy when told so, and never answers a `hang`.
+/// Answers one line per connection: doubles a number, answers `busy` with `busy`, and never answers `hang`.
 async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -88,7 +88,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         addresses.push(listener.local_addr()?);
         tokio::spawn(serve(listener));
     }
-    // One after the other, so that the dead one below is met; the default would avoid it after the first failure.
+    // Round robin, so that the dead endpoint below gets requests; the default policy would avoid it after its first
+    // failure.
     let fleet = Fleet::builder()
         .endpoints(addresses)
         .policy(RoundRobin::new())
@@ -101,25 +102,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("100 numbers doubled");
 
-    // An answer that is the endpoint's fault is still an answer: the caller gets it, the fleet counts it.
+    // An answer that reports a fault is still an answer: the caller gets it, and the fleet counts the fault.
     let reply = fleet.call(&transport, "many").await?;
     println!("many: {reply:?}");
     assert!(matches!(reply, Reply::Error(_)));
 
-    // Busy, far more often than a faulty endpoint would be given: nobody is ejected for it.
+    // Many times busy, more than an endpoint could fail without ejection. No endpoint is ejected for it.
     for _ in 0..50 {
         assert_eq!(fleet.call(&transport, "busy").await?, Reply::Busy);
     }
     assert_eq!(fleet.stats().ejections, 0);
     println!("50 times busy, nobody ejected");
 
-    // The timeout drops the call in the middle. The lease goes with it: nothing stays in flight.
+    // The timeout drops the call while it runs. The lease is dropped with it, so nothing stays in flight.
     let hanging = timeout(Duration::from_millis(50), fleet.call(&transport, "hang")).await;
     assert!(hanging.is_err(), "nobody answers a hang");
     assert_eq!(fleet.stats().in_flight, 0);
     println!("a call was cancelled, and nothing is in flight");
 
-    // A port that nobody listens at: each call to it is a transport error, and two of them eject it.
+    // A port without a listener: each call to it is a transport error, and two of them eject it.
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let dead = listener.local_addr()?;
     drop(listener);
@@ -136,7 +137,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     println!("{refused} of 200 calls met the dead port; then it was ejected");
-    // Two, and a probe each time its ejection was over.
+    // Two that eject it, and one probe after each ejection.
     assert!((2..=5).contains(&refused), "{refused} calls were refused");
     for member in fleet.members() {
         let alive = *member.endpoint() != dead;

@@ -1,6 +1,6 @@
-//! Two zones of real servers, a fleet each, under a `Failover`, and 16 callers with one retry. All servers of the
-//! preferred zone are killed; its traffic moves to the other, and comes back by itself once they are started again. No
-//! caller sees an error, or the example exits with 1. It takes some eight seconds:
+//! Two zones of real servers, with a fleet each, under a `Failover`, and 16 callers with one retry. All servers of the
+//! preferred zone are killed. Its traffic moves to the other zone, and comes back by itself once the servers are
+//! started again. If a caller sees an error, the example exits with 1. It takes about eight seconds:
 //!
 //! ```sh
 //! cargo run --release --example failover
@@ -30,22 +30,22 @@ use tokio::time::sleep;
 /// The zones by name, the preferred one first.
 const ZONES: [&str; 2] = ["west", "east"];
 const SERVERS_A_ZONE: usize = 3;
-/// Tasks that send one request after the other.
+/// Tasks that each send one request after the other.
 const CALLERS: usize = 16;
-/// How long an answer takes.
+/// How long a server takes to answer.
 const WORK: Duration = Duration::from_millis(2);
-/// One line of the timeline.
+/// The time that one line of the timeline covers.
 const LINE: Duration = Duration::from_millis(250);
-/// The first ejection's length. Shorter than the default, so that the example is.
+/// The length of the first ejection, shorter than the default to keep the example short.
 const BACK_OFF: Duration = Duration::from_millis(500);
-/// How long the zone is down: ejections of 0.5 s, 1 s and 2 s, give or take a quarter, so that the last ends 2.5 s after
-/// the restart at the latest; five good probes for each server take no time.
+/// How long the zone is down. Ejections last 0.5 s, 1 s and 2 s, plus or minus a quarter, so the last ends at most 2.5
+/// s after the restart. The five good probes per server take almost no time.
 const DOWN: Duration = Duration::from_millis(2500);
 const BACK_WITHIN: Duration = Duration::from_millis(3000);
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// What an endpoint carries: where it is, and the connections that are kept.
+/// An endpoint: its zone, its address, and its idle connections.
 struct Backend {
     zone: usize,
     address: SocketAddr,
@@ -61,11 +61,11 @@ impl Endpoint for Backend {
 }
 
 impl Backend {
-    /// A kept connection, or a new one.
+    /// An idle connection, or a new one.
     async fn connect(&self) -> Fallible<SendRequest<Empty<Bytes>>> {
         let keep = || self.pool().pop();
         while let Some(mut kept) = keep() {
-            // One that the server has closed meanwhile says so here.
+            // Fails if the server has closed the connection in the meantime.
             if kept.ready().await.is_ok() {
                 return Ok(kept);
             }
@@ -81,7 +81,7 @@ impl Backend {
     }
 }
 
-/// A GET, answered by the zone that it came to.
+/// A GET. The response is the zone that answered.
 struct Http;
 
 impl Transport<Backend, ()> for Http {
@@ -97,7 +97,7 @@ impl Transport<Backend, ()> for Http {
         Ok(backend.zone)
     }
 
-    /// The servers answer well or not at all.
+    /// The servers either answer well or not at all.
     fn classify(&self, result: &Fallible<usize>) -> Outcome {
         match result {
             Ok(_) => Outcome::Success,
@@ -106,7 +106,7 @@ impl Transport<Backend, ()> for Http {
     }
 }
 
-/// Serves until it is aborted; the connections go with it.
+/// Serves until the task is aborted, which also drops the connections.
 async fn serve(listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
@@ -124,19 +124,20 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// A real HTTP/1.1 server of this process.
+/// Starts a real HTTP/1.1 server in this process.
 async fn start(address: SocketAddr) -> Fallible<(SocketAddr, JoinHandle<()>)> {
     let listener = TcpListener::bind(address).await?;
     Ok((listener.local_addr()?, tokio::spawn(serve(listener))))
 }
 
-/// A zone's servers, and the fleet of them.
+/// Starts a zone's servers, and builds a fleet of them.
 async fn zone(number: usize) -> Fallible<(Vec<(SocketAddr, JoinHandle<()>)>, Fleet<Backend>)> {
     let mut servers = Vec::new();
     for _ in 0..SERVERS_A_ZONE {
         servers.push(start(([127, 0, 0, 1], 0).into()).await?);
     }
-    // There is somewhere else to go: all may be out and all can be spared, and that the others fail too is no excuse.
+    // There is another zone to fall back to. So all endpoints may be ejected, capacity never counts as short, and an
+    // endpoint that fails is not excused because the others fail too.
     let ejection = Ejection::under_failover().base_ejection_time(BACK_OFF);
     let backend = |&(address, _): &(SocketAddr, _)| Backend {
         zone: number,
@@ -153,7 +154,7 @@ async fn zone(number: usize) -> Fallible<(Vec<(SocketAddr, JoinHandle<()>)>, Fle
 
 type Zones = Failover<Fleet<Backend>, Fleet<Backend>>;
 
-/// What all callers share.
+/// State that all callers share.
 struct Client {
     caller: Caller<Zones, Http>,
     stop: AtomicBool,
@@ -170,7 +171,7 @@ async fn call_until_stopped(client: Arc<Client>) {
     }
 }
 
-/// The timeline, and what it is held to.
+/// Prints the timeline and checks the promises.
 struct Show {
     client: Arc<Client>,
     begun: Instant,
@@ -179,7 +180,8 @@ struct Show {
 }
 
 impl Show {
-    /// Lets traffic flow, and prints a line each quarter of a second. The preferred zone's share of the last.
+    /// Lets traffic flow, and prints a line each quarter of a second. Returns the preferred zone's share in the last
+    /// line.
     async fn flow(&mut self, time: Duration) -> f64 {
         let until = Instant::now() + time;
         let mut share = 0.0;
@@ -231,7 +233,7 @@ async fn main() -> Fallible<ExitCode> {
     let (mut west, west_fleet) = zone(0).await?;
     let (_east, east_fleet) = zone(1).await?;
     let zones = Failover::new(west_fleet.clone(), east_fleet);
-    // Two attempts: the second goes to the zone that the first was not sent to.
+    // Two attempts. If the first fails, the second goes to the other zone.
     let plan = CallPlan::default().attempts(2);
     let client = Arc::new(Client {
         caller: Caller::new(zones, Http, plan, from_sleep(sleep))?,
@@ -257,7 +259,7 @@ async fn main() -> Fallible<ExitCode> {
     show.say("all servers of west are killed: ports closed, connections broken off");
     for (_, server) in &mut west {
         server.abort();
-        // All that an aborted task can say is that it was aborted.
+        // The error of an aborted task only says that it was aborted.
         let _ = server.await;
     }
     let share = show.flow(DOWN).await;

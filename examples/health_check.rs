@@ -1,6 +1,5 @@
-//! Active checks against real servers: one fleet is checked by the status of an HTTP answer, another by
-//! whether a TCP connection opens. A server turns bad, is taken out without a request having met it,
-//! and comes back by its checks.
+//! Active checks against real servers. One fleet is checked by the status of an HTTP answer, another by whether a TCP
+//! connection opens. A server turns bad, is ejected before any request reaches it, and comes back by its checks.
 //!
 //! ```sh
 //! cargo run --example health_check
@@ -28,7 +27,7 @@ use tokio::time::sleep;
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A GET of a path, over a new connection.
+/// Sends a GET of a path over a new connection.
 struct Http;
 
 impl Transport<SocketAddr, &'static str> for Http {
@@ -46,7 +45,7 @@ impl Transport<SocketAddr, &'static str> for Http {
         Ok(response.status())
     }
 
-    /// As a check means it: 200 passes, any other answer says that the server is not well.
+    /// Classifies the answer to a check: 200 passes, and any other status means that the server is unhealthy.
     fn classify(&self, result: &Fallible<StatusCode>) -> Outcome {
         match result {
             Ok(StatusCode::OK) => Outcome::Success,
@@ -64,12 +63,12 @@ async fn connect(member: Member<SocketAddr>) -> Outcome {
     }
 }
 
-/// A real HTTP/1.1 server. While it is ill, `/health` says 503.
+/// A real HTTP/1.1 server. While it is ill, it answers with status 503.
 #[derive(Default)]
 struct Server {
     ill: AtomicBool,
     checks: AtomicU64,
-    /// Requests, and those among them that met it while it was ill.
+    /// How many requests it got, and below how many of them while it was ill.
     requests: AtomicU64,
     met_ill: AtomicU64,
 }
@@ -104,7 +103,7 @@ impl Server {
     }
 }
 
-/// Binds a port, and serves on it until the task is aborted.
+/// Binds a port and serves on it until the task is aborted.
 async fn start(
     address: SocketAddr,
     server: &Arc<Server>,
@@ -142,7 +141,8 @@ async fn main() -> Fallible<()> {
     }
     let (bad, bad_server) = (addresses[0], &servers[0]);
 
-    // Short times, so that the example is. The ejection lasts half a second; then two passes bring back.
+    // Short times, to keep the example short. The ejection lasts half a second; then two passes bring the endpoint
+    // back.
     let ejection = Ejection::default().base_ejection_time(Duration::from_millis(500));
     let fleet = || {
         let builder = Fleet::builder().endpoints(addresses.iter().copied());

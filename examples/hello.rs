@@ -1,4 +1,4 @@
-//! The shortest use: pick an endpoint, send the request your own way, say how it went.
+//! The shortest use: pick an endpoint, send the request with your own client, record the outcome.
 //!
 //! ```sh
 //! cargo run --example hello
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Stands for your client.
+/// Stands in for your client.
 fn fetch(address: &str) -> Result<String, std::io::Error> {
     Ok(format!("hello from {address}"))
 }

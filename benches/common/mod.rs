@@ -1,4 +1,4 @@
-//! What the benchmarks share: fleets, floors, and arms that criterion and a summary both run.
+//! Shared by the benchmarks: fleets, floors, and arms that criterion and the summary both run.
 #![allow(dead_code)] // Each benchmark uses some of it.
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use evenkeel::{Cluster, Fleet, Lease, LoadBalancer, Outcome, Target};
 
 pub(crate) type Server = Target<u32, ()>;
 
-/// Weights 1 to 10.
+/// Servers with weights 1 to 10.
 pub(crate) fn servers(count: u32) -> impl Iterator<Item = Server> {
     (0..count).map(|key| Target::new(key, ()).with_weight(key % 10 + 1))
 }
@@ -22,18 +22,17 @@ pub(crate) fn fleet(count: u32, policy: impl LoadBalancer<Server> + 'static) -> 
     builder.build().expect("the settings are the defaults")
 }
 
-/// Something to be measured: runs so many operations on each of its threads, and says how long that
-/// took on average.
+/// A measurement. It runs a number of operations on each of its threads and returns the mean time per thread.
 pub(crate) struct Arm {
     pub(crate) name: String,
     pub(crate) threads: usize,
-    /// Operations before each run that are not timed: other arms have used the caches meanwhile.
+    /// Untimed operations before each run, because other arms have used the caches in between.
     warm_up: u64,
     run: Box<dyn FnMut(u64, u64) -> Duration>,
 }
 
 impl Arm {
-    /// `make` makes the operation for a thread, by its number.
+    /// `make` creates the operation of a thread, given the thread's number.
     pub(crate) fn new<F>(
         name: impl Into<String>,
         threads: usize,
@@ -58,13 +57,13 @@ impl Arm {
         }
     }
 
-    /// With so many operations before each run.
+    /// Sets how many untimed operations precede each run.
     pub(crate) fn warm_up(mut self, operations: u64) -> Self {
         self.warm_up = operations;
         self
     }
 
-    /// One run: the time of all operations of a thread.
+    /// One run: the time that a thread takes for all its operations, averaged over the threads.
     pub(crate) fn run(&mut self, operations: u64) -> Duration {
         (self.run)(self.warm_up, operations)
     }
@@ -109,7 +108,7 @@ fn together<F: FnMut()>(
 #[derive(Default)]
 struct Line(AtomicU64);
 
-/// Floor A: two atomic writes on a line of the thread's own.
+/// Floor A: two atomic writes on a cache line of the thread's own.
 pub(crate) fn floor_a(threads: usize) -> Arm {
     Arm::new(format!("floor A, {threads} threads"), threads, |_| {
         let line = Line::default();
@@ -120,7 +119,7 @@ pub(crate) fn floor_a(threads: usize) -> Arm {
     })
 }
 
-/// Floor B: two atomic writes on a random one of as many lines, which all threads share.
+/// Floor B: two atomic writes on a random one of `count` lines that all threads share.
 pub(crate) fn floor_b(count: u32, threads: usize) -> Arm {
     let lines: Arc<[Line]> = (0..count).map(|_| Line::default()).collect();
     Arm::new(
@@ -139,16 +138,16 @@ pub(crate) fn floor_b(count: u32, threads: usize) -> Arm {
     )
 }
 
-/// How a cycle ends.
+/// How the latency of a cycle's request is known.
 #[derive(Clone, Copy)]
 pub(crate) enum End {
-    /// The caller gives the latency.
+    /// The caller passes the latency.
     Given,
-    /// The crate measures it.
+    /// The crate measures the latency.
     Measured,
 }
 
-/// Pick, lease, look at the endpoint, record, release, while each thread holds so many leases.
+/// A cycle: pick, lease, look at the endpoint, record, release. Each thread holds `held` leases.
 pub(crate) fn cycle<C>(name: String, cluster: Arc<C>, threads: usize, held: usize, end: End) -> Arm
 where
     C: Cluster<Endpoint = Server> + ?Sized + 'static,
@@ -176,7 +175,7 @@ where
     })
 }
 
-/// Hands the arms to criterion as they are.
+/// Runs the arms with criterion.
 pub(crate) fn criterion_runs(criterion: &mut Criterion, group: &str, arms: Vec<Arm>) {
     let mut group = criterion.benchmark_group(group);
     group.warm_up_time(Duration::from_millis(200));
@@ -188,8 +187,8 @@ pub(crate) fn criterion_runs(criterion: &mut Criterion, group: &str, arms: Vec<A
     group.finish();
 }
 
-/// Runs all arms again and again in turns, and returns the median time of an operation of each in
-/// nanoseconds, so that what disturbs the machine disturbs all of them.
+/// Runs all arms in turn, round after round, so that disturbances of the machine affect all of them. Returns the median
+/// time per operation of each arm, in nanoseconds.
 pub(crate) fn interleaved(arms: &mut [Arm], rounds: usize, time: Duration) -> Vec<f64> {
     let operations: Vec<u64> = arms
         .iter_mut()
@@ -201,7 +200,7 @@ pub(crate) fn interleaved(arms: &mut [Arm], rounds: usize, time: Duration) -> Ve
     let mut times = vec![Vec::with_capacity(rounds); arms.len()];
     for round in 0..rounds {
         for step in 0..arms.len() {
-            // Another order each round.
+            // The order differs from round to round.
             let at = (step * 7 + round * 3) % arms.len();
             let at = if arms.len() % 7 == 0 {
                 (step + round * 3) % arms.len()
@@ -220,7 +219,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Whether the command line has this flag.
+/// Whether the command line contains this flag.
 pub(crate) fn asked_for(flag: &str) -> bool {
     std::env::args().any(|argument| argument == flag)
 }

@@ -1,12 +1,20 @@
-//! What do the promises of a request cost by themselves, with nothing else done?
+//! What do the guarantees of a request cost by themselves, with nothing else done?
 //!
-//! A set that is replaced whole while it is read, a policy behind a pointer, a lease that outlives its endpoint's removal, a count of
-//! requests that decides who enters, a clock that is read for one request in 64; then what has to be asked before a request (may a reading
-//! be used, is upkeep due, is anybody out or warming, avoided, limited, of an older edition) and after it (how did it end, is anything
-//! to be made good, is the window's bucket open): each step adds to the steps before, in as little code as can be, and the crate's own
-//! request comes last; all of them once more while a thread holds 64 leases.
-//! `cargo bench --bench skeleton -- --summary` measures all in turns with the floor, 20 s; without `--summary` criterion measures each
-//! by itself.
+//! Each step adds to the steps before it, in as little code as possible:
+//!
+//! - a set that is replaced as a whole while it is read,
+//! - a policy behind a pointer,
+//! - a count of requests that decides which may enter,
+//! - a lease that outlives the removal of its endpoint,
+//! - a clock that is read for one request in 64,
+//! - the checks before a request: may a reading be reused, is upkeep due, is any endpoint out, in slow start, to be
+//!   avoided, limited or of an older edition,
+//! - the checks after a request: how did it end, is there evidence to reduce, is the window's bucket still open.
+//!
+//! The crate's own request comes last. The steps from the clock on are also measured while a thread holds 64 leases.
+//!
+//! `cargo bench --bench skeleton -- --summary` measures all arms in turn with the floor, which takes 20 s. Without
+//! `--summary` criterion measures each by itself.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
 
@@ -28,7 +36,7 @@ use parts::{Cell, INSIDE, Lease, Line, Seat, Shared, UNLIMITED, WELL, ask, enter
 
 struct Set {
     shared: Arc<Shared>,
-    /// Those of each thread.
+    /// The seats of each thread.
     seats: Vec<Vec<Arc<Seat>>>,
     policy: Box<dyn Policy>,
 }
@@ -37,7 +45,7 @@ trait Policy: Send + Sync {
     fn choose(&self, seats: &[Arc<Seat>], thread: usize) -> usize;
 }
 
-/// A table that holds each endpoint as often as it weighs, walked by each thread on its own.
+/// Weighted round robin: a table that contains each endpoint as often as its weight, with a position per thread.
 struct InTurn {
     table: Vec<u32>,
     step: u64,
@@ -52,7 +60,7 @@ impl Policy for InTurn {
     }
 }
 
-/// Draws by weight, from a table.
+/// Draws by weight from a table.
 struct Draws {
     table: Vec<u32>,
     seeds: [Line; 2],
@@ -72,7 +80,7 @@ impl Draws {
     }
 }
 
-/// The less busy for its weight of two.
+/// Of two drawn endpoints the one with less load for its weight.
 struct OfTwo(Draws);
 
 impl Policy for OfTwo {
@@ -88,7 +96,7 @@ impl Policy for OfTwo {
     }
 }
 
-/// One that is idle, or the least busy for its weight of all, the first of equals.
+/// The drawn endpoint if it is idle, or else the one with the least load for its weight. The first wins a tie.
 struct OfAll(Draws);
 
 impl Policy for OfAll {
@@ -126,7 +134,7 @@ impl Kind {
         }
     }
 
-    /// The crate's.
+    /// The crate's own fleet with this policy.
     fn fleet(self, count: u32) -> Arc<Fleet<Server>> {
         Arc::new(match self {
             Self::InTurn => fleet(count, WeightedRoundRobin::new()),
@@ -136,13 +144,13 @@ impl Kind {
     }
 }
 
-/// Each endpoint as often as it weighs, those of one endpoint far apart.
+/// Contains each endpoint as often as its weight, with the entries of one endpoint far apart.
 fn table(count: u32) -> Vec<u32> {
     let rounds = (1..=10).flat_map(|round| (0..count).filter(move |key| key % 10 + 1 >= round));
     rounds.collect()
 }
 
-/// Who compares loads has one count for all threads.
+/// Policies that compare loads use one count for all threads; the other uses one per thread.
 fn set(count: u32, kind: Kind) -> ArcSwap<Set> {
     let cell = || {
         Arc::new(Cell {
@@ -199,7 +207,7 @@ fn set(count: u32, kind: Kind) -> ArcSwap<Set> {
     })
 }
 
-/// The steps; each does what those before it do.
+/// The steps. Each does what the steps before it do, and more.
 const GUARD: u32 = 0;
 const CHOICE: u32 = 1;
 const COUNT: u32 = 2;
@@ -232,7 +240,7 @@ fn skeleton<const STEP: u32>(
             move || {
                 let guard = set.load();
                 if STEP >= ASKED {
-                    // For 64 requests, of which each asks for it once or twice.
+                    // Enough for 64 requests; each asks for the time once, or twice from `TOLD` on.
                     let uses = if STEP == ASKED { 64 } else { 128 };
                     let avoid = black_box::<&[u64]>(&[]);
                     assert!(ask(&guard.shared, thread, avoid, uses).is_some());

@@ -1,4 +1,4 @@
-//! What a request cannot do without, in as little code as can be.
+//! The parts that a request cannot do without, in as little code as possible.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::common::Server;
 #[derive(Default)]
 pub(crate) struct Line(pub(crate) AtomicU64);
 
-/// What is written with each request of an endpoint, and read with it.
+/// The words of an endpoint that each request reads and writes.
 #[repr(align(128))]
 pub(crate) struct Cell {
     pub(crate) word: AtomicU64,
@@ -20,29 +20,29 @@ pub(crate) struct Cell {
     pub(crate) bucket: AtomicU64,
 }
 
-/// An endpoint as a thread sees it: its handle, and the word that counts its requests.
+/// An endpoint as seen by a thread: its handle, and the cell that counts its requests.
 pub(crate) struct Seat {
     pub(crate) endpoint: Server,
     pub(crate) cell: Arc<Cell>,
     pub(crate) weight: u64,
     pub(crate) generation: u64,
-    /// Whether it has failed lately.
+    /// Evidence of recent failures; 0 for none.
     pub(crate) evidence: Arc<AtomicU64>,
 }
 
-/// What a thread keeps of its own.
+/// A thread's own state.
 #[repr(align(128))]
 #[derive(Default)]
 pub(crate) struct Own {
-    /// How often the last reading may be used still.
+    /// How often the last clock reading may still be used.
     pub(crate) left: AtomicU64,
     pub(crate) tick: AtomicU64,
-    /// Whether its last requests failed.
+    /// Whether the thread's last requests failed.
     pub(crate) failing: AtomicU64,
 }
 
 impl Own {
-    /// The last reading, or another, which is used so many times.
+    /// The last clock reading if it may still be used, or a new one for `times` uses.
     pub(crate) fn now(&self, begin: Instant, times: u64) -> u64 {
         let left = self.left.load(Ordering::Relaxed);
         if left > 0 {
@@ -54,7 +54,7 @@ impl Own {
 
     #[cold]
     pub(crate) fn read(&self, begin: Instant, times: u64) -> u64 {
-        // For the beginning and for the end.
+        // Two readings, one for the beginning and one for the end of a request.
         black_box(Instant::now());
         let now = begin.elapsed().as_nanos() as u64;
         self.tick.store(now, Ordering::Relaxed);
@@ -63,25 +63,25 @@ impl Own {
     }
 }
 
-/// What all share, and hardly ever changes.
+/// Shared state that hardly ever changes.
 pub(crate) struct Shared {
     pub(crate) begin: Instant,
     pub(crate) own: [Own; 2],
-    /// Of all requests.
+    /// The limit of all requests together.
     pub(crate) limit: Option<u64>,
-    /// How many are out, and until when nobody is warming.
+    /// How many endpoints are out. Below: until when an endpoint is in slow start.
     pub(crate) out: AtomicU64,
     pub(crate) warming: AtomicU64,
     pub(crate) upkeep: AtomicU64,
 }
 
-/// The part of the count that says how many are inside; successes are counted above it.
+/// The bits of the word that count the requests inside. Successes are counted above them.
 pub(crate) const INSIDE: u64 = (1 << 24) - 1;
 pub(crate) const WELL: u64 = 1 << 48;
-/// Which edition of the endpoint is in force.
+/// The position of the bits that tell which edition of the endpoint is in force.
 pub(crate) const GENERATION: u64 = 24;
 pub(crate) const UNLIMITED: u32 = u32::MAX;
-/// A bucket of the window, in nanoseconds.
+/// The length of a window's bucket, in nanoseconds.
 pub(crate) const BUCKET: u64 = 1 << 30;
 
 impl Seat {
@@ -90,17 +90,18 @@ impl Seat {
     }
 }
 
-/// A request in progress, which may outlive the set.
+/// A request in progress. It may outlive the set.
 pub(crate) struct Lease(pub(crate) Arc<Seat>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // One fewer inside, and one more that went well.
+        // One fewer inside and one more success, in one addition.
         self.0.cell.word.fetch_add(WELL - 1, Ordering::Release);
     }
 }
 
-/// Asks what a pick has to before it chooses; `None` if there is something to be done first. A reading of the clock is for so many uses.
+/// The checks of a pick before its choice. Returns the time, or `None` if there is something to be done first. A new
+/// clock reading serves `uses` uses.
 pub(crate) fn ask(shared: &Shared, thread: usize, avoid: &[u64], uses: u64) -> Option<u64> {
     if shared.limit.is_some() || !avoid.is_empty() {
         return None;
@@ -112,7 +113,7 @@ pub(crate) fn ask(shared: &Shared, thread: usize, avoid: &[u64], uses: u64) -> O
     is_calm.then_some(now)
 }
 
-/// Whether this request may enter; and the epoch that it is of.
+/// Lets a request enter and returns its epoch; `None` if it may not.
 pub(crate) fn enter(seat: &Seat) -> Option<u32> {
     let cell = &*seat.cell;
     if cell.limit.load(Ordering::Relaxed) != UNLIMITED {
@@ -123,7 +124,7 @@ pub(crate) fn enter(seat: &Seat) -> Option<u32> {
     (inside < INSIDE && generation <= seat.generation).then(|| cell.epoch.load(Ordering::Acquire))
 }
 
-/// Asks what is to be done for a request that has ended, before it leaves.
+/// The checks after a request has ended, before it leaves. Returns whether there is nothing else to do.
 pub(crate) fn tell(
     shared: &Shared,
     thread: usize,

@@ -18,8 +18,8 @@ use crate::{Fallible, TIMEOUT};
 
 pub(crate) type Connection = SendRequest<Empty<Bytes>>;
 
-/// The endpoint type is the user's own and carries what is the user's: here a pool of connections, and
-/// a tally for the tables.
+/// The user's own endpoint type. It carries what the user needs: here a pool of connections, and a tally for the
+/// tables.
 pub(crate) struct Backend {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
@@ -53,11 +53,11 @@ impl Backend {
         Ok(status)
     }
 
-    /// A kept connection, or a new one.
+    /// An idle connection, or a new one.
     pub(crate) async fn connect(&self) -> Fallible<Connection> {
         let keep = || lock(&self.pool).pop();
         while let Some(mut kept) = keep() {
-            // One that the server has closed meanwhile says so here, and is dropped.
+            // Fails if the server has closed the connection in the meantime; the connection is then dropped.
             if kept.ready().await.is_ok() {
                 return Ok(kept);
             }
@@ -70,7 +70,7 @@ impl Backend {
     }
 }
 
-/// What callers saw of one endpoint in one step, or of all in the end.
+/// What callers measured at one endpoint in one step, or in total.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) picked: u64,
@@ -85,7 +85,7 @@ impl Tally {
         self.faults.extend(other.faults);
     }
 
-    /// The p50 and the p99 of the successes, in milliseconds, for display.
+    /// The p50 and the p99 of the successful requests, in milliseconds, for display.
     pub(crate) fn quantiles(&mut self) -> [String; 2] {
         self.latencies.sort_unstable();
         [50, 99].map(|percent| {
@@ -96,20 +96,20 @@ impl Tally {
     }
 }
 
-/// What all callers share.
+/// State that all callers share.
 pub(crate) struct Client {
     pub(crate) fleet: Fleet<Backend>,
     pub(crate) stop: AtomicBool,
     pub(crate) refused_picks: AtomicU64,
-    /// The endpoint that has been removed; set once `remove` has returned.
+    /// The endpoint that has been removed. Set after `remove` has returned.
     pub(crate) removed: OnceLock<&'static str>,
     pub(crate) picks_of_removed: AtomicU64,
 }
 
-/// One caller: picks an endpoint, does its own I/O, and tells the fleet how that went.
+/// One caller: picks an endpoint, does its own I/O, and records the outcome.
 pub(crate) async fn call_until_stopped(client: Arc<Client>) {
     while !client.stop.load(Ordering::SeqCst) {
-        // Read before the pick: a pick that starts now must not yield it.
+        // Read before the pick: a pick that starts after the removal must not return this endpoint.
         let removed = client.removed.get();
         let Ok(lease) = client.fleet.pick_endpoint() else {
             client.refused_picks.fetch_add(1, Ordering::SeqCst);
@@ -126,7 +126,7 @@ pub(crate) async fn call_until_stopped(client: Arc<Client>) {
         let outcome = match timeout(TIMEOUT, backend.get()).await {
             Ok(Ok(status)) if status >= 500 => Outcome::Failure,
             Ok(Ok(_)) => Outcome::Success,
-            // Refused, reset, or broken off.
+            // Connection refused, reset, or closed early.
             Ok(Err(_)) => Outcome::Unreachable,
             Err(_) => Outcome::Timeout,
         };
@@ -136,8 +136,8 @@ pub(crate) async fn call_until_stopped(client: Arc<Client>) {
         } else {
             lock(&backend.tally).latencies.push(latency);
         }
-        // Were this task dropped before this line, so would be the lease. The fleet takes that for an
-        // abandoned request: neutral if it was short, a timeout if it outlasted the fleet's patience.
+        // If this task is dropped before this line, the lease is dropped too. The fleet treats that as an abandoned
+        // request: it is neutral if it was short, and a timeout if it took longer than the fleet's patience.
         lease.record(outcome);
     }
 }

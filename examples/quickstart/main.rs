@@ -1,5 +1,5 @@
-//! The main job on real input: HTTP servers on this machine, 48 concurrent callers, and a fleet that
-//! changes under them. While traffic flows without a pause,
+//! The main use with real input: HTTP servers on this machine, 48 concurrent callers, and a fleet that changes under
+//! load. While traffic flows without a pause,
 //!
 //! 1. three servers of weights 3 : 2 : 1, the last of them slow, share it by weighted round robin,
 //! 2. the policy is changed, and the slow one gets less,
@@ -8,8 +8,8 @@
 //! 5. a fourth is inserted,
 //! 6. the slow one is drained and removed.
 //!
-//! Each step prints a table and checks its promises; a broken one makes the example exit with 1. It
-//! takes about ten seconds:
+//! Each step prints a table and checks its promises. If one is broken, the example exits with 1. It takes about ten
+//! seconds:
 //!
 //! ```sh
 //! cargo run --release --example quickstart
@@ -34,29 +34,29 @@ use client::{Client, Tally, call_until_stopped, milliseconds};
 use server::Server;
 use show::Show;
 
-/// Tasks that send one request after the other.
+/// Tasks that each send one request after the other.
 const CALLERS: u64 = 48;
-/// The least number of requests in all, and in each of the five steps that are measured.
+/// The least number of requests in total, and in each of the five measured steps.
 const REQUESTS: u64 = 20_000;
 const REQUESTS_A_STEP: u64 = REQUESTS / 5;
-/// How long traffic flows in each of them, at least.
+/// How long traffic flows at least in each of these steps.
 const STEP: Duration = Duration::from_millis(1400);
 /// How long a caller waits for an answer.
 const TIMEOUT: Duration = Duration::from_millis(500);
-/// Faults in a row that eject. By default it is as many where nobody else fails; named because a bound below depends
-/// on it.
+/// Faults in a row that eject an endpoint. The default ejects after as many if no other endpoint fails. It is set
+/// explicitly because a bound below depends on it.
 const FAULTS: u32 = 2;
-/// The first ejection's length. Shorter than the default, so that the example is.
+/// The length of the first ejection, shorter than the default to keep the example short.
 const BACK_OFF: Duration = Duration::from_millis(500);
-/// How long a returned server takes to its full share. Shorter than the default, too.
+/// The length of slow start after a return, also shorter than the default.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// How far a share of weighted round robin may be off, in percentage points.
+/// How far a share may be off under weighted round robin, in percentage points.
 const TOLERANCE: f64 = 0.5;
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How many probes can have gone out within `down`. Each back-off is twice the one before, and jitter
-/// can make it a quarter shorter.
+/// How many probes can be sent within `down`. Each back-off is twice the one before, and jitter can make it a quarter
+/// shorter.
 fn probes_within(down: Duration) -> u32 {
     let after = |probes: u32| BACK_OFF.mul_f64(0.75) * ((1 << probes) - 1);
     (1..).take_while(|&probes| after(probes) <= down).count() as u32
@@ -120,7 +120,7 @@ async fn main() -> Fallible<ExitCode> {
     let (restarted, arrived) = (Instant::now(), beta.arrived());
     let down = restarted - killed;
     let probes = probes_within(down);
-    // The last back-off may have begun just now, a quarter longer by jitter; the probe takes time too.
+    // The last back-off may have just begun, and be a quarter longer by jitter. The probe takes time too.
     let bound = BACK_OFF.mul_f64(1.25) * (1 << probes) + WARM_UP + 2 * TIMEOUT;
     show.wait_for("beta", MemberState::Ready, restarted, bound)
         .await;
@@ -156,11 +156,10 @@ async fn main() -> Fallible<ExitCode> {
     }
     show.sweep();
 
-    // What the crash may cost: FAULTS faults in a row eject. A caller has one request at a time, so when
-    // the last of these is recorded, at most CALLERS others have been picked before and are on their
-    // way. After that no request goes there but the probes, one a back-off; and nothing else fails.
-    // (An answer that beta sent just before it died may set the row back. There is room for that: only
-    // a part of the callers can have been at beta.)
+    // The bound on failures of the crash. FAULTS faults in a row eject beta. A caller has one request at a time, so
+    // when the last of these faults is recorded, at most CALLERS other picks of beta are in flight. After that only
+    // probes go to beta, one per back-off, and no other request fails. (An answer that beta sent just before it died
+    // may reset the row. The bound has room for that, as only some of the callers can have been at beta.)
     let bound = u64::from(FAULTS) + CALLERS + u64::from(probes);
     let [p50, p99] = show.total.quantiles();
     let count = |kind| show.total.faults.iter().filter(|&&is| is == kind).count();

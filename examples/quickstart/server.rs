@@ -1,4 +1,4 @@
-//! The servers: real HTTP/1.1 on ports of this machine.
+//! The servers: real HTTP/1.1 servers on ports of this machine.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub(crate) struct Server {
 pub(crate) struct Site {
     pub(crate) name: &'static str,
     pub(crate) delay: Duration,
-    /// Requests that have reached it.
+    /// Requests that have reached the server.
     pub(crate) arrived: AtomicU64,
 }
 
@@ -51,10 +51,10 @@ impl Server {
         })
     }
 
-    /// Closes the port and breaks off all connections, as a crash would.
+    /// Closes the port and breaks all connections, as a crash would.
     pub(crate) async fn kill(&mut self) {
         self.running.abort();
-        // All that an aborted task can say is that it was aborted.
+        // The error of an aborted task only says that it was aborted.
         let _ = (&mut self.running).await;
     }
 
@@ -62,7 +62,7 @@ impl Server {
         self.site.arrived.load(Ordering::SeqCst)
     }
 
-    /// What a client knows of it.
+    /// The client's endpoint for this server.
     pub(crate) fn backend(&self, weight: u32) -> Backend {
         Backend {
             name: self.site.name,
@@ -76,7 +76,7 @@ impl Server {
 
 impl Site {
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
-        // Goes with this task, and takes the connections along.
+        // Dropped with this task, which closes the connections.
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {

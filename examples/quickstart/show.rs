@@ -1,4 +1,4 @@
-//! The tables, and the books that the promises are held to.
+//! The tables, and the checks of the promises.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::client::{Backend, Client, Tally, lock, milliseconds};
 use crate::{REQUESTS_A_STEP, STEP, TOLERANCE};
 
-/// Watches the callers: prints the tables, and keeps the books.
+/// Watches the callers: prints the tables, and keeps the totals and the broken promises.
 pub(crate) struct Show {
     pub(crate) client: Arc<Client>,
     pub(crate) total: Tally,
@@ -37,7 +37,7 @@ impl Show {
         }
     }
 
-    /// Waits until an endpoint is in this state, and promises that this takes `most` at most.
+    /// Waits until an endpoint is in this state. Checks the promise that this takes at most `most` since `since`.
     pub(crate) async fn wait_for(
         &mut self,
         name: &str,
@@ -55,7 +55,7 @@ impl Show {
         self.promise(took < most, format!("{name} is not {state}"));
     }
 
-    /// Lets traffic flow for a while. Then prints the table, and adds its numbers to the total.
+    /// Lets traffic flow for a step, then prints the table and adds its numbers to the total.
     pub(crate) async fn flow(&mut self) -> Vec<Row> {
         let started = Instant::now();
         let picked = |member: &Member<Backend>| lock(&member.endpoint().tally).picked;
@@ -67,7 +67,7 @@ impl Show {
         self.table()
     }
 
-    /// The same from 0, for a step in which nobody may see a fault.
+    /// A step from empty tallies. Checks the promise that no request fails.
     pub(crate) async fn calm(&mut self) -> Vec<Row> {
         self.sweep();
         let rows = self.flow().await;
@@ -76,7 +76,7 @@ impl Show {
         rows
     }
 
-    /// The same under weighted round robin, with everybody in.
+    /// A step under weighted round robin with all endpoints in. Also checks each endpoint's share.
     pub(crate) async fn even(&mut self) {
         for row in self.calm().await {
             let (had, wanted) = (row.had, row.wanted);
@@ -85,7 +85,7 @@ impl Show {
         }
     }
 
-    /// Adds what is tallied so far to the total; returns how many faults were among it.
+    /// Adds the current tallies to the total. Returns how many faults they contain.
     pub(crate) fn sweep(&mut self) -> usize {
         let before = self.total.faults.len();
         for member in self.members() {

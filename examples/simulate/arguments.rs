@@ -10,23 +10,23 @@ use evenkeel::sim::{self, Policy, Scenario};
 
 use crate::names::Names;
 
-/// What runs this example.
+/// The command that runs this example.
 pub(crate) const COMMAND: &str = "cargo run --release --features sim --example simulate --";
 
 pub(crate) struct Arguments {
     pub(crate) scenarios: Vec<Scenario>,
-    /// The chosen ones, and the oracles at the end.
+    /// The chosen policies, followed by the oracles.
     pub(crate) policies: Vec<Policy>,
     pub(crate) seeds: Range<u64>,
     pub(crate) cut: Option<Duration>,
     pub(crate) threads: usize,
     pub(crate) list: bool,
     pub(crate) outputs: Outputs,
-    /// All of this, as one would type it.
+    /// The whole command line, as it can be typed again.
     pub(crate) command: String,
 }
 
-/// Files to write besides the table.
+/// Files to write in addition to the printed table.
 #[derive(Default)]
 pub(crate) struct Outputs {
     pub(crate) json: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub(crate) struct Outputs {
 }
 
 impl Arguments {
-    /// Ends the program with exit code 2 where they make no sense.
+    /// Parses the command line. Ends the program with exit code 2 if the arguments are invalid.
     pub(crate) fn from_command_line() -> Self {
         let mut command = command();
         let matches = command.get_matches_mut();
@@ -80,7 +80,7 @@ impl Arguments {
 }
 
 impl Outputs {
-    /// Better now than after all the runs.
+    /// Checks the paths before the runs, so that a bad one does not lose their results.
     fn check(&self) -> Result<(), String> {
         for file in [&self.json, &self.markdown].into_iter().flatten() {
             let folder = file
@@ -99,7 +99,7 @@ impl Outputs {
     }
 }
 
-/// The names that were given; none is all.
+/// The names given for this argument; an empty list means all.
 fn chosen(matches: &ArgMatches, argument: &str) -> Vec<String> {
     let values = matches.get_many::<Vec<String>>(argument);
     values.into_iter().flatten().flatten().cloned().collect()
@@ -117,7 +117,7 @@ fn policies(matches: &ArgMatches) -> Vec<Policy> {
     let others = others
         .into_iter()
         .filter(|policy| is_chosen(&chosen, policy.name()));
-    // One that was asked for by name is run all the same.
+    // An oracle that was asked for by name runs in spite of `--no-oracles`.
     let named = |policy: &Policy| chosen.iter().any(|one| one == policy.name());
     let oracles = oracles
         .into_iter()
@@ -125,7 +125,7 @@ fn policies(matches: &ArgMatches) -> Vec<Policy> {
     others.chain(oracles).collect()
 }
 
-/// As a shell takes it for one word.
+/// The word, quoted if a shell needs that to take it as one word.
 fn quoted(word: &str) -> String {
     let plain =
         |character: char| character.is_ascii_alphanumeric() || "-_./,=:+@%".contains(character);

@@ -1,6 +1,6 @@
 //! Axes with round numbers.
 
-/// Where the vertical axis begins and ends, and its gridlines.
+/// The range of a vertical axis, and its gridlines.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Axis {
     pub(crate) low: f64,
@@ -9,7 +9,7 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// From 0, in at most six steps of 1, 2 or 5 times a power of ten.
+    /// An axis from 0, in at most six steps of 1, 2 or 5 times a power of ten.
     pub(crate) fn linear(highest: f64) -> Self {
         let highest = if highest > 0.0 { highest } else { 1.0 };
         let power = 10_f64.powf((highest / 6.0).log10().floor());
@@ -28,7 +28,8 @@ impl Axis {
         }
     }
 
-    /// At 1, 2 and 5 times the powers of ten; where these are many, at the powers alone.
+    /// An axis with gridlines at 1, 2 and 5 times the powers of ten, or only at the powers if there would be more than
+    /// eight.
     pub(crate) fn logarithmic(lowest: f64, highest: f64) -> Self {
         let powers = (lowest.log10().floor() as i32 - 1)..=(highest.log10().ceil() as i32);
         let marks =
@@ -48,7 +49,7 @@ impl Axis {
 }
 
 pub(crate) fn tick_text(tick: f64) -> String {
-    // 0.1 + 0.2 is not to be seen.
+    // Rounded, so that the error in 0.1 + 0.2 is not shown.
     let rounded = (tick * 1e6).round() / 1e6;
     format!("{rounded}")
 }

@@ -1,4 +1,4 @@
-//! The table of many policies: a block for each scenario.
+//! The table for many policies: one block per scenario.
 
 use crate::grid::{Grid, Paint, Piece};
 use crate::mean::Mean;
@@ -6,7 +6,7 @@ use crate::numbers::{count, milliseconds, percent, seconds};
 use crate::results::{Entry, Kind, Row, compare};
 use crate::table::WIDTH;
 
-/// A column of a block: two lines of heading, what is in it, and what is not worth a column if all have it.
+/// A column of a block: two lines of heading, the value, and the text that hides the column if all entries show it.
 type Column = ([&'static str; 2], fn(&Mean) -> String, &'static str);
 
 const COLUMNS: [Column; 13] = [
@@ -57,7 +57,7 @@ pub(crate) fn blocks(rows: &[Row], paint: Paint) -> String {
 }
 
 fn block(row: &Row, paint: Paint) -> String {
-    // In the corner. Servers' troubles come from the scenario and the seed, and hardly from a policy.
+    // Stands in the corner. Which servers are unwell depends on the scenario and the seed, and hardly on the policy.
     let unwell = row.entries.first().map_or(0.0, |entry| entry.mean.unwell);
     let corner = [
         row.bound()

@@ -1,6 +1,6 @@
-//! Text in columns, for a terminal.
+//! Text in columns for a terminal.
 
-/// Whether to use a terminal's colours.
+/// Whether to use terminal colours.
 #[derive(Clone, Copy)]
 pub(crate) struct Paint(pub(crate) bool);
 
@@ -12,7 +12,7 @@ enum Style {
     Faint,
 }
 
-/// Text of one style.
+/// A piece of text in one style.
 #[derive(Clone)]
 pub(crate) struct Piece {
     text: String,
@@ -61,7 +61,7 @@ impl Piece {
     }
 }
 
-/// Rows of pieces, set in columns as wide as they have to be.
+/// Rows of pieces in columns that are as wide as necessary.
 pub(crate) struct Grid {
     rows: Vec<Vec<Piece>>,
     numbers: bool,
@@ -69,7 +69,7 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// All columns to the left.
+    /// A grid with all columns left-aligned.
     pub(crate) fn left_aligned() -> Self {
         Self {
             rows: Vec::new(),
@@ -78,7 +78,7 @@ impl Grid {
         }
     }
 
-    /// The first column to the left, and the others, which are numbers, to the right.
+    /// A grid with the first column left-aligned and the others, which are numbers, right-aligned.
     pub(crate) fn of_numbers() -> Self {
         Self {
             numbers: true,
@@ -99,13 +99,13 @@ impl Grid {
         (0..columns).map(width).collect()
     }
 
-    /// How long its lines are.
+    /// The length of its lines.
     pub(crate) fn width(&self) -> usize {
         let widths = self.widths();
         widths.iter().sum::<usize>() + self.gap * widths.len().saturating_sub(1)
     }
 
-    /// Sets the columns closer if that makes the lines short enough.
+    /// Narrows the gaps between columns if the lines are longer than `width`.
     pub(crate) fn fit(mut self, width: usize) -> Self {
         if self.width() > width {
             self.gap = 1;

@@ -1,4 +1,4 @@
-//! All reports as JSON: what went in, and then a report a line.
+//! All reports as JSON: the inputs, and then one report per line.
 
 use std::fs::File;
 use std::io::{BufWriter, Result, Write};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::arguments::Arguments;
 use crate::mean::in_milliseconds;
 
-/// By hand around the reports: as one value, those of all scenarios would fill the memory.
+/// Writes the JSON around the reports by hand: a single value with the reports of all scenarios would need much memory.
 pub(crate) fn write(path: &Path, arguments: &Arguments, reports: &[Report]) -> Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     write!(file, "{{\"inputs\":{},\n\"reports\":[", inputs(arguments))?;
@@ -57,7 +57,7 @@ fn report(report: &Report) -> Value {
         "seed": report.seed,
         "events": report.events,
         "requests": report.requests,
-        // More than the 53 bits that readers keep of a number.
+        // A string, as it has more than the 53 bits that JSON readers keep of a number.
         "event_hash": format!("{:016x}", report.event_hash),
         "run": figures(&report.run),
         "window": figures(&report.window),

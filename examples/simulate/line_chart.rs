@@ -1,4 +1,4 @@
-//! Lines over time, drawn to be read: few gridlines, and a legend beside the plot.
+//! A line chart over time, kept simple: few gridlines, and a legend beside the plot.
 
 use std::error::Error;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::axis::{Axis, tick_text};
 
 const WIDTH: i32 = 960;
 const HEIGHT: i32 = 540;
-/// The plot within the picture.
+/// The edges of the plot within the picture, in pixels.
 const LEFT: i32 = 64;
 const RIGHT: i32 = 656;
 const TOP: i32 = 76;
@@ -28,35 +28,35 @@ type Drawn<T = ()> = Result<T, Box<dyn Error>>;
 
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// A number for the legend.
+    /// The number shown in the legend.
     pub(crate) value: String,
     pub(crate) colour: RGBColor,
     pub(crate) dashed: bool,
     pub(crate) width: u32,
-    /// What was found at which second.
+    /// Pairs of a time in seconds and a value.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
 pub(crate) struct Chart {
     pub(crate) title: String,
-    /// What the lines show.
+    /// A description of what the lines show.
     pub(crate) what: String,
-    /// Stands over the legend's numbers.
+    /// The heading of the legend's numbers.
     pub(crate) value: String,
-    /// A few lines below.
+    /// A few lines of text below the plot.
     pub(crate) caption: Vec<String>,
-    /// Seconds.
+    /// The shaded time, from and to, in seconds.
     pub(crate) shaded: (f64, f64),
-    /// In seconds.
+    /// The length of the time axis, in seconds.
     pub(crate) length: f64,
-    /// Equal ratios, and not equal differences, are equal distances.
+    /// Whether the vertical axis is logarithmic.
     pub(crate) logarithmic: bool,
-    /// In the order of the legend. The first are drawn on top, but dashed lines, through which others can be
-    /// seen, before all others.
+    /// In the order of the legend. Earlier lines are drawn on top of later ones, and dashed lines, which do not hide
+    /// others, on top of all solid ones.
     pub(crate) lines: Vec<Line>,
 }
 
-/// SVG's sizes are in pixels, and what plotters calls a size is 1.24 of them.
+/// A font of this size. SVG's sizes are in pixels, and a size in plotters is 1.24 pixels.
 fn font(pixels: f64, colour: RGBColor) -> TextStyle<'static> {
     let size = pixels * 1.24;
     ("sans-serif", size).into_font().color(&colour)
@@ -99,7 +99,7 @@ impl Chart {
         Ok(area.present()?)
     }
 
-    /// Where a value stands: plotters draws in a plane of equal distances.
+    /// The position of a value on the vertical axis, as plotters gets a linear plane.
     fn height(&self, value: f64) -> f64 {
         if self.logarithmic {
             value.log10()
@@ -127,7 +127,7 @@ impl Chart {
             .clone()
             .margin(TOP, HEIGHT - BOTTOM, LEFT, WIDTH - RIGHT);
         let (low, high) = (self.height(axis.low), self.height(axis.high));
-        // Some room, so that a line at the very top is seen.
+        // Leaves some room above, so that a line at the very top is visible.
         let heights = low..high + (high - low) * 0.02;
         let mut chart =
             ChartBuilder::on(&plot).build_cartesian_2d(0.0..self.length, heights.clone())?;
@@ -148,7 +148,7 @@ impl Chart {
             )?;
         }
         for tick in Axis::linear(self.length).ticks {
-            // The axis ends with the run.
+            // The axis ends where the run ends.
             if tick <= self.length * 1.001 {
                 let (x, _) = chart.backend_coord(&(tick, heights.start));
                 write(
@@ -165,7 +165,7 @@ impl Chart {
         let solid = self.lines.iter().rev().filter(|line| !line.dashed);
         let dashed = self.lines.iter().rev().filter(|line| line.dashed);
         for line in solid.chain(dashed) {
-            // A slice without a request has no latency.
+            // On a logarithmic axis, slices without requests have no latency to draw.
             let visible = |(_, value): &&(f64, f64)| !self.logarithmic || *value > 0.0;
             let points = line.points.iter().filter(visible);
             let points = points.map(|(at, value)| (*at, self.height(*value)));

@@ -1,10 +1,10 @@
-//! What there is: the scenarios and policies, a line each.
+//! The list of scenarios and policies, one per line.
 
 use crate::arguments::Arguments;
 use crate::grid::{Grid, Paint, Piece};
 use crate::results::Kind;
 
-/// Those that were chosen, which is all by default.
+/// Lists the chosen scenarios and policies, by default all.
 pub(crate) fn list(arguments: &Arguments, paint: Paint) -> String {
     let mut text = String::from("Scenarios\n");
     let mut scenarios = Grid::left_aligned();

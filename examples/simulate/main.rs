@@ -1,8 +1,8 @@
-//! Balancers side by side, in the simulator: this crate's policies, other balancers' rules, and oracles
-//! that know everything, on the same requests to the same servers while those are slow, lie, die and return.
+//! Compares balancers in the simulator: this crate's policies, the rules of other balancers, and oracles that know
+//! everything. All get the same requests to the same servers, while those are slow, lie, die and return.
 //!
-//! It prints tail latency and errors for each scenario and policy. `--markdown`, `--json` and `--svg` write
-//! the same as a table for a README, as data, and as pictures.
+//! It prints tail latency and errors for each scenario and policy. `--markdown`, `--json` and `--svg` write the same as
+//! a table for a README, as data, and as pictures.
 //!
 //! ```text
 //! cargo run --release --features sim --example simulate -- --list
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command that comes to the same broken promise.
+/// The command that reproduces the same broken promise.
 fn replay(error: &SimError, arguments: &Arguments) -> Option<String> {
     let SimError::Broken {
         scenario,
@@ -103,9 +103,9 @@ fn simulate(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let text = format!("{}{}\n", table::table(&rows, paint), event_log(&reports));
     let printed = print(&text);
     write_files(arguments, &rows, &reports)?;
-    // That stdout takes nothing is no reason to lose the files.
+    // A failure to print must not lose the files.
     printed?;
-    // Not with the table: that is the same each time, and this is not.
+    // Printed apart from the table, because the table is the same each time and this is not.
     eprintln!(
         "{}",
         pace(&reports, seconds, arguments.threads.min(study.len()))
@@ -134,7 +134,7 @@ fn write_files(
     Ok(())
 }
 
-/// One hash of all events of all runs, in order: the same command prints the same one.
+/// A hash of all events of all runs, in order. The same command prints the same hash.
 fn event_log(reports: &[Report]) -> String {
     let all = reports.iter().fold(0u64, |all, report| {
         all.rotate_left(5).wrapping_mul(31) ^ report.event_hash
@@ -153,13 +153,13 @@ fn pace(reports: &[Report], seconds: f64, threads: usize) -> String {
     )
 }
 
-/// By the convention of no-color.org.
+/// Follows the convention of no-color.org.
 fn colours_are_welcome() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
-/// Prints to stdout. That nobody reads on, as after `| head`, is no error.
+/// Prints to stdout. A closed pipe, as after `| head`, is not an error.
 fn print(text: &str) -> Result<(), Box<dyn Error>> {
     let mut stdout = io::stdout().lock();
     match stdout

@@ -1,4 +1,4 @@
-//! The table as GitHub's markdown.
+//! The table as GitHub markdown.
 
 use crate::mean::Mean;
 use crate::numbers::{count, milliseconds, percent, seconds};
@@ -34,13 +34,13 @@ fn line(cells: impl IntoIterator<Item = String>) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// The first lines: names stand left, numbers right.
+/// The first two lines of a table: the first column left-aligned, the others right-aligned.
 fn heading(names: &[String]) -> String {
     let alignments = names.iter().skip(1).map(|_| String::from("---:"));
     line(names.iter().cloned()) + &line(std::iter::once("---".into()).chain(alignments))
 }
 
-/// Policies of the crate first.
+/// The entries of a row, this crate's policies first, without oracles.
 fn in_order(row: &Row) -> impl Iterator<Item = &Entry> {
     row.of(Kind::Shipped).chain(row.of(Kind::Baseline))
 }
@@ -135,7 +135,8 @@ fn details(policy: &str, rows: &[Row]) -> String {
     text
 }
 
-/// Where no fault singles servers out nobody has such a time; where others have one, this is never.
+/// Empty if no entry of the row has such a time, because no fault singles servers out. Otherwise a missing time is
+/// "never".
 fn after(row: &Row, time: impl Fn(&Mean) -> Option<f64>, mean: &Mean) -> String {
     if row.entries.iter().all(|entry| time(&entry.mean).is_none()) {
         return String::new();

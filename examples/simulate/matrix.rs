@@ -1,4 +1,4 @@
-//! The table of few policies: scenario by policy.
+//! The table for few policies: scenarios by policies.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ seeds. * the best of the row. bound: the least p99 of oracles, which know everyt
 
 ";
 
-/// In as many parts, one below the other, as it takes for each to be narrow enough.
+/// The matrix, split into as many parts, one below the other, as needed for each to be narrow enough.
 pub(crate) fn matrix(rows: &[Row], paint: Paint) -> String {
     let policies = rows.first().map_or(0, |row| row.contenders().count());
     let in_parts = |parts: usize| -> Vec<Grid> {
@@ -30,7 +30,7 @@ pub(crate) fn matrix(rows: &[Row], paint: Paint) -> String {
     String::from(LEGEND) + &texts.join("\n")
 }
 
-/// The matrix of some of the policies.
+/// The part of the matrix for some of the policies.
 fn part(rows: &[Row], policies: Range<usize>) -> Grid {
     let contenders = |row| -> Vec<&Entry> {
         let row: &Row = row;
@@ -42,7 +42,7 @@ fn part(rows: &[Row], policies: Range<usize>) -> Grid {
     let columns: Vec<Vec<&Entry>> = rows.iter().map(contenders).collect();
     let mut grid = Grid::of_numbers();
     for line in header(&columns) {
-        // The best have a star behind them; numbers stay in line.
+        // Leaves room for the star behind the best entries, so that numbers stay aligned.
         grid.row(line.into_iter().map(|word| Piece::strong(word + " ")));
     }
     for (row, entries) in rows.iter().zip(&columns) {
@@ -65,7 +65,7 @@ fn bound(row: &Row) -> String {
         .map_or_else(|| "-".into(), |bound| milliseconds(bound.mean.p99))
 }
 
-/// Names of policies, broken after hyphens to lines that are about as wide as the cells.
+/// The policies' names, broken after hyphens into lines about as wide as the cells.
 fn header(rows: &[Vec<&Entry>]) -> Vec<Vec<String>> {
     let names = rows.first().into_iter().flatten().enumerate();
     let broken = names.map(|(number, entry)| {
@@ -77,7 +77,7 @@ fn header(rows: &[Vec<&Entry>]) -> Vec<Vec<String>> {
     let columns: Vec<Vec<String>> = columns.into_iter().chain(broken).collect();
     let height = columns.iter().map(Vec::len).max().unwrap_or(0);
     let line = |number: usize| {
-        // All stand on the last line.
+        // All names end on the last line.
         let word = |column: &Vec<String>| {
             let at = (number + column.len()).checked_sub(height);
             at.map(|at| column[at].clone()).unwrap_or_default()

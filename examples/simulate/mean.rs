@@ -1,13 +1,13 @@
-//! Means over seeds, and what makes one better than another.
+//! Means over seeds, and how two of them compare.
 
 use std::time::Duration;
 
 use evenkeel::sim::Report;
 
-/// Means over seeds, of the window; times in milliseconds unless they say otherwise.
+/// Means over seeds of the figures of the scenario's window. Times are in milliseconds unless noted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mean {
-    /// Of all seeds together.
+    /// The sum over all seeds.
     pub(crate) requests: u64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
@@ -19,16 +19,16 @@ pub(crate) struct Mean {
     pub(crate) share_to_unwell: f64,
     pub(crate) unwell: f64,
     pub(crate) max_over_mean: f64,
-    /// In seconds. `None` if with one seed it was not found out.
+    /// In seconds. `None` if any seed has no such time.
     pub(crate) detected: Option<f64>,
-    /// In seconds.
+    /// In seconds. `None` if any seed has no such time.
     pub(crate) recovered: Option<f64>,
     pub(crate) false_ejections: f64,
     pub(crate) ejected_share: f64,
     pub(crate) moments: Vec<Slice>,
 }
 
-/// A slice of the run.
+/// A slice of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slice {
     /// When it began, in seconds.
@@ -77,18 +77,18 @@ impl Mean {
         }
     }
 
-    /// What to go by: the p99; where that is the same, as it is once one request in a hundred fails, errors.
+    /// The order of entries: by p99, then by errors. The p99 is equal once one request in a hundred fails in both.
     pub(crate) fn rank(&self) -> [f64; 3] {
         [self.p99, self.errors, self.p999]
     }
 
-    /// Whether its p99 is more than 2 % above another's.
+    /// Whether the p99 is more than 2 % above the other's.
     pub(crate) fn is_slower_than(&self, other: &Self) -> bool {
         self.p99 > other.p99 * 1.02
     }
 
-    /// Whether more fail, by more than 0.01 percentage points and by more than chance would explain:
-    /// two standard errors of the difference.
+    /// Whether more requests fail, by more than 0.01 percentage points and by more than two standard errors of the
+    /// difference.
     pub(crate) fn fails_more_than(&self, other: &Self) -> bool {
         let variance =
             |mean: &Self| mean.errors * (1.0 - mean.errors) / mean.requests.max(1) as f64;
@@ -110,7 +110,7 @@ mod tests {
         };
         assert!(errors(0.0003).fails_more_than(&errors(0.0001)));
         assert!(!errors(0.000_15).fails_more_than(&errors(0.0001)));
-        // At one half, the deviation of each is 0.05 percentage points.
+        // At one half, the standard deviation of each is 0.05 percentage points.
         assert!(!errors(0.501).fails_more_than(&errors(0.5)));
         assert!(errors(0.502).fails_more_than(&errors(0.5)));
     }

@@ -1,5 +1,5 @@
-//! Names on the command line: any case, groups such as `S5` for S5a and S5b, and the nearest one where none
-//! fits.
+//! Names on the command line: in any case, with groups such as `S5` for S5a and S5b, and with the nearest name as a
+//! suggestion if none matches.
 
 use std::ffi::OsStr;
 
@@ -7,11 +7,11 @@ use clap::builder::TypedValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
-/// Parses a name to those that it stands for.
+/// Parses a name into the names that it stands for.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     pub(crate) known: Vec<String>,
-    /// Whether the beginning of several names stands for all of them.
+    /// Whether a common beginning of names stands for all of them.
     pub(crate) groups: bool,
 }
 
@@ -28,7 +28,7 @@ impl Names {
         exact
     }
 
-    /// The known name that takes the fewest edits, of several the one that begins most alike.
+    /// The known name at the fewest edits. A tie goes to the name with the longest common beginning.
     fn nearest(&self, text: &str) -> Option<&String> {
         let text = text.to_ascii_lowercase();
         self.known.iter().min_by_key(|name| {
@@ -40,7 +40,7 @@ impl Names {
     }
 }
 
-/// Whether a name begins with this text and goes on with something else: S1 begins S1a, not S10a.
+/// Whether a name begins with this text and goes on with another kind of character: S1 begins S1a, but not S10a.
 fn is_beginning(text: &str, name: &str) -> bool {
     let (Some(start), Some(rest)) = (name.get(..text.len()), name.get(text.len()..)) else {
         return false;
@@ -50,7 +50,7 @@ fn is_beginning(text: &str, name: &str) -> bool {
     start.eq_ignore_ascii_case(text) && before.is_some() && before != rest.chars().next().map(kind)
 }
 
-/// How many characters have to be added, left out or exchanged to get from one to the other.
+/// The edit distance: how many characters must be inserted, deleted or replaced to get from one text to the other.
 fn edits(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

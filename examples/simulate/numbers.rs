@@ -1,8 +1,8 @@
-//! Numbers as a person reads them.
+//! Numbers formatted for reading.
 
-/// Milliseconds: two decimals below 10, none from there on.
+/// Milliseconds, with two decimals below 10 and none from there on.
 pub(crate) fn milliseconds(value: f64) -> String {
-    // What would round up to 10.00 is 10.
+    // A value that would be rounded to 10.00 is shown as 10.
     if value < 9.995 {
         format!("{value:.2}")
     } else {
@@ -10,13 +10,13 @@ pub(crate) fn milliseconds(value: f64) -> String {
     }
 }
 
-/// A share in percent, to two significant digits, without the sign.
+/// A share in percent, with two significant digits and without the percent sign.
 pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent < 1e-9 {
         return "0".into();
     }
-    // By way of the exponent after rounding: 9.96 is 10, and not 10.0.
+    // The exponent is taken after rounding, so that 9.96 becomes 10 and not 10.0.
     let digits = format!("{percent:.1e}");
     let exponent = digits
         .split_once('e')
@@ -24,7 +24,7 @@ pub(crate) fn percent(share: f64) -> String {
     let exponent: i32 = exponent.unwrap_or(0);
     let decimals = usize::try_from(1 - exponent).unwrap_or(0);
     let text = format!("{percent:.decimals$}");
-    // The digits of 0.10 and 2.0 count as well, but only the latter stand in columns.
+    // Trailing zeros are significant too, but are only kept from 1 % on, where they align columns.
     if percent < 1.0 {
         text.trim_end_matches('0').trim_end_matches('.').into()
     } else {
@@ -32,12 +32,12 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
-/// Seconds to a tenth, or what stands for never.
+/// Seconds with one decimal, or "never".
 pub(crate) fn seconds(value: Option<f64>) -> String {
     value.map_or_else(|| "never".into(), |value| format!("{value:.1}"))
 }
 
-/// A count that is a mean over seeds: whole from 10 on.
+/// A count that is a mean over seeds: one decimal below 10, none from there on.
 pub(crate) fn count(value: f64) -> String {
     if value >= 9.95 || value.fract() == 0.0 {
         format!("{value:.0}")

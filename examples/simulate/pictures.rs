@@ -1,4 +1,4 @@
-//! Two pictures of each scenario: latency over time, and who got the requests.
+//! Two pictures per scenario: latency over time, and the share of requests that unwell servers get.
 
 use std::error::Error;
 use std::fs;
@@ -12,11 +12,11 @@ use crate::numbers::{milliseconds, percent};
 use crate::results::{Entry, Kind, Row, compare};
 use crate::standings::standings;
 
-/// As many lines as a person can tell apart.
+/// The most lines in a picture, about as many as can be told apart.
 const MOST: usize = 8;
 
-/// Okabe and Ito's, which those who are colour-blind can tell apart, too. Their yellow is last, and much
-/// darker here: on white it would not be seen.
+/// The colours of Okabe and Ito, which people who are colour-blind can tell apart too. Their yellow comes last and is
+/// much darker here, because it would be invisible on white.
 const COLOURS: [RGBColor; MOST] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -33,7 +33,7 @@ const GREY: RGBColor = RGBColor(150, 150, 150);
 pub(crate) fn write(folder: &Path, rows: &[Row], seeds: usize) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder)?;
     let all = standings(rows);
-    // The same in all pictures, and of the same colour.
+    // The same policies in all pictures, each with the same colour.
     let names: Vec<&str> = all
         .iter()
         .take(MOST)
@@ -59,9 +59,9 @@ pub(crate) fn write(folder: &Path, rows: &[Row], seeds: usize) -> Result<(), Box
 
 struct Picture<'a> {
     row: &'a Row,
-    /// Of the policies that are drawn.
+    /// The names of the policies that are drawn.
     names: &'a [&'a str],
-    /// How many are not.
+    /// How many policies are not drawn.
     omitted: usize,
     seeds: usize,
 }
@@ -111,7 +111,7 @@ impl Picture<'_> {
         )
     }
 
-    /// Of contenders, the best first.
+    /// The lines of the contenders, the best first.
     fn lines(&self, of: impl Fn(&Slice) -> f64, value: impl Fn(&Entry) -> String) -> Vec<Line> {
         let number = |entry: &Entry| self.names.iter().position(|name| *name == entry.name);
         let drawn = self
@@ -165,7 +165,7 @@ impl Picture<'_> {
         }
     }
 
-    /// How long a slice is, in seconds.
+    /// The length of a slice, in seconds.
     fn step(&self) -> f64 {
         let moments = self.row.entries.first().map(|entry| &entry.mean.moments);
         let second = moments.and_then(|moments| moments.get(1));
@@ -181,13 +181,13 @@ impl Picture<'_> {
         self.step() * moments.max(1) as f64
     }
 
-    /// All built-in scenarios have it there, and a cut leaves it there.
+    /// The scenario's window. All built-in scenarios have it there, and `--cut` keeps it there.
     fn window(&self) -> (f64, f64) {
         (self.length() / 4.0, self.length() * 3.0 / 4.0)
     }
 }
 
-/// In the middle of their slices.
+/// The values of an entry, each in the middle of its slice.
 fn points(entry: &Entry, of: impl Fn(&Slice) -> f64) -> Vec<(f64, f64)> {
     let moments = &entry.mean.moments;
     let half = moments.get(1).map_or(0.0, |second| second.at / 2.0);

@@ -1,4 +1,4 @@
-//! Reports as rows, one for each scenario, with the mean over seeds for each policy.
+//! Reports as rows, one per scenario, with the mean over seeds for each policy.
 
 use std::cmp::Ordering;
 
@@ -6,14 +6,14 @@ use evenkeel::sim::{Policy, Report, Scenario};
 
 use crate::mean::Mean;
 
-/// Whose a policy is.
+/// The origin of a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// One of this crate, as it ships.
+    /// A policy of this crate.
     Shipped,
-    /// There to be compared with.
+    /// A policy to compare with.
     Baseline,
-    /// Knows what nobody can.
+    /// A policy that knows what no real balancer can know.
     Oracle,
 }
 
@@ -29,15 +29,15 @@ impl Kind {
     }
 }
 
-/// What one scenario came to.
+/// The results of one scenario.
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) about: String,
-    /// In one order in all rows.
+    /// In the same order in all rows.
     pub(crate) entries: Vec<Entry>,
 }
 
-/// What one policy came to in it.
+/// The result of one policy in a scenario.
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) kind: Kind,
@@ -49,7 +49,7 @@ impl Row {
         self.entries.iter().filter(move |entry| entry.kind == kind)
     }
 
-    /// All that one could use.
+    /// The entries that could be used in practice: all but the oracles.
     pub(crate) fn contenders(&self) -> impl Iterator<Item = &Entry> {
         self.entries
             .iter()
@@ -66,13 +66,13 @@ impl Row {
         entry.kind != Kind::Oracle && best == Some(entry.mean.rank())
     }
 
-    /// The oracle of the least p99: nobody can be expected to do better.
+    /// The oracle with the least p99. No policy can be expected to do better.
     pub(crate) fn bound(&self) -> Option<&Entry> {
         best_of(self.of(Kind::Oracle))
     }
 }
 
-/// The one that comes first by [`Mean::rank`].
+/// The entry that comes first by [`Mean::rank`].
 pub(crate) fn best_of<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<&'a Entry> {
     entries.min_by(|one, other| compare(one, other))
 }
@@ -112,7 +112,7 @@ pub(crate) mod tests {
     use crate::mean::in_milliseconds;
     use std::time::Duration;
 
-    /// Of a million requests.
+    /// An entry with a million requests.
     pub(crate) fn entry(name: &str, kind: Kind, p99: f64, errors: f64) -> Entry {
         let mean = Mean {
             requests: 1_000_000,

@@ -1,4 +1,4 @@
-//! What all scenarios come to: how policies stand, and where this crate's lose.
+//! The results over all scenarios: how policies stand, and where this crate's lose.
 
 use crate::results::{Entry, Kind, Row, best_of};
 
@@ -7,13 +7,13 @@ use crate::results::{Entry, Kind, Row, best_of};
 pub(crate) struct Standing {
     pub(crate) name: String,
     pub(crate) kind: Kind,
-    /// The geometric mean of its p99 as a multiple of the bound; without oracles, of the best.
+    /// The geometric mean over scenarios of its p99 divided by the bound, or by the best p99 if there are no oracles.
     pub(crate) ratio: f64,
-    /// In how many scenarios it is the best, or within 2 % of its p99 and without more errors.
+    /// In how many scenarios it is the best, or within 2 % of the best p99 and without more errors.
     pub(crate) near_best: usize,
 }
 
-/// Of all but the oracles, the best first.
+/// The standings of all policies except oracles, the best first.
 pub(crate) fn standings(rows: &[Row]) -> Vec<Standing> {
     let names = rows.first().into_iter().flat_map(Row::contenders);
     let mut standings: Vec<Standing> = names.map(|entry| standing(rows, entry)).collect();
@@ -30,7 +30,7 @@ fn standing(rows: &[Row], policy: &Entry) -> Standing {
             continue;
         };
         let reference = row.bound().unwrap_or(best);
-        // A window without a request has no latency.
+        // A window without requests has no latency.
         logarithms += (own.mean.p99.max(1e-6) / reference.mean.p99.max(1e-6)).ln();
         let behind = own.mean.is_slower_than(&best.mean) || own.mean.fails_more_than(&best.mean);
         near_best += usize::from(!behind);
@@ -84,11 +84,11 @@ mod tests {
             )
         };
         vec![
-            // Ours is twice the bound, and best.
+            // "ours" is at twice the bound, and best.
             of("A", [(20.0, 0.0), (40.0, 0.0), (30.0, 0.0), (10.0, 0.0)]),
-            // Eight times it, and beaten; the second is within 2 %.
+            // "ours" is at eight times the bound, and beaten; "second" is within 2 % of the best.
             of("B", [(80.0, 0.0), (40.7, 0.0), (40.0, 0.0), (10.0, 0.0)]),
-            // As fast as theirs, but with more errors.
+            // "ours" is as fast as "theirs", but has more errors.
             of(
                 "C",
                 [(40.0, 0.004), (90.0, 0.0), (40.0, 0.001), (10.0, 0.0)],
@@ -109,7 +109,7 @@ mod tests {
                 )
             })
             .collect();
-        // The cubic roots of 2 * 8 * 4, of 4 * 4.07 * 9 and of 3 * 4 * 4.
+        // The cube roots of 3 * 4 * 4, of 2 * 8 * 4 and of 4 * 4.07 * 9.
         assert_eq!(
             shown,
             [

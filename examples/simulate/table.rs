@@ -1,4 +1,4 @@
-//! The table for a terminal: a matrix of few policies, or a block for each scenario; and what it comes to.
+//! The table for a terminal: a matrix for few policies, or a block per scenario for many; and a summary.
 
 use crate::blocks::blocks;
 use crate::grid::{Grid, Paint, Piece};
@@ -8,14 +8,14 @@ use crate::numbers::{milliseconds, percent};
 use crate::results::{Kind, Row};
 use crate::standings::standings;
 
-/// As many columns as a person has.
+/// The width of the output, in characters.
 pub(crate) const WIDTH: usize = 100;
-/// As many policies as a matrix may have.
+/// The most policies that are shown as a matrix.
 const FEW: usize = 6;
 
 pub(crate) fn table(rows: &[Row], paint: Paint) -> String {
     let policies = rows.first().map_or(0, |row| row.contenders().count());
-    // Oracles alone are rows of blocks.
+    // Oracles without other policies are shown as blocks, as a matrix leaves them out.
     let results = if (1..=FEW).contains(&policies) {
         matrix(rows, paint)
     } else {
@@ -24,7 +24,7 @@ pub(crate) fn table(rows: &[Row], paint: Paint) -> String {
     results + "\n" + &summary(rows, paint)
 }
 
-/// "p99/p99.9 (errors)".
+/// The text of a cell: "p99/p99.9 (errors)".
 pub(crate) fn cell(mean: &Mean) -> String {
     let latency = format!("{}/{}", milliseconds(mean.p99), milliseconds(mean.p999));
     match percent(mean.errors).as_str() {
@@ -61,7 +61,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::results::tests::{entry, row};
 
-    /// Of one scenario.
+    /// A row for one scenario.
     pub(crate) fn rows(policies: usize) -> Vec<Row> {
         let theirs = (1..policies).map(|number| {
             entry(

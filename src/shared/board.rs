@@ -1,13 +1,13 @@
-//! What policies compare of all members, side by side: a member's own cells are several lines away from each
-//! other, and these are eight or sixteen to a line.
+//! The board: what policies compare across members, stored side by side. A member's own cells are several cache lines
+//! apart; on the board eight or sixteen values share one line.
 //!
-//! In-flight counts are written only while a policy looks at them (see `View::board`), by each lease that was picked
-//! then, probes apart. A lease picked before is not on it, so it never shows more than is in flight. Costs
-//! and turns are written by whoever knows better, always.
+//! In-flight counts are kept only while a policy reads them (see `View::board`). Each lease picked in that time is
+//! counted, except probes. A lease picked before is not counted, so the board never shows more than is in flight. Costs
+//! are kept always, except that a success updates the cost only if its lease is counted here. Pickers keep the turns.
 //!
-//! The count shares a word with the sum of the starts of what is counted, so that one load tells the mean age of
-//! what is in flight. From the top: `starts: 40 (wrapping, in 16 us) | in flight: 24`. The sum is read
-//! modulo 2^40: an age in total of 203 days wraps.
+//! The count shares a word with the sum of the start times of the counted requests, so one load gives their mean age.
+//! From the top: `starts: 40 (wrapping, in 16 us) | in flight: 24`. The sum is read modulo 2^40 as a signed number: a
+//! total age above 104 days reads as negative.
 
 use std::time::Duration;
 
@@ -18,61 +18,62 @@ mod readings;
 
 pub(crate) use readings::{LANES, Readings, Spot, Spots};
 
-/// Places on a page.
+/// Places per page. A place is the set of cells of one member.
 const PLACES: usize = 64;
 
 const COUNT_BITS: u32 = 24;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
-/// Ages are counted in units of 2 to the power of this, in nanoseconds.
+/// Start times are stored in units of 2 to the power of this, in nanoseconds (16 us).
 const AGE_BITS: u32 = 14;
 
-/// What ages in total are told in: so many in a nanosecond.
+/// Units of [`Load::ages`] per nanosecond.
 pub(crate) const AGES: u64 = 1 << (COUNT_BITS - AGE_BITS);
 
-/// The turn of who has had none, and has come to others.
+/// The turn of a member that joined others of known latency and has not had its first turn.
 pub(crate) const JOINED: u32 = 1;
 
-/// The sign of a cost.
+/// The sign bit of a cost, set while an invitation stands. An invitation asks the next pick to choose an idle member,
+/// to show how it performs now.
 const INVITATION: u32 = 1 << 31;
 
-/// How many a place counts: 65 536 below the field's end, so that as many threads may all be between
-/// adding and finding it full without a carry.
+/// The most that a place counts: 65 536 below the end of the field, so that as many threads may be between adding and
+/// finding the place full without a carry.
 const FULL: u64 = COUNT_MASK - (1 << 16);
 
-/// One more in flight, which started then.
+/// The word of one request in flight that started at `start`.
 #[inline]
 const fn one(start: Tick) -> u64 {
     (start.as_nanos() >> AGE_BITS) << COUNT_BITS | 1
 }
 
-/// What is in flight at a member.
+/// What is in flight at a member: a number of requests and the sum of their start times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load(u64);
 
 impl Load {
-    /// How many requests.
+    /// The number of requests.
     #[inline]
     pub(crate) const fn count(self) -> u32 {
         (self.0 & COUNT_MASK) as u32
     }
 
-    /// How long they have been in flight, in total, in parts of a nanosecond ([`AGES`]); negative if they started later than `now`, by
-    /// another thread's clock.
+    /// The total age of the requests, in units of 1/[`AGES`] ns. Negative if they started after `now` by another
+    /// thread's clock.
     #[inline]
     pub(crate) const fn ages(self, now: Tick) -> i64 {
-        // As many starts at this time as there are, less what the starts are, in the topmost 40 bits, as a number with a sign. The
-        // count is added to the one as it is in the other.
+        // `count` times the present, less the sum of the starts, as a signed number whose unit is 2^14 ns times 2^-24.
+        // The count field is in both operands and cancels out.
         let one = one(now);
         one.wrapping_mul(self.0 & COUNT_MASK).wrapping_sub(self.0) as i64
     }
 }
 
-/// All pages. It belongs to the writer; members hold places on pages.
+/// All pages. The writer owns it; members hold places on pages.
 #[derive(Debug)]
 pub(crate) struct Board {
     pages: Vec<Arc<Page>>,
-    /// The first page that may have a free place, as far as is known since the last look at all.
+    /// The first page that may have a free place. Pages before it were full when they were last looked at.
     free_from: usize,
 }
 
@@ -80,36 +81,37 @@ pub(crate) struct Board {
 #[repr(align(128))]
 pub(crate) struct Page {
     loads: [AtomicU64; PLACES],
-    /// What a request costs at a member where nothing is in flight, by its latency and its errors: the bits of an
-    /// `f32`, in nanoseconds. 0 while unknown; with a minus sign, an invitation to the next pick.
+    /// The cost of a request at a member with nothing in flight, from its latency and its errors: the bits of an `f32`,
+    /// in nanoseconds. 0 while unknown; negative while an invitation stands.
     costs: [AtomicU32; PLACES],
-    /// When a member's turn is next, in rounds of a picker's own. 0 if it has had none, [`JOINED`] if it has had none since it has
-    /// come to others.
+    /// When a member's turn is next, on the picker's virtual clock. 0 if it has had none; [`JOINED`] if it has had none
+    /// and joined others of known latency.
     turns: [AtomicU32; PLACES],
-    /// A bit for each place that somebody has.
+    /// One bit per place, set while a member holds it.
     taken: AtomicU64,
 }
 
-/// Where requests have been in flight for more than so many times what one costs there, as a time, in the mean, others are preferred: before it
-/// answers, an endpoint shows that it does not. It counts for so many times its cost then, and no more: one that works on a long request has been
-/// waited for as long as one that hangs.
+/// A member is overdue if the mean age of its requests in flight is more than this many times its cost. Its cost is
+/// then multiplied by this number, so an endpoint that hangs is avoided before its requests time out. The factor does
+/// not grow further with the age: an endpoint working on a long request looks the same as one that hangs.
 pub(crate) const OVERDUE: f32 = 3.0;
 
-/// But no longer than this in the mean, in nanoseconds: a minute is four times what a [`Caller`](crate::Caller) waits at most by default. What
-/// is in flight for longer is a stream, or a lease that nobody ends, and would keep others away for as long as it is there.
+/// A mean age above this no longer counts as overdue, in nanoseconds. One minute is four times the default deadline of
+/// a [`Caller`](crate::Caller). A request that is older is a stream or a leaked lease, and would keep other requests
+/// away for as long as it is open.
 const FORGOTTEN: f32 = 60e9;
 
-/// Or than so many times what a request usually costs, where that takes longer.
+/// The same limit as a multiple of the fleet's usual cost, where that is more.
 const FORGOTTEN_TIMES: f32 = 4.0 * OVERDUE;
 
-/// The mean age, in nanoseconds, from which on requests count as forgotten, where one usually costs this.
+/// The mean age, in nanoseconds, above which requests in flight are ignored, for this usual cost of a request.
 #[inline(always)]
 pub(crate) const fn forgotten(usual: f32) -> f32 {
     let times = FORGOTTEN_TIMES * usual;
     if times > FORGOTTEN { times } else { FORGOTTEN }
 }
 
-/// A member's place; given back when it is dropped.
+/// A member's place on the board. Dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) struct Place {
     page: Arc<Page>,
@@ -124,7 +126,7 @@ impl Board {
         }
     }
 
-    /// A free place: the first, so members that come together are side by side.
+    /// Takes the first free place, so members that join together are side by side.
     pub(crate) fn place(&mut self) -> Place {
         let full = |page: &&Arc<Page>| page.free().is_none();
         self.free_from += self.pages[self.free_from..].iter().take_while(full).count();
@@ -133,18 +135,18 @@ impl Board {
         }
         let page = self.pages[self.free_from].clone();
         let at = page.free().unwrap_or(0);
-        // ORDERING: Acquire. Pairs with the Release of `Place::drop`: what the last one took away is seen.
+        // ORDERING: Acquire. Pairs with the Release in `Place::drop`: what the last holder subtracted is visible.
         page.taken.fetch_or(1 << at, Ordering::Acquire);
-        // ORDERING: Relaxed, both. Nobody reads the place yet.
+        // ORDERING: Relaxed, both. No thread reads the place yet.
         page.costs[at].store(0, Ordering::Relaxed);
         page.turns[at].store(0, Ordering::Relaxed);
         Place { page, at }
     }
 
-    /// Drops the pages that nobody has a place on, and sees anew which have free ones.
+    /// Drops the pages without a member, and looks for free places from the first page again.
     pub(crate) fn prune(&mut self) {
-        // ORDERING: Relaxed. A place that is given back meanwhile is seen the next time; a picker that still reads
-        // a page holds it.
+        // ORDERING: Relaxed. A place given back meanwhile is seen the next time. A picker that still reads a page holds
+        // a reference to it.
         self.pages
             .retain(|page| page.taken.load(Ordering::Relaxed) != 0);
         self.free_from = 0;
@@ -162,17 +164,17 @@ impl Page {
     }
 
     fn free(&self) -> Option<usize> {
-        // ORDERING: Relaxed. Only the writer takes places; one that is given back may be seen late.
+        // ORDERING: Relaxed. Only the writer takes places. One that is given back may be seen late.
         let free = self.taken.load(Ordering::Relaxed).trailing_ones() as usize;
         (free < PLACES).then_some(free)
     }
 }
 
 impl Place {
-    /// One more is in flight, since `start`. `false` if there are more than can be counted; then it is not.
+    /// Counts a request that started at `start`. Returns `false`, and does not count it, if the place is full.
     #[inline]
     pub(crate) fn add(&self, start: Tick) -> bool {
-        // ORDERING: Relaxed, here and below. What a policy compares; it orders nothing.
+        // ORDERING: Relaxed, here and below. Values that a policy compares; they order nothing.
         let before = self.page.loads[self.at].fetch_add(one(start), Ordering::Relaxed);
         let fits = before & COUNT_MASK < FULL;
         if !fits {
@@ -181,14 +183,14 @@ impl Place {
         fits
     }
 
-    /// One less, which was added with this start.
+    /// Stops counting a request that was added with this start.
     #[inline]
     pub(crate) fn take(&self, start: Tick) {
         // ORDERING: Relaxed. As in `add`.
         self.page.loads[self.at].fetch_sub(one(start), Ordering::Relaxed);
     }
 
-    /// The mean age of what is in flight and counted here.
+    /// The mean age of the requests counted here; `None` if there are none.
     pub(crate) fn mean_age(&self, now: Tick) -> Option<Duration> {
         // ORDERING: Relaxed. As in `add`.
         let load = Load(self.page.loads[self.at].load(Ordering::Relaxed));
@@ -197,29 +199,30 @@ impl Place {
         Some(Duration::from_nanos(mean))
     }
 
-    /// The same, as long as it tells how long answers take: `None` where what is in flight is [`forgotten`].
+    /// The mean age, as a sign of how long answers take. `None` if the requests are too old for that (see
+    /// [`forgotten`]).
     pub(crate) fn waiting(&self, now: Tick, usual: Option<Duration>) -> Option<Duration> {
         let longest = forgotten(usual.map_or(0.0, |usual| usual.as_nanos() as f32));
         self.mean_age(now)
             .filter(|age| age.as_nanos() as f32 <= longest)
     }
 
-    /// What a request costs there where nothing is in flight, in nanoseconds.
+    /// Sets the cost of a request with nothing in flight, in nanoseconds, and ends any invitation.
     #[inline]
     pub(crate) fn set_cost(&self, cost: f32) {
         // ORDERING: Relaxed. As in `add`.
         self.page.costs[self.at].store(cost.to_bits(), Ordering::Relaxed);
     }
 
-    /// That, if it is known.
+    /// The cost, if it is known.
     pub(crate) fn cost(&self) -> Option<f32> {
         // ORDERING: Relaxed. As in `add`.
         let bits = self.page.costs[self.at].load(Ordering::Relaxed) & !INVITATION;
         (bits != 0).then(|| f32::from_bits(bits))
     }
 
-    /// The same, where nothing has been seen of it since: an invitation stands. One that is accepted meanwhile may be given
-    /// again, once.
+    /// Sets the cost where no new answer has been seen, and keeps an invitation. An invitation accepted meanwhile may
+    /// be given once more.
     pub(crate) fn adjust_cost(&self, cost: f32) {
         let cell = &self.page.costs[self.at];
         // ORDERING: Relaxed, both. As in `add`.
@@ -227,31 +230,33 @@ impl Place {
         cell.store(cost.to_bits() | invitation, Ordering::Relaxed);
     }
 
-    /// It is of somebody who has come to others that are known.
+    /// Marks the member as one that joined others of known latency.
     pub(crate) fn joins(&self) {
         // ORDERING: Relaxed. As in `add`.
         self.page.turns[self.at].store(JOINED, Ordering::Relaxed);
     }
 
-    /// Whether that has had no turn since.
+    /// Whether the member is marked by [`joins`](Self::joins) and has had no turn since.
     pub(crate) fn has_just_joined(&self) -> bool {
         // ORDERING: Relaxed. As in `add`.
         self.page.turns[self.at].load(Ordering::Relaxed) == JOINED
     }
 
-    /// Whether it is of the first set, and has had none yet.
+    /// Whether the member has had no turn and is not marked by [`joins`](Self::joins): no latency was known when it
+    /// came.
     pub(crate) fn has_had_no_turn(&self) -> bool {
         // ORDERING: Relaxed. As in `add`.
         self.page.turns[self.at].load(Ordering::Relaxed) == 0
     }
 
-    /// Whether there is an invitation that nobody has accepted.
+    /// Whether an invitation stands that no pick has accepted.
     pub(crate) fn is_invited(&self) -> bool {
         // ORDERING: Relaxed. As in `add`.
         self.page.costs[self.at].load(Ordering::Relaxed) & INVITATION != 0
     }
 
-    /// Invites the next pick, until the endpoint has answered.
+    /// Invites the next pick. The invitation stands until a pick accepts it or the endpoint's next answer sets a new
+    /// cost.
     pub(crate) fn invite(&self) {
         // ORDERING: Relaxed. As in `add`.
         self.page.costs[self.at].fetch_or(INVITATION, Ordering::Relaxed);
@@ -260,7 +265,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Its leases hold the member, so all that were added have been taken.
+        // Leases hold the member, so every request that was added has been taken off by now.
         // ORDERING: Release. Pairs with `Board::place`.
         self.page
             .taken

@@ -1,4 +1,5 @@
-//! Whether the endpoints that are left can carry what those that are out did.
+//! Whether the endpoints that are in can carry the load of those that are out. If not, the fleet is *short* of
+//! capacity.
 
 use std::time::Duration;
 
@@ -6,20 +7,21 @@ use super::Shared;
 use crate::health::{Strain, are_many};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// It is short where answers take so many times as long as in calm,
+/// The fleet becomes short if answers take more than this many times their calm latency.
 const SHORT: f32 = 2.0;
 
-/// and until they take no more than this.
+/// The fleet stays short until answers take no more than this many times their calm latency.
 const ENOUGH: f32 = 1.5;
 
-/// How soon what is calm follows answers that take longer, those that take less, and any while many are out: what lasts for
-/// ten minutes is how it is. In seconds.
+/// Time constants, in seconds, with which the calm latency follows higher latencies, lower ones, and any while many
+/// endpoints are out. What lasts for ten minutes counts as normal.
 const RISES: f32 = 30.0;
 const FALLS: f32 = 5.0;
 const MOVES: f32 = 600.0;
 
-/// An `f32`'s bits: how long an endpoint's answers take, in nanoseconds, while no more are out than can be spared. 0 if that is not
-/// known. Of each its own: where the quick are out, those that are left are slower than all were, and none has more to do for that.
+/// The bits of an `f32`: an endpoint's calm latency, which is the one it has while no more endpoints are out than can
+/// be spared, in nanoseconds. 0 while unknown. Each endpoint has its own: if the fast endpoints are out, the others are
+/// slower than the fleet was, although none of them has more to do.
 #[derive(Debug)]
 pub(crate) struct Calm(AtomicU32);
 
@@ -28,10 +30,11 @@ impl Calm {
         Self(AtomicU32::new(0))
     }
 
-    /// Its latency is this now, `passed` after the last time, and more or fewer are out than can be spared; or it is short. How many times as
-    /// long as in calm that is; `None` if none has been seen.
+    /// Updates the calm latency with the current `latency`, `passed` seconds after the last time. The pair says whether
+    /// more endpoints are out than can be spared, and whether the fleet is short. Returns the ratio of the latency to
+    /// the calm one, or `None` if no calm latency is known.
     fn note(&self, latency: f32, (many_out, is_short): (bool, bool), passed: f32) -> Option<f32> {
-        // ORDERING: Relaxed, both. Only upkeep writes it, one at a time.
+        // ORDERING: Relaxed, both. Only upkeep writes it, one thread at a time.
         let calm = match f32::from_bits(self.0.load(Ordering::Relaxed)) {
             0.0 if is_short => return None,
             0.0 => latency.max(1.0),
@@ -49,12 +52,12 @@ impl Calm {
     }
 }
 
-/// What upkeep has found.
+/// What upkeep has found out about the capacity.
 #[derive(Debug)]
 pub(crate) struct Capacity {
-    /// Endpoints in slow start that were out. Not the new: they are more than there were.
+    /// How many endpoints are in slow start after an ejection. New endpoints do not count: they add to the capacity.
     warming: AtomicU64,
-    /// 1 where more are out than can be spared, and answers take longer than in calm by far.
+    /// 1 if more endpoints are out than can be spared and answers take far longer than in calm.
     short: AtomicU32,
 }
 
@@ -76,7 +79,8 @@ impl Capacity {
         self.short.load(Ordering::Relaxed) != 0
     }
 
-    /// So many times as long as in calm answers take now, and more or fewer are out than can be spared. While that is not known it is as it was.
+    /// Updates whether the fleet is short. `times` is the ratio of latencies to calm ones; if it is unknown, nothing
+    /// changes while many endpoints are out.
     fn note(&self, times: Option<f32>, many_out: bool) {
         let was_short = self.is_short();
         let most = if was_short { ENOUGH } else { SHORT };
@@ -87,8 +91,8 @@ impl Capacity {
 }
 
 impl Shared {
-    /// Upkeep has seen an endpoint that takes requests, so long after it was there the last time: how many times as long its answers take as
-    /// in calm, if that is known.
+    /// Updates the calm latency of an endpoint that takes requests, `passed` after upkeep last saw it. Returns the
+    /// ratio of its latency to the calm one, if that is known.
     pub(crate) fn strain_of(
         &self,
         calm: &Calm,
@@ -100,21 +104,21 @@ impl Shared {
         calm.note(latency, state, passed.as_secs_f32())
     }
 
-    /// What upkeep has counted: how many are in slow start after they were out, and how many times as long as in calm answers take, if that
-    /// is known.
+    /// Publishes what upkeep has counted: how many endpoints are in slow start after an ejection, and the ratio of
+    /// latencies to calm ones, if that is known.
     pub(crate) fn note_capacity(&self, warming: usize, times: Option<f32>) {
         // ORDERING: Relaxed. As above.
         (self.capacity.warming).store(warming as u64, Ordering::Relaxed);
         self.capacity.note(times, self.many_are_out());
     }
 
-    /// Whether so many are out that those that are left have too much to do. Not any more for the last that come back: as many as
-    /// can be spared have their ejections counted as ever.
+    /// Whether so many endpoints are out that the others have too much to do. This ends for the last ones to come back:
+    /// as many as can be spared have their ejections counted as usual.
     pub(crate) fn is_short(&self) -> bool {
         self.capacity.is_short() && self.many_are_out()
     }
 
-    /// How the fleet stands.
+    /// The state of the fleet for the length of an ejection.
     pub(crate) fn strain(&self) -> Strain {
         let out = self.ledger.read().ejected.max(1);
         Strain {
@@ -123,7 +127,7 @@ impl Shared {
         }
     }
 
-    /// The share of endpoints that are out or in slow start, where the others have too much to do; else 0.
+    /// The share of endpoints that are out or in slow start if the fleet is short, or else 0.
     pub(crate) fn missing(&self) -> f64 {
         if self.is_short() {
             self.out() as f64 / self.ledger.count().max(1) as f64
@@ -136,7 +140,8 @@ impl Shared {
         are_many(&self.ejection, self.out(), self.ledger.count())
     }
 
-    /// How many are out, or in slow start after they were. Who has been ejected again since upkeep counted is no two.
+    /// How many endpoints are out, or in slow start after an ejection. One that was ejected again since upkeep counted
+    /// is in both counts, so the sum is capped at the number of members.
     fn out(&self) -> usize {
         let out = self.ledger.read().refused() + self.capacity.warming();
         out.min(self.ledger.count())
@@ -153,7 +158,7 @@ mod tests {
         Endpoint(Calm::new(), Capacity::new())
     }
 
-    /// So many seconds of this latency, noted ten times a second; for how many of them it was short.
+    /// Notes this latency ten times a second for `seconds`. Returns for how many seconds the fleet was short.
     fn during(of: &Endpoint, seconds: u32, latency: f32, many_out: bool) -> f32 {
         let noted = (0..10 * seconds).filter(|_| {
             let times = of.0.note(latency, (many_out, of.1.is_short()), 0.1);
@@ -169,7 +174,7 @@ mod tests {
         assert_eq!(during(&one, 10, 10.0, false), 0.0);
         assert_eq!(during(&one, 10, 19.0, true), 0.0);
         assert_eq!(during(&one, 10, 25.0, true), 10.0);
-        // Until it takes no more than half as long again.
+        // Short until answers take no more than half as long again.
         assert_eq!(during(&one, 10, 17.0, true), 10.0);
         assert_eq!(during(&one, 10, 14.0, true), 0.0);
         assert_eq!(during(&one, 10, 17.0, true), 0.0);
@@ -181,10 +186,11 @@ mod tests {
     fn what_lasts_is_how_it_is() {
         let one = endpoint();
         during(&one, 10, 10.0, false);
-        // To 50 from 10 by e-folds of 600 s: 1.5 times what is calm is below 50 after ln(40 / 16.7) of them.
+        // From 10 to 50 with a time constant of 600 s: 1.5 times the calm latency is below 50 for ln(40 / 16.7) time
+        // constants.
         let short = during(&one, 1200, 50.0, true);
         assert!((short - 525.0).abs() < 10.0, "{short}");
-        // And soon what is less.
+        // A lower latency counts as calm soon.
         during(&one, 30, 10.0, false);
         assert_eq!(during(&one, 10, 25.0, true), 10.0);
     }

@@ -1,4 +1,4 @@
-//! Who waits for something until a time. The crate starts no timer: whoever does upkeep then wakes them.
+//! Tasks that wait until a deadline. The crate starts no timer, so upkeep wakes them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Waker};
@@ -17,15 +17,16 @@ struct Waiting {
 }
 
 impl Deadlines {
-    /// Has the task woken at `until`, by who claims `due` then: which is made due at that time *after* the task is listed,
-    /// so that a claimant either finds it or leaves the time as it is. The clock is to be read after this.
+    /// Has the task woken at `until` by the thread that claims `due` then. `due` is lowered *after* the task is listed,
+    /// so a claimant either finds the task or leaves the lowered time in place. The caller must read the clock after
+    /// this call.
     pub(crate) fn wait(&self, due: &Due, until: Tick, cx: &Context<'_>, ticket: &mut Option<u64>) {
         self.list(until, cx, ticket);
         due.lower(until);
     }
 
     fn list(&self, until: Tick, cx: &Context<'_>, ticket: &mut Option<u64>) {
-        // Cloned before locking, and the one it replaces dropped after: both are somebody else's code.
+        // The waker is cloned before locking, and the replaced one dropped after unlocking: both run foreign code.
         let mut waker = cx.waker().clone();
         let mut waiting = self.0.lock();
         let known = ticket.and_then(|own| waiting.wakers.iter_mut().find(|(id, ..)| *id == own));
@@ -39,7 +40,7 @@ impl Deadlines {
         *ticket = Some(id);
     }
 
-    /// Whoever waited does not wait any more.
+    /// Removes a task that no longer waits.
     pub(crate) fn forget(&self, ticket: u64) {
         // Dropped after unlocking.
         let _waker = {
@@ -49,11 +50,12 @@ impl Deadlines {
         };
     }
 
-    /// Wakes those whose time has come, and makes it due when the next one's does. For who has claimed `due`, and who comes between.
+    /// Wakes the tasks whose deadline has come, and lowers `due` to the next deadline. For a thread that has claimed
+    /// `due`, and for others that come in between.
     pub(crate) fn wake(&self, due: &Due, now: Tick) {
         let over = {
             let mut waiting = self.0.lock();
-            // An empty one allocates nothing.
+            // An empty `Vec` allocates nothing.
             let (over, left) = std::mem::take(&mut waiting.wakers)
                 .into_iter()
                 .partition::<Vec<_>, _>(|(_, until, _)| *until <= now);
@@ -64,7 +66,7 @@ impl Deadlines {
             over
         };
         for (.., waker) in over {
-            // One that panics must not keep the others asleep, nor bring down who picks.
+            // A waker that panics must neither keep other tasks asleep nor fail the pick that does upkeep.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
@@ -91,7 +93,7 @@ mod tests {
         }
     }
 
-    /// A future may be polled by another task than the last time.
+    /// A future may be polled by another task than before.
     #[test]
     fn who_polled_last_is_woken() {
         let (deadlines, due) = (Deadlines::default(), Due::new(at(1000), Duration::MAX));
@@ -116,7 +118,7 @@ mod tests {
         for (number, until) in [30, 10, 20].into_iter().enumerate() {
             let waker = woken[number].clone().into();
             let cx = Context::from_waker(&waker);
-            // Listed once, however often it is polled.
+            // The task is listed once, however often it is polled.
             deadlines.wait(&due, at(until), &cx, &mut tickets[number]);
             deadlines.wait(&due, at(until), &cx, &mut tickets[number]);
         }
@@ -173,8 +175,8 @@ mod loom_tests {
         Context::from_waker(Waker::noop())
     }
 
-    /// One begins to wait for 20 while another does upkeep at 15, the next of which would be at 65: after both, upkeep is
-    /// due at 20.
+    /// A thread begins to wait for 20 while another does upkeep at 15, whose next turn would be at 65. After both,
+    /// upkeep is due at 20.
     fn wait_against_upkeep(wait: fn(&Both), upkeep: fn(&Both)) {
         loom::model(move || {
             let both = Arc::new((
@@ -195,7 +197,7 @@ mod loom_tests {
         wait_against_upkeep(wait, claim_and_wake);
     }
 
-    /// Broken: the time first, and listed after.
+    /// Broken: lowers the time first and lists the task after that.
     #[test]
     #[should_panic = "nobody will wake it"]
     fn broken_variant_listed_last() {
@@ -206,7 +208,7 @@ mod loom_tests {
         wait_against_upkeep(wait, claim_and_wake);
     }
 
-    /// Broken: upkeep looks who waits, and claims after.
+    /// Broken: upkeep looks at the list first and claims after that.
     #[test]
     #[should_panic = "nobody will wake it"]
     fn broken_variant_claimed_last() {

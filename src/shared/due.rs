@@ -1,15 +1,16 @@
-//! A due-time: one word that says when something is next to be done, and lets one caller do it.
+//! A due time: one word that says when a task is next due and lets one caller claim it.
 
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// When something is due. One caller claims it by moving the time forward; anybody may move it back.
+/// When a task is due. One caller claims it by moving the time forward; any thread may move it back.
 #[derive(Debug)]
 pub(crate) struct Due {
     at: AtomicU64,
-    /// Further ahead than it can rightly be: beyond, a clock has jumped and come back, and it is due.
+    /// The furthest ahead that the time can be. If it is further, a clock has jumped ahead and come back, and the task
+    /// is due.
     horizon: AtomicU64,
 }
 
@@ -21,16 +22,17 @@ impl Due {
         }
     }
 
-    /// Whether it is due. One load, for the request path.
+    /// Whether the task is due. One load of the time for the request path, and one of the horizon if it is not reached.
     #[inline]
     pub(crate) fn is_due(&self, now: Tick) -> bool {
         // ORDERING: Relaxed. A hint; `claim` decides.
         self.reached(self.at.load(Ordering::Relaxed), now)
     }
 
-    /// From here on a claim moves it ahead by no more than this.
+    /// Sets how far ahead a claim may move the time at most.
     pub(crate) fn set_horizon(&self, horizon: Duration) {
-        // ORDERING: Relaxed. A number complete in itself; who reads the one before may find it due once too often.
+        // ORDERING: Relaxed. A self-contained value. A thread that reads the old one may find the task due once too
+        // often.
         self.horizon.store(twice(horizon), Ordering::Relaxed);
     }
 
@@ -40,30 +42,30 @@ impl Due {
         at <= now.as_nanos() || at - now.as_nanos() > self.horizon.load(Ordering::Relaxed)
     }
 
-    /// Claims it if it is due, and moves it to `next`. Of several callers one gets `true`; it must read
-    /// what it acts on *after* this.
+    /// Claims the task if it is due, and makes it due next at `next`. Of several callers one gets `true`; it must read
+    /// what it acts on *after* this call.
     pub(crate) fn claim(&self, now: Tick, next: Tick) -> bool {
-        // ORDERING: Relaxed. The exchange below decides.
+        // ORDERING: Relaxed. The compare-and-swap below decides.
         let at = self.at.load(Ordering::Relaxed);
         self.reached(at, now)
-            // ORDERING: AcqRel on success: an alarm that came before this exchange is read by it, with
-            // all that the alarm stored first; one that comes after finds `next` and lowers it. Relaxed
-            // on failure: nothing is done then.
+            // ORDERING: AcqRel on success: an alarm that came before this exchange is read by it, with everything the
+            // alarm stored first; an alarm that comes after it finds `next` and lowers it. Relaxed on failure: the
+            // caller does nothing then.
             && self
                 .at
                 .compare_exchange(at, next.as_nanos(), Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
     }
 
-    /// Makes it due at `at`, if that is sooner. An alarm stores its reason *before* this.
+    /// Makes the task due at `at`, if that is sooner. An alarm stores its reason *before* this call.
     pub(crate) fn lower(&self, at: Tick) {
-        // ORDERING: AcqRel. Release: pairs with `claim`, as told there. Acquire keeps a chain of alarms
-        // readable through the last of them.
+        // ORDERING: AcqRel. The Release pairs with `claim`. The Acquire makes the reasons of earlier alarms visible
+        // through the last alarm of a chain.
         self.at.fetch_min(at.as_nanos(), Ordering::AcqRel);
     }
 }
 
-/// Clocks of two threads may be a little apart.
+/// Twice the horizon, as the clock readings of two threads may be a little apart.
 fn twice(horizon: Duration) -> u64 {
     nanos(horizon).saturating_mul(2)
 }
@@ -118,8 +120,8 @@ mod loom_tests {
         state: AtomicU64,
     }
 
-    /// An alarm stores a state and lowers the time to 20; a claimant at 10 moves the time to 50 and
-    /// reads the state. Either it sees the state, or the time is at most 20 afterwards.
+    /// An alarm stores a state and lowers the time to 20. A claimant at 10 moves the time to 50 and reads the state.
+    /// Either it sees the state, or the time is at most 20 afterwards.
     fn claim_against_alarm(claim: fn(&Setting) -> Option<u64>) {
         loom::model(move || {
             let setting = Arc::new(Setting {
@@ -129,7 +131,7 @@ mod loom_tests {
             let alarm = {
                 let setting = setting.clone();
                 thread::spawn(move || {
-                    // ORDERING: Relaxed. What orders it is `lower`.
+                    // ORDERING: Relaxed. `lower` orders it.
                     setting.state.store(1, Ordering::Relaxed);
                     setting.due.lower(at(20));
                 })
@@ -146,7 +148,7 @@ mod loom_tests {
     #[test]
     fn no_alarm_is_lost_to_a_claim() {
         claim_against_alarm(|setting| {
-            // ORDERING: Relaxed. What orders it is `claim`.
+            // ORDERING: Relaxed. `claim` orders it.
             setting
                 .due
                 .claim(at(10), at(50))
@@ -154,23 +156,23 @@ mod loom_tests {
         });
     }
 
-    /// Broken: the claimant reads first and moves the time after.
+    /// Broken: the claimant reads the state first and moves the time after that.
     #[test]
     #[should_panic = "the alarm was lost"]
     fn broken_variant_read_before_claim() {
         claim_against_alarm(|setting| {
-            // ORDERING: Relaxed. As above; the order of the two is what is broken.
+            // ORDERING: Relaxed. As above; the order of the two steps is what is broken.
             let state = setting.state.load(Ordering::Relaxed);
             setting.due.claim(at(10), at(50)).then_some(state)
         });
     }
 
-    /// Broken: the right order, but nothing in the memory model keeps it.
+    /// Broken: the program order is right, but nothing in the memory model keeps it.
     #[test]
     #[should_panic = "the alarm was lost"]
     fn broken_variant_relaxed_claim() {
         claim_against_alarm(|setting| {
-            // ORDERING: Relaxed, all three: what is broken.
+            // ORDERING: Relaxed, all three: this is what is broken.
             let moved =
                 setting
                     .due

@@ -1,89 +1,93 @@
-//! What has happened, for whoever asks: a bounded queue of a few words each that takes no lock and allocates nothing
-//! once it is made, as what happens is told in the request path too.
+//! The event queue: a bounded queue of a few words per event. It takes no lock and allocates only when it is made,
+//! because events are also put in on the request path.
 //!
-//! Source: D. Vyukov's bounded queue. A slot's turn says whose it is: `at` for who puts the event of that number in,
-//! `at + 1` for who takes it out, `at + capacity` for who puts in the next. Who finds it not yet their turn does not
-//! wait: it drops its event and counts that, or takes nothing.
+//! Source: D. Vyukov's bounded queue. A slot's turn says which thread may use it. For the event of number `n` the turn
+//! is `n` for the thread that puts it in, `n + 1` for the thread that takes it out, and `n + capacity` for the thread
+//! that puts the slot's next event in. A thread that finds another turn does not wait: it drops its event and counts
+//! that, or takes nothing.
 
 use crate::health::Detector;
 use crate::options::MemberId;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// What happened. See [`Event`](crate::Event).
+/// What has happened to an endpoint or to the fleet. See [`Event`](crate::Event).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// Taken out for its health. Also when an ejection from before goes on, as an endpoint comes back that was
-    /// removed, drained or of weight 0.
+    /// The endpoint was ejected for its health. Also sent when an earlier ejection resumes, after an endpoint that was
+    /// removed, drained or of weight 0 comes back.
     #[non_exhaustive]
     Ejected {
-        /// What found it bad. `None` only where that is not known any more.
+        /// The detector that ejected it. `None` only if that is no longer known.
         detector: Option<Detector>,
-        /// Which ejection in a row this is, from 1 to 31.
+        /// The number of this ejection in a row, from 1 to 31.
         times: u32,
-        /// Until when it is not probed.
+        /// When its first probe is due.
         until: Tick,
     },
-    /// Still out after a bad probe, or after one that was given up.
+    /// The ejection goes on after a probe that failed. With [`Limits::max_probes`](crate::Limits::max_probes), also
+    /// after one whose time was up.
     #[non_exhaustive]
     Renewed {
-        /// As for `Ejected`.
+        /// As in `Ejected`.
         times: u32,
-        /// As for `Ejected`.
+        /// When its next probe is due.
         until: Tick,
     },
-    /// Back after an ejection.
+    /// The endpoint is no longer ejected.
     #[non_exhaustive]
     Returned {
-        /// By what.
+        /// What ended the ejection.
         by: Return,
     },
-    /// Its slow start begins ([`SlowStart`](crate::SlowStart)).
+    /// The endpoint's slow start begins ([`SlowStart`](crate::SlowStart)).
     SlowStartBegun,
-    /// It has its full share. Noticed at upkeep; not told of one that is ejected before.
+    /// The endpoint's slow start is over: it gets its full share. Noticed by upkeep; not sent if it is ejected before
+    /// that.
     SlowStartOver,
-    /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. Of the fleet, not of an endpoint; with
-    /// [`Tiers`](crate::Tiers) it acts in some priority where it acted in none, and is over when it acts in none again.
+    /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. An event of the fleet, not of an
+    /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority while there was none in any;
+    /// [`PanicOver`](Self::PanicOver) then means that it has ended in all.
     #[non_exhaustive]
     PanicBegun {
-        /// How many were eligible.
+        /// How many endpoints were eligible.
         eligible: u32,
-        /// Of how many that have a weight and do not drain.
+        /// How many endpoints have a weight and do not drain. The eligible ones are among them.
         routable: u32,
     },
-    /// Enough are eligible again.
+    /// Enough endpoints are eligible again. An event of the fleet, not of an endpoint.
     #[non_exhaustive]
     PanicOver {
-        /// As for `PanicBegun`.
+        /// As in `PanicBegun`.
         eligible: u32,
-        /// As for `PanicBegun`.
+        /// As in `PanicBegun`.
         routable: u32,
     },
-    /// [Drained](crate::Fleet::drain): takes no more requests.
+    /// The endpoint [drains](crate::Fleet::drain): it takes no more requests.
     DrainBegun,
-    /// Its last request has ended.
+    /// The last request of a draining endpoint has ended.
     DrainOver,
 }
 
-/// What brought an ejected endpoint back.
+/// What ended an ejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Return {
-    /// Good probes, by requests or by checks.
+    /// Successful probes, by requests or by checks.
     Probe,
-    /// The fleet has become so small that the cap did not leave room for it
+    /// The fleet has become so small that the cap leaves no room for the ejection
     /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent)).
     Pardon,
-    /// A [mark](crate::Fleet::mark), up or down.
+    /// The endpoint was [marked](crate::Fleet::mark) up or down.
     Mark,
 }
 
-/// What is in a queue.
+/// An event as it is queued, without the endpoint's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
     pub(crate) at: Tick,
-    /// `None`: the fleet.
+    /// `None` for an event of the fleet.
     pub(crate) member: Option<MemberId>,
     pub(crate) kind: EventKind,
 }
@@ -97,17 +101,17 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Events {
     slots: Box<[Slot]>,
-    /// How many were put in.
+    /// How many events were put in: the number of the next one.
     put: AtomicU64,
-    /// How many were taken out.
+    /// How many events were taken out.
     taken: AtomicU64,
     dropped: AtomicU64,
 }
 
 impl Events {
-    /// For so many at least.
+    /// A queue for at least `capacity` events.
     pub(crate) fn new(capacity: usize) -> Self {
-        // Of one slot, whose turn it is to take and whose to put in next would read the same.
+        // With one slot, the turn to take an event would equal the turn to put in the next.
         let capacity = capacity.max(2).next_power_of_two() as u64;
         let slot = |number| Slot {
             turn: AtomicU64::new(number),
@@ -125,15 +129,16 @@ impl Events {
         self.slots.len()
     }
 
-    /// How many found it full.
+    /// How many events were dropped because the queue was full.
     pub(crate) fn dropped(&self) -> u64 {
         // ORDERING: Relaxed. A statistic.
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Takes a number whose slot is `ahead` turns past it; `None` if that slot is not free for it yet.
+    /// Claims the next number of `numbers`. `None` unless the turn of its slot is the number plus `ahead`.
     fn claim(&self, numbers: &AtomicU64, ahead: u64) -> Option<(u64, &Slot)> {
-        // ORDERING: Relaxed, here and below. The slot's turn orders what is in it; a number is only taken once.
+        // ORDERING: Relaxed, here and below. The slot's turn orders its words. The exchange gives each number to one
+        // thread.
         let mut number = numbers.load(Ordering::Relaxed);
         loop {
             let slot = &self.slots[number as usize & (self.slots.len() - 1)];
@@ -153,7 +158,7 @@ impl Events {
                         Err(now) => number = now,
                     }
                 }
-                // Another has taken this number.
+                // Another thread has claimed this number.
                 // ORDERING: Relaxed. As above.
                 1.. => number = numbers.load(Ordering::Relaxed),
                 _ => return None,
@@ -161,8 +166,8 @@ impl Events {
         }
     }
 
-    /// Puts one in, or counts it as dropped if there is no room: the first of an incident tell more than the last, and
-    /// what came of it can be seen without them.
+    /// Puts an event in, or counts it as dropped if there is no room. New events are dropped, as the first ones of an
+    /// incident tell more than the last, and the outcome can be seen without events.
     #[cold]
     pub(crate) fn put(&self, note: Note) {
         let Some((number, slot)) = self.claim(&self.put, 0) else {
@@ -171,26 +176,27 @@ impl Events {
             return;
         };
         for (word, value) in slot.words.iter().zip(pack(note)) {
-            // ORDERING: Relaxed. The turn publishes it.
+            // ORDERING: Relaxed. The store of the turn publishes it.
             word.store(value, Ordering::Relaxed);
         }
-        // ORDERING: Release. Publishes the words to who takes them.
+        // ORDERING: Release. Publishes the words to the thread that takes them.
         slot.turn.store(number.wrapping_add(1), Ordering::Release);
     }
 
-    /// Takes the oldest out.
+    /// Takes the oldest event out.
     pub(crate) fn take(&self) -> Option<Note> {
         let (number, slot) = self.claim(&self.taken, 1)?;
-        // ORDERING: Relaxed. The turn, which has been read, orders it.
+        // ORDERING: Relaxed. The load of the turn in `claim` orders it.
         let words = std::array::from_fn(|at| slot.words[at].load(Ordering::Relaxed));
         let next = number.wrapping_add(self.slots.len() as u64);
-        // ORDERING: Release. The words have been read: who puts the next in may overwrite them.
+        // ORDERING: Release. The words have been read, so the thread that puts in the next event may overwrite them.
         slot.turn.store(next, Ordering::Release);
         Some(read(words))
     }
 }
 
-/// Four words: id, 0 for the fleet; when; `times: 32 | detector or return: 8 | kind: 8`; until when, or two counts.
+/// Four words: the id (0 for the fleet); the time; `times: 32 | detector or return: 8 | kind: 8`; until when, or two
+/// counts.
 fn pack(note: Note) -> [u64; 4] {
     let counts = |eligible: u32, routable: u32| u64::from(eligible) << 32 | u64::from(routable);
     let (tag, of, times, more) = match note.kind {
@@ -320,8 +326,8 @@ mod loom_tests {
         }
     }
 
-    /// Two slots, filled once; then two threads each put one in, one of them after it has taken one out. Each that
-    /// is taken is whole and taken once, and what is not was dropped.
+    /// A queue of two slots is full. Two threads each put in another event, one of them after taking one out. Each
+    /// event taken is whole and taken once; the others were dropped.
     fn two_threads(put: fn(&Events, Note), take: fn(&Events) -> Option<Note>) {
         loom::model(move || {
             let events = Arc::new(Events::new(2));
@@ -347,14 +353,14 @@ mod loom_tests {
         two_threads(Events::put, Events::take);
     }
 
-    /// Broken: the turn is passed on before the words are read.
+    /// Broken: passes the turn on before the words are read.
     #[test]
     #[should_panic = "torn"]
     fn broken_variant_turn_before_reading() {
         two_threads(Events::put, |events| {
             let (number, slot) = events.claim(&events.taken, 1)?;
             let next = number + events.slots.len() as u64;
-            // ORDERING: as in `take`; that it comes first is what is broken.
+            // ORDERING: as in `take`; that this comes first is what is broken.
             slot.turn.store(next, Ordering::Release);
             // ORDERING: Relaxed. As in `take`.
             let words = std::array::from_fn(|at| slot.words[at].load(Ordering::Relaxed));
@@ -375,7 +381,7 @@ mod loom_tests {
                 // ORDERING: Relaxed. As in `put`.
                 word.store(value, Ordering::Relaxed);
             }
-            // ORDERING: Relaxed: what is broken.
+            // ORDERING: Relaxed: this is what is broken.
             slot.turn.store(number + 1, Ordering::Relaxed);
             let taken = thread.join().unwrap();
             assert!(taken.is_none_or(|taken| taken == note(7)), "torn");

@@ -1,11 +1,12 @@
-//! The ejection ledger: how many members are ejected, how many may be, how many are marked down, and whether
-//! that is panic, in one word, so that the cap holds at every instant and a pick reads the panic rule at once.
+//! The ejection ledger: how many members are ejected, how many may be, how many are marked down, and whether there is
+//! panic. All are in one word, so the cap holds at every instant and a pick reads the panic rule's input at once.
 //!
-//! From the top: `panics: 1 | down: 21 | limit: 21 | ejected: 21`. Nothing wraps: a fleet holds at
-//! most [`MAX_MEMBERS`] members.
+//! From the top: `panics: 1 | down: 21 | limit: 21 | ejected: 21`. Nothing wraps: a fleet holds at most [`MAX_MEMBERS`]
+//! members.
 //!
-//! Who has changed the word, or the number of members beside it, [settles](Ledger::settle) it after. The bit is a
-//! memory only: a pick judges by the numbers and its own snapshot, and asks the bit between the two thresholds.
+//! A thread that has changed the word, or the count of members beside it, [settles](Ledger::settle) the panic bit next.
+//! The bit is only a memory: a pick judges by the numbers and its own snapshot, and uses the bit between the two
+//! thresholds.
 
 use super::slots::Slots;
 use crate::health::PanicRule;
@@ -21,13 +22,13 @@ const DOWN: u64 = 1 << (2 * BITS);
 const PANICS: u64 = 1 << (3 * BITS);
 const _: () = assert!(MAX_MEMBERS as u64 <= MASK);
 
-/// What the ledger says at one instant.
+/// The ledger's word at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) ejected: usize,
     pub(crate) limit: usize,
     pub(crate) down: usize,
-    /// Whether it was panic when that was last settled.
+    /// Whether there was panic when the bit was last settled.
     pub(crate) panics: bool,
 }
 
@@ -42,7 +43,7 @@ impl Tally {
         }
     }
 
-    /// Members that are refused for their health.
+    /// The members that are refused for their health.
     #[inline]
     pub(crate) const fn refused(self) -> usize {
         self.ejected + self.down
@@ -52,25 +53,26 @@ impl Tally {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     word: AtomicU64,
-    /// How many members may take requests, by their weight and unless they drain.
+    /// How many members may take requests: those with a weight that do not drain.
     count: AtomicU64,
-    /// From the top: `flips: 43 (wrapping) | degraded: 21`. How often anybody's eligibility has changed, and how many
-    /// are degraded.
+    /// From the top: `flips: 43 (wrapping) | degraded: 21`. How often the eligibility of any member has changed, and
+    /// how many members are degraded.
     flips: AtomicU64,
     /// 1 while the policy in force judges panic itself.
     judged_by_policy: AtomicU64,
     rule: PanicRule,
-    /// One is taken before a member turns from ejected to probed, and given back after it does not stand so any more: by
-    /// the one change that made it so, as with the slots above. So a probe that is forgotten gives its slot to the next.
+    /// Slots for probes in flight. One is taken before a member turns from ejected to probed, and given back by the
+    /// change that ends that, as with the slots above. A probe that is lost passes its slot on to the next probe of the
+    /// member.
     pub(crate) probes: Slots,
 }
 
-/// What a policy that counts who is eligible looks at: whether it has to count anew, and whether some are degraded.
+/// For a policy that counts eligible members: whether it has to count again, and whether any member is degraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flips(u64);
 
 impl Flips {
-    /// The version of what is eligible: equal only where nothing has changed between.
+    /// The version of the members' eligibility. It is equal only if nothing has changed in between.
     #[inline]
     pub(crate) const fn version(self) -> u64 {
         self.0 >> BITS
@@ -94,7 +96,7 @@ impl Ledger {
         }
     }
 
-    /// The same with so many probes under way at most, if that is limited.
+    /// Limits the number of probes in flight, if `most` is set.
     pub(crate) fn with_most_probes(self, most: Option<u32>) -> Self {
         Self {
             probes: Slots::new(most.map_or(u64::MAX, u64::from)),
@@ -102,15 +104,15 @@ impl Ledger {
         }
     }
 
-    /// Somebody's eligibility has changed. Called *after* the change.
+    /// Records that a member's eligibility has changed. Called *after* the change.
     pub(crate) fn flipped(&self) {
-        // ORDERING: Release. Pairs with `flips`: who sees the new version sees the change.
+        // ORDERING: Release. Pairs with `flips`: a thread that sees the new version sees the change.
         self.flips.fetch_add(1 << BITS, Ordering::Release);
     }
 
-    /// Somebody has become degraded, or is not any more: a change like another.
+    /// Records that a member has become degraded or has stopped being so. This is a change of eligibility too.
     pub(crate) fn count_degraded(&self, is: bool) {
-        // Minus one borrows from the flips, which have been raised by two for it.
+        // The -1 borrows from the flips if the count is 0; adding 2 to them leaves a net change of at least 1.
         let step = if is { (1 << BITS) + 1 } else { (2 << BITS) - 1 };
         // ORDERING: Release. As in `flipped`.
         self.flips.fetch_add(step, Ordering::Release);
@@ -122,10 +124,10 @@ impl Ledger {
         Flips(self.flips.load(Ordering::Acquire))
     }
 
-    /// Whether the policy in force judges panic itself, so that the rule over the whole fleet does not act. Only the
-    /// writer sets it, and settles then.
+    /// Sets whether the policy in force judges panic itself, so that the rule over the whole fleet does not act. Only
+    /// the writer calls it, and settles next.
     pub(crate) fn set_judged_by_policy(&self, is: bool) {
-        // ORDERING: Release. As for the count, told in `settle`.
+        // ORDERING: Release. As for the count; see `settle`.
         self.judged_by_policy.store(is.into(), Ordering::Release);
     }
 
@@ -142,22 +144,22 @@ impl Ledger {
 
     #[inline]
     pub(crate) fn read(&self) -> Tally {
-        // ORDERING: Acquire. Pairs with the Release of `reserve`: who sees an ejection counted also
-        // sees what led to it. A pick that sees none counted needs no more than this word.
+        // ORDERING: Acquire. Pairs with the Release in `reserve`: a thread that sees an ejection counted also sees what
+        // led to it. A pick that sees none counted needs no more than this word.
         Tally::read(self.word.load(Ordering::Acquire))
     }
 
-    /// Whether nobody is refused for its health. All that most picks ask.
+    /// Whether no member is refused for its health and the panic bit is clear. Most picks ask nothing else.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         // ORDERING: Acquire. As in `read`.
         self.word.load(Ordering::Acquire) & !(MASK << BITS) == 0
     }
 
-    /// Takes a slot, *before* a member turns ejected. `false` when all are taken.
+    /// Takes a slot, *before* a member turns ejected. `false` if all are taken.
     pub(crate) fn reserve(&self) -> bool {
-        // ORDERING: AcqRel and Acquire. The slot that is taken is one that another released after its
-        // member had left, so the count is never below the number of ejected members.
+        // ORDERING: AcqRel and Acquire. A slot that is reused here was released after its member had left, so the count
+        // is never below the number of ejected members.
         self.word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                 let tally = Tally::read(word);
@@ -166,7 +168,7 @@ impl Ledger {
             .is_ok()
     }
 
-    /// Gives a slot back, *after* the member has left, by the one transition that made it leave.
+    /// Gives a slot back, *after* the member has left. Only the transition that made it leave calls it.
     pub(crate) fn release(&self) {
         // ORDERING: Release. Pairs with `reserve`.
         let before = self.word.fetch_sub(EJECTED, Ordering::Release);
@@ -182,21 +184,21 @@ impl Ledger {
         self.count.load(Ordering::Acquire) as usize
     }
 
-    /// Sets how many members may take requests. Only the writer calls it, and settles then.
+    /// Sets how many members may take requests. Only the writer calls it, and settles next.
     pub(crate) fn set_count(&self, count: usize) {
-        // ORDERING: Release. As told in `settle`.
+        // ORDERING: Release. See `settle`.
         self.count.store(count as u64, Ordering::Release);
     }
 
-    /// Whether it is panic, by the numbers that are here.
+    /// Whether there is panic, by the current numbers.
     pub(crate) fn panics(&self) -> bool {
         let tally = self.read();
         self.is_panic(self.count(), tally)
     }
 
-    /// Notes whether it is panic, after a change, and tells `turned` if that is new. (A slot that is reserved and given
-    /// back, as two alarms of one endpoint meet, is counted for that moment: panic may then begin by one endpoint too
-    /// soon.)
+    /// Updates the panic bit after a change, and calls `turned` if the bit changes. (A slot that is reserved and given
+    /// back, when two alarms of one endpoint meet, counts for that moment. Panic may then begin one endpoint too
+    /// early.)
     pub(crate) fn settle(&self, mut turned: impl FnMut(Tally, usize)) {
         loop {
             let count = self.count();
@@ -205,9 +207,9 @@ impl Ledger {
                 let panics = self.is_panic(count, tally);
                 (word & !PANICS) | if panics { PANICS } else { 0 }
             };
-            // ORDERING: AcqRel and Acquire, also where nothing changes. Of two who settle, the later in this word's
-            // order sees what the earlier changed before: also the count, which the writer stores first. So
-            // either the writer comes later and settles by both, or this one reads the count anew.
+            // ORDERING: AcqRel and Acquire, also if nothing changes. Of two threads that settle, the later in this
+            // word's order sees what the earlier changed before, including the count, which the writer stores first. So
+            // either the writer settles later and by both changes, or this thread reads the count again.
             let before = self
                 .word
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
@@ -224,11 +226,11 @@ impl Ledger {
         }
     }
 
-    /// Sets the limit. Only the writer calls it; it then returns members until the tally is within.
+    /// Sets the limit. Only the writer calls it, and then returns members until the tally is within the limit.
     pub(crate) fn set_limit(&self, limit: usize) -> Tally {
         let limit = (limit as u64).min(MASK);
-        // ORDERING: AcqRel and Acquire. From here on no reservation exceeds the limit; the tally
-        // returned shows all that were made before.
+        // ORDERING: AcqRel and Acquire. From here on no reservation exceeds the limit. The returned tally shows all
+        // reservations made before.
         let before = self
             .word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
@@ -247,7 +249,7 @@ impl Ledger {
         self.word.fetch_add(DOWN, Ordering::Relaxed);
     }
 
-    /// Uncounts one.
+    /// Stops counting a member that was marked down.
     pub(crate) fn remove_down(&self) {
         // ORDERING: Relaxed. As above.
         self.word.fetch_sub(DOWN, Ordering::Relaxed);
@@ -268,7 +270,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against three plain numbers.
+        /// The ledger matches a model of three plain numbers.
         #[test]
         fn keeps_three_numbers_apart(steps in prop::collection::vec(prop_oneof![
             Just(Step::Reserve), Just(Step::Release),
@@ -306,7 +308,7 @@ mod tests {
         }
     }
 
-    /// One word has both: to take from the count must not set the version back.
+    /// Both are in one word: lowering the count must not lower the version.
     #[test]
     fn who_becomes_degraded_is_counted_and_each_is_a_change() {
         let ledger = Ledger::new(PanicRule::default());
@@ -353,8 +355,8 @@ mod loom_tests {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Two alarms and a writer that shrinks the limit from 2 to 1 and then returns one member if it
-    /// must: at the end at most one is ejected, and every slot taken is one that was counted.
+    /// Two alarms, and a writer that lowers the limit from 2 to 1 and then returns one member if it must. At the end at
+    /// most one member is ejected, and the count matches the slots taken.
     fn shrink_against_alarms(reserve: fn(&Ledger) -> bool) {
         loom::model(move || {
             let ledger = Arc::new(Ledger::new(PanicRule::off()));
@@ -388,14 +390,14 @@ mod loom_tests {
         shrink_against_alarms(Ledger::reserve);
     }
 
-    /// Broken: check, then act.
+    /// Broken: checks, then acts.
     #[test]
     #[should_panic = "cap exceeded"]
     fn broken_variant_check_then_add() {
         shrink_against_alarms(|ledger| {
             let tally = ledger.read();
             if tally.ejected < tally.limit {
-                // ORDERING: AcqRel. As `reserve`; not what is broken.
+                // ORDERING: AcqRel. As in `reserve`; this is not what is broken.
                 ledger.word.fetch_add(EJECTED, Ordering::AcqRel);
                 return true;
             }
@@ -403,7 +405,7 @@ mod loom_tests {
         });
     }
 
-    /// Of four members one is down. Another is ejected while the writer takes one out: whoever settles last knows all.
+    /// One of four members is down. An alarm ejects another while the writer removes one. The last to settle sees both.
     fn settle_against_update(settle: fn(&Ledger)) {
         loom::model(move || {
             let ledger = Arc::new(Ledger::new(PanicRule::envoy()));
@@ -430,14 +432,14 @@ mod loom_tests {
         settle_against_update(|ledger| ledger.settle(|_, _| {}));
     }
 
-    /// Broken: the count is not looked at again, and who sees nothing new writes nothing.
+    /// Broken: does not read the count again, and writes nothing if it sees nothing new.
     #[test]
     #[should_panic = "panic was missed"]
     fn broken_variant_settle_without_a_second_look() {
         settle_against_update(|ledger| {
             let (count, tally) = (ledger.count(), ledger.read());
             if ledger.rule.panics(count, tally.refused(), tally.panics) {
-                // ORDERING: AcqRel. As in `settle`; not what is broken.
+                // ORDERING: AcqRel. As in `settle`; this is not what is broken.
                 ledger.word.fetch_or(PANICS, Ordering::AcqRel);
             }
         });

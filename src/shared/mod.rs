@@ -1,5 +1,5 @@
-//! What a fleet's parts share: the clock, randomness, due-times, what is usual, the ejection ledger. A
-//! lease writes here and never calls the fleet; the next pick reads it.
+//! State that the parts of a fleet share: clock, randomness, due times, usual latency and error rate, ejection ledger.
+//! A lease writes here and never calls the fleet; the next pick reads what it wrote.
 
 mod board;
 mod capacity;
@@ -38,11 +38,11 @@ use slots::Slots;
 pub(crate) use trend::COMMON;
 use trend::Trend;
 
-/// How many picks go by after a probe before another may be one, unless it ends well. A client with a
-/// request now and then would otherwise send each to the dead endpoint, whose time is always up.
+/// Picks that must follow a probe before another pick may become one, unless the probe succeeds. Otherwise a client
+/// that sends a request now and then would send each to the dead endpoint, whose probe is always due.
 const PICKS_A_PROBE: u64 = 10;
 
-/// How the commons are set up; the builder fills it in.
+/// Settings of [`Shared`], filled in by the builder.
 pub(crate) struct Setup {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shards: usize,
@@ -52,62 +52,63 @@ pub(crate) struct Setup {
     pub(crate) patience: Option<Duration>,
     pub(crate) panic: PanicRule,
     pub(crate) limits: Limits,
-    /// How many events are kept; 0 for none.
+    /// Capacity of the event queue; 0 turns events off.
     pub(crate) events: usize,
 }
 
 pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
-    /// Whether a reading of the clock may be used again while picks come thick.
+    /// Whether the clock allows a reading to be reused while picks are frequent.
     reuses_time: bool,
-    /// A power of two of them; a thread uses the one of its number.
+    /// One per shard; the count is a power of two. A thread uses the shard of its thread number modulo that count.
     shards_own: Box<[Padded<Shard>]>,
     pub(crate) ledger: Ledger,
     pub(crate) upkeep_due: Due,
     pub(crate) probe_due: Due,
-    /// Who is to be woken by upkeep, and when.
+    /// The tasks that upkeep wakes, each with its deadline.
     pub(crate) deadlines: Deadlines,
     pub(crate) prober: Prober,
-    /// How many picks, up to a bound, since a probe went out that has not ended well.
+    /// Picks since the last probe was sent, up to a bound; `u64::MAX` if that probe succeeded.
     pub(crate) picks_since_probe: AtomicU64,
-    /// Nanoseconds; 0 while unknown.
+    /// In nanoseconds; 0 while unknown.
     usual_latency: AtomicU64,
     pub(crate) trend: Trend,
     capacity: Capacity,
-    /// Until when somebody is in slow start, in nanoseconds.
+    /// When the last slow start ends, in nanoseconds.
     warming_until: AtomicU64,
-    /// How long slow start takes, in nanoseconds.
+    /// Length of slow start, in nanoseconds.
     warming_for: u64,
-    /// The time between two looks at all members, in nanoseconds.
+    /// Time between two sweeps over all members, in nanoseconds.
     interval: AtomicU64,
     pub(crate) ejection: Ejection,
     pub(crate) slow_start: SlowStart,
     pub(crate) limits: Limits,
-    /// Whether endpoints have a limit each: what most picks ask.
+    /// Whether each endpoint has a limit. Cached here because most picks ask.
     pub(crate) limits_endpoints: bool,
-    /// A slot for each lease of the fleet, if they are limited: taken before one is picked, given back when it has left.
+    /// One slot per lease if the fleet's requests are limited: taken before the pick, given back after the lease has
+    /// left.
     pub(crate) requests: Option<Box<Padded<Slots>>>,
     patience: Option<Duration>,
-    /// What happened, if anybody wants to know.
+    /// The event queue, if events are on.
     pub(crate) events: Option<Events>,
     pub(crate) counters: Counters,
 }
 
-/// What happened since the fleet was built. Written off the fast path only.
+/// Counts since the fleet was built. They are written off the fast path only.
 #[derive(Debug)]
 pub(crate) struct Counters {
     pub(crate) ejections: Counter,
     pub(crate) overflows: Counter,
     pub(crate) policy_faults: Counter,
-    /// Picks refused for limits.
+    /// Picks refused because of a limit.
     pub(crate) saturated: Counter,
     pub(crate) tracker_panics: Counter,
-    /// What each detector found, and what of that ejected.
+    /// For each detector: how often it found something, and how often that led to an ejection.
     detections: [(Counter, Counter); Detector::ALL.len()],
 }
 
 impl Counters {
-    /// Counts what was found, of a member that was in.
+    /// Counts what the detectors found at a member that was in.
     pub(crate) fn found(&self, detectors: Detectors) {
         for detector in detectors.iter() {
             self.detections[detector as usize].0.count();
@@ -120,7 +121,7 @@ impl Counters {
         self.detections[detector as usize].1.count();
     }
 
-    /// How often this detector found something, and how often that ejected.
+    /// How often this detector found something, and how often that led to an ejection.
     pub(crate) fn detections(&self, detector: Detector) -> (u64, u64) {
         let (found, ejected) = &self.detections[detector as usize];
         (found.get(), ejected.get())
@@ -165,7 +166,7 @@ impl Shared {
             probe_due: Due::new(now.after(longest), longest),
             deadlines: Deadlines::default(),
             prober: Prober::new(),
-            // The first probe need not wait.
+            // Lets the first probe go out without a wait.
             picks_since_probe: AtomicU64::new(u64::MAX),
             usual_latency: AtomicU64::new(0),
             trend: Trend::new(),
@@ -194,7 +195,7 @@ impl Shared {
         }
     }
 
-    /// For an endpoint outside any fleet.
+    /// State for an endpoint that belongs to no fleet.
     pub(crate) fn alone() -> Self {
         Self::new(Setup {
             clock: Arc::new(MonotonicClock::new()),
@@ -209,14 +210,14 @@ impl Shared {
         })
     }
 
-    /// The time, read from the clock.
+    /// Reads the clock.
     pub(crate) fn now(&self) -> Tick {
         let now = self.clock.now();
         self.own(self.shard()).forget_old(now);
         now
     }
 
-    /// The time for a change that all shards are to see in time.
+    /// Reads the clock for a change that no shard may miss by using an older reading.
     pub(crate) fn now_for_all(&self) -> Tick {
         self.forget_readings();
         self.now()
@@ -232,13 +233,13 @@ impl Shared {
         process::thread_number() & (self.shards_own.len() - 1)
     }
 
-    /// What a shard has to itself.
+    /// The state of one shard.
     #[inline]
     pub(crate) fn own(&self, shard: usize) -> &Shard {
         &self.shards_own[shard & (self.shards_own.len() - 1)].0
     }
 
-    /// The next number of a shard's generator (splitmix64: a counter, mixed).
+    /// The next random number of a shard's generator (splitmix64: a counter, mixed).
     #[inline]
     pub(crate) fn random(&self, shard: usize) -> u64 {
         self.own(shard).random()
@@ -258,13 +259,13 @@ impl Shared {
             .store(latency.map_or(0, nanos), Ordering::Relaxed);
     }
 
-    /// How often upkeep is due.
+    /// The time between two upkeep sweeps.
     pub(crate) fn interval(&self) -> Duration {
         // ORDERING: Relaxed. One number, complete in itself.
         Duration::from_nanos(self.interval.load(Ordering::Relaxed))
     }
 
-    /// There are so many members now.
+    /// Adapts the upkeep interval to the number of members.
     pub(crate) fn set_interval(&self, members: usize) {
         let interval = interval(&self.ejection, members);
         self.upkeep_due.set_horizon(interval);
@@ -272,14 +273,14 @@ impl Shared {
         self.interval.store(nanos(interval), Ordering::Relaxed);
     }
 
-    /// Something has happened to a member, or to the fleet.
+    /// Queues an event of a member, or of the fleet (`None`).
     pub(crate) fn tell(&self, at: Tick, member: Option<MemberId>, kind: EventKind) {
         if let Some(events) = &self.events {
             events.put(Note { at, member, kind });
         }
     }
 
-    /// The ledger has changed, or the number of members: it may be panic now, or not any more.
+    /// Updates the panic bit after a change to the ledger or to the number of members, and reports a change of it.
     pub(crate) fn settle_panic(&self, now: Tick) {
         self.ledger.settle(|tally, count| {
             let (eligible, routable) = (count.saturating_sub(tally.refused()) as u32, count as u32);
@@ -292,30 +293,32 @@ impl Shared {
         });
     }
 
-    /// A policy that judged panic itself was in one, and is not asked any more. The ledger's rule may begin its own then.
+    /// Reports the end of a panic when its policy, which judged panic itself, is replaced. The ledger's rule may begin
+    /// its own.
     pub(crate) fn panic_is_over(&self, now: Tick) {
         let (routable, refused) = (self.ledger.count(), self.ledger.read().refused());
         let (eligible, routable) = (routable.saturating_sub(refused) as u32, routable as u32);
         self.tell(now, None, EventKind::PanicOver { eligible, routable });
     }
 
-    /// Somebody's slow start begins.
+    /// Records that a slow start begins now.
     pub(crate) fn warms_from(&self, now: Tick) {
         self.forget_readings();
         let until = now.after(self.slow_start.window);
-        // ORDERING: Release. Pairs with `is_calm`: who sees it sees the member's phase.
+        // ORDERING: Release. Pairs with `is_warming`. A return raises this before it frees its ledger slot, and
+        // `is_calm` reads the ledger first: a pick that finds it quiet again also sees the slow start.
         self.warming_until
             .fetch_max(until.as_nanos(), Ordering::Release);
     }
 
-    /// Whether nobody is refused for its health, and nobody is in slow start. All that most picks ask.
+    /// Whether no member is refused for its health and none is in slow start. Most picks ask nothing else.
     #[inline]
     pub(crate) fn is_calm(&self, now: Tick) -> bool {
         self.ledger.is_quiet() && !self.is_warming(now)
     }
 
-    /// Whether somebody is in slow start. An end further ahead than its window was set by a clock that has gone
-    /// back since: then it is over.
+    /// Whether any member is in slow start. An end that is more than one window ahead was set by a clock that has gone
+    /// back since, and counts as over.
     #[inline]
     pub(crate) fn is_warming(&self, now: Tick) -> bool {
         // ORDERING: Acquire. Pairs with `warms_from`.
@@ -323,15 +326,15 @@ impl Shared {
         until.wrapping_sub(now.as_nanos()).wrapping_sub(1) < self.warming_for
     }
 
-    /// The furthest ahead that an ejection or a probe can end.
+    /// An upper bound for how far ahead an ejection or a probe can end.
     pub(crate) fn longest_ejection(&self) -> Duration {
         longest(&self.ejection)
     }
 
-    /// Whether a pick may be a probe now; if not, this one counts towards the next.
+    /// Whether this pick may become a probe. If not, it counts towards the next one.
     pub(crate) fn may_probe(&self) -> bool {
-        // ORDERING: Relaxed, both. A share of picks, not an order among them; the load keeps the line
-        // shared once there are enough.
+        // ORDERING: Relaxed, both. This limits the share of picks that probe and orders nothing. The load alone keeps
+        // the cache line shared once enough picks have passed.
         if self.picks_since_probe.load(Ordering::Relaxed) >= PICKS_A_PROBE {
             return true;
         }
@@ -339,19 +342,19 @@ impl Shared {
         false
     }
 
-    /// A probe has gone out: others wait.
+    /// A probe has been sent: the next one waits for more picks.
     pub(crate) fn probe_sent(&self) {
-        // ORDERING: Relaxed. A share of picks, not an order among them.
+        // ORDERING: Relaxed. As in `may_probe`.
         self.picks_since_probe.store(0, Ordering::Relaxed);
     }
 
-    /// A probe has ended well: the next need not wait.
+    /// A probe has succeeded: the next one need not wait.
     pub(crate) fn probe_succeeded(&self) {
         // ORDERING: Relaxed. As above.
         self.picks_since_probe.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// A slot for a lease, where those are limited.
+    /// Takes a slot for a lease, if the fleet's requests are limited.
     pub(crate) fn slot(&self) -> Result<Option<Held<'_>>, PickError> {
         let slot = self.requests.as_ref().map(|requests| requests.0.hold());
         match slot {
@@ -361,7 +364,7 @@ impl Shared {
         }
     }
 
-    /// A lease has left: its slot is free. Apart, so that those without a limit do not carry it.
+    /// Frees the slot of a lease that has left. Kept out of line so the path without a limit stays small.
     #[cold]
     pub(crate) fn give_back_slot(&self) {
         self.requests
@@ -369,21 +372,22 @@ impl Shared {
             .for_each(|requests| requests.0.give_back());
     }
 
-    /// A pick is refused for a limit.
+    /// Counts a pick that is refused because of a limit, and returns its error.
     #[cold]
     pub(crate) fn saturated(&self) -> PickError {
         self.counters.saturated.count();
         PickError::Saturated
     }
 
-    /// A pick is refused for this.
+    /// Counts a refused pick, if a limit refused it.
     pub(crate) fn refused(&self, error: PickError) {
         if error == PickError::Saturated {
             self.counters.saturated.count();
         }
     }
 
-    /// How long a lease may be held before its drop counts as a timeout.
+    /// How long a lease may be held before dropping it counts as a timeout: the setting, or else three times the usual
+    /// latency and at least 50 ms; 1 s while the usual latency is unknown.
     pub(crate) fn patience(&self) -> Duration {
         const LEAST: Duration = Duration::from_millis(50);
         const UNKNOWN: Duration = Duration::from_secs(1);
@@ -393,15 +397,15 @@ impl Shared {
     }
 }
 
-/// The time between two looks at all members: a tenth of a second, so that what policies compare is of now, or a tenth
-/// of the window if that is less; and 10 us for each member, so that it takes a hundredth of a processor.
+/// The time between two sweeps: 100 ms, so policies compare recent figures, or a tenth of the window if that is less.
+/// At least 10 us per member, so upkeep takes about a hundredth of a processor.
 fn interval(settings: &Ejection, members: usize) -> Duration {
     const OFTEN: Duration = Duration::from_millis(100);
     let per_member = Duration::from_micros(10).saturating_mul(members as u32);
     (settings.window / 10).min(OFTEN).max(per_member)
 }
 
-/// An ejection lasts its longest time and jitter, at most twice that; a probe no longer than either.
+/// An upper bound for an ejection with its jitter, which at most doubles it, and for a probe, which lasts no longer.
 fn longest(settings: &Ejection) -> Duration {
     settings.longest_ejection().max(settings.probe_timeout) * 2
 }
@@ -414,10 +418,10 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// 2^64 divided by the golden ratio, odd: a counter's step that visits everything, evenly.
+/// 2^64 divided by the golden ratio, made odd: a counter with this step visits all values, evenly spread.
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A seed of the operating system's; should it have none, of the standard library's hash keys.
+/// A seed from the operating system, or from the standard library's hash keys if that fails.
 pub(crate) fn entropy() -> u64 {
     use rand::TryRng;
     use std::hash::{BuildHasher, RandomState};
@@ -427,7 +431,7 @@ pub(crate) fn entropy() -> u64 {
         .unwrap_or_else(|_| RandomState::new().hash_one(0u64))
 }
 
-/// The finaliser of splitmix64 (Steele, Lea, Flood 2014): every input bit moves every output bit.
+/// The finaliser of splitmix64 (Steele, Lea, Flood 2014): every input bit affects every output bit.
 #[inline]
 pub(crate) const fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -435,7 +439,7 @@ pub(crate) const fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A random number below `bound`, from 64 random bits; 0 for bound 0. The bias is below bound / 2^64.
+/// A random number below `bound`, from 64 random bits; 0 if `bound` is 0. The bias is below `bound` / 2^64.
 #[inline]
 pub(crate) const fn below(bound: u64, random: u64) -> u64 {
     ((random as u128 * bound as u128) >> 64) as u64

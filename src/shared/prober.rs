@@ -1,23 +1,24 @@
-//! Whether somebody checks ejected endpoints out of band, so that no request has to.
+//! Whether an out-of-band prober (active checks) probes ejected endpoints, so that no request has to.
 
 use std::time::Duration;
 
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// Until when the prober is taken to be there. It says so with each tick; when it dies or stalls, the word
-/// runs out by itself and requests probe again.
+/// Until when the prober is taken to be present. Each of its ticks extends that time. If the prober dies or stalls, the
+/// time runs out by itself and requests become probes again.
 ///
-/// The word is a hint. Who gets a probe is decided by the exchange on the member's standing, so a moment with
-/// two claimants, or with none, does no harm.
+/// The value is a hint. The compare-and-swap on the member's standing decides who gets a probe, so a moment with two
+/// claimants, or with none, does no harm.
 #[derive(Debug)]
 pub(crate) struct Prober {
     until: AtomicU64,
-    /// Whether its checks are not believed: then it is there in vain.
+    /// Whether its checks are disbelieved. It then counts as absent.
     is_ignored: AtomicBool,
 }
 
-/// How long one tick stands for. Ticks come each second or more often; three may be late.
+/// How long a tick keeps the prober present. [`HealthCheck::next_due`](crate::HealthCheck::next_due) asks for a tick at
+/// least every 20 ms, so a driver may stall for a while.
 pub(crate) const PRESENCE: Duration = Duration::from_secs(3);
 
 impl Prober {
@@ -28,7 +29,7 @@ impl Prober {
         }
     }
 
-    /// It is there, and believed or not.
+    /// Records a tick, and whether the checks are believed.
     pub(crate) fn attend(&self, now: Tick, is_believed: bool) {
         // ORDERING: Relaxed, both. Hints, each complete in itself.
         self.until
@@ -36,25 +37,26 @@ impl Prober {
         self.is_ignored.store(!is_believed, Ordering::Relaxed);
     }
 
-    /// It is there no more.
+    /// Records that the prober is gone.
     pub(crate) fn leave(&self) {
         // ORDERING: Relaxed. As in `attend`.
         self.until.store(0, Ordering::Relaxed);
     }
 
-    /// Whether it is there, and its checks count.
+    /// Whether the prober is present and its checks are believed.
     pub(crate) fn is_here(&self, now: Tick) -> bool {
         // ORDERING: Relaxed. As in `attend`.
         self.has_ticked(now) && !self.is_ignored.load(Ordering::Relaxed)
     }
 
-    /// Whether it is there in vain.
+    /// Whether the prober is present but its checks are disbelieved.
     pub(crate) fn is_ignored(&self, now: Tick) -> bool {
         // ORDERING: Relaxed. As in `attend`.
         self.has_ticked(now) && self.is_ignored.load(Ordering::Relaxed)
     }
 
-    /// A time too far ahead was set by a clock that has gone back: it has passed.
+    /// Whether the last tick is recent. A time that is too far ahead was set by a clock that has gone back, and is
+    /// over.
     fn has_ticked(&self, now: Tick) -> bool {
         // ORDERING: Relaxed. As in `attend`.
         let until = self.until.load(Ordering::Relaxed);

@@ -1,27 +1,31 @@
-//! What a shard of threads has to itself: where its random numbers have got to, and the last reading of the
-//! clock.
+//! State of a shard of threads: its random number generator, the last clock reading, and its recent failures.
 //!
-//! A reading of the operating system's clock costs as much as ten atomic writes, more than all the rest of
-//! a request. So while a shard's picks and records come thick, one of them in [`FEW`] to [`MANY`] reads it, and the others take
-//! its reading: as many as come within [`AGE_NANOS`]. Each use counts, so that after a burst no more than [`MANY`] take an old
-//! one, and after a short one or a slow one no more than [`FEW`]. An old one is forgotten before that when somebody of the shard
-//! reads the clock for anything else, or somebody of another for upkeep; and any is by a change of the set or a return. It is a pick that reads, as
-//! its request is then measured: where a record found that all uses are gone and began anew, picks and records in turns
-//! would leave every reading to a record, and measure nothing.
+//! Reading the operating system's clock costs as much as ten atomic writes, more than the rest of a request. So while a
+//! shard's picks and records are frequent, only one in [`FEW`] to [`MANY`] of them reads the clock. The others reuse
+//! that reading, as many as come within [`AGE_NANOS`].
+//!
+//! Each reuse is counted. After a burst at most [`MANY`] picks and records use an old reading; after a short or slow
+//! burst, at most [`FEW`]. An old reading is discarded earlier if a thread of the shard reads the clock for another
+//! purpose, or if any thread does so for upkeep. An update, a mark, `maintain` and the start of a slow start discard
+//! readings of any age.
+//!
+//! Picks read the clock, because a pick with a fresh reading has its request measured. If a record that finds no uses
+//! left took the next shared reading, then with picks and records in turn each reading would go to a record, and no
+//! request would be measured.
 
 use super::{GOLDEN, Shared, mix};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// How long a reading is used while uses come thick. They do where [`FEW`] of them come within it: more than a million a
-/// second, which is half as many requests. Where they are fewer, a reading costs little, and each is measured.
+/// How long a reading is reused while uses are frequent: at least [`FEW`] within this time. That is more than a million
+/// uses, or half a million requests, per second. Below that rate a reading costs little, and each request is measured.
 const AGE_NANOS: u64 = 32_000;
 
-/// How many uses a reading has at least, its own among them, if it is used again at all.
+/// The least number of uses of a reading that is reused at all, its own included.
 const FEW: u64 = 32;
 
-/// How many at most, at four million a second and more: a thread that asks so often does nothing else. Twice as
-/// many as the reading before had, so that this takes a burst of some length.
+/// The largest number of uses, reached at four million uses per second: such a thread does nothing but pick. A reading
+/// gets at most twice the uses of the one before, so reaching this takes a burst of some length.
 const MANY: u64 = 128;
 
 /// A time, and whether the clock was read for it.
@@ -37,7 +41,8 @@ impl Reading {
     }
 }
 
-/// The random numbers of a pick: from one of its shard's on, counted up and mixed. The first is ready.
+/// The random numbers of one pick: a splitmix64 sequence that starts at one of the shard's numbers. The first is
+/// computed in advance.
 pub(crate) struct Randoms {
     first: Option<u64>,
     counter: u64,
@@ -53,31 +58,31 @@ impl Randoms {
     }
 }
 
-/// Threads of one shard may race for its words: then a reading may get the uses of the one before, [`MANY`] at
-/// most, and two may draw the same number, once.
+/// The state of one shard. Its threads may race for its words: a reading may then get the uses of the one before, at
+/// most [`MANY`], and two threads may draw the same number once.
 #[derive(Debug)]
 pub(crate) struct Shard {
-    /// The counter of its random numbers.
+    /// The counter of the random number generator.
     entropy: AtomicU64,
-    /// The next of them, worked out ahead by the last to draw, so that nobody waits for it.
+    /// The next random number, computed in advance by the last draw so that no pick waits for it.
     ready: AtomicU64,
-    /// The first number of the next pick: `ready`, mixed.
+    /// The first random number of the next pick: `ready`, mixed.
     first: AtomicU64,
-    /// The last reading.
+    /// The last clock reading, in nanoseconds.
     tick: AtomicU64,
-    /// How many uses it has had, or has, if all come.
+    /// How many uses the last reading gets, those that are still to come included.
     uses: AtomicU64,
-    /// One more than how many of them are left; 0 if it is not to be used again.
+    /// One more than the uses that are left; 0 if the reading is not reused.
     left: AtomicU64,
-    /// An `f32`'s bits: the share of its last requests that failed,
+    /// An `f32`'s bits: the share of the last requests that failed.
     pub(super) failing: AtomicU32,
-    /// and that failed at another endpoint than the one before that did.
+    /// An `f32`'s bits: the share that failed at another endpoint than the failure before.
     pub(super) failing_around: AtomicU32,
-    /// How many requests these two are of: since the first that failed.
+    /// How many requests these two shares cover, from the first failure on.
     pub(super) counted: AtomicU32,
-    /// At which endpoint the last one failed.
+    /// The id of the endpoint where a request last failed; 0 for none.
     pub(super) failed_at: AtomicU64,
-    /// 1 while the fault is in what all share.
+    /// 1 while this shard takes the fault for common (see `trend`).
     pub(super) is_common: AtomicU32,
 }
 
@@ -98,11 +103,11 @@ impl Shard {
         }
     }
 
-    /// The next random number. Two threads of a shard may get the same one, now and then.
+    /// The next random number. Two threads of a shard may now and then get the same one.
     #[inline]
     pub(super) fn random(&self) -> u64 {
-        // ORDERING: Relaxed, all. Nothing is ordered by them. The counter is a read-modify-write: a thread that was held
-        // up would put it back to where it was, and all that were drawn meanwhile would be drawn again.
+        // ORDERING: Relaxed, all. These order nothing. The counter is advanced by a read-modify-write: with a store, a
+        // preempted thread could set it back, and all numbers drawn meanwhile would be drawn again.
         let random = self.ready.load(Ordering::Relaxed);
         let counter = self.entropy.fetch_add(GOLDEN, Ordering::Relaxed);
         let next = counter.wrapping_add(GOLDEN);
@@ -122,7 +127,7 @@ impl Shard {
         Randoms { first, counter }
     }
 
-    /// The last reading, if it may be used once more.
+    /// The last reading, if it may be reused once more. Counts the use.
     #[inline]
     pub(crate) fn last(&self) -> Option<Reading> {
         // ORDERING: Relaxed, here and below. A time orders nothing.
@@ -130,45 +135,48 @@ impl Shard {
         if left <= 1 {
             return None;
         }
-        // ORDERING: Relaxed, both. As above. A store, not a read-modify-write: see at the type.
+        // ORDERING: Relaxed, both. As above. A store, not a read-modify-write; see the type about races.
         self.left.store(left - 1, Ordering::Relaxed);
         let at = Tick::from_nanos(self.tick.load(Ordering::Relaxed));
         let is_fresh = false;
         Some(Reading { at, is_fresh })
     }
 
-    /// A record has read the clock for itself: it counts as a use all the same, so that reading falls to a pick again.
+    /// Counts a use for a record that has read the clock itself, so that the next shared reading falls to a pick again.
     pub(crate) fn count_use(&self) {
         let _ = self.last();
     }
 
-    /// Somebody has read the clock. If the last reading is more than 64 us old, twice as old as one that is used again gets, it
-    /// was left over from a burst, and is not used again.
+    /// Called after the clock was read. Discards a last reading that is more than 64 us old, twice the age that a
+    /// reading in use reaches: it is left over from a burst.
     pub(crate) fn forget_old(&self, now: Tick) {
         const OLD: u64 = 2 * AGE_NANOS;
         // ORDERING: Relaxed. As in `last`.
         let read = self.tick.load(Ordering::Relaxed);
-        // Another thread of the shard may have read a little later.
+        // Another thread of the shard may have read a slightly later time.
         if now.as_nanos().wrapping_sub(read).wrapping_add(OLD) > 2 * OLD {
             self.forget();
         }
     }
 
-    /// The last reading is not used again; a use that comes at the same time may keep it.
+    /// Discards the last reading. A use at the same time may keep it.
     fn forget(&self) {
-        // ORDERING: Relaxed, both. As in `last`. The line stays shared where there is nothing to forget.
+        // ORDERING: Relaxed, both. As in `last`. The load alone keeps the cache line shared if there is nothing to
+        // discard.
         if self.left.load(Ordering::Relaxed) != 0 {
             self.left.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A pick has read the clock, as the last reading might not be used again.
+    /// Called after a pick has read the clock because the last reading could not be reused. Sets how often this one may
+    /// be.
     pub(super) fn have_read(&self, now: Tick) {
         // ORDERING: Relaxed, all. As in `last`.
         let left = self.left.load(Ordering::Relaxed);
         let before = self.tick.load(Ordering::Relaxed);
         self.tick.store(now.as_nanos(), Ordering::Relaxed);
-        // 1: all uses have come. 0: none was to come, and a record may have read for itself.
+        // 1: the last reading was used up. 0: it was not to be reused, so at most this pick and a record have come
+        // since.
         let uses = if left == 1 {
             self.uses.load(Ordering::Relaxed)
         } else {
@@ -184,14 +192,14 @@ impl Shard {
 }
 
 impl Shared {
-    /// The time for a pick by this shard: while those come thick, often the last reading.
+    /// The time for a pick of this shard: often the last reading, while picks are frequent.
     #[inline]
     pub(crate) fn time(&self, own: &Shard) -> Reading {
         own.last().unwrap_or_else(|| self.read_clock(own))
     }
 
-    /// The time for a record. One that finds no reading to use leaves it to a pick to bring the next: only what is picked by
-    /// a fresh one is measured.
+    /// The time for a record. If no reading can be reused, it reads the clock for itself and leaves the next shared
+    /// reading to a pick: only a request picked with a fresh reading is measured.
     #[inline]
     pub(crate) fn time_of_end(&self, own: &Shard) -> Tick {
         own.last().map_or_else(|| self.end(), |last| last.at)
@@ -203,18 +211,18 @@ impl Shared {
         self.clock.now()
     }
 
-    /// Forgets what readings are left over from bursts.
+    /// Discards the readings of all shards that are left over from bursts.
     pub(crate) fn forget_old_readings(&self, now: Tick) {
         let all = self.shards_own.iter();
         all.for_each(|own| own.0.forget_old(now));
     }
 
-    /// Forgets all readings: something begins that none of them may be older than.
+    /// Discards all readings, because something begins for which no reading may be older.
     pub(super) fn forget_readings(&self) {
         self.shards_own.iter().for_each(|own| own.0.forget());
     }
 
-    /// The same time, read from the clock.
+    /// This reading if it is fresh, or else a new one.
     pub(crate) fn refreshed(&self, reading: Reading) -> Reading {
         if reading.is_fresh {
             reading
@@ -223,7 +231,7 @@ impl Shared {
         }
     }
 
-    /// Apart, so that the request path does not carry what it takes to call a clock.
+    /// Kept out of line so the request path does not contain the call to a clock.
     #[cold]
     #[inline(never)]
     fn read_clock(&self, own: &Shard) -> Reading {
@@ -239,7 +247,7 @@ impl Shared {
 mod tests {
     use super::*;
 
-    /// A pick at this time; whether it reads the clock.
+    /// A pick at this time. Returns whether it reads the clock.
     fn pick(shard: &Shard, at: u64) -> bool {
         let used = shard.last();
         if used.is_none() {
@@ -248,7 +256,7 @@ mod tests {
         used.is_none()
     }
 
-    /// Picks at these times; which of them read the clock.
+    /// Picks at these times. Returns which of them read the clock.
     fn read(times: impl IntoIterator<Item = u64>) -> Vec<bool> {
         let shard = Shard::new(0);
         times.into_iter().map(|at| pick(&shard, at)).collect()
@@ -276,21 +284,21 @@ mod tests {
             at.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>()
         };
         assert_eq!(gaps(100)[..5], [1, 32, 64, 128, 128]);
-        // As many as come in 32 us.
+        // As many as come within 32 us.
         assert_eq!(gaps(400)[..5], [1, 32, 64, 80, 80]);
     }
 
-    /// Picks and records in turns, from either beginning: a pick in sixteen reads. Where records took their turn at reading
-    /// and began anew, as they once did, none did any more.
+    /// Picks and records alternate, from either start: one pick in sixteen reads the clock. In an earlier version
+    /// records took turns at the shared reading, and then no pick read the clock any more.
     #[test]
     fn one_pick_in_sixteen_reads_whatever_falls_between() {
         for odd in [0, 1, 2, 7] {
             let shard = Shard::new(0);
             let mut reads = 0;
             for at in 0..1_600 {
-                // A pick and its record in less than 2 us; half of that would be thick enough for more uses.
+                // A pick and its record take less than 2 us; half of that would be frequent enough for more uses.
                 reads += u32::from(pick(&shard, 1_000_000 + at * 1_900));
-                // A record, and once some more.
+                // One record, and once some more.
                 (0..if at == 50 { 1 + odd } else { 1 }).for_each(|_| {
                     let _ = shard.last();
                 });

@@ -1,11 +1,11 @@
-//! A number of which no more than so many are taken at any instant.
+//! A counter with an upper limit that holds at every instant.
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Slots that many threads take and give back: requests of a fleet, probes under way.
+/// Slots that many threads take and give back: requests of a fleet, probes in flight.
 ///
-/// One word. Whoever takes a slot does so by a compare-and-swap on it, so the number never exceeds the limit, and whoever
-/// is refused has seen it there.
+/// The state is one word. A slot is taken by a compare-and-swap on it, so the count never exceeds the limit, and a
+/// thread that is refused has seen the count at the limit.
 #[derive(Debug)]
 pub(crate) struct Slots {
     taken: AtomicU64,
@@ -20,46 +20,48 @@ impl Slots {
         }
     }
 
-    /// Takes one; `false` when all are taken.
+    /// Takes a slot; `false` if all are taken.
     pub(crate) fn take(&self) -> bool {
         let next = |taken| (taken < self.limit).then_some(taken + 1);
-        // ORDERING: Acquire, both. Pairs with `give_back`: who takes a slot comes after all that its last holder did.
+        // ORDERING: Acquire, both. Pairs with `give_back`: what a slot's last holder did comes before what the next one
+        // does.
         self.taken
             .fetch_update(Ordering::Acquire, Ordering::Acquire, next)
             .is_ok()
     }
 
-    /// Takes one whatever the limit, for who is bounded elsewhere; nobody else gets one while more are taken.
+    /// Takes a slot regardless of the limit, for a caller that is bounded elsewhere. `take` fails while the count is at
+    /// the limit or above.
     pub(crate) fn take_anyway(&self) {
         // ORDERING: Acquire. As in `take`.
         self.taken.fetch_add(1, Ordering::Acquire);
     }
 
-    /// Gives one back.
+    /// Gives a slot back.
     pub(crate) fn give_back(&self) {
         // ORDERING: Release. Pairs with `take`.
         let before = self.taken.fetch_sub(1, Ordering::Release);
         debug_assert!(before > 0, "a slot is given back by who took it");
     }
 
-    /// How many are taken.
+    /// The number of slots taken.
     pub(crate) fn taken(&self) -> u64 {
-        // ORDERING: Relaxed. For display, and to look before taking.
+        // ORDERING: Relaxed. For display, and for a check before taking.
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// A slot that is given back unless it is kept; `None` when all are taken.
+    /// Takes a slot that is given back on drop unless it is kept; `None` if all are taken.
     pub(crate) fn hold(&self) -> Option<Held<'_>> {
         self.take().then(|| Held(self))
     }
 }
 
-/// A slot that is on its way to who will hold it. Should it not get there, for a refusal or a panic, it is given back.
+/// A slot on its way to its holder. Dropping it, after a refusal or a panic, gives the slot back.
 #[must_use = "it is given back at once"]
 pub(crate) struct Held<'a>(&'a Slots);
 
 impl Held<'_> {
-    /// It has got there: somebody else gives it back.
+    /// Hands the slot over to its holder, which gives it back.
     pub(crate) fn keep(self) {
         std::mem::forget(self);
     }
@@ -104,8 +106,8 @@ mod loom_tests {
     use loom::thread;
     use std::sync::Arc;
 
-    /// One of two slots is taken. Two want one while its holder gives it back: there are never three, the holder's does not
-    /// count twice, and in the end nobody's is lost.
+    /// One of two slots is taken, and two threads want one while the holder gives it back. There are never three taken,
+    /// at least one thread gets a slot, and at the end no slot is lost.
     fn two_want_one(take: fn(&Slots) -> bool) {
         loom::model(move || {
             let slots = Arc::new(Slots::new(2));
@@ -136,7 +138,7 @@ mod loom_tests {
         two_want_one(Slots::take);
     }
 
-    /// Broken: looks first and adds after.
+    /// Broken: looks first and adds after that.
     #[test]
     #[should_panic = "more than there are"]
     fn broken_variant_look_then_add() {
@@ -149,8 +151,8 @@ mod loom_tests {
         });
     }
 
-    /// Broken: adds first, and takes it back if it was too much. A third is refused for one who was refused, and
-    /// meanwhile there are more than there are.
+    /// Broken: adds first and undoes that if it was too much. Meanwhile the count is above the limit, and a third
+    /// thread is refused because of one that was refused itself.
     #[test]
     #[should_panic = "more than there are"]
     fn broken_variant_add_then_look() {

@@ -1,5 +1,8 @@
-//! How the fleet fares as a whole: what share of its requests fails, and how many of its endpoints are under
-//! suspicion at once. Counts here are statistics: upkeep counts anew, and between that they are close.
+//! The state of the fleet as a whole: what share of its requests fails, and how many endpoints are under suspicion at
+//! once. The counts are statistics: upkeep counts anew, and events in between keep them close.
+//!
+//! A *common fault* is one whose cause all endpoints share. While it lasts, the usual error rate is no less than the
+//! share of the shard's last requests that failed.
 
 use std::time::Duration;
 
@@ -9,42 +12,43 @@ use crate::options::MemberId;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// While so large a share of the others is under suspicion at once, the fault is in what all share. More than
-/// a third, so that a dead zone of three is not taken for that.
+/// A fault is common while this share of the other endpoints is under suspicion at once. It is more than a third, so
+/// that a dead zone of three does not count as a common fault.
 pub(crate) const COMMON: f64 = 0.4;
 
-/// Of fewer endpoints than this none is the fleet.
+/// With fewer endpoints than this no fault counts as common.
 const SEVERAL: u64 = 3;
 
-/// What one outcome weighs in a shard's share of failures: the last 32 or so count.
+/// The weight of one outcome in a shard's share of failures: about the last 32 outcomes count.
 const WEIGHT: f32 = 1.0 / 32.0;
 
-/// The first that fails is one of so many, as three have gone well before it.
+/// The first failure counts as one of this many requests, as if three successes preceded it.
 const BEFORE: f32 = 4.0;
 
-/// As long as so large a share fails, each at another endpoint than the one before, the fault stays in what all share.
+/// A common fault goes on while this share of requests fails, each at another endpoint than the failure before.
 const HERE_AND_THERE: f32 = 0.1;
 
-/// A share below this is none.
+/// A share of failures below this counts as none.
 const TRACE: f32 = 1e-4;
 
 #[derive(Debug)]
 pub(crate) struct Trend {
-    /// An `f32`'s bits: the share of requests that fail, endpoints that stand out apart.
+    /// An `f32`'s bits: the share of requests that fail, endpoints that stand out excluded.
     error_rate: AtomicU32,
-    /// An `f32`'s bits: the share of its requests that an endpoint refuses, in the median, as it has too much to do.
+    /// An `f32`'s bits: the median over endpoints of the share of requests that an endpoint refuses because of
+    /// overload.
     refusal_rate: AtomicU32,
-    /// When a request failed the last time while the fault was in what all share, in tenths of the window and one; 0 for never.
+    /// In which tenth of a window a request last failed during a common fault, plus 1; 0 for never.
     common_in: AtomicU64,
-    /// When somebody was to be ejected the last time and the cap was reached, in milliseconds and one; 0 for never.
+    /// When an ejection last met the cap, in milliseconds plus 1; 0 for never.
     overflowed_at: AtomicU64,
-    /// Endpoints under suspicion.
+    /// How many endpoints are under suspicion.
     suspects: AtomicU64,
-    /// Endpoints that are judged.
+    /// How many endpoints are judged: those that are in.
     judged: AtomicU64,
-    /// An `f32`'s bits: requests a second to an endpoint, in the mean.
+    /// An `f32`'s bits: how many requests per second an endpoint gets, in the mean.
     pace: AtomicU32,
-    /// Two `f32`s' bits, NaN if not known: below which success rate and above which latency, in nanoseconds, upkeep ejects.
+    /// The bits of two `f32`s, NaN while unknown: upkeep ejects below this success rate and above this latency in ns.
     limits: [AtomicU32; 2],
 }
 
@@ -62,7 +66,7 @@ impl Trend {
         }
     }
 
-    /// What upkeep has counted.
+    /// Publishes what upkeep has counted.
     pub(crate) fn publish(&self, error_rate: f64, suspects: usize, judged: usize) {
         // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
         self.error_rate
@@ -71,14 +75,14 @@ impl Trend {
         self.judged.store(judged as u64, Ordering::Relaxed);
     }
 
-    /// Somebody was to be ejected, and the cap is reached.
+    /// Records that an ejection met the cap.
     pub(crate) fn overflowed(&self, now: Tick) {
         // ORDERING: Relaxed. As above.
         self.overflowed_at
             .store(now.as_millis() + 1, Ordering::Relaxed);
     }
 
-    /// Whether that was within so long.
+    /// Whether an ejection met the cap within this time.
     pub(crate) fn has_overflowed(&self, within: Duration, now: Tick) -> bool {
         // ORDERING: Relaxed. As above.
         let at = self.overflowed_at.load(Ordering::Relaxed);
@@ -86,7 +90,7 @@ impl Trend {
         at > 0 && u128::from(passed) <= within.as_millis()
     }
 
-    /// Sets the share of its requests that an endpoint refuses, in the median.
+    /// Sets the median share of requests that an endpoint refuses.
     pub(crate) fn set_refusal_rate(&self, rate: f32) {
         // ORDERING: Relaxed. As above.
         self.refusal_rate.store(rate.to_bits(), Ordering::Relaxed);
@@ -97,7 +101,7 @@ impl Trend {
         f32::from_bits(self.refusal_rate.load(Ordering::Relaxed))
     }
 
-    /// What endpoints are held against from now on.
+    /// Publishes the thresholds of the detectors that compare endpoints.
     pub(crate) fn hold_against(&self, limits: &Thresholds) {
         let known = [limits.success_rate, limits.latency];
         for (place, limit) in self.limits.iter().zip(known) {
@@ -107,7 +111,7 @@ impl Trend {
         }
     }
 
-    /// What this detector held endpoints against at the last upkeep, if it compares them.
+    /// The threshold of this detector at the last upkeep, if it compares endpoints.
     pub(crate) fn limit(&self, detector: Detector) -> Option<f64> {
         let [success_rate, latency] = &self.limits;
         let place = match detector {
@@ -120,19 +124,19 @@ impl Trend {
         (!limit.is_nan()).then_some(limit.into())
     }
 
-    /// Sets how many requests a second an endpoint gets.
+    /// Sets how many requests per second an endpoint gets, in the mean.
     pub(crate) fn set_pace(&self, pace: f32) {
         // ORDERING: Relaxed. As above.
         self.pace.store(pace.to_bits(), Ordering::Relaxed);
     }
 
-    /// How many requests a second those get together that are judged.
+    /// Requests per second of all judged endpoints together.
     pub(crate) fn rate(&self) -> f32 {
         // ORDERING: Relaxed. As above.
         self.pace() * self.judged.load(Ordering::Relaxed) as f32
     }
 
-    /// How many requests a second an endpoint gets, in the mean.
+    /// How many requests per second an endpoint gets, in the mean.
     #[inline]
     pub(crate) fn pace(&self) -> f32 {
         // ORDERING: Relaxed. As above.
@@ -145,26 +149,26 @@ impl Trend {
         f32::from_bits(self.error_rate.load(Ordering::Relaxed))
     }
 
-    /// The share of requests that fail, once upkeep has looked at somebody.
+    /// The share of requests that fail, once upkeep has judged any endpoint.
     pub(crate) fn known_error_rate(&self) -> Option<f64> {
         // ORDERING: Relaxed. As above.
         let judged = self.judged.load(Ordering::Relaxed);
         (judged > 0).then(|| self.error_rate().into())
     }
 
-    /// One more is under suspicion.
+    /// Counts one more endpoint under suspicion.
     pub(crate) fn suspected(&self) {
         // ORDERING: Relaxed. As above.
         self.suspects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether anybody is.
+    /// Whether any endpoint is under suspicion.
     pub(crate) fn has_suspects(&self) -> bool {
         // ORDERING: Relaxed. As above.
         self.suspects.load(Ordering::Relaxed) > 0
     }
 
-    /// One less is.
+    /// Counts one endpoint less under suspicion.
     pub(crate) fn cleared(&self) {
         // ORDERING: Relaxed, both. As above. Upkeep may have counted it already.
         let _ = self
@@ -174,7 +178,7 @@ impl Trend {
             });
     }
 
-    /// Whether so many of the others are under suspicion that the fault is in what all share.
+    /// Whether so many of the other endpoints are under suspicion that the fault is common.
     pub(crate) fn is_common(&self, is_suspect: bool) -> bool {
         // ORDERING: Relaxed, both. As above.
         let suspects = self.suspects.load(Ordering::Relaxed);
@@ -183,7 +187,7 @@ impl Trend {
         judged >= SEVERAL && others as f64 >= COMMON * (judged - 1) as f64
     }
 
-    /// Whether there are enough that take requests to tell what is common to them.
+    /// Whether enough endpoints take requests for a fault to be common.
     fn are_several(&self) -> bool {
         // ORDERING: Relaxed. As above.
         self.judged.load(Ordering::Relaxed) >= SEVERAL
@@ -191,11 +195,11 @@ impl Trend {
 }
 
 impl Shared {
-    /// What is usual now, for an outcome of this shard's at an endpoint that is under suspicion or not.
+    /// What is usual now, for an outcome of this shard at an endpoint that is under suspicion or not.
     pub(crate) fn usual_now(&self, shard: usize, is_suspect: bool) -> Usual {
         let (own, mut rate) = (self.own(shard), self.trend.error_rate());
         let is_common = own.is_common(self.trend.is_common(is_suspect));
-        // Where all are out, what fails is their probes.
+        // If all endpoints are out, the failures are those of their probes.
         if is_common && self.trend.are_several() {
             rate = rate.max(own.failing());
         }
@@ -204,17 +208,17 @@ impl Shared {
 }
 
 impl Shared {
-    /// Which tenth of a window this time is in.
+    /// The number of the tenth of a window that contains this time.
     pub(crate) fn tenth(&self, at: Tick) -> u64 {
         at.as_nanos() / (nanos(self.ejection.window) / 10).max(1)
     }
 
-    /// A request of this shard's has failed now: if the fault is in what all share, that is remembered.
+    /// Remembers that a request of this shard has failed now, if the fault is common.
     pub(crate) fn note_common(&self, shard: usize, now: Tick) {
         // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
         let own = self.own(shard);
         let is_common = own.is_common.load(Ordering::Relaxed) != 0;
-        // A few under suspicion at once are not enough for that: of few endpoints they always are.
+        // That a few endpoints are under suspicion is not enough: among few endpoints they always are a large share.
         let fail_mostly = f64::from(own.failing()) >= COMMON;
         let tenth = self.tenth(now) + 1;
         let is_of_all = is_common && fail_mostly && self.trend.are_several();
@@ -224,7 +228,8 @@ impl Shared {
         }
     }
 
-    /// How many tenths of a window have begun since the fault was in what all share; more than there are where it goes on, or never was.
+    /// How many tenths of a window have begun since the last common fault. `u64::MAX` while it goes on, or if there was
+    /// none.
     pub(crate) fn tenths_apart(&self, now: Tick) -> u64 {
         // ORDERING: Relaxed. As above.
         let last = self.trend.common_in.load(Ordering::Relaxed);
@@ -236,7 +241,7 @@ impl Shared {
 }
 
 impl Shard {
-    /// The share of its last requests that failed.
+    /// The share of the last requests that failed.
     fn failing(&self) -> f32 {
         // ORDERING: Relaxed. A statistic.
         f32::from_bits(self.failing.load(Ordering::Relaxed))
@@ -247,9 +252,9 @@ impl Shard {
         f32::from_bits(self.failing_around.load(Ordering::Relaxed))
     }
 
-    /// Whether the fault is in what all share, where so many are under suspicion now, or are not. Once it is, it is for as long as this
-    /// shard's requests fail here and there, or mostly: a few successes clear those that were suspect, and the next two failures of one would
-    /// be its own.
+    /// Whether the fault is common, given whether many endpoints are under suspicion now. Once it is, it stays so while
+    /// this shard's requests fail at different endpoints, or mostly. Otherwise a few successes would clear the
+    /// suspects, and the next two failures of an endpoint would count as its own.
     fn is_common(&self, are_many: bool) -> bool {
         // ORDERING: Relaxed, both. A statistic.
         let was = self.is_common.load(Ordering::Relaxed) != 0;
@@ -262,14 +267,14 @@ impl Shard {
         is
     }
 
-    /// Whether none of its last requests failed.
+    /// Whether none of the last requests failed.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         // ORDERING: Relaxed. A statistic.
         self.failing.load(Ordering::Relaxed) == 0
     }
 
-    /// One of its requests ended well.
+    /// Counts a request that succeeded.
     #[inline]
     pub(crate) fn ended_well(&self) {
         if !self.is_quiet() {
@@ -277,7 +282,7 @@ impl Shard {
         }
     }
 
-    /// One of its requests ended in a fault, at this endpoint.
+    /// Counts a request that ended in a fault at this endpoint.
     pub(crate) fn ended_in_fault(&self, at: MemberId) {
         // ORDERING: Relaxed. A statistic.
         let before = self.failed_at.swap(at.get(), Ordering::Relaxed);
@@ -285,12 +290,12 @@ impl Shard {
         self.count(1.0, if is_another { 1.0 } else { 0.0 });
     }
 
-    /// Stores, not exchanges: threads of one shard may forget each other's, which weighs little.
+    /// Uses stores, not exchanges: threads of one shard may lose each other's counts, which matters little.
     #[cold]
     fn count(&self, failed: f32, around: f32) {
         // ORDERING: Relaxed. A statistic.
         let counted = self.counted.load(Ordering::Relaxed);
-        // As many as there are before there are more.
+        // A plain mean over the first requests, before there are more than the weight covers.
         let weight = WEIGHT.max(1.0 / (counted as f32 + BEFORE));
         let next = |share: f32, one: f32| share + (one - share) * weight;
         let failing = next(self.failing(), failed);
@@ -311,7 +316,7 @@ impl Shard {
 mod tests {
     use super::*;
 
-    /// One in four of a shard's requests fails, at so many endpoints in turns.
+    /// One in four of the shard's requests fails, at this many endpoints in turn.
     fn one_in_four(shared: &Shared, endpoints: u64) {
         for request in 0..160 {
             match request % 4 {
@@ -341,7 +346,8 @@ mod tests {
         assert!(rate(true) > 0.2, "of three they are");
     }
 
-    /// What fails at one endpoint does not keep it, unless it is most of all: else there all are well again as soon as no more are suspect.
+    /// Failures at one endpoint alone do not prolong a common fault, unless most requests fail: it ends as soon as few
+    /// endpoints are suspect.
     #[test]
     fn it_stays_the_fault_of_all_while_requests_fail_here_and_there() {
         for (endpoints, all, stays) in [(1, false, false), (3, false, true), (1, true, true)] {
@@ -362,7 +368,8 @@ mod tests {
         }
     }
 
-    /// Until it is over, what has failed at an endpoint tells it from the others; then what is from before it was does not.
+    /// While a common fault lasts, an endpoint's failures still tell it from the others. Those from before its end no
+    /// longer do.
     #[test]
     fn what_all_had_counts_until_it_is_over() {
         let shared = Shared::alone();
@@ -388,7 +395,7 @@ mod tests {
         assert!(counts_all(22), "a clock that has gone back");
     }
 
-    /// A clock that begins with the process has not been going for long when the first is ejected.
+    /// A clock that starts with the process is still near zero when the first endpoint is ejected.
     #[test]
     fn the_cap_was_not_reached_before_the_clock_began() {
         let trend = Trend::new();

@@ -1,17 +1,17 @@
-//! One thing that is measured, and how threads are started and timed.
+//! A measurement (an arm), and how its threads are started and timed.
 
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// What an iteration holds.
+/// What an iteration consists of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
-    /// The least that counting a request can cost; the others are read against it.
+    /// The least that counting a request can cost; the other measures are compared with it.
     Floor,
-    /// Choosing an endpoint. Letting go of it is not timed.
+    /// Choosing an endpoint. Releasing it is not timed.
     Pick,
-    /// Choosing, no work, and telling how it ended as far as the library has a call for that.
+    /// Choosing, no work, and reporting the outcome as far as the library has a call for that.
     Cycle,
 }
 
@@ -46,20 +46,20 @@ impl Shape {
     }
 }
 
-/// Runs that many iterations on each thread; returns the threads' time in all.
+/// Runs the given number of iterations on each thread and returns the sum of the threads' times.
 pub(crate) type Run = Box<dyn Fn(u64) -> Duration>;
 
 /// One row of the table in one column.
 pub(crate) struct Arm {
     pub(crate) measure: Measure,
     pub(crate) name: &'static str,
-    /// What is and is not in the time.
+    /// What the time includes and what it does not.
     pub(crate) counted: &'static str,
     pub(crate) shape: Shape,
     run: Run,
 }
 
-/// Counts of iterations are multiples of this: a batch of picks, and more than there are tasks.
+/// Iteration counts are multiples of this: the size of a batch of picks, and more than the number of tasks.
 pub(crate) const BATCH: u64 = 128;
 
 impl Arm {
@@ -79,7 +79,7 @@ impl Arm {
         }
     }
 
-    /// How many iterations take about `turn`. It warms up what it measures.
+    /// How many iterations take about `turn`. Also warms up what is measured.
     pub(crate) fn calibrate(&self, turn: Duration) -> u64 {
         let mut count = BATCH;
         loop {
@@ -94,14 +94,14 @@ impl Arm {
         }
     }
 
-    /// Nanoseconds for an iteration on one thread.
+    /// Nanoseconds per iteration on one thread.
     pub(crate) fn nanoseconds(&self, count: u64) -> f64 {
         let spent = (self.run)(count).as_nanos() as f64;
         spent / (count * self.shape.threads as u64) as f64
     }
 }
 
-/// Starts the threads, lets them go at once, and sums what each says its work took.
+/// Starts the threads, releases them at the same time, and returns the sum of the times that they report.
 pub(crate) fn on_threads(threads: usize, work: impl Fn(usize) -> Duration + Sync) -> Duration {
     let barrier = Barrier::new(threads);
     std::thread::scope(|scope| {
@@ -118,8 +118,8 @@ pub(crate) fn on_threads(threads: usize, work: impl Fn(usize) -> Duration + Sync
     })
 }
 
-/// A run of picks. What is picked is kept in a list and let go outside the time: a lease has to be
-/// given back, and what that costs belongs to the cycle. 128 are held at a time on each thread.
+/// A run of picks. Picks are kept in a list of 128 per thread and released outside the timed part: a lease has to be
+/// given back, and that cost belongs to the cycle.
 pub(crate) fn picks<T>(threads: usize, pick: impl Fn() -> T + Sync + 'static) -> Run {
     Box::new(move |count| {
         on_threads(threads, |_| {
@@ -137,7 +137,7 @@ pub(crate) fn picks<T>(threads: usize, pick: impl Fn() -> T + Sync + 'static) ->
     })
 }
 
-/// A run of cycles, each of which lets go of what it picked.
+/// A run of cycles. Each releases what it has picked.
 pub(crate) fn cycles(threads: usize, cycle: impl Fn() + Sync + 'static) -> Run {
     Box::new(move |count| {
         on_threads(threads, |_| {

@@ -1,8 +1,8 @@
-//! What do a pick and a whole request cost, beside what other load balancers ask for theirs?
+//! What do a pick and a whole request cost, compared with those of other load balancers?
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml`, with `-- --quick` to see that it runs.
-//! All arms take turns in one run, in another order each round, so that what else the machine does falls
-//! on all of them. Read ratios within one run; the times belong to the machine.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml`; add `-- --quick` to check that it runs. All arms
+//! take turns in one run, in another order each round, so that other load on the machine affects all of them. Compare
+//! ratios within one run; absolute times depend on the machine.
 
 mod arm;
 mod arms;
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use random::Random;
 
-/// How long one run takes.
+/// How much a run measures.
 struct Plan {
-    /// How often each arm has its turn.
+    /// How many turns each arm gets.
     rounds: usize,
-    /// How long a turn takes about; the count of iterations is set once, by this.
+    /// About how long a turn takes. The iteration count is calibrated once to fit it.
     turn: Duration,
-    /// No round begins later. A busy machine gets fewer rounds, not a longer run.
+    /// No round begins after this time. A busy machine gets fewer rounds, not a longer run.
     deadline: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Numbers to shuffle and to spread by, the same in every run.
+//! Random numbers for shuffling and spreading, the same in every run.
 
 /// Sebastiano Vigna's splitmix64.
 pub(crate) struct Random(u64);
@@ -16,7 +16,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of `0..count`.
+    /// A number in `0..count`.
     pub(crate) fn below(&mut self, count: usize) -> usize {
         // The upper half of the product; its bias is below 2^-40 for the counts used here.
         ((u128::from(self.next()) * count as u128) >> 64) as usize

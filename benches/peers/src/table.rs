@@ -1,9 +1,9 @@
-//! The samples as one markdown table.
+//! The samples as a markdown table.
 
 use crate::arm::{Arm, Measure, SHAPES, Shape};
 use crate::arms::FLOOR_A;
 
-/// A row for each measure and name in the order of the arms, a column for each shape.
+/// One row per measure and name, in the order of the arms; one column per shape.
 pub(crate) fn markdown(arms: &[Arm], samples: &[Vec<f64>]) -> String {
     let mut lines = vec![heading(), "|---|---|---:|---:|---:|---:|---|".into()];
     let mut rows: Vec<(Measure, &str)> = Vec::new();
@@ -34,7 +34,7 @@ fn heading() -> String {
     format!("| measure | arm | {} | counted |", columns.join(" | "))
 }
 
-/// The median in nanoseconds, that as a multiple of floor A in the same column, and the range.
+/// The median in nanoseconds, as a multiple of floor A in the same column, and the range.
 fn cell(arms: &[Arm], samples: &[Vec<f64>], row: (Measure, &str), shape: Shape) -> String {
     let Some(own) = sorted(arms, samples, row, shape) else {
         return "-".into();
@@ -50,8 +50,8 @@ fn cell(arms: &[Arm], samples: &[Vec<f64>], row: (Measure, &str), shape: Shape) 
     )
 }
 
-/// How many times what it costs alone floor A costs where each of two threads has its own. Both are private,
-/// so anything above 1 is time that the two threads waited for a processor.
+/// Floor A with two threads as a multiple of floor A with one. Each thread has its own line, so anything above 1 is
+/// time that the two threads waited for a processor.
 pub(crate) fn crowding(arms: &[Arm], samples: &[Vec<f64>]) -> f64 {
     let [alone, both, ..] = SHAPES.map(|shape| floor(arms, samples, shape));
     both / alone
@@ -62,7 +62,7 @@ fn floor(arms: &[Arm], samples: &[Vec<f64>], shape: Shape) -> f64 {
     floor.map_or(f64::NAN, |floor| median(&floor))
 }
 
-/// In ascending order; `None` where that row has no such column, or no round was run.
+/// The samples in ascending order. `None` if the row has no such column, or if no round was run.
 fn sorted(
     arms: &[Arm],
     samples: &[Vec<f64>],
@@ -84,7 +84,7 @@ fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-/// Two or more digits that mean something.
+/// With one decimal below 100, without decimals from there on.
 fn short(number: f64) -> String {
     if number < 99.95 {
         format!("{number:.1}")

@@ -13,21 +13,21 @@ use crate::load::{Balancer, GRACE, Job};
 use crate::measured::Measured;
 use crate::proxy::{Proxy, Running};
 
-/// One way, what was measured on it, and what it needs meanwhile.
+/// An arm: how requests travel, what was measured, and what must stay alive meanwhile.
 pub(crate) struct Arm {
     pub(crate) name: String,
     balancer: Balancer,
     addresses: Vec<SocketAddr>,
     proxy: Option<Running>,
-    /// Why there is nothing to measure, or no more.
+    /// Why nothing could be measured, or why measuring stopped.
     pub(crate) failure: Option<String>,
-    /// With many callers, one after the other round.
+    /// The runs with many callers, one per turn.
     pub(crate) many: Vec<Measured>,
-    /// With one caller.
+    /// The runs with one caller.
     pub(crate) one: Vec<Measured>,
 }
 
-/// How many callers send for how long.
+/// How many callers send requests, and for how long.
 pub(crate) struct Traffic {
     pub(crate) callers: usize,
     pub(crate) warm_up: Duration,
@@ -35,7 +35,7 @@ pub(crate) struct Traffic {
 }
 
 impl Arm {
-    /// Straight from the client to the upstreams.
+    /// An arm whose client sends directly to the upstreams.
     pub(crate) fn direct(name: &str, balancer: Balancer, upstreams: &[SocketAddr]) -> Self {
         Self {
             name: name.into(),
@@ -48,7 +48,7 @@ impl Arm {
         }
     }
 
-    /// Through a proxy, or none and the reason why.
+    /// An arm through a proxy. If the proxy is not running, the arm only has the reason.
     pub(crate) fn through(proxy: Proxy, running: Fallible<Running>) -> Self {
         let (name, policy) = (proxy.name(), proxy.policy());
         let mut arm = Self::direct(name, Balancer::Counter, &[]);
@@ -63,7 +63,7 @@ impl Arm {
         arm
     }
 
-    /// Measures it with many callers and with one, and keeps the numbers, or why there are none.
+    /// Measures the arm with many callers and with one. Keeps the numbers, or the reason why there are none.
     pub(crate) async fn take_turn(&mut self, plan: &Plan, upstreams: &[u32]) {
         for (traffic, many) in [(&plan.many, true), (&plan.one, false)] {
             match self.measure(traffic, upstreams).await {
@@ -77,13 +77,13 @@ impl Arm {
         }
     }
 
-    /// How many turns nobody disturbed.
+    /// How many turns were not disturbed by other processes.
     pub(crate) fn quiet_turns(&self) -> usize {
         let quiet = |runs: &[Measured]| runs.iter().filter(|run| run.is_quiet()).count();
         quiet(&self.many).min(quiet(&self.one))
     }
 
-    /// Has the load run in a process of its own.
+    /// Runs the load in a process of its own.
     async fn measure(&self, traffic: &Traffic, upstreams: &[u32]) -> Fallible<Measured> {
         let job = Job {
             balancer: self.balancer,
@@ -100,7 +100,7 @@ impl Arm {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(job.args()).stdin(Stdio::null());
         command.stderr(Stdio::piped()).kill_on_drop(true);
-        // It ends by itself in time; this is for one that is stuck.
+        // The load ends by itself; the timeout is for one that hangs.
         let within = job.warm_up + job.span + 2 * GRACE;
         let output = timeout(within, command.output()).await??;
         if !output.status.success() {

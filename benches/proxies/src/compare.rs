@@ -1,4 +1,4 @@
-//! The comparison: starts what it needs, measures the arms in turn, and reports.
+//! The comparison: starts the processes, measures the arms in turn, and reports.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,23 +17,23 @@ const UPSTREAMS: usize = 4;
 /// How much to measure.
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
-    /// Until when turns that others disturbed are repeated.
+    /// Disturbed turns are repeated until this time.
     pub(crate) at_most: Duration,
-    /// Enough callers to use all that the machine has.
+    /// Enough callers to use the whole machine.
     pub(crate) many: Traffic,
-    /// A single one, which never waits for another.
+    /// A single caller, which never waits for another.
     pub(crate) one: Traffic,
 }
 
 impl Plan {
-    /// Two minutes, or three where others disturb.
+    /// Two minutes, or three if other processes disturb it.
     pub(crate) const FULL: Self = Self::of(3, 170, [1_000, 4_000], [300, 1_500]);
-    /// The same, for a machine where others work a lot.
+    /// The same, for a machine that is busy with other work.
     pub(crate) const PATIENT: Self = Self::of(3, 900, [1_000, 4_000], [300, 1_500]);
-    /// Half a minute, to see that it works.
+    /// Half a minute, to check that it works.
     pub(crate) const QUICK: Self = Self::of(2, 30, [500, 1_000], [200, 500]);
 
-    /// How long an arm takes for a turn.
+    /// How long a turn of an arm takes.
     fn turn(&self) -> Duration {
         let traffic = [&self.many, &self.one];
         traffic.iter().map(|it| it.warm_up + it.span).sum()
@@ -56,9 +56,9 @@ impl Plan {
     }
 }
 
-/// Runs it, to the end or until a signal: guards end the processes then too.
+/// Runs the comparison to its end or until a signal. In both cases the guards end the processes.
 pub(crate) fn run(plan: &Plan) -> Fallible<ExitCode> {
-    // One thread: a proxy is asked to end when the thread that started it does.
+    // A single thread, because a proxy is asked to end when the thread that started it does.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -97,7 +97,8 @@ async fn compare(plan: &Plan) -> Fallible<ExitCode> {
     let count = arms.len();
     for round in 0..plan.rounds {
         for turn in 0..count {
-            // Each round begins with another arm, so that none always comes after the same one, or first.
+            // Each round begins with another arm, so that no arm always comes first. The order of the arms stays the
+            // same.
             let arm = &mut arms[(turn + round) % count];
             if arm.failure.is_some() {
                 continue;
@@ -109,7 +110,7 @@ async fn compare(plan: &Plan) -> Fallible<ExitCode> {
     while begun.elapsed() + plan.turn() < plan.at_most {
         let lacks = |arm: &&mut Arm| arm.failure.is_none() && arm.quiet_turns() < plan.rounds;
         let lacking = arms.iter_mut().filter(lacks);
-        // In turn, so that none uses up the time.
+        // The arm with the fewest turns goes next, so that no arm uses up the time.
         let Some(arm) = lacking.min_by_key(|arm| arm.many.len()) else {
             break;
         };

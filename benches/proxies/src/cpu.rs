@@ -1,4 +1,4 @@
-//! CPU time, as the kernel accounts it in `/proc`.
+//! CPU time as the kernel accounts for it in `/proc`.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ pub(crate) struct Snapshot {
     pub(crate) client: f64,
     pub(crate) upstreams: f64,
     pub(crate) proxy: f64,
-    /// Of the machine, by none of them.
+    /// Used by other processes of the machine.
     pub(crate) other: f64,
 }
 
@@ -31,20 +31,20 @@ impl Snapshot {
             client: self.client - before.client,
             upstreams: self.upstreams - before.upstreams,
             proxy: self.proxy - before.proxy,
-            // Below zero only by rounding to ticks.
+            // It is below zero only because of rounding to ticks.
             other: (self.other - before.other).max(0.0),
         }
     }
 }
 
-/// A process with its descendants: a proxy's workers are its children.
+/// The ids of a process and its descendants. A proxy's workers are its children.
 pub(crate) fn family(id: u32) -> Fallible<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Some(child) = entry?.file_name().to_str().and_then(|it| it.parse().ok()) else {
             continue;
         };
-        // One that has ended meanwhile has no parent any more.
+        // A process that has ended in the meantime has no parent any more.
         if let Ok(stat) = fs::read_to_string(format!("/proc/{child}/stat")) {
             parents.push((child, field(&stat, 4)? as u32));
         }
@@ -59,22 +59,22 @@ pub(crate) fn family(id: u32) -> Fallible<Vec<u32>> {
     Ok(found)
 }
 
-/// `utime` and `stime` of a process, all its threads included.
+/// The `utime` and `stime` of a process, with all its threads, in microseconds.
 fn used(id: u32) -> Fallible<f64> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))
         .map_err(|error| format!("process {id} is gone: {error}"))?;
     Ok((field(&stat, 14)? + field(&stat, 15)?) as f64 * microseconds_a_tick())
 }
 
-/// Field of `/proc/<pid>/stat`, counted from one as in its manual page.
+/// A field of `/proc/<pid>/stat`, counted from one as in its manual page.
 fn field(stat: &str, number: usize) -> Fallible<u64> {
-    // The name, field 2, stands in parentheses and may hold any character.
+    // Field 2 is the name in parentheses, which may contain any character.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let field = after_name.split_whitespace().nth(number - 3);
     Ok(field.ok_or("a stat file is too short")?.parse()?)
 }
 
-/// What all processors have spent on anything but idling and waiting.
+/// What all processors have spent on anything except idling and waiting for I/O, in microseconds.
 fn machine() -> Fallible<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let numbers = stat.lines().next().unwrap_or("").split_whitespace().skip(1);

@@ -1,4 +1,4 @@
-//! The `load` mode: concurrent callers that send one request after the other, and what they saw.
+//! The `load` mode: concurrent callers that each send one request after the other, and what they measured.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -18,25 +18,30 @@ use crate::measured::Measured;
 use crate::upstream::Upstream;
 use crate::{Fallible, machine};
 
-/// Threads that the callers share.
+/// Worker threads that the callers share.
 pub(crate) const WORKERS: usize = 2;
-/// How much longer than planned a run may take. A proxy that hangs must not hang the comparison.
+/// How much longer than planned a run may take, so that a proxy that hangs does not hang the comparison.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// How an address is chosen for each request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Balancer {
+<<<<<<< ours
     /// A fleet with its default settings: `Adaptive` compares all endpoints.
     Default,
     /// A fleet that takes the less busy of two, as the proxies do.
+=======
+    /// A fleet with default settings. The comparison names its arm after power of two, but the default policy is
+    /// `Adaptive`.
+>>>>>>> theirs
     PowerOfTwo,
-    /// A fleet that goes round as the counter does, which shows what the rest of a fleet costs.
+    /// A fleet with round robin, as the counter does it, which shows the cost of the rest of a fleet.
     RoundRobin,
-    /// A counter modulo the number of addresses. Of one address, always that.
+    /// A counter modulo the number of addresses. With one address it always chooses that one.
     Counter,
 }
 
-/// What one run is to do.
+/// The job of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Job {
     pub(crate) balancer: Balancer,
@@ -44,13 +49,13 @@ pub(crate) struct Job {
     pub(crate) warm_up: Duration,
     pub(crate) span: Duration,
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Whose CPU time to read, beside that of this process.
+    /// The processes whose CPU time to read, besides this one.
     pub(crate) upstreams: Vec<u32>,
     pub(crate) proxy: Vec<u32>,
 }
 
 impl Job {
-    /// As arguments for the `load` mode.
+    /// The job as arguments for the `load` mode.
     pub(crate) fn args(&self) -> Vec<String> {
         let balancer = match self.balancer {
             Balancer::Default => "default",
@@ -70,7 +75,7 @@ impl Job {
         ]
     }
 
-    /// From the arguments after `load`.
+    /// Parses the arguments after `load`.
     pub(crate) fn parse(args: &[&str]) -> Fallible<Self> {
         let &[
             balancer,
@@ -115,7 +120,7 @@ where
     items.map(|item| item.parse().map_err(Into::into)).collect()
 }
 
-/// Does the job and prints what it measured, on one line.
+/// Does the job and prints the measurements on one line.
 pub(crate) fn run(job: &Job) -> Fallible<ExitCode> {
     let mut builder = Builder::new_multi_thread();
     let runtime = builder.worker_threads(WORKERS).enable_all().build()?;
@@ -168,7 +173,7 @@ const WARMING: u8 = 0;
 const MEASURED: u8 = 1;
 const OVER: u8 = 2;
 
-/// What all callers share.
+/// State that all callers share.
 struct Client {
     route: Route,
     phase: AtomicU8,
@@ -179,6 +184,7 @@ enum Route {
     Counter(Vec<Upstream>, AtomicUsize),
 }
 
+<<<<<<< ours
 fn fleet_with(
     upstreams: Vec<Upstream>,
     policy: impl LoadBalancer<Upstream> + 'static,
@@ -188,8 +194,11 @@ fn fleet_with(
 }
 
 /// What one caller saw, or all of them.
+=======
+/// The measurements of one caller, or of all.
+>>>>>>> theirs
 struct Tally {
-    /// Of successes, in nanoseconds.
+    /// Latencies of the successes, in nanoseconds.
     latencies: Histogram<u64>,
     errors: u64,
 }
@@ -217,7 +226,7 @@ impl Client {
             let status = self.call().await;
             let took = begun.elapsed();
             if !matches!(status, Ok(StatusCode::OK)) {
-                // Counted in the warm-up too: none is expected at any time.
+                // Errors count during the warm-up too, as none is expected at any time.
                 tally.errors += 1;
                 sleep(Duration::from_millis(1)).await;
             } else if self.phase.load(Ordering::Relaxed) == MEASURED {
@@ -227,7 +236,7 @@ impl Client {
         Ok(tally)
     }
 
-    /// One request, to wherever the route leads.
+    /// Sends one request along the route.
     async fn call(&self) -> Fallible<StatusCode> {
         match &self.route {
             Route::Fleet(fleet) => {
@@ -250,7 +259,7 @@ impl Client {
 
 impl Tally {
     fn new() -> Fallible<Self> {
-        // From a microsecond to a minute, with three digits.
+        // From a microsecond to a minute, with three significant digits.
         Ok(Self {
             latencies: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?,
             errors: 0,

@@ -1,4 +1,4 @@
-//! The machine, in words.
+//! A description of the machine.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The processors and the kernel.
+/// Names the processors and the kernel.
 pub(crate) fn describe() -> String {
     let about = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = about.lines().find(|line| line.starts_with("model name"));

@@ -5,9 +5,9 @@
 //! cargo run --release --manifest-path benches/proxies/Cargo.toml
 //! ```
 //!
-//! Without a mode this is the comparison itself: it starts the processes, has the load run against each
-//! arm in turn, and prints the tables. It starts itself anew in the two other modes, `serve` for an
-//! upstream and `load` for the client, so that the kernel counts the CPU time of each apart.
+//! Without a mode this is the comparison itself: it starts the processes, runs the load against each arm in turn, and
+//! prints the tables. It starts itself again in the two other modes, `serve` for an upstream and `load` for the client,
+//! so that the kernel accounts for the CPU time of each separately.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,8 +1,8 @@
-//! What a run measured, as it travels from the load to the comparison.
+//! The measurements of a run, and the line in which the load passes them to the comparison.
 
 use crate::Fallible;
 
-/// Times are in microseconds; CPU times are per request.
+/// Measurements of a run. Times are in microseconds; CPU times are per request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Measured {
     /// Requests per second.
@@ -13,11 +13,11 @@ pub(crate) struct Measured {
     pub(crate) client: f64,
     pub(crate) upstreams: f64,
     pub(crate) proxy: f64,
-    /// How much of the machine others used meanwhile, in percent.
+    /// How much of the machine other processes used during the run, in percent.
     pub(crate) others: f64,
 }
 
-/// A run in which others used more of the machine than this counts as disturbed, in percent.
+/// A run counts as disturbed if other processes used more of the machine than this, in percent.
 const DISTURBED: f64 = 3.0;
 
 impl Measured {
@@ -25,7 +25,7 @@ impl Measured {
         self.others <= DISTURBED
     }
 
-    /// The runs to go by: those that nobody disturbed, or all if there is none.
+    /// The runs to use: the undisturbed ones, or all if there are none.
     pub(crate) fn quiet(runs: &[Self]) -> Vec<Self> {
         let quiet: Vec<Self> = runs.iter().filter(|run| run.is_quiet()).cloned().collect();
         if quiet.is_empty() {
@@ -77,13 +77,13 @@ impl Measured {
         ))
     }
 
-    /// The median of each number, apart from errors: those are summed.
+    /// The median of each number, except errors, which are summed.
     pub(crate) fn median(runs: &[Self]) -> Option<Self> {
         let last = runs.len().checked_sub(1)?;
         let medians = std::array::from_fn(|at| {
             let mut column: Vec<f64> = runs.iter().map(|run| run.numbers()[at]).collect();
             column.sort_unstable_by(f64::total_cmp);
-            // Of an even number of runs, halfway between the two in the middle.
+            // With an even number of runs, the middle of the two middle values.
             f64::midpoint(column[last / 2], column[last.div_ceil(2)])
         });
         Some(Self {

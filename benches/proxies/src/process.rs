@@ -11,20 +11,20 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Fallible, cpu};
 
-/// How long a process may take to end when asked, before it is made to.
+/// How long a process may take to end after SIGTERM before it is killed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A process that this one started. Dropping it ends the process and its workers.
+/// A process started by this one. Dropping it ends the process and its workers.
 pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    /// An upstream: this program in its `serve` mode. Returns its port too.
+    /// Starts an upstream: this program in its `serve` mode. Also returns its port.
     pub(crate) fn serve() -> Fallible<(Self, u16)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve");
-        // It ends when its standard input does, so also when this process is killed.
+        // It ends when its standard input is closed, so also if this process is killed.
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Self {
             child: child.spawn()?,
@@ -35,11 +35,11 @@ impl Process {
         Ok((process, port.trim().parse()?))
     }
 
-    /// Somebody else's program, with all it prints in a file.
+    /// Starts another program, with all its output in a file.
     pub(crate) fn start(program: &Path, args: &[String], log: &Path) -> Fallible<Self> {
         let log = File::create(log)?;
         let mut command = match find("setpriv") {
-            // Has the kernel ask it to end should this process be killed, when no guard runs.
+            // The kernel sends it SIGTERM if this process is killed, as no guard runs then.
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
                 command.args(["--pdeathsig", "TERM"]).arg(program);
@@ -58,7 +58,7 @@ impl Process {
         self.child.id()
     }
 
-    /// It and its workers.
+    /// The ids of the process and its workers.
     pub(crate) fn family(&self) -> Fallible<Vec<u32>> {
         cpu::family(self.id())
     }
@@ -73,7 +73,7 @@ impl Drop for Process {
         if self.has_ended() {
             return;
         }
-        // The child has not been waited for, so its id is still its own.
+        // The child has not been waited for, so its id cannot have been reused.
         signal(self.id(), Signal::TERM);
         let asked = Instant::now();
         while asked.elapsed() < PATIENCE {
@@ -82,23 +82,23 @@ impl Drop for Process {
             }
             sleep(Duration::from_millis(5));
         }
-        // Workers first: their ids are certain as long as their parent lives.
+        // Workers first: their ids are certain while their parent lives.
         for id in self.family().unwrap_or_default().into_iter().rev() {
             signal(id, Signal::KILL);
         }
-        // All that can fail is that it has ended.
+        // This only fails if the process has already ended.
         let _ = self.child.wait();
     }
 }
 
 fn signal(id: u32, signal: Signal) {
     if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-        // One that has ended meanwhile needs no signal.
+        // A process that has already ended needs no signal.
         let _ = kill_process(id, signal);
     }
 }
 
-/// A program on the path, or where Debian keeps its servers: users do not have that on theirs.
+/// Looks for a program on the path, and in the folders for servers that Debian leaves out of users' paths.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path);
@@ -107,7 +107,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     files.find(|file| file.is_file())
 }
 
-/// A folder that goes with its guard.
+/// A temporary folder that is removed with its guard.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -125,7 +125,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A folder that stays behind in the temporary one is no reason to fail.
+        // Leaving a folder behind among the temporary files is no reason to fail.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

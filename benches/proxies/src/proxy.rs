@@ -1,8 +1,8 @@
-//! The proxies: where their programs are, how they are configured and started.
+//! The proxies: where their programs are, and how they are configured and started.
 //!
-//! Each has one worker, keeps connections alive on both sides, writes no access log, takes out upstreams
-//! that fail, and sends a request to the less loaded of two that it draws, as the fleet does. All else
-//! is as the proxy has it by default.
+//! Each has one worker, keeps connections alive on both sides, writes no access log, ejects failing upstreams, and
+//! sends a request to the less loaded of two random upstreams, as power of two does. Everything else is the proxy's
+//! default.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use crate::process::{Process, find};
 
 /// How long a proxy may take until it answers.
 const START: Duration = Duration::from_secs(5);
-/// How often to try with another port, in case somebody else has taken the free one.
+/// How many starts to try, each with another port, in case another process has taken the free one.
 const TRIES: u32 = 2;
 
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +27,13 @@ pub(crate) enum Proxy {
     Envoy,
 }
 
-/// A proxy that answers.
+/// A proxy that is running and answers.
 pub(crate) struct Running {
     pub(crate) version: String,
     pub(crate) address: SocketAddr,
-    /// With its workers.
+    /// The process ids, workers included.
     pub(crate) ids: Vec<u32>,
-    /// Ends it when dropped.
+    /// Ends the proxy when dropped.
     _process: Process,
 }
 
@@ -48,7 +48,7 @@ impl Proxy {
         }
     }
 
-    /// What it calls the choice of the less loaded of two.
+    /// The proxy's name for choosing the less loaded of two.
     pub(crate) fn policy(self) -> &'static str {
         match self {
             Self::Nginx => "random two least_conn",
@@ -57,7 +57,7 @@ impl Proxy {
         }
     }
 
-    /// Starts it in front of these upstreams, with its files in that folder.
+    /// Starts the proxy in front of these upstreams, with its files in `folder`.
     pub(crate) fn start(self, upstreams: &[SocketAddr], folder: &Path) -> Fallible<Running> {
         let program = self
             .program()
@@ -82,7 +82,7 @@ impl Proxy {
         let address = free_address()?;
         let folder = folder.join(self.name());
         fs::create_dir_all(&folder)?;
-        // Envoy goes by the ending; the others do not look at it.
+        // Envoy needs this extension; the others ignore it.
         let (settings, log) = (folder.join("settings.yaml"), folder.join("log"));
         fs::write(&settings, self.settings(address, upstreams, &folder))?;
         let args = self.args(&settings, &folder, &log);
@@ -147,14 +147,14 @@ impl Proxy {
     }
 }
 
-/// One line for each upstream.
+/// One line per upstream, joined.
 fn lines(upstreams: &[SocketAddr], line: impl Fn(usize, &SocketAddr) -> String) -> String {
     let lines = upstreams.iter().enumerate();
     lines.map(|(at, upstream)| line(at, upstream)).collect()
 }
 
-/// Failing upstreams are taken out by default (`max_fails=1 fail_timeout=10s`). Connections would be
-/// closed after 1000 requests; the others have no such limit.
+/// nginx ejects failing upstreams by default (`max_fails=1 fail_timeout=10s`). It would close connections after 1000
+/// requests, which the others do not, so that limit is raised.
 fn nginx(listen: SocketAddr, upstreams: &[SocketAddr], folder: &Path) -> String {
     let servers = lines(upstreams, |_, upstream| format!("    server {upstream};\n"));
     let folder = folder.display();
@@ -192,7 +192,7 @@ http {{
     )
 }
 
-/// To be taken out for failed requests, an upstream needs a check, which also lets it back in.
+/// HAProxy ejects an upstream for failed requests only if the upstream has a check, which also brings it back.
 fn haproxy(listen: SocketAddr, upstreams: &[SocketAddr]) -> String {
     let servers = lines(upstreams, |at, upstream| {
         format!(
@@ -263,14 +263,14 @@ fn envoy(listen: SocketAddr, upstreams: &[SocketAddr]) -> String {
     )
 }
 
-/// Where `install` puts what it fetches.
+/// The folder where `install` puts the programs it downloads.
 fn cache() -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     Some(cache.or_else(home)?.join("evenkeel-proxies"))
 }
 
-/// The first thing after the word that looks like a version.
+/// The first word after "version" that looks like a version.
 fn version_in(text: &str) -> Option<&str> {
     let (_, after) = text.split_once("version")?;
     let mut words = after.split(|it: char| it.is_whitespace() || it == '/');
@@ -279,12 +279,12 @@ fn version_in(text: &str) -> Option<&str> {
     })
 }
 
-/// One whose port was free a moment ago.
+/// An address whose port was free a moment ago.
 fn free_address() -> Fallible<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
-/// Whether a GET is answered with 200.
+/// Whether a GET is answered with status 200.
 fn answers(address: SocketAddr) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
@@ -297,7 +297,7 @@ fn answers(address: SocketAddr) -> bool {
     ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
-/// The end of what it said, for the report.
+/// The last line of the proxy's output, for the report.
 fn last_words(folder: &Path) -> String {
     let files = ["log", "output"].map(|file| folder.join(file));
     let texts = files.map(|file| fs::read_to_string(file).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The tables, in Markdown.
+//! The tables, in markdown.
 
 use crate::arm::Arm;
 use crate::compare::Plan;
@@ -56,7 +56,7 @@ pub(crate) fn print(plan: &Plan, arms: &[Arm]) {
     });
 }
 
-/// How many runs the numbers are of, and how many others disturbed.
+/// How many runs the numbers are based on, and how many were disturbed.
 fn runs_used(runs: &[Measured]) -> String {
     let quiet = runs.iter().filter(|run| run.is_quiet()).count();
     match runs.len() - quiet {
@@ -66,7 +66,7 @@ fn runs_used(runs: &[Measured]) -> String {
     }
 }
 
-/// A row for each arm: its numbers, or why there are none.
+/// One row per arm: its numbers, or the reason why there are none.
 fn table(columns: &[&str], arms: &[Arm], cells: impl Fn(&Arm) -> Option<Vec<String>>) {
     let mut rows = vec![
         [&["arm"], columns]
@@ -82,7 +82,7 @@ fn table(columns: &[&str], arms: &[Arm], cells: impl Fn(&Arm) -> Option<Vec<Stri
             rows.push(vec![arm.name.clone(), why.clone()]);
         }
     }
-    // A reason may be long and widens no column.
+    // A reason may be long and does not widen a column.
     let full = |row: &&Vec<String>| row.len() > columns.len();
     let width = |at: usize| {
         rows.iter()

@@ -16,10 +16,10 @@ use crate::Fallible;
 
 const BODY: &str = "an even keel\n";
 
-/// Prints the port and serves until standard input ends, which it does when the parent ends.
+/// Prints the port and serves until standard input is closed, which happens when the parent ends.
 pub(crate) fn run() -> Fallible<ExitCode> {
     std::thread::spawn(|| {
-        // Nothing is sent; that the pipe breaks is all there is to know.
+        // Nothing is ever sent; the read only returns when the pipe is closed.
         let _ = stdin().read(&mut [0]);
         std::process::exit(0);
     });

@@ -1,4 +1,4 @@
-//! An address to send to, with its pool of connections: what the fleet picks among.
+//! An upstream: an address with its pool of connections. The fleet picks among these.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,7 @@
 use super::*;
 use loom::thread;
 
-/// Two picks find the same invitation: one of them takes it.
+/// Two picks see the same invitation, and only one of them gets it.
 fn two_accept(accept: fn(Spot<'_>) -> bool) {
     loom::model(move || {
         let place = Board::new().place();
@@ -22,20 +22,20 @@ fn an_invitation_is_taken_by_one() {
     two_accept(|spot| spot.accept());
 }
 
-/// Broken: look, then clear.
+/// Broken: reads the bit, then clears it.
 #[test]
 #[should_panic = "an invitation is for one"]
 fn broken_variant_look_then_clear() {
     two_accept(|spot| {
         let cost = spot.cost();
-        // ORDERING: Relaxed. As in `accept`; not what is broken.
+        // ORDERING: Relaxed. As in `accept`; this is not what is broken.
         spot.cost.store(cost.abs().to_bits(), Ordering::Relaxed);
         cost.is_sign_negative()
     });
 }
 
-/// One request comes as another goes: a reader sees neither a count without its start nor a start without
-/// its count.
+/// One request begins while another ends: a reader sees neither a count without its start nor a start without its
+/// count.
 #[test]
 fn a_count_and_its_start_come_and_go_together() {
     loom::model(|| {

@@ -1,22 +1,23 @@
-//! Places as a picker reads them: one at a time, or as many side by side as a processor compares at once.
+//! Read access to places for a picker: one at a time, or several side by side for SIMD comparison.
 
 use super::{INVITATION, Load, PLACES, Page, Place};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 
-/// How many are read side by side: enough that what they have in common costs little, and few enough to lie on the stack.
+/// Places in a row, the unit that is read at once: enough to share the overhead per row, and few enough for arrays on
+/// the stack.
 pub(crate) const LANES: usize = 32;
 
-/// Some members' places.
+/// The places of a list of members, for reading.
 #[derive(Debug)]
 pub(crate) struct Readings {
     pages: Box<[Arc<Page>]>,
-    /// Each member's page, and its place there in the lowest six bits.
+    /// For each member the index of its page, and its place on that page in the lowest six bits.
     places: Box<[u32]>,
-    /// For each [`LANES`] members the first one's place, if the others follow it.
+    /// For each row of [`LANES`] members the place of the first, if the others follow it on the same page.
     rows: Box<[Option<u32>]>,
 }
 
-/// One member's place, to be read.
+/// The place of one member, for reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spot<'a> {
     load: &'a AtomicU64,
@@ -25,35 +26,35 @@ pub(crate) struct Spot<'a> {
 }
 
 impl Spot<'_> {
-    /// What is in flight.
+    /// What is in flight at the member.
     #[inline]
     pub(crate) fn load(self) -> Load {
         // ORDERING: Relaxed. As in `Place::add`.
         Load(self.load.load(Ordering::Relaxed))
     }
 
-    /// See [`Place::set_cost`]; 0 while unknown, negative if there is an invitation.
+    /// The cost set by [`Place::set_cost`]; 0 while unknown, negative while an invitation stands.
     #[inline]
     pub(crate) fn cost(self) -> f32 {
         // ORDERING: Relaxed. As in `Place::add`.
         f32::from_bits(self.cost.load(Ordering::Relaxed))
     }
 
-    /// Takes the invitation, if nobody else has.
+    /// Accepts the invitation. `false` if another pick has accepted it.
     #[cold]
     pub(crate) fn accept(self) -> bool {
-        // ORDERING: Relaxed. As in `Place::add`; who clears the bit has it.
+        // ORDERING: Relaxed. As in `Place::add`; the thread that clears the bit has the invitation.
         self.cost.fetch_and(!INVITATION, Ordering::Relaxed) & INVITATION != 0
     }
 
-    /// When its turn is next.
+    /// When the member's turn is next.
     #[inline]
     pub(crate) fn turn(self) -> u32 {
         // ORDERING: Relaxed. As in `Place::add`.
         self.turn.load(Ordering::Relaxed)
     }
 
-    /// Says when its turn is next. Of two that do so at once, one is forgotten.
+    /// Sets when the member's turn is next. If two threads do so at once, one of the two is lost.
     #[inline]
     pub(crate) fn set_turn(self, turn: u32) {
         // ORDERING: Relaxed. As in `Place::add`.
@@ -62,13 +63,13 @@ impl Spot<'_> {
 }
 
 impl Readings {
-    /// `None` if any of them has no place.
+    /// Collects the places of `members`. `None` if any of them has no place.
     pub(crate) fn of<'a>(members: impl Iterator<Item = Option<&'a Place>>) -> Option<Self> {
         let mut pages: Vec<Arc<Page>> = Vec::new();
         let mut places = Vec::new();
         for place in members {
             let place = place?;
-            // Members that came together are on one page; a page that comes again is only there twice.
+            // Members that joined together are on the same page. A page that recurs later is only listed twice.
             if !pages
                 .last()
                 .is_some_and(|last| Arc::ptr_eq(last, &place.page))
@@ -89,7 +90,7 @@ impl Readings {
         })
     }
 
-    /// The place of the member at this index.
+    /// The place of the member at `index`.
     #[inline]
     pub(crate) fn at(&self, index: usize) -> Spot<'_> {
         let (page, at) = self.find(self.places[index]);
@@ -106,7 +107,7 @@ impl Readings {
         (&self.pages[place / PLACES], place % PLACES)
     }
 
-    /// The places of a row's members, if they lie side by side.
+    /// The places of a row, if they lie side by side.
     #[inline]
     pub(crate) fn row(&self, row: usize) -> Option<Spots<'_>> {
         let (page, at) = self.find(self.rows[row]?);
@@ -119,7 +120,7 @@ impl Readings {
     }
 }
 
-/// Places side by side, to be read.
+/// Places that lie side by side, for reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spots<'a> {
     loads: &'a [AtomicU64],
@@ -128,10 +129,10 @@ pub(crate) struct Spots<'a> {
 }
 
 impl<'a> Spots<'a> {
-    /// How many requests are in flight at each, by fours; and at those that are left.
+    /// The number of requests in flight at each place, in groups of four; and at the places that are left over.
     #[inline]
     pub(crate) fn counts(self) -> (impl Iterator<Item = [i32; 4]>, impl Iterator<Item = i32>) {
-        // With a sign, as that is what processors convert at once.
+        // Signed, as processors convert vectors of signed integers to floats.
         // ORDERING: Relaxed. As in `Place::add`.
         let count = |load: &AtomicU64| Load(load.load(Ordering::Relaxed)).count() as i32;
         let fours = self.loads.chunks_exact(4);

@@ -1,4 +1,4 @@
-//! The board beside counts kept by hand.
+//! The board against counts kept by hand.
 
 use super::*;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn each_has_a_place_of_its_own() {
     assert_eq!((read.at(9).cost(), read.at(9).turn()), (0.0, 0));
 }
 
-/// To 16 us; a start that is later than now, by another thread's clock, is no age.
+/// Exact to 16 us. A start that is later than now, by another thread's clock, gives no age.
 #[test]
 fn tells_the_mean_age_of_what_is_in_flight() {
     let place = Board::new().place();
@@ -44,7 +44,7 @@ fn tells_the_mean_age_of_what_is_in_flight() {
     assert_eq!(place.mean_age(at(8)), None);
 }
 
-/// Anybody who comes after sees neither the costs nor the turn of who was there.
+/// The next holder of a place sees neither the cost nor the turn of the one before.
 #[test]
 fn a_place_begins_anew() {
     let mut board = Board::new();
@@ -78,7 +78,7 @@ fn a_full_place_counts_no_more_and_carries_nowhere() {
 }
 
 proptest! {
-    /// The mean age, whenever they began and also when the sum of starts wraps.
+    /// The mean age is right for any start times, also where the sum of starts wraps.
     #[test]
     fn ages_add_up(
         base in prop_oneof![0u64..1 << 40, (1u64 << 54) - (1 << 30)..1 << 54, any::<u64>().prop_map(|at| at >> 1)],
@@ -96,7 +96,8 @@ proptest! {
         prop_assert_eq!(read.ages(now), ((total << 14) * AGES) as i64);
     }
 
-    /// Members may have places in any order, with others' between them. Whoever has in flight what its number is.
+    /// Places may be in any order, with places of other members in between. Each member has as many requests in flight
+    /// as its number.
     #[test]
     fn a_row_is_its_members(order in Just((0..200).collect::<Vec<usize>>()).prop_shuffle(), sorted: bool, length in 0usize..=200) {
         let mut board = Board::new();
@@ -129,7 +130,7 @@ fn a_start_that_is_later_than_now_is_no_age() {
     );
 }
 
-/// A minute, or twelve times the usual where that is more: what is open for longer is no longer waited for.
+/// The limit is a minute, or twelve times the usual latency where that is more. Older requests no longer count.
 #[test]
 fn what_has_been_open_for_too_long_is_forgotten() {
     let place = Board::new().place();

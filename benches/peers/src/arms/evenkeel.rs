@@ -1,4 +1,4 @@
-//! This crate, with its defaults for everything but the policy.
+//! This crate, with default settings for everything except the policy.
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::arm::{Arm, Measure, SHAPES, Shape, cycles, picks};
 
 type Server = Target<SocketAddr, ()>;
 
-/// What the caller says that a request took, where the caller measures.
+/// The latency that the caller passes, in the arms where the caller measures it.
 const GIVEN: Duration = Duration::from_millis(1);
 
 fn fleet(endpoints: u32, policy: Box<dyn LoadBalancer<Server>>) -> Fleet<Server> {
@@ -23,7 +23,7 @@ fn fleet(endpoints: u32, policy: Box<dyn LoadBalancer<Server>>) -> Fleet<Server>
     builder.build().expect("the settings are the defaults")
 }
 
-/// A policy, its rows' names, and the most endpoints it is measured with.
+/// A policy, the names of its rows, and the largest number of endpoints that it is measured with.
 struct Policy {
     make: fn() -> Box<dyn LoadBalancer<Server>>,
     pick: &'static str,
@@ -52,7 +52,7 @@ const POLICIES: [Policy; 4] = [
         pick: "evenkeel LeastConnections",
         given: "evenkeel LeastConnections, record_with_latency",
         timed: "evenkeel LeastConnections, record",
-        // It looks at each endpoint, and is said to be for few.
+        // It looks at every endpoint and is documented as a policy for few.
         most: 10,
     },
     Policy {
@@ -81,7 +81,7 @@ pub(super) fn arms(measure: Measure) -> Vec<Arm> {
     arms
 }
 
-/// Counted: the clock, the choice, in flight up, the endpoint's handle. Not: giving the lease back.
+/// Counted: the clock, the choice, the in-flight increment, the endpoint's handle. Not counted: giving the lease back.
 fn picked(policy: &Policy, shape: Shape) -> Arm {
     let fleet = fleet(shape.endpoints, (policy.make)());
     let pick = move || fleet.pick_endpoint().expect("there are endpoints");
@@ -95,7 +95,7 @@ fn picked(policy: &Policy, shape: Shape) -> Arm {
     )
 }
 
-/// Counted: all of it, with health and ejection on. Not: the caller's own measuring of the latency.
+/// Counted: everything, with health and ejection on. Not counted: how the caller measures the latency.
 fn given(policy: &Policy, shape: Shape) -> Arm {
     let fleet = fleet(shape.endpoints, (policy.make)());
     let cycle = move || {
@@ -113,7 +113,7 @@ fn given(policy: &Policy, shape: Shape) -> Arm {
     )
 }
 
-/// Counted: all of it, with health and ejection on, the latency measured too.
+/// Counted: everything, with health and ejection on and the latency measured by the crate.
 fn timed(policy: &Policy, shape: Shape) -> Arm {
     let fleet = fleet(shape.endpoints, (policy.make)());
     let cycle = move || {

@@ -1,4 +1,4 @@
-//! What counting a request in and out costs if there is nothing else.
+//! The cost of counting a request in and out, with nothing else.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use crate::random::Random;
 
 pub(crate) const FLOOR_A: &str = "A: a line of the thread's own";
 
-/// A word alone on what processors move: two lines of 64 bytes, as neighbours are fetched in pairs.
+/// A word alone on 128 bytes: two lines of 64 bytes, as processors fetch neighbouring lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 struct Line(AtomicU64);
 
 impl Line {
     fn in_and_out(&self) {
-        // ORDERING: Relaxed. Nothing is read through it; a floor orders nothing.
+        // ORDERING: Relaxed. No other data is read through it; a floor orders nothing.
         self.0.fetch_add(1, Ordering::Relaxed);
         black_box(self.0.fetch_add(u64::MAX, Ordering::Relaxed));
     }

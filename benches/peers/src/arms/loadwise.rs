@@ -1,5 +1,5 @@
-//! loadwise: `PowerOfTwoChoices` over the caller's slice, `HealthTracker` beside it, and the in-flight
-//! count that the caller keeps for it.
+//! loadwise: `PowerOfTwoChoices` over the caller's slice, with `HealthTracker` and an in-flight count that the caller
+//! keeps.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use loadwise::{
 
 use crate::arm::{Arm, Measure, Run, SHAPES, Shape, cycles, picks};
 
-/// A node that its user would write. On lines of its own, so that it is not slower than need be.
+/// A node as a user would write it, on cache lines of its own so that it is not slower than necessary.
 #[repr(align(128))]
 struct Server {
     id: u32,
@@ -24,7 +24,7 @@ struct Server {
 
 impl LoadMetric for Server {
     fn load_score(&self) -> f64 {
-        // ORDERING: Relaxed. A guess at the load; nothing is read through it.
+        // ORDERING: Relaxed. An estimate of the load; no other data is read through it.
         self.in_flight.load(Ordering::Relaxed) as f64
     }
 }
@@ -80,9 +80,9 @@ impl Servers {
 }
 
 impl Server {
-    /// The request, and its end as the caller has to tell it.
+    /// The request, and its end as the caller has to report it.
     fn request(&self) {
-        // ORDERING: Relaxed. A count, read as a guess only.
+        // ORDERING: Relaxed. A count that is only read as an estimate.
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         black_box(self.id);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -96,7 +96,7 @@ pub(super) fn arms(measure: Measure) -> Vec<Arm> {
     any.into_iter().chain(filtered).collect()
 }
 
-/// Counted: the choice; in a cycle also the caller's count and the report. Not: leaving out the unhealthy.
+/// Counted: the choice; in a cycle also the caller's count and the report. Not counted: leaving out unhealthy nodes.
 fn any(measure: Measure, shape: Shape) -> Arm {
     let counted = match measure {
         Measure::Pick => "choice; not who is healthy, not in flight; no weights",
@@ -106,8 +106,8 @@ fn any(measure: Measure, shape: Shape) -> Arm {
     Arm::new(measure, "loadwise PowerOfTwoChoices", counted, shape, run)
 }
 
-/// Counted: as above, and before each choice its `HealthFilter` over all nodes, as nothing tells the caller
-/// when a list made earlier is out of date.
+/// Counted: as above, and before each choice the `HealthFilter` over all nodes, as nothing tells the caller when an
+/// earlier list is out of date.
 fn filtered(measure: Measure, shape: Shape) -> Arm {
     let counted = match measure {
         Measure::Pick => "HealthFilter over all nodes, choice; not in flight; no weights",

@@ -1,6 +1,6 @@
-//! Everything that is measured, one library a file.
+//! All arms, one library per file.
 //!
-//! Where a library knows weights, endpoint `i` weighs `i % 10 + 1`.
+//! Where a library supports weights, endpoint `i` has weight `i % 10 + 1`.
 
 mod evenkeel;
 mod floors;
@@ -15,7 +15,7 @@ use crate::arm::{Arm, Measure};
 
 pub(crate) use floors::FLOOR_A;
 
-/// In the order of the table's rows: floors, picks, cycles.
+/// All arms in the order of the table's rows: floors, picks, cycles.
 pub(crate) fn all() -> Vec<Arm> {
     let mut arms = floors::arms();
     for measure in [Measure::Pick, Measure::Cycle] {

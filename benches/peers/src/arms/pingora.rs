@@ -11,7 +11,7 @@ use pingora_load_balancing::{Backend, Backends, LoadBalancer};
 use super::{address, weight};
 use crate::arm::{Arm, Measure, Run, SHAPES, Shape, cycles, picks};
 
-/// How many candidates a selection may look at; the first is always fit here.
+/// How many candidates a selection may look at. Here the first is always usable.
 const MAX_ITERATIONS: usize = 256;
 
 pub(super) fn arms(measure: Measure) -> Vec<Arm> {
@@ -30,8 +30,8 @@ pub(super) fn arms(measure: Measure) -> Vec<Arm> {
     round_robin.into_iter().chain(random).collect()
 }
 
-/// Counted: the choice by weight, the look-up of its health, a clone of the backend; in a cycle also that
-/// clone's end. Not: in flight, latency and outcome, which it has no calls for.
+/// Counted: the choice by weight, the look-up of its health, a clone of the backend; in a cycle also dropping the
+/// clone. Not counted: in flight, latency and outcome, which it has no calls for.
 fn arm(name: &'static str, measure: Measure, shape: Shape, run: Run) -> Arm {
     let counted = match measure {
         Measure::Pick => "choice, health look-up, clone of the backend",
@@ -75,7 +75,7 @@ where
         })
         .collect();
     let balancer = LoadBalancer::from_backends(Backends::new(Static::new(backends)));
-    // Once; in a pingora server a background service repeats it.
+    // Done once; in a pingora server a background service repeats it.
     let updated = balancer.update().now_or_never();
     updated
         .expect("a static set is known at once")

@@ -1,5 +1,4 @@
-//! tower: `p2c::Balance` over endpoints that answer at once. It has no pick without a call, so it has
-//! cycles only.
+//! tower: `p2c::Balance` over endpoints that answer at once. It cannot pick without a call, so there are only cycles.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -46,7 +45,7 @@ fn pending_requests(endpoints: u32) -> Balance<PendingRequestsDiscover<List>, ()
 }
 
 fn peak_ewma(endpoints: u32) -> Balance<PeakEwmaDiscover<List>, ()> {
-    // As tower's own example has it.
+    // The values of tower's own example.
     let first_guess = Duration::from_millis(30);
     let decay = Duration::from_secs(10);
     let completion = CompleteOnResponse::default();
@@ -54,10 +53,10 @@ fn peak_ewma(endpoints: u32) -> Balance<PeakEwmaDiscover<List>, ()> {
     Balance::new(load)
 }
 
-/// As many slots as tower's documentation asks for: at least as many as there are requests at a time.
+/// The number of slots that tower's documentation asks for: at least as many as there are concurrent requests.
 const BUFFER: usize = 1024;
 
-/// How many requests a thread has under way where it is about throughput.
+/// Concurrent requests per thread in the arms that measure throughput.
 const MANY: usize = 64;
 
 pub(super) fn arms(measure: Measure) -> Vec<Arm> {
@@ -88,9 +87,9 @@ fn runtime(workers: usize) -> Runtime {
         .expect("threads can be started")
 }
 
-/// Counted, in the first: readiness, choice, call, the answer that ends the count; no weights, no health.
-/// In the others: also the way through the `Buffer` and back, on a runtime of as many workers as the column
-/// has threads. Not: waking a thread outside the runtime, which a caller that blocks would pay.
+/// Counted in the first arm: readiness, choice, call, and the answer that ends the count; no weights, no health. In the
+/// other arms also the way through the `Buffer` and back, on a runtime with as many workers as the column has threads.
+/// Not counted: waking a thread outside the runtime, which a blocking caller would pay for.
 fn rows<S>(
     arms: &mut Vec<Arm>,
     names: [&'static str; 3],
@@ -101,7 +100,7 @@ fn rows<S>(
     S::Future: Send + 'static,
 {
     let [own, one, many] = names;
-    // It takes `&mut self`: with one owner there is no need to share it.
+    // It takes `&mut self`; with one owner it need not be shared.
     for shape in SHAPES.into_iter().filter(|shape| shape.threads == 1) {
         let counted = "choice, call, load; not shared; no weights, no health";
         let run = owned(make(shape.endpoints));
@@ -134,7 +133,7 @@ where
     let service = Mutex::new(service);
     Box::new(move |count| {
         on_threads(1, |_| {
-            // Once a run, not once a request.
+            // Locked once per run, not once per request.
             let mut service = service.lock().expect("no arm panics");
             let started = Instant::now();
             futures::executor::block_on(requests(&mut *service, count));
@@ -172,7 +171,7 @@ where
         let spans: Vec<_> = spans.map(|span| span.expect("no arm panics")).collect();
         let first = spans.iter().map(|span| span.0).min();
         let last = spans.iter().map(|span| span.1).max();
-        // Tasks share the workers, so the time is the workers' from the first start to the last end.
+        // Tasks share the workers, so the time is that of all workers from the first start to the last end.
         let span = last.zip(first).map(|(last, first)| last - first);
         span.expect("there are tasks") * shape.threads as u32
     })

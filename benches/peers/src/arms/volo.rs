@@ -16,7 +16,7 @@ pub(super) fn arms(measure: Measure) -> Vec<Arm> {
     SHAPES.map(|shape| arm(measure, shape)).into()
 }
 
-/// Counted: the future of the picker, polled once, the picker, and the first address it yields. Not: the
+/// Counted: the picker's future, polled once, the picker, and the first address that it yields. Not counted: the
 /// client's context and layers around it, and outcomes, which it has no call for.
 fn arm(measure: Measure, shape: Shape) -> Arm {
     let servers: Vec<(SocketAddr, u32)> = (0..shape.endpoints)
@@ -24,7 +24,7 @@ fn arm(measure: Measure, shape: Shape) -> Arm {
         .collect();
     let discover = WeightedStaticDiscover::from(servers);
     let balance = WeightedRandomBalance::with_discover(&discover);
-    // In a client each request brings one along; making it is not the balancer's work.
+    // In a client each request brings its own; creating it is not the balancer's work.
     let service = Endpoint::new("service".into());
     let pick = move || {
         let picker = balance.get_picker(&service, &discover).now_or_never();
