@@ -1,25 +1,28 @@
-//! What stands between clients and servers: the trait [`Balancing`], and the world as it looks at it.
+//! The interface between the engine and what balances: the trait [`Balancing`], and the [`World`] that it sees.
 
 use super::drivers::Driven;
 use super::machine::Machine;
 use super::random::{Purpose, Stream};
 use crate::outcome::Outcome;
 
-/// The servers as they truly are. Oracles look at all of it; others know the members and the time.
+/// The true state of the servers. Only oracles use all of it; fleets and models use the members and the time.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) now: u64,
     pub(super) machines: Vec<Machine>,
-    /// Which machine is at each position.
+    /// The machine at each position.
     pub(super) members: Vec<u32>,
+    /// The network delay in each direction, in nanoseconds.
     pub(super) one_way: u64,
+    /// The mean work of a request, in nanoseconds at speed 1.
     pub(super) mean_work: f64,
 }
 
 impl World {
-    /// How much work a request is at a machine now, and whether it fails there. It depends on the seed, the
-    /// request and the machine, not on when it is asked.
+    /// Returns the work of a request at a machine in its current condition, and whether the request fails there.
+    ///
+    /// The random numbers depend on the seed, the request and the machine alone, not on the time of the call.
     pub(super) fn work_on(&self, machine: usize, request: u64, work: f64) -> (f64, bool) {
         let index = request ^ ((machine as u64) << 44);
         let mut draws = Stream::new(self.seed, Purpose::Failures, index);
@@ -28,7 +31,7 @@ impl World {
     }
 }
 
-/// Machines that a request was sent to: at most one more than there are retries.
+/// The machines to which earlier attempts of a request were sent: at most 3, as a scenario has at most 3 retries.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tried {
     machines: [u32; 4],
@@ -46,28 +49,29 @@ impl Tried {
     }
 }
 
-/// One attempt that is to be sent.
+/// An attempt to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
-    /// Its place among those under way.
+    /// The index of its call. An index is used again after the call has ended.
     pub(super) call: u32,
     pub(super) client: u32,
-    /// Counts requests in the order of their arrival: the same for every policy.
+    /// The number of the request in the order of arrival. It is the same for every policy.
     pub(super) request: u64,
     pub(super) work: f64,
     pub(super) tried: Tried,
 }
 
-/// Where an attempt goes.
+/// The destination of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Machine(usize),
-    /// A queue before all servers, which nobody has in reality.
+    /// A central queue in front of all servers. Only an oracle has one.
     Central,
+    /// No machine can be picked: the request fails at once.
     Nowhere,
 }
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {
     pub(super) call: u32,
@@ -75,115 +79,122 @@ pub(super) struct Ending {
     pub(super) machine: usize,
     pub(super) outcome: Outcome,
     pub(super) sent: u64,
-    /// What the server adds to its answer, for policies that ask for it: how many requests it had when it
-    /// answered, and how long it worked on this one.
+    /// How many requests the server had when it answered. The server reports this and `service` with its answer, for
+    /// policies that use them.
     pub(super) present: u32,
+    /// How long the server worked on this request, in nanoseconds; 0 if there is no answer or it refused the request.
     pub(super) service: u64,
 }
 
-/// What an attempt's end led to.
+/// The consequence of an attempt's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// The machine was taken out by it.
+    /// The machine was ejected because of it.
     pub(super) ejected: bool,
 }
 
-/// How far a call has got that decides itself where and when it is sent.
+/// The progress of a call of a [`Caller`](crate::Caller), which itself decides where and when attempts are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Its attempt is over, at this machine.
+    /// The machine whose attempt has ended, if one has, and the consequence.
     pub(super) ended: Option<(usize, Verdict)>,
     pub(super) next: Next,
-    /// When it wants to go on at the latest.
+    /// The time of its earliest timer: when to poll it at the latest.
     pub(super) wake: Option<u64>,
 }
 
-/// What a call does next.
+/// What such a call does next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It waits.
+    /// The call waits.
     #[default]
     Waits,
-    /// It has been sent, to this machine.
+    /// The call has sent an attempt to this machine.
     Sent(usize),
-    /// It is over. Whether it failed as the budget denied a retry.
+    /// The call has ended. `denied`: it failed because the budget denied a retry.
     Ended { success: bool, denied: bool },
 }
 
-/// A promise that was broken: what, in words.
+/// The description of a violated invariant.
 pub(super) type Broken = String;
 
-/// Of which machine a check was that has ended, and what that led to.
+/// The machine of an ended check, or `None` if the check had ended before, and what the drivers did as a result.
 pub(super) type CheckEnded = (Option<usize>, Driven);
 
-/// Chooses for all clients.
+/// The balancers of all clients.
 pub(super) trait Balancing {
+    /// Picks the destination of an attempt.
     fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken>;
 
+    /// Takes the end of an attempt.
     fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Broken>;
 
-    /// Whether calls decide themselves where and when they are sent. Then these two are asked, not the two above.
+    /// Whether calls themselves decide where and when attempts are sent. If so, the engine uses [`begin`](Self::begin)
+    /// and [`go_on`](Self::go_on) instead of [`pick`](Self::pick) and [`ended`](Self::ended).
     fn calls(&self) -> bool {
         false
     }
 
+    /// Starts a call.
     fn begin(&mut self, _: &Attempt, _: &World) -> Result<Progress, Broken> {
         Ok(Progress::default())
     }
 
-    /// Its attempt has ended, or it is time to go on.
+    /// Continues a call: its attempt has ended with this outcome, or its timer is due.
     fn go_on(&mut self, _: u32, _: Option<Outcome>, _: &World) -> Result<Progress, Broken> {
         Ok(Progress::default())
     }
 
-    /// A machine has taken the place of another.
+    /// Takes the replacement of a machine by another one.
     fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Broken>;
 
-    /// Ten times a second. How many endpoints each client has ejected, summed.
+    /// Is called ten times a second. Returns the number of ejected endpoints, summed over all clients.
     fn tick(&mut self, world: &World) -> usize;
 
-    /// For how long these machines are out still, until their next probes: of each machine and client, in order.
+    /// Returns, for each of these machines and each client, how long the ejection still lasts until the next probe is
+    /// due. Sorted; 0 for a machine that is not ejected. Empty for models and oracles.
     fn out_for(&self, _: &[u32], _: &World) -> Vec<u64> {
         Vec::new()
     }
 
-    /// Checks everything, of very many in turn.
+    /// Checks all invariants; where there are very many members, of some clients at a time, in rotation.
     fn check(&mut self, _: &World) -> Result<(), Broken> {
         Ok(())
     }
 
-    /// Checks everything, at the end.
+    /// Checks all invariants of all clients, at the end of the run.
     fn check_all(&mut self, _: &World) -> Result<(), Broken> {
         Ok(())
     }
 
-    /// For a central queue: which machine its first request goes to now, if to any.
+    /// For a central queue: returns the machine to which its first request goes now, if any.
     fn dispatch(&mut self, _work: f64, _world: &World) -> Option<usize> {
         None
     }
 
-    /// Questions to servers how they fare: client and machine.
+    /// Returns the load probes to send to servers, each a client and a machine (see Prequal).
     fn questions(&mut self) -> &[(u32, u32)] {
         &[]
     }
 
+    /// Clears the [`questions`](Self::questions), which have been sent.
     fn asked(&mut self) {}
 
-    /// How long a check may take, if there are any.
+    /// Returns the timeout of active checks, or `None` if there are no checks.
     fn check_timeout(&self) -> Option<u64> {
         None
     }
 
-    /// Every 20 ms, where there are checks.
+    /// Is called every 20 ms if there are active checks. Returns those to send.
     fn checks_due(&mut self, _: &World) -> Driven {
         Driven::default()
     }
 
-    /// A check has ended, and perhaps has before.
+    /// Takes the end of an active check. It is called again for a check that was answered and then times out.
     fn check_ended(&mut self, _number: u32, _: Outcome, _: &World) -> Result<CheckEnded, Broken> {
         Ok((None, Driven::default()))
     }
 
-    /// A server's answer: how many requests it has, and how long they take.
+    /// Takes a server's answer to a load probe: how many requests it has, and its latency estimate in nanoseconds.
     fn answered(&mut self, _client: u32, _machine: usize, _fares: (usize, u64), _now: u64) {}
 }

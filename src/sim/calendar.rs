@@ -1,16 +1,19 @@
-//! What happens next: a tournament of times, one for each server and client, and lanes for what always
-//! takes the same time.
+//! The event queues: a tournament tree with one time per server and client, and FIFO lanes for events with a constant
+//! delay.
 
 use std::collections::VecDeque;
 
-/// No event.
+/// The time of an entry without an event.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// A fixed number of entries, each with the time of its next event. The earliest is on top; of equal
-/// ones the lowest. A change costs O(log entries), and there are no stale entries to skip.
+/// A tournament tree: a fixed number of entries, each with the time of its next event.
+///
+/// The earliest entry is at the root. Of entries with equal times the one with the lowest index wins. A change costs
+/// O(log entries), and there are no stale entries to skip.
 #[derive(Debug)]
 pub(super) struct Tournament {
-    /// A complete binary tree, the root at 1: times and who has them. Leaves are in the second half.
+    /// A complete binary tree with the root at index 1 and the leaves in the second half. Each node holds the earliest
+    /// time below it and the entry with that time.
     nodes: Vec<(u64, u32)>,
     leaves: usize,
 }
@@ -49,7 +52,7 @@ impl Tournament {
     }
 }
 
-/// Events that come the same time after they were put in, hence in that order.
+/// A FIFO queue of events that all have the same delay, so they occur in the order of insertion.
 #[derive(Debug)]
 pub(super) struct Lane<T> {
     delay: u64,
@@ -84,7 +87,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Against a walk over all entries.
+        /// Compares with a linear scan over all entries.
         #[test]
         fn the_earliest_is_on_top(
             entries in 1usize..40,

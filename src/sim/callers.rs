@@ -1,5 +1,5 @@
-//! Real [`Caller`]s between clients and servers, one for each client beside its fleet: they pick, wait, try again
-//! and give up, in the simulation's time. Each call is a future that the engine polls when something has come for it.
+//! Real [`Caller`]s between clients and servers, one per client over its fleet. They pick, wait, retry and give up in
+//! virtual time. Each call is a future that the engine polls when its attempt has ended or its timer is due.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -24,24 +24,24 @@ use crate::sync::{Arc, Mutex};
 use crate::time::{Clock, ManualClock, Tick};
 use crate::transport::Transport;
 
-/// What passes between the engine and the one call that is polled.
+/// The messages between the engine and the one call that is being polled.
 #[derive(Default)]
 struct Mailbox {
-    /// For the attempt under way: how it ended.
+    /// To the call: the outcome of its attempt in flight.
     answer: Option<Outcome>,
-    /// Who was picked last.
+    /// The member that was picked last.
     picked: Option<Member<Server>>,
-    /// An attempt has been sent, to this one.
+    /// From the call: the member to which it has sent an attempt.
     sent: Option<Member<Server>>,
-    /// The attempt that was under way is over.
+    /// From the call: its attempt in flight is over.
     is_over: bool,
-    /// When the first of its timers ends.
+    /// From the call: when its earliest timer is due.
     wake: Option<u64>,
 }
 
 type Mail = Arc<Mutex<Mailbox>>;
 
-/// A client's fleet; who is picked is noted.
+/// A client's fleet. It notes the picked member in the mailbox.
 struct Watched {
     fleet: Fleet<Server>,
     mail: Mail,
@@ -81,10 +81,10 @@ impl Cluster for Watched {
     }
 }
 
-/// The network, as a call sees it.
+/// The simulated network as a [`Transport`].
 struct Wire(Mail);
 
-/// Tells that an attempt is over, also where it is given up.
+/// A guard that reports the end of an attempt when it is dropped, so also when the caller gives up the attempt.
 struct UnderWay<'a>(&'a Mail);
 
 impl Drop for UnderWay<'_> {
@@ -120,7 +120,7 @@ impl Transport<Server, ()> for Wire {
     }
 }
 
-/// The simulation's time.
+/// Virtual time as a [`Timer`].
 struct Time {
     clock: ManualClock,
     mail: Mail,
@@ -147,26 +147,27 @@ impl Timer for Time {
 
 type Ended = Result<(), CallerError<Outcome>>;
 
-/// A call under way.
+/// A call in progress.
 struct Call {
     future: Pin<Box<dyn Future<Output = Ended> + Send>>,
     client: usize,
-    /// Where its attempt is.
+    /// The member that has its attempt in flight.
     at: Option<Member<Server>>,
-    /// The machines that it was sent to.
+    /// The machines to which its attempts were sent.
     tried: Vec<u32>,
 }
 
+/// All clients with a fleet and a [`Caller`] each.
 pub(super) struct Callers {
     fleets: Fleets,
     callers: Vec<Caller<Watched, Wire>>,
     mail: Mail,
-    /// By number.
+    /// The calls in progress, by [`Attempt::call`].
     calls: Vec<Option<Call>>,
 }
 
 impl Callers {
-    /// A caller for each client's fleet.
+    /// Creates a caller for each client's fleet.
     pub(super) fn new(fleets: Fleets, plan: &CallPlan, seed: u64) -> Result<Self, BuildError> {
         if let Some(hedge) = &plan.hedge {
             let expected = "unset: a simulated call has one attempt at a time";
@@ -195,7 +196,8 @@ impl Callers {
         })
     }
 
-    /// Lets a call go on, with the end of its attempt if there is one.
+    /// Polls a call, with the outcome of its attempt if that has ended, and checks the invariants of the members
+    /// involved.
     fn go_on(
         &mut self,
         number: u32,

@@ -9,11 +9,13 @@ use super::scenario::Scenario;
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The built-in scenarios. Unless they say otherwise they have the [defaults](Scenario): 20 servers of 4
-/// slots, requests of 10 ms exponential, 10 clients, load 0.7, 60 s, and faults from 15 s to 45 s.
+/// Returns the built-in scenarios.
 ///
-/// Sources: S3b is Linkerd's comparison of 2016 ("Beyond round robin"), S3c brpc's of two slow servers
-/// of four (its pull request 3340), S14 and S15 follow Prequal's and C3's noisy neighbours.
+/// Unless its description says otherwise, a scenario has the [defaults](Scenario): 20 servers of 4 slots, exponential
+/// requests of 10 ms, 10 clients, load 0.7, 60 s, and faults from 15 s to 45 s.
+///
+/// Sources: S3b is Linkerd's comparison of 2016 ("Beyond round robin"). S3c is brpc's comparison with two slow servers
+/// of four (its pull request 3340). S14 and S15 follow the noisy neighbours of Prequal and C3.
 #[must_use]
 #[rustfmt::skip] // It reads like a table.
 pub fn scenarios() -> Vec<Scenario> {

@@ -1,15 +1,20 @@
-//! What is wrong with a server at a time: how the faults that are on add up.
+//! The combined effect of all faults that are active on one server.
 
 use super::fault::What;
 
+/// The combined effect of all active faults on one server. Work is in nanoseconds at speed 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Condition {
+    /// The factor on the server's speed.
     pub(super) slow: f64,
     /// The share of requests that fail.
     pub(super) fails: f64,
+    /// The work of a request that fails.
     failure_work: f64,
     pub(super) stalled: bool,
+    /// The work of every request that does not fail, in place of its own.
     answers: Option<f64>,
+    /// The share of requests with more work, and the factor on the work of these.
     tail: Option<(f64, f64)>,
     pub(super) refuses: bool,
     pub(super) hangs: bool,
@@ -46,13 +51,15 @@ impl Condition {
         condition
     }
 
-    /// Whether it does not answer at all.
+    /// Whether the server serves no requests: it refuses them, hangs or is stalled.
     pub(super) const fn is_silent(&self) -> bool {
         self.refuses || self.hangs || self.stalled
     }
 
-    /// How much work a request is, and whether it fails. `luck` and `other` are the request's own shares of
-    /// 1 at this server.
+    /// Returns the work of a request and whether the request fails.
+    ///
+    /// `luck` and `other` are the request's own random numbers at this server, above 0 and at most 1. `luck` decides
+    /// whether it fails, `other` whether it is in the tail.
     pub(super) fn work_of(&self, work: f64, luck: f64, other: f64) -> (f64, bool) {
         if luck <= self.fails {
             return (self.failure_work, true);
@@ -64,7 +71,8 @@ impl Condition {
         }
     }
 
-    /// The same of a check, of which `luck` is the share of 1. What requests ask for makes no difference to it.
+    /// Returns the work of an active check and whether the check fails. `luck` is its random number, above 0 and at
+    /// most 1. `answers` and `tail` do not apply, as they concern what requests ask for.
     pub(super) fn check(&self, work: f64, luck: f64) -> (f64, bool) {
         if luck <= self.fails {
             (self.failure_work, true)
@@ -73,7 +81,7 @@ impl Condition {
         }
     }
 
-    /// How much work a request is that does not fail, as far as that can be known before.
+    /// The expected work of a request that does not fail, before it is known whether the request is in the tail.
     pub(super) fn expected_work(&self, work: f64) -> f64 {
         let work = self.answers.unwrap_or(work);
         let (share, times) = self.tail.unwrap_or((0.0, 1.0));

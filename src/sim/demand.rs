@@ -1,4 +1,4 @@
-//! How much work a request is: the time that it takes a server of speed 1.
+//! The amount of work in a request: how long it takes a server of speed 1.
 
 use std::time::Duration;
 
@@ -6,8 +6,11 @@ use super::random::Stream;
 use crate::error::BuildError;
 use crate::time::nanos;
 
-/// A distribution of times. In a scenario it is the work of a request: how long a server of speed 1 is
-/// busy with it.
+/// A distribution of durations.
+///
+/// In a [`Scenario`](super::Scenario) it is the distribution of a request's work: how long a server of speed 1 is busy
+/// with the request. In [`Fault::at_random`](super::Fault::at_random) it is the distribution of the lengths of healthy
+/// and faulty periods.
 ///
 /// ```
 /// use evenkeel::sim::Demand;
@@ -33,14 +36,15 @@ fn float(duration: Duration) -> f64 {
 }
 
 impl Demand {
-    /// Exponential: many short, few long; the deviation is the mean.
+    /// An exponential distribution: many short times and few long ones. The standard deviation equals the mean.
     #[must_use]
     pub fn exponential(mean: Duration) -> Self {
         Self(Shape::Exponential { mean: float(mean) })
     }
 
-    /// Normal, of a deviation of at most a third of the mean (so what is cut off at 0 does not matter):
-    /// requests that are nearly alike.
+    /// A normal distribution, for requests of nearly equal work.
+    ///
+    /// The standard deviation is at most a third of the mean, so that the part which is cut off at 0 is negligible.
     #[must_use]
     pub fn normal(mean: Duration, deviation: Duration) -> Self {
         Self(Shape::Normal {
@@ -49,7 +53,8 @@ impl Demand {
         })
     }
 
-    /// Log-normal of this mean; `variation` is the deviation as a multiple of the mean.
+    /// A log-normal distribution of this mean. `variation` is the coefficient of variation: the standard deviation
+    /// divided by the mean, from 0 to 100.
     #[must_use]
     pub fn log_normal(mean: Duration, variation: f64) -> Self {
         Self(Shape::LogNormal {
@@ -58,7 +63,7 @@ impl Demand {
         })
     }
 
-    /// One of two: `rare` for a `share` of the requests, from 0 to 1, and `usual` for the others.
+    /// A distribution of two values: `rare` with the probability `share`, from 0 to 1, and `usual` otherwise.
     #[must_use]
     pub fn bimodal(usual: Duration, rare: Duration, share: f64) -> Self {
         Self(Shape::Bimodal {
@@ -68,8 +73,8 @@ impl Demand {
         })
     }
 
-    /// Pareto of this mean: the share of requests longer than x falls as x to the power of minus `shape`,
-    /// which is above 1.
+    /// A Pareto distribution of this mean: the share of times longer than x falls as x to the power of −`shape`.
+    /// `shape` is above 1.
     #[must_use]
     pub fn pareto(mean: Duration, shape: f64) -> Self {
         Self(Shape::Pareto {
@@ -78,13 +83,13 @@ impl Demand {
         })
     }
 
-    /// Always the same.
+    /// A constant: every draw is `time`.
     #[must_use]
     pub fn always(time: Duration) -> Self {
         Self::normal(time, Duration::ZERO)
     }
 
-    /// The mean.
+    /// The mean of the distribution.
     #[must_use]
     pub fn mean(&self) -> Duration {
         Duration::from_nanos(self.mean_nanos() as u64)
@@ -160,9 +165,9 @@ mod tests {
 
     const TEN: Duration = Duration::from_millis(10);
 
-    /// 400 000 draws each. The deviation of the mean is (variation / sqrt(400 000)) of it: 0.16 % for
-    /// the exponential, 0.63 % for a log-normal of variation 4, so 4 % is beyond 6 sigma. A Pareto of
-    /// shape 1.8 has no variance; of shape 3 it has 0.87, so that one stands for it.
+    /// Takes 400 000 draws of each distribution. The standard deviation of the sample mean is variation / sqrt(400 000)
+    /// of the mean: 0.16 % for the exponential and 0.63 % for a log-normal of variation 4, so 4 % is beyond 6 sigma.
+    /// A Pareto of shape 1.8 has no finite variance. One of shape 3 has a variation of 0.87, so the test uses that.
     #[test]
     fn the_mean_is_the_mean() {
         for demand in [
@@ -189,7 +194,7 @@ mod tests {
         let over = (0..100_000)
             .filter(|_| demand.draw(&mut stream) > 10.0 * least)
             .count();
-        // 10^-1.8 = 1.585 %; the deviation is sqrt(1585) = 40, six of it 240.
+        // The expected share is 10^-1.8 = 1.585 %. The standard deviation is sqrt(1585) = 40, and six of these are 240.
         assert!(over.abs_diff(1585) < 240, "{over}");
     }
 

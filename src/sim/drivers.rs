@@ -1,4 +1,4 @@
-//! Active checks: a driver beside each client's fleet, and the checks that are under way.
+//! Active checks: the driver of each client's fleet, and the checks in progress.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,34 +11,37 @@ use crate::health::HealthCheckSettings;
 use crate::outcome::Outcome;
 use crate::time::{Tick, nanos};
 
-/// A check that is to be sent.
+/// A check to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Check {
-    /// Counts checks in the order in which they are sent.
+    /// The number of the check in the order of sending.
     pub(super) number: u32,
     pub(super) machine: u32,
 }
 
-/// What drivers ask for, and what they have done.
+/// The result of driving the drivers.
 #[derive(Debug, Default)]
 pub(super) struct Driven {
-    /// Checks that are to be sent.
+    /// The checks to be sent.
     pub(super) checks: Vec<Check>,
-    /// The machines that they have ejected.
+    /// The machines that the drivers have ejected.
     pub(super) ejected: Vec<usize>,
 }
 
+/// A check in progress.
 struct UnderWay {
     client: usize,
     machine: usize,
     probe: Probe<Server>,
 }
 
+/// The drivers of all clients.
 pub(super) struct Drivers {
-    /// By client.
+    /// The driver of each client.
     each: Vec<HealthCheck<Server>>,
-    /// By number.
+    /// The checks in progress, by [`Check::number`].
     under_way: HashMap<u32, UnderWay>,
+    /// How many checks have been sent.
     sent: u32,
     settings: HealthCheckSettings,
 }
@@ -61,13 +64,13 @@ impl Drivers {
         nanos(self.settings.timeout)
     }
 
-    /// How long an endpoint may be out until the next check, whatever its ejection's length; or its check be under
-    /// way.
+    /// The longest time that an endpoint may stay ejected until its next check, whatever the length of its ejection,
+    /// and the longest time that a check may be in progress.
     pub(super) fn longest_wait(&self) -> Duration {
         self.settings.longest_wait()
     }
 
-    /// A client's driver does what is due.
+    /// Runs a client's driver and adds the checks that are due, and the ejections that it made, to `driven`.
     pub(super) fn tick(
         &mut self,
         number: usize,
@@ -98,7 +101,8 @@ impl Drivers {
         }
     }
 
-    /// A check has ended, if it had not before: of which machine. The driver may want another at once.
+    /// Takes the end of a check and returns its machine, or `None` if the check had ended before. The driver may ask
+    /// for another check at once.
     pub(super) fn ended(
         &mut self,
         number: u32,
@@ -138,7 +142,7 @@ impl Drivers {
     }
 }
 
-/// The machines that this client has ejected at this moment.
+/// Returns the machines that this client has ejected exactly at the time `now`.
 fn ejected_at(client: &Client, now: Tick) -> Vec<usize> {
     let members = client.fleet.members();
     let ejected = members.iter().filter(|member| {

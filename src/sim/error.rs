@@ -1,21 +1,21 @@
-//! Why a simulation stopped: [`SimError`].
+//! The error type of the simulator: [`SimError`].
 
 use std::time::Duration;
 
 use crate::error::BuildError;
 
-/// Why a simulation stopped, or did not start.
+/// The reason why a simulation stopped or did not start.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimError {
     /// A setting of the scenario or of the fleet is out of its range.
     #[error(transparent)]
     Setting(#[from] BuildError),
-    /// The crate has broken a promise. The seed replays it.
+    /// An invariant of the crate was violated. The seed replays the run.
     #[error("{what} ({scenario}, {policy}, seed {seed}, event {event} at {at:?})")]
     #[non_exhaustive]
     Broken {
-        /// Which promise, in words.
+        /// A description of the violated invariant.
         what: String,
         /// The scenario's name.
         scenario: String,
@@ -23,9 +23,9 @@ pub enum SimError {
         policy: String,
         /// The seed.
         seed: u64,
-        /// How many events had gone by.
+        /// The number of events simulated before this one.
         event: u64,
-        /// When, in virtual time.
+        /// The virtual time of the violation.
         at: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! What goes wrong with servers, and when: [`Fault`], and the schedule that is made of a scenario's.
+//! Server faults: [`Fault`], and the schedule of a scenario's faults and replacements.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,15 +9,18 @@ use super::scenario::Scenario;
 use crate::error::BuildError;
 use crate::time::nanos;
 
-/// Something that is wrong with some servers for some time. By default with all of them, during the
-/// scenario's [window](Scenario::window).
+/// A fault of some servers for some time. By default it affects all servers during the scenario's
+/// [window](Scenario::window).
 ///
-/// # Several at once
+/// # Several faults at once
 ///
-/// Slownesses multiply. Of several that fail requests the largest share counts, with its time; of
-/// several that answer in a fixed time or have a tail, the one that began last. A server that is
-/// [replaced](Scenario::replace) takes its faults with it: the new one gets those that begin after it came.
-/// A server is unwell while any fault is on, be it one that does nothing, and while it warms up.
+/// [`slow`](Self::slow) factors multiply. Of several [`fails`](Self::fails) the one with the largest share applies,
+/// with its own time. Of several [`answers_in`](Self::answers_in), and of several [`tail`](Self::tail)s, the one that
+/// began last applies. A [replaced](Scenario::replace) server takes its faults with it: its successor has only those
+/// that begin later.
+///
+/// A server counts as unwell in the report while a fault is active on it and while it warms up. Slow factors whose
+/// product is 1 and failures with a share of 0 do not count.
 ///
 /// ```
 /// use evenkeel::sim::{Demand, Fault};
@@ -67,52 +70,53 @@ impl Fault {
         }
     }
 
-    /// Works at this multiple of its speed, above 0.
+    /// The server works at `times` its speed, from a millionth to a million.
     #[must_use]
     pub const fn slow(times: f64) -> Self {
         Self::new(What::Slow(times))
     }
 
-    /// Fails this share of its requests, from 0 to 1, each after a millisecond of work; see
-    /// [`taking`](Self::taking).
+    /// The server fails this share of its requests, from 0 to 1. Each failure is a millisecond of work, unless
+    /// [`taking`](Self::taking) sets another time.
     #[must_use]
     pub const fn fails(share: f64) -> Self {
         let taking = 1e6;
         Self::new(What::Fails { share, taking })
     }
 
-    /// Stops working: takes connections, holds what it has, and goes on with it afterwards. A paused
-    /// process, a long collection of garbage.
+    /// The server stops working. It accepts requests, keeps those that it has, and continues with them afterwards, like
+    /// a paused process or one in a long garbage collection.
     #[must_use]
     pub const fn stalls() -> Self {
         Self::new(What::Stalls)
     }
 
-    /// Takes this long for every request, whatever its work, at speed 1 and when it need not queue.
+    /// The server takes this long for each request, whatever the request's work. The time is for speed 1 and does not
+    /// include queueing.
     #[must_use]
     pub fn answers_in(time: Duration) -> Self {
         Self::new(What::Answers(nanos(time) as f64))
     }
 
-    /// Takes this many times the work for this share of its requests.
+    /// A share of the server's requests, from 0 to 1, is `times` as much work as otherwise.
     #[must_use]
     pub const fn tail(share: f64, times: f64) -> Self {
         Self::new(What::Tail { share, times })
     }
 
-    /// Refuses connections: each request fails after one way there and one back.
+    /// The server refuses connections: each request fails after one network round trip.
     #[must_use]
     pub const fn refuses() -> Self {
         Self::new(What::Refuses)
     }
 
-    /// Takes requests and never answers them. Those it had before, it finishes.
+    /// The server accepts requests and never answers them. It finishes those that it had before.
     #[must_use]
     pub const fn hangs() -> Self {
         Self::new(What::Hangs)
     }
 
-    /// How long a failure of [`fails`](Self::fails) keeps the server busy, at speed 1.
+    /// Sets how long a failure of [`fails`](Self::fails) keeps the server busy, at speed 1. Defaults to 1 ms.
     #[must_use]
     pub fn taking(mut self, time: Duration) -> Self {
         if let What::Fails { taking, .. } = &mut self.what {
@@ -121,35 +125,36 @@ impl Fault {
         self
     }
 
-    /// Only these servers, by position.
+    /// Limits the fault to the servers at these positions.
     #[must_use]
     pub const fn on(mut self, servers: Range<usize>) -> Self {
         self.servers = Some(servers);
         self
     }
 
-    /// From here to there.
+    /// Makes the fault active from `start` to `end`.
     #[must_use]
     pub const fn between(mut self, start: Duration, end: Duration) -> Self {
         self.when = When::Between(start, end);
         self
     }
 
-    /// All the time, as long as the server is not replaced.
+    /// Makes the fault active from the start of the run until the server is replaced.
     #[must_use]
     pub const fn always(mut self) -> Self {
         self.when = When::Always;
         self
     }
 
-    /// Within the window, in turns: first bad, then good.
+    /// Makes the fault alternate within the window: active for `bad`, then inactive for `good`, and so on.
     #[must_use]
     pub const fn flapping(mut self, bad: Duration, good: Duration) -> Self {
         self.when = When::Flapping { bad, good };
         self
     }
 
-    /// All the time, in turns of random length, each server by itself: first good, then bad.
+    /// Makes the fault alternate at random for the whole run, independently on each server: inactive for a time drawn
+    /// from `good`, then active for one drawn from `bad`, and so on.
     #[must_use]
     pub const fn at_random(mut self, good: Demand, bad: Demand) -> Self {
         self.when = When::AtRandom { good, bad };
@@ -160,8 +165,8 @@ impl Fault {
         self.servers.clone().unwrap_or(0..servers)
     }
 
-    /// Whether it singles servers out for a stated time, so that it can be asked when they were found out
-    /// and when they were back.
+    /// Whether the fault singles out some of the servers for a stated time, so that the report can tell how soon
+    /// clients avoided these and how soon they used them again.
     pub(super) fn has_targets(&self, servers: usize) -> bool {
         let timed = matches!(
             self.when,
@@ -170,7 +175,7 @@ impl Fault {
         timed && self.positions(servers).len() < servers
     }
 
-    /// From when to when it may be on, in nanoseconds.
+    /// The time in which a fault with [targets](Self::has_targets) may be active, in nanoseconds.
     pub(super) fn span(&self, window: (u64, u64)) -> (u64, u64) {
         match self.when {
             When::Between(start, end) => (nanos(start), nanos(end)),
@@ -244,7 +249,7 @@ impl Fault {
     }
 }
 
-/// Machines of these positions are replaced by new ones, which get to their speed over a while.
+/// A replacement of servers by new ones, which warm up to their full speed.
 #[derive(Clone, Debug)]
 pub(super) struct Replacement {
     pub(super) at: Duration,
@@ -254,7 +259,7 @@ pub(super) struct Replacement {
     pub(super) over: Duration,
 }
 
-/// One entry of a schedule.
+/// An entry of the schedule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Change {
     pub(super) at: u64,
@@ -264,22 +269,22 @@ pub(super) struct Change {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Step {
-    /// The fault of this number begins.
+    /// The fault with this index begins.
     Begin(usize),
     End(usize),
-    /// A new machine, at this share of its speed.
+    /// A new machine replaces the old one, and starts at this share of its speed.
     Replace(f64),
-    /// The position's machine, if it is its `nth`, gets to this share of its speed.
+    /// The machine at the position reaches this share of its speed, if it is still the `nth` replacement there.
     Warm {
         nth: u32,
         to: f64,
     },
 }
 
-/// Steps in which a new machine gets to its speed.
+/// The number of equal steps in which a new machine reaches its full speed.
 const WARMING: u32 = 30;
 
-/// All that happens to servers, in order. It depends on the seed and the scenario alone.
+/// Returns all changes to servers in the order of time. They depend on the seed and the scenario alone.
 pub(super) fn schedule(scenario: &Scenario, seed: u64) -> Vec<Change> {
     let mut changes = Vec::new();
     let end = nanos(scenario.length);
@@ -308,7 +313,7 @@ pub(super) fn schedule(scenario: &Scenario, seed: u64) -> Vec<Change> {
             at = at.saturating_add(every);
         }
     }
-    // A position's machines are numbered as they come, whatever the order in which they were asked for.
+    // Number a position's machines in the order of time, whatever the order of the scenario's settings.
     due.sort_by_key(|(at, ..)| *at);
     let mut machines = vec![0; servers];
     for (at, position, replacement) in due {
@@ -316,7 +321,7 @@ pub(super) fn schedule(scenario: &Scenario, seed: u64) -> Vec<Change> {
         replace(&mut changes, replacement, at, position, machines[position]);
     }
     changes.retain(|change| change.at < end);
-    // Stable: of one moment, in the order of the scenario.
+    // The sort is stable: changes at one time keep the order of the scenario.
     changes.sort_by_key(|change| change.at);
     changes
 }
@@ -334,7 +339,7 @@ fn replace(changes: &mut Vec<Change>, by: &Replacement, at: u64, position: usize
     }
 }
 
-/// When a fault is on.
+/// Returns the periods in which a fault is active.
 fn turns(when: &When, scenario: &Scenario, stream: &mut Stream) -> Vec<(u64, u64)> {
     let (start, end) = (nanos(scenario.window.0), nanos(scenario.window.1));
     let length = nanos(scenario.length);
@@ -433,7 +438,7 @@ mod tests {
         let scenario = Scenario::new("x", "").servers(3).fault(noisy);
         assert_eq!(schedule(&scenario, 7), schedule(&scenario, 7));
         assert_ne!(schedule(&scenario, 7), schedule(&scenario, 8));
-        // 60 s of turns of 2 s on average, for three servers: 90 turns, of a deviation below 10.
+        // 60 s with a mean period of 2 s, for three servers: 90 periods, with a standard deviation below 10.
         let begun = schedule(&scenario, 7)
             .iter()
             .filter(|change| change.step == Step::Begin(0))

@@ -1,5 +1,5 @@
-//! The crate itself between clients and servers: a real [`Fleet`] for each client, with its clock, its
-//! seed, its policy and its leases. The crate's promises are checked at every step.
+//! The crate itself between clients and servers: a real [`Fleet`] per client, with its seed, its policy and its leases,
+//! on one manual clock. The crate's invariants are checked at every step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,20 @@ use crate::options::{MemberId, PickOptions};
 use crate::outcome::Outcome;
 use crate::time::{ManualClock, Tick, nanos};
 
-/// The endpoint that a simulated client's fleet balances over.
+/// A simulated server as an endpoint of a client's fleet.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) machine: u32,
     position: u32,
     weight: Weight,
-    /// Counts how many of these there are.
+    /// Its reference count is the number of endpoint objects that exist.
     _alive: Arc<()>,
 }
 
 impl Server {
-    /// Which of the scenario's servers it is, from 0. One that replaces another has its position, and
-    /// another key.
+    /// Returns the server's position in the scenario, from 0.
+    ///
+    /// A server that [replaces](super::Scenario::replace) another one has the same position and a different key.
     #[must_use]
     pub fn position(&self) -> usize {
         self.position as usize
@@ -49,41 +50,42 @@ impl Endpoint for Server {
     }
 }
 
-/// One client's fleet, and what it should look like.
+/// A client's fleet, and the state that the invariant checks expect of it.
 pub(super) struct Client {
     pub(super) fleet: Fleet<Server>,
     alive: Arc<()>,
-    /// Leases held on each machine.
+    /// The number of leases held, by machine.
     pub(super) held: Vec<u32>,
-    /// Checks under way on each machine.
+    /// The number of checks in progress, by machine.
     pub(super) checked: Vec<u32>,
-    /// How long an endpoint may be out for checks' sake.
+    /// The longest time that an endpoint may stay ejected because it waits for an active check; 0 without checks.
     pub(super) longest_wait: Duration,
-    /// Whether an event has touched it since everything was checked last: what none has touched has not
-    /// changed.
+    /// Whether an event has touched the fleet since its last full check. An untouched fleet has not changed and needs
+    /// no check.
     pub(super) touched: bool,
 }
 
 impl Client {
-    /// Endpoint objects that anybody holds.
+    /// Returns the number of this client's endpoint objects that exist.
     pub(super) fn alive(&self) -> usize {
         Arc::strong_count(&self.alive) - 1
     }
 }
 
+/// All clients with a fleet each.
 pub(super) struct Fleets {
     pub(super) clock: ManualClock,
     pub(super) clients: Vec<Client>,
     drivers: Option<Drivers>,
-    /// By the number of the call.
+    /// The leases held, by [`Attempt::call`].
     leases: Vec<Option<Lease<Server>>>,
     weights: Vec<u32>,
     ticks: u64,
-    /// Where the next check in turn begins.
+    /// The client with which the next full check begins.
     next_checked: usize,
 }
 
-/// How many members are checked at once, so that a thousand clients do not spend their time on that.
+/// How many members one full check covers, so that runs with a thousand clients do not spend their time on checks.
 const CHECKED_AT_ONCE: usize = 5_000;
 
 impl Fleets {
@@ -129,7 +131,7 @@ impl Fleets {
         })
     }
 
-    /// With a driver of checks beside each fleet.
+    /// Adds a driver of active checks to each fleet.
     pub(super) fn with_checks(
         mut self,
         settings: &HealthCheckSettings,
@@ -257,7 +259,7 @@ impl Balancing for Fleets {
         self.ticks += 1;
         let mut ejected = 0;
         for client in &self.clients {
-            // What a caller's timer does, where picks do no upkeep.
+            // Where picks do no upkeep, run it once a second as an application's timer does.
             if self.ticks % 10 == 0 && !client.fleet.upkeep_by_picks() {
                 client.fleet.maintain();
             }
@@ -336,7 +338,8 @@ mod tests {
         fleets
     }
 
-    /// What would break each promise is told, in words; planted bugs of the crate itself were found so.
+    /// Each kind of violated invariant is reported with a description. Bugs planted in the crate itself were found this
+    /// way.
     #[test]
     fn what_is_broken_is_told() {
         type Plant = fn(&mut Fleets, &mut World);

@@ -1,6 +1,7 @@
-//! Latencies counted by size, log-linear.
+//! A log-linear histogram of latencies.
 
-/// A count for each step of nanoseconds, 2^BITS steps an octave: with 7, a percentile is within 0.8 %.
+/// A log-linear histogram of nanoseconds with 2^BITS buckets ("steps") per octave. With 7 bits, a percentile is within
+/// 0.8 %.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Histogram<const BITS: u32> {
     counts: Vec<u32>,
@@ -9,13 +10,13 @@ pub(super) struct Histogram<const BITS: u32> {
     most: u64,
 }
 
-/// Below 2^`bits` each value has its own step; above, an octave has as many steps.
+/// The step of a value. Below 2^`bits` each value has its own step; above, each octave has 2^`bits` steps.
 const fn step_of(bits: u32, value: u64) -> usize {
     let octave = (63 - (value | (1 << bits)).leading_zeros()) - bits;
     (((octave as u64) << bits) + (value >> octave)) as usize
 }
 
-/// The least value of a step.
+/// The smallest value of a step.
 const fn value_of(bits: u32, step: usize) -> u64 {
     let step = step as u64;
     let octave = (step >> bits).saturating_sub(1);
@@ -50,7 +51,8 @@ impl<const BITS: u32> Histogram<BITS> {
         self.sum / self.total.max(1) as f64
     }
 
-    /// The value that a share of all are at or below, in nanoseconds; 0 if there are none.
+    /// The quantile `share` in nanoseconds: the middle of the step that contains it, at most the largest counted value.
+    /// 0 if the histogram is empty.
     pub(super) fn percentile(&self, share: f64) -> u64 {
         let rank = ((self.total as f64 * share).ceil() as u64).max(1);
         let mut below = 0;
@@ -71,7 +73,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Against the sorted list.
+        /// Compares with the exact quantile of the sorted list.
         #[test]
         fn a_percentile_is_within_a_step(
             mut values in prop::collection::vec(0u64..100_000_000_000, 1..300),

@@ -1,5 +1,4 @@
-//! The crate's promises, as checks: of a member at each event that touches it, and of everything now and
-//! then.
+//! Checks of the crate's invariants: of a member at each event that touches it, and of whole fleets at intervals.
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use crate::health::Ejection;
 use crate::member::{Member, Phase, Standing};
 use crate::time::Tick;
 
-/// What must hold for a member that an event has touched, in O(1).
+/// Checks the invariants of a member that an event has touched, in O(1).
 pub(super) fn check_member(
     client: &Client,
     member: &Member<Server>,
@@ -49,7 +48,7 @@ pub(super) fn check_member(
     Ok(())
 }
 
-/// How long an ejection or a probe may last, by the rule as it is documented.
+/// Returns how long an ejection or a probe may last according to the documented rule.
 fn longest(settings: &Ejection, standing: Standing) -> Duration {
     let doubled = |first: Duration, most: Duration| {
         let doublings = standing.times.saturating_sub(1).min(31);
@@ -61,11 +60,11 @@ fn longest(settings: &Ejection, standing: Standing) -> Duration {
         Phase::Probing => doubled(settings.probe_timeout, most),
         _ => doubled(settings.base_ejection_time, most).mul_f64(jitter),
     };
-    // The word counts milliseconds, and both ends are rounded.
+    // The standing has a resolution of a millisecond, and both ends are rounded.
     longest + Duration::from_millis(2)
 }
 
-/// What must hold for a client's whole fleet; O(members).
+/// Checks the invariants of a client's whole fleet, in O(members).
 pub(super) fn check_fleet(client: &Client, world: &World) -> Result<(), Broken> {
     let (mut members, mut ejected, mut in_flight) = (0, 0, 0);
     client.fleet.each_member(|member| {
@@ -88,7 +87,7 @@ pub(super) fn check_fleet(client: &Client, world: &World) -> Result<(), Broken> 
     if counted != ejected {
         return Err(format!("{ejected} are ejected, and {counted} are counted"));
     }
-    // Anew, by the rule as it is documented; a simulated server has a weight and does not drain.
+    // Compute the cap independently, by the documented rule. A simulated server has a weight and does not drain.
     let percent = shared.ejection.max_ejection_percent as usize;
     let most = match (members, percent) {
         (0 | 1, _) | (_, 0) => 0,

@@ -1,4 +1,4 @@
-//! A modelled server: slots, a queue, a speed that changes, and what is wrong with it.
+//! A modelled server: slots, a queue, a speed that changes, and faults.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -14,23 +14,23 @@ pub(super) struct Job {
     pub(super) serial: u32,
     pub(super) work: f64,
     pub(super) fails: bool,
-    /// When it came here, in nanoseconds, and how many were here before it.
+    /// When the request arrived here, in nanoseconds, and how many requests were here before it.
     pub(super) arrived: u64,
     pub(super) before: u32,
 }
 
-/// What a server does with a request that arrives.
+/// A server's reaction to a request that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     Accepted,
-    /// Its queue is full.
+    /// The queue is full.
     Full,
     Refused,
-    /// It takes it and will not answer.
+    /// The server hangs: it accepts the request and never answers.
     Swallowed,
 }
 
-/// A job being worked on, ordered by the work done in a slot when it ends.
+/// A job being worked on. The order is by `ends`, the machine's work clock at which the job ends.
 #[derive(Clone, Copy, Debug)]
 struct Running {
     ends: f64,
@@ -63,37 +63,39 @@ impl Ord for Running {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
     pub(super) job: Job,
-    /// How long it was worked on.
+    /// How long the machine worked on it, in nanoseconds.
     pub(super) service: u64,
 }
 
+/// A modelled server.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) position: usize,
-    /// Whether it is the one at its position.
+    /// Whether the machine is the current one at its position.
     pub(super) is_member: bool,
     base_speed: f64,
+    /// The share of the speed that a machine which warms up has reached.
     warm: f64,
     condition: Condition,
     slots: usize,
     longest_queue: usize,
-    /// All slots work at one speed: the work that one which never idles has done until `worked_until`.
+    /// The work clock: the work that a slot which is never idle has done until `worked_until`. All slots work at the
+    /// same speed, so one clock serves all.
     worked: f64,
     worked_until: u64,
     running: BinaryHeap<Reverse<Running>>,
     queue: VecDeque<Job>,
-    /// Checks, which need no slot and no queue.
+    /// The checks in progress. They need no slot and no place in the queue.
     checks: BinaryHeap<Reverse<Running>>,
-    /// Requests that a client has decided to send here and that have not ended here, those on the wire
-    /// included.
+    /// The number of requests that were sent here and have not ended here, including those in transit.
     pub(super) outstanding: u32,
-    /// Until when it was not well; `NEVER` while it is not.
+    /// The time until which the machine was unwell; `NEVER` while it is unwell.
     unwell_until: u64,
-    /// How long requests take that find so many here, as moving averages; 0 while not known.
+    /// Moving averages of the latency of requests, by the number of requests that they found here; 0 while unknown.
     latencies: [f64; FOUND],
 }
 
-/// Up to how many requests found here a latency is kept for each.
+/// The number of latencies kept. Requests that find `FOUND` - 1 or more requests share the last one.
 const FOUND: usize = 64;
 
 impl Machine {
@@ -123,7 +125,7 @@ impl Machine {
         }
     }
 
-    /// Work done a nanosecond, in each slot.
+    /// Returns the work done per nanosecond in each slot.
     pub(super) fn speed(&self) -> f64 {
         if self.condition.stalled {
             return 0.0;
@@ -143,22 +145,22 @@ impl Machine {
         self.running.len() < self.slots
     }
 
-    /// Requests here, worked on or queued.
+    /// Returns the number of requests here, being worked on or queued.
     pub(super) fn present(&self) -> usize {
         self.running.len() + self.queue.len()
     }
 
-    /// Whether something is wrong with it.
+    /// Whether the machine is affected by a fault or warms up.
     pub(super) fn is_unwell(&self) -> bool {
         self.unwell_until == NEVER
     }
 
-    /// Whether something was wrong with it at or after `since`.
+    /// Whether the machine was unwell at or after `since`.
     pub(super) fn was_unwell(&self, since: u64) -> bool {
         self.unwell_until > since
     }
 
-    /// Work done in each slot until `now`.
+    /// Returns the work clock at `now`.
     pub(super) fn work_clock(&self, now: u64) -> f64 {
         self.worked + (now - self.worked_until) as f64 * self.speed()
     }
@@ -168,25 +170,26 @@ impl Machine {
         self.worked_until = now;
     }
 
-    /// These faults are on from now.
+    /// Sets the active faults from `now` on.
     pub(super) fn set_faults(&mut self, faults: impl Iterator<Item = What>, now: u64) {
         self.advance(now);
         self.condition = Condition::of(faults);
         self.mind(now);
     }
 
-    /// From now it works at this share of its speed, being new.
+    /// Sets the share of its speed that the machine has reached in warming up, from `now` on.
     pub(super) fn set_warm(&mut self, to: f64, now: u64) {
         self.advance(now);
         self.warm = to;
         self.mind(now);
     }
 
-    /// It is no longer the one at its position.
+    /// Marks the machine as replaced at its position.
     pub(super) fn retire(&mut self) {
         self.is_member = false;
     }
 
+    /// Updates `unwell_until` after a change.
     fn mind(&mut self, now: u64) {
         if self.condition != Condition::WELL || self.warm < 1.0 {
             self.unwell_until = NEVER;
@@ -218,7 +221,7 @@ impl Machine {
         self.running.push(Reverse(running));
     }
 
-    /// A check comes, and is answered beside all requests.
+    /// Takes a check, which is worked on beside all requests.
     pub(super) fn check(&mut self, job: Job, now: u64) {
         let running = self.begun(job, now);
         self.checks.push(Reverse(running));
@@ -229,7 +232,7 @@ impl Machine {
         Running { ends, started, job }
     }
 
-    /// When the next job or check ends, if nothing changes.
+    /// Returns when the next job or check ends if nothing changes; `NEVER` if none will.
     pub(super) fn next_end(&self) -> u64 {
         let first = [&self.running, &self.checks].into_iter();
         let first = first.filter_map(|heap| heap.peek()).max();
@@ -243,7 +246,7 @@ impl Machine {
         self.worked_until + left.ceil() as u64
     }
 
-    /// Ends the check whose time has come, if no job ends before.
+    /// Ends the first check, unless a job ends before it.
     pub(super) fn end_check(&mut self) -> Option<Job> {
         let Reverse(check) = self.checks.peek()?;
         let first = self.running.peek();
@@ -253,7 +256,7 @@ impl Machine {
         self.checks.pop().map(|Reverse(check)| check.job)
     }
 
-    /// Ends the job whose time has come, and starts the next.
+    /// Ends the first job, and starts the next one in the queue.
     pub(super) fn end(&mut self, now: u64) -> Option<Ended> {
         let Reverse(done) = self.running.pop()?;
         if let Some(next) = self.queue.pop_front() {
@@ -273,8 +276,8 @@ impl Machine {
         })
     }
 
-    /// What it tells who asks how it fares: how many requests are here, and how long those took that found
-    /// about as many. `None` if it has ended none.
+    /// Returns the answer to a load probe: the number of requests here, and the latency of requests that found about as
+    /// many. `None` if no request has ended here yet.
     pub(super) fn probe(&self) -> Option<(usize, u64)> {
         let here = self.present();
         let known = (0..FOUND).filter(|&found| self.latencies[found] > 0.0);
@@ -282,7 +285,7 @@ impl Machine {
         Some((here, self.latencies[nearest] as u64))
     }
 
-    /// Gives up a job, if it is here. `true` if it was.
+    /// Cancels a job. Returns whether it was here.
     pub(super) fn cancel(&mut self, serial: u32, now: u64) -> bool {
         if let Some(at) = self.queue.iter().position(|job| job.serial == serial) {
             self.queue.remove(at);
@@ -320,7 +323,7 @@ mod tests {
         }
     }
 
-    /// Runs it out; who ended when.
+    /// Runs the machine until it is idle. Returns which job ended when.
     fn ends(machine: &mut Machine) -> Vec<(u32, u64)> {
         std::iter::from_fn(|| {
             let at = machine.next_end();
@@ -386,7 +389,7 @@ mod tests {
         (4..=6).for_each(|serial| {
             machine.arrive(job(serial, 10.0), 30);
         });
-        // Three are here; those that found two, the most known of, took 30.
+        // Three requests are here. The nearest known latency is 30, of those that found two.
         assert_eq!(machine.probe(), Some((3, 30)));
     }
 

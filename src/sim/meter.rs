@@ -1,4 +1,4 @@
-//! Counting what happens in a run, and making a report of it.
+//! Collects the statistics of a run for its report.
 
 use std::time::Duration;
 
@@ -8,24 +8,30 @@ use super::report::{Figures, Latencies, Moment};
 use super::scenario::Scenario;
 use crate::time::nanos;
 
-/// A tenth of a second.
+/// The sampling interval: a tenth of a second, in nanoseconds.
 pub(super) const TICK: u64 = 100_000_000;
 
-/// Slices of a run for pictures.
+/// The number of slices of a run, for plots.
 const MOMENTS: u64 = 120;
 
+/// The counters of a stretch of time.
 #[derive(Debug, Default)]
 struct Stretch {
+    /// The latencies of all requests. An error counts as the timeout or more.
     all: Histogram<7>,
+    /// The latencies of successful requests.
     good: Histogram<7>,
     requests: u64,
     errors: u64,
     attempts: u64,
     denied: u64,
+    /// Attempts sent to a machine while it was unwell.
     to_unwell: u64,
+    /// The sum of the shares of unwell servers, over all samples.
     unwell: f64,
+    /// The number of samples.
     ticks: f64,
-    /// Attempts by position.
+    /// The number of attempts, by position.
     sent: Vec<u64>,
 }
 
@@ -80,22 +86,25 @@ fn latencies(histogram: &Histogram<7>) -> Latencies {
     }
 }
 
+/// The counters of a slice of the run.
 #[derive(Debug, Default)]
 struct Slice {
     latency: Histogram<5>,
     errors: u64,
     requests: u64,
     attempts: u64,
+    /// Attempts to the targets, or to unwell machines if there are no targets.
     to_shown: u64,
 }
 
-/// Attempts in a tenth of a second.
+/// The attempts in a tenth of a second.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tenth {
     attempts: u32,
     to_targets: u32,
 }
 
+/// The statistics of a run.
 #[derive(Debug)]
 pub(super) struct Meter {
     window: (u64, u64),
@@ -103,20 +112,26 @@ pub(super) struct Meter {
     length: u64,
     timeout: u64,
     speeds: Vec<f64>,
-    /// Positions that faults single out, when the first of these begins, and when the last ends.
+    /// Whether a fault singles out the position: then it is a target.
     targets: Vec<bool>,
-    /// Their share of all weight.
+    /// The targets' share of the total weight.
     fair: f64,
+    /// When the first fault with targets begins, and when the last ends. `None` if there are no targets, or only
+    /// targets.
     fault: Option<(u64, u64)>,
+    /// The statistics after the warm-up, without those of the window.
     outside: Stretch,
+    /// The statistics of the window.
     inside: Stretch,
     slices: Vec<Slice>,
     tenths: Vec<Tenth>,
     pub(super) ejections: u64,
     pub(super) false_ejections: u64,
+    /// The sum of the shares of ejected endpoints, over the samples in the window.
     ejected: f64,
     most_ejected: f64,
-    /// As the last fault that singles servers out ended, how long they were out still, of each client, in order.
+    /// At the end of the last fault with targets: how long the ejection of each target by each client still lasts.
+    /// Sorted.
     pub(super) out_for: Option<Vec<u64>>,
 }
 
@@ -143,7 +158,7 @@ impl Meter {
             counted.map(|(&weight, _)| f64::from(weight)).sum()
         };
         let fair = weighed(true) / weighed(false).max(1.0);
-        // If each of them is singled out some time, nobody is.
+        // If faults single out every server at some time, none is singled out.
         let fault = fault.filter(|_| fair < 1.0);
         let stretch = || Stretch {
             sent: vec![0; servers],
@@ -170,17 +185,17 @@ impl Meter {
         }
     }
 
-    /// Whether the last of the faults that single servers out ends now.
+    /// Whether `now` is the end of the last fault with targets.
     pub(super) fn is_over(&self, now: u64) -> bool {
         self.fault.is_some_and(|(_, end)| end == now)
     }
 
-    /// The positions that faults single out.
+    /// Returns the targets: the positions that faults single out.
     pub(super) fn targets(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.targets.len()).filter(|&position| self.targets[position])
     }
 
-    /// The stretch that a moment belongs to; `None` in the warm-up.
+    /// Returns the stretch to which a time belongs; `None` in the warm-up.
     fn stretch(&mut self, at: u64) -> Option<&mut Stretch> {
         if (self.window.0..self.window.1).contains(&at) {
             Some(&mut self.inside)
@@ -197,7 +212,7 @@ impl Meter {
         &mut self.slices[slice.min(last)]
     }
 
-    /// An attempt of a request that arrived then was sent to a machine of this position.
+    /// Counts an attempt, sent to the machine at `position`, of a request that arrived at the time `arrived`.
     pub(super) fn sent(&mut self, arrived: u64, now: u64, position: usize, unwell: bool) {
         if let Some(stretch) = self.stretch(arrived) {
             stretch.attempts += 1;
@@ -215,7 +230,7 @@ impl Meter {
         }
     }
 
-    /// A request has ended for its caller.
+    /// Counts a request that has ended for its client.
     pub(super) fn ended(&mut self, arrived: u64, now: u64, success: bool) {
         let took = now - arrived;
         let timeout = self.timeout;
@@ -234,14 +249,15 @@ impl Meter {
         slice.latency.count(counted);
     }
 
-    /// The budget denied a retry.
+    /// Counts a retry that the budget denied.
     pub(super) fn denied(&mut self, arrived: u64) {
         if let Some(stretch) = self.stretch(arrived) {
             stretch.denied += 1;
         }
     }
 
-    /// An endpoint was taken out by a client.
+    /// Counts an ejection by a client. It is false if the machine was not unwell, now or within the timeout before, or
+    /// if all machines were.
     pub(super) fn ejection(&mut self, machine: usize, world: &World) {
         self.ejections += 1;
         let unwell = |machine: usize| {
@@ -252,7 +268,7 @@ impl Meter {
         self.false_ejections += u64::from(!unwell(machine) || all());
     }
 
-    /// Ten times a second: how many of the endpoints of all clients are out.
+    /// Takes a sample, ten times a second. `ejected` is the number of ejected endpoints of all clients.
     pub(super) fn tick(&mut self, world: &World, ejected: usize, clients: usize) {
         let members = world.members.len() as f64;
         let share = ejected as f64 / (members * clients as f64);
@@ -279,7 +295,7 @@ impl Meter {
             .figures(self.length - self.warm_up, &self.speeds)
     }
 
-    /// The mean share of endpoints that were out in the window, and the highest of the run.
+    /// Returns the mean share of ejected endpoints in the window, and the largest share in the run.
     pub(super) fn ejected(&self) -> (f64, f64) {
         (self.ejected / self.inside.ticks.max(1.0), self.most_ejected)
     }
@@ -297,7 +313,8 @@ impl Meter {
         moments.collect()
     }
 
-    /// When the targets were found out, and when they were back.
+    /// Returns how long clients took to avoid the targets and how long they took to use them again, as
+    /// [`Report`](super::report::Report) describes it.
     pub(super) fn detection(&self) -> (Option<Duration>, Option<Duration>) {
         let Some((start, end)) = self.fault else {
             return (None, None);
@@ -305,7 +322,7 @@ impl Meter {
         let fair = self.fair;
         let tenth = |at: u64| (at.div_ceil(TICK) as usize).min(self.tenths.len());
         let (start, end) = (tenth(start), tenth(end));
-        // Half a second, or as long as it takes to expect four attempts: fewer say nothing.
+        // Half a second, or as long as it takes to expect four attempts at the fair share: fewer are not significant.
         let attempts: u64 = self
             .tenths
             .iter()
@@ -341,8 +358,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// One of four servers is bad from 2 s to 4 s, of 8; each tenth of a second has 40 attempts, of which the
-    /// bad one gets as many as `to_bad` says.
+    /// Meters a run of 8 s in which one of four servers fails from 2 s to 4 s. Each tenth of a second has 40 attempts,
+    /// of which `to_bad` go to the bad server.
     fn metered(to_bad: impl Fn(u64) -> u64) -> Meter {
         let scenario = Scenario::new("x", "")
             .servers(4)
@@ -367,7 +384,7 @@ mod tests {
         meter
     }
 
-    /// Fair is 10 of 40; a quarter of that is 2.5 a tenth.
+    /// The fair share is 10 of 40 attempts. A quarter of it is 2.5 attempts per tenth.
     #[test]
     fn found_out_when_half_a_second_is_below_a_quarter_of_the_fair_share() {
         let after = |tenths: u64| Some(Duration::from_millis(100 * tenths));
@@ -379,7 +396,7 @@ mod tests {
             "12 attempts are too many, 10 not"
         );
         assert_eq!(found(|_| 10), None);
-        // Only while it lasts.
+        // Detection counts only while the fault lasts.
         assert_eq!(found(|tenth| if tenth < 40 { 10 } else { 0 }), None);
     }
 
@@ -389,9 +406,10 @@ mod tests {
         let back = |to_bad: fn(u64) -> u64| metered(to_bad).detection().1;
         assert_eq!(back(|_| 10), after(0));
         assert_eq!(back(|_| 4), None);
-        // From 5 s on; a second from 4.5 s has five of ten, whose median is in between.
+        // The server gets its share from 5 s on. In the second from 4.5 s it has it in five tenths of ten, so the
+        // median is half of the fair share.
         assert_eq!(back(|tenth| if tenth < 50 { 0 } else { 10 }), after(5));
-        // A single tenth does not count.
+        // A single tenth is not enough.
         assert_eq!(back(|tenth| if tenth == 50 { 40 } else { 0 }), None);
     }
 
@@ -405,7 +423,7 @@ mod tests {
         assert!(window.latency.p90 >= Duration::from_millis(995));
         assert!(window.success.p99 < Duration::from_millis(6));
         let run = meter.run_figures();
-        // The first second does not count.
+        // The first second is the warm-up and does not count.
         assert_eq!((run.requests, run.errors), (2800, 200.0 / 2800.0));
     }
 
@@ -417,7 +435,7 @@ mod tests {
             let at = nanos(20 * SECOND);
             meter.sent(at, at, usize::from(attempt % 3 == 0), false);
         }
-        // 6 at speed 1 and 3 at half of it.
+        // 6 attempts go to the server of speed 1, and 3 to that of speed 0.5.
         assert_eq!(meter.window_figures().max_over_mean, 1.0);
     }
 }

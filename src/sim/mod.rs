@@ -1,23 +1,29 @@
-//! A simulator that drives real fleets against modelled servers, in virtual time, with the feature
-//! `sim`.
+//! A simulator that runs real fleets against modelled servers in virtual time. Requires the feature `sim`.
 //!
-//! It judges decisions: tail latency and errors as callers would see them, under servers that are slow, lie,
-//! die and return, beside other balancers' rules and beside oracles that know everything. It tests the
-//! crate: after each event its promises are checked. And it is a tool: [model your own
-//! fleet](crate::docs::simulate) and run your policy and settings before you ship them.
+//! The simulator has three uses:
 //!
-//! - [`Scenario`] and [`Fault`]: what is simulated; [`scenarios`] are built in.
-//! - [`Policy`]: what is compared; [`policies`] are built in. The crate's own run as they are.
-//! - [`run`] gives the [`Report`] of one seed, [`Study`] those of many on all cores.
+//! - It evaluates balancing decisions. It measures the tail latency and the errors that callers see while servers are
+//!   slow, misreport, die and return, and compares the crate with other balancers' rules and with oracles that have
+//!   perfect information.
+//! - It tests the crate. After each event it checks the crate's invariants for what the event touched.
+//! - It is a planning tool. [Model your own fleet](crate::docs::simulate) and run your policy and settings before you
+//!   ship them.
 //!
-//! Everything comes from one seed, in streams of their own for arrivals, work, faults and choices, so
-//! that all policies meet the same requests, and a seed replays a run to the last event.
+//! The main types are:
+//!
+//! - [`Scenario`] and [`Fault`] describe what is simulated. [`scenarios`] returns the built-in scenarios.
+//! - [`Policy`] is what is compared. [`policies`] returns the built-in policies. The crate's own policies run
+//!   unmodified.
+//! - [`run`] returns the [`Report`] of one seed. [`Study`] runs many seeds on all cores.
+//!
+//! All randomness derives from one seed. Arrivals, work, faults and choices have separate random streams, so every
+//! policy meets the same requests, and a seed replays a run exactly, to the last event.
 //!
 //! # Limits
 //!
-//! Left out: zones and priorities, hedges, connections and their set-up, caches, competition for processors between requests of one
-//! server, retransmits, and delays in the client itself. What the table says of another balancer, it says of
-//! its rule as modelled here.
+//! The model leaves out zones and priorities, hedges, connections and their set-up, caches, competition for processors
+//! between the requests of one server, retransmits, and delays in the client itself. The results for another balancer
+//! apply to its rule as modelled here.
 
 mod balancing;
 mod calendar;

@@ -1,27 +1,28 @@
-//! Balancers that know everything: what is on the wire, how fast each server is now, and who fails. What
-//! they reach is the bound that others are held against.
+//! Oracles: balancers with perfect information about requests in transit, the current speed of each server and
+//! failures. Their results are the bound with which other policies are compared.
 
 use super::balancing::{Attempt, Balancing, Broken, Ending, Target, Verdict, World};
 use super::calendar::NEVER;
 use super::machine::Machine;
 use super::random::{Purpose, Stream};
 
-/// Which rule an oracle follows.
+/// The rule of an oracle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// One queue before all servers; a request goes to a server that has a free slot, unless it would be
-    /// done sooner by waiting for a faster one.
+    /// One central queue in front of all servers. A request goes to a server with a free slot, unless it is expected to
+    /// end sooner by waiting for a faster one.
     CentralQueue,
-    /// Each request goes where it will be done first, given all the work that is there or on the wire.
+    /// Each request goes where it is expected to end first, given all work that is there or in transit.
     LeastWork,
-    /// Each goes where the fewest requests are for the speed, those on the wire included.
+    /// Each request goes where the fewest requests are relative to speed and slots, including those in transit.
     ShortestQueue,
 }
 
+/// An oracle that picks for all clients.
 pub(super) struct Oracle {
     rule: Rule,
     random: Stream,
-    /// For `LeastWork`, by machine: when each slot is free, on the machine's clock of work.
+    /// For `LeastWork`, by machine: when each slot becomes free, on the machine's work clock.
     free: Vec<Vec<f64>>,
 }
 
@@ -34,8 +35,8 @@ impl Oracle {
         }
     }
 
-    /// The member with the lowest cost among those that fail least and answer at all, from a random start
-    /// on; `None` if none answers.
+    /// Returns the untried member with the lowest cost among those that answer and have the lowest failure rate. A
+    /// random start breaks ties. `None` if no member answers, or if all of these have been tried.
     fn lowest(
         &mut self,
         world: &World,
@@ -70,7 +71,7 @@ impl Oracle {
 
     fn least_work(&mut self, attempt: &Attempt, world: &World) -> Option<usize> {
         let free = std::mem::take(&mut self.free);
-        // When it would be started, on the machine's clock of work.
+        // When the request would start, on the machine's work clock.
         let starts = |at: usize, machine: &Machine| {
             let arrives = machine.work_clock(world.now) + world.one_way as f64 * machine.speed();
             first_free(&free[at], machine.slots()).map_or(arrives, |(_, free)| free.max(arrives))
@@ -90,7 +91,7 @@ impl Oracle {
         let slot = first_free(&self.free[best], slots);
         match slot {
             Some((slot, _)) => self.free[best][slot] = ends,
-            // A server of unlimited slots needs no account; one of few gets a slot with its first use.
+            // A machine with unlimited slots needs no bookkeeping. Otherwise a slot gets its entry on its first use.
             None if slots < usize::MAX => self.free[best].push(ends),
             None => {}
         }
@@ -98,7 +99,7 @@ impl Oracle {
     }
 }
 
-/// The slot that is free first, and when; `None` if one was never used.
+/// Returns the slot that becomes free first, and when; `None` if there is a slot that was never used.
 fn first_free(free: &[f64], slots: usize) -> Option<(usize, f64)> {
     if free.len() < slots {
         return None;

@@ -1,4 +1,4 @@
-//! What is compared: [`Policy`], and the built-in ones.
+//! The subjects of a comparison: [`Policy`], and the built-in [`policies`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::error::BuildError;
 use crate::fleet::{Fleet, FleetBuilder};
 use crate::health::{Ejection, HealthCheckSettings};
 
-/// A way of balancing, to be simulated: fleets of yours, a model of another balancer, or an oracle.
+/// A way of balancing to simulate: real fleets with your settings, a model of another balancer, or an oracle.
 #[derive(Clone)]
 pub struct Policy {
     name: String,
@@ -37,12 +37,13 @@ enum Kind {
     Oracle(Rule),
 }
 
-/// Clients, machines, seed.
+/// Creates a model from the number of clients, the number of machines and the seed.
 type Make = fn(usize, usize, u64) -> Box<dyn Balancing>;
 
 impl Policy {
-    /// Real fleets, one for each client, of these settings. Endpoints, clock and seed are the
-    /// simulation's.
+    /// Creates a policy of real fleets, one per client. `make` returns the builder of a client's fleet.
+    ///
+    /// The simulation sets the endpoints, the clock and the seed of the fleets.
     ///
     /// ```
     /// use evenkeel::sim::Policy;
@@ -70,17 +71,19 @@ impl Policy {
         }
     }
 
-    /// With active checks beside the requests: each client drives a [`HealthCheck`](crate::HealthCheck) of its fleet, which
-    /// is asked every 20 ms who is to be checked. For fleets only; a model or an oracle has none.
+    /// Adds active checks: each client drives a [`HealthCheck`](crate::HealthCheck) of its fleet, which is polled for
+    /// due checks every 20 ms. Applies to fleets only; a model or an oracle ignores it.
     ///
-    /// A check goes over the wire to its server, is a millisecond of work there at speed 1, and takes neither a slot nor
-    /// a place in the queue. It shows what requests would show: it fails with the same share and in the same time as
-    /// they do, a slow server answers it slowly, one that stalls when it goes on, and one that hangs never. What
-    /// requests are about (their work, its tail) makes no difference to it. A bad answer is finished with
-    /// [`Outcome::Timeout`](crate::Outcome::Timeout), as is none within the timeout: it counts toward the threshold. As
-    /// a [`Failure`](crate::Outcome::Failure) it would decide at once, and where everybody fails two in a
-    /// hundred each fiftieth check would take a server out. One that refuses or was replaced is
-    /// [`Unreachable`](crate::Outcome::Unreachable).
+    /// A check crosses the network to its server, is a millisecond of work there at speed 1, and takes neither a slot
+    /// nor a place in the queue. It meets the same faults as requests. It fails with the same share and after the same
+    /// time as they do. A slow server answers it slowly, a stalled server when it continues, and a server that hangs
+    /// never. Faults that concern what requests ask for ([`Fault::answers_in`](super::Fault::answers_in) and
+    /// [`Fault::tail`](super::Fault::tail)) do not affect it.
+    ///
+    /// A bad answer, and no answer within the timeout, is [`Outcome::Timeout`](crate::Outcome::Timeout), which counts
+    /// towards the threshold. A bad answer is not a [`Failure`](crate::Outcome::Failure), since that would eject at
+    /// once: where all servers fail two requests in a hundred, one check in fifty would eject a server. A check of a
+    /// server that refuses connections or was replaced is [`Unreachable`](crate::Outcome::Unreachable).
     ///
     /// ```
     /// use evenkeel::sim::{self, Policy, scenarios};
@@ -99,12 +102,16 @@ impl Policy {
         self
     }
 
-    /// With a [`Caller`](crate::Caller) beside each client's fleet, which tries again what failed, as this plan says: it
-    /// decides then, and the [scenario's retries](Scenario::retries) do not count. For fleets only. A plan with
-    /// [hedges](CallPlan::hedge) is refused: a simulated call has one attempt at a time.
+    /// Sends each client's requests through a [`Caller`](crate::Caller) over its fleet, which retries according to
+    /// `plan`.
     ///
-    /// An attempt that is not answered within the [scenario's timeout](Scenario::timeout) ends as
-    /// [`Outcome::Timeout`](crate::Outcome::Timeout), unless the plan's own is sooner. The seed is the simulation's.
+    /// The plan then decides about retries, and the [scenario's retries](Scenario::retries) and retry budget do not
+    /// apply. Applies to fleets only; a model or an oracle ignores it. A plan with a [hedge](CallPlan::hedge) is
+    /// refused, since a simulated call has one attempt at a time.
+    ///
+    /// An attempt without an answer within the [scenario's timeout](Scenario::timeout) ends as
+    /// [`Outcome::Timeout`](crate::Outcome::Timeout), unless the plan's own timeout is shorter. The simulation sets the
+    /// seed.
     ///
     /// ```
     /// use evenkeel::sim::{self, Policy, scenarios};
@@ -140,32 +147,32 @@ impl Policy {
         }
     }
 
-    /// As something to compare with, not as something to use.
+    /// Marks the policy as a baseline for comparison.
     fn for_comparison(mut self) -> Self {
         self.rival = true;
         self
     }
 
-    /// Its name.
+    /// The policy's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is, in a line.
+    /// A one-line description of the policy.
     #[must_use]
     pub fn about(&self) -> &str {
         &self.about
     }
 
-    /// Whether it knows what nobody can.
+    /// Returns whether the policy is an oracle: a balancer with information that a real client cannot have.
     #[must_use]
     pub fn is_oracle(&self) -> bool {
         matches!(self.kind, Kind::Oracle(_))
     }
 
-    /// Whether it is there to be compared with: another balancer's rule, or a plain one without
-    /// ejection.
+    /// Returns whether the policy is a baseline for comparison: another balancer's rule, or a plain rule without
+    /// ejection. An oracle is not a baseline.
     #[must_use]
     pub fn is_baseline(&self) -> bool {
         self.rival
@@ -205,7 +212,7 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// The crate's policies with the defaults of a fleet, by the names that the table has.
+/// A policy of the crate with the defaults of a fleet.
 fn shipped<L>(name: &str, about: &str, policy: fn() -> L) -> Policy
 where
     L: LoadBalancer<Server> + 'static,
@@ -213,12 +220,12 @@ where
     Policy::fleet(name, about, move || Fleet::builder().policy(policy()))
 }
 
-/// Checks whose first round is spread, as clients that begin together should.
+/// The settings of checks whose first round is spread over 1 s, as is right for clients that start together.
 fn spread() -> HealthCheckSettings {
     HealthCheckSettings::default().initial_jitter(Duration::from_secs(1))
 }
 
-/// The same without ejection, to compare with.
+/// A policy of the crate without ejection, for comparison.
 fn plain<L>(name: &str, about: &str, policy: fn() -> L) -> Policy
 where
     L: LoadBalancer<Server> + 'static,
@@ -227,8 +234,9 @@ where
     Policy::fleet(name, about, make).for_comparison()
 }
 
-/// The built-in policies: those of the crate, what they are compared with, and three oracles. Where the
-/// crate ships a rule, the crate's code runs.
+/// Returns the built-in policies: the crate's own, the baselines that they are compared with, and three oracles.
+///
+/// A baseline whose rule the crate ships runs the crate's code.
 #[must_use]
 #[rustfmt::skip] // It reads like a table.
 pub fn policies() -> Vec<Policy> {

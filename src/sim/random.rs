@@ -1,28 +1,29 @@
-//! Streams of randomness, one for each purpose, so that every policy meets the same requests and the
-//! same faults, whatever it draws itself.
+//! Independent random streams, one per purpose, so that every policy meets the same requests and the same faults,
+//! whatever the policy itself draws.
 
 use crate::shared::{GOLDEN, below, mix};
 
-/// What a stream is for.
+/// The purpose of a random stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
-    /// When requests arrive, one stream a client.
+    /// When requests arrive; one stream per client.
     Arrivals,
-    /// How much work a request is, one number a request.
+    /// The work of a request; one stream per request.
     Demand,
-    /// Whether a server fails a request, one number for a request and a server.
+    /// Whether a server fails a request, and whether the request is in the tail there; one stream per request and
+    /// machine.
     Failures,
-    /// When faults begin and end, one stream a server.
+    /// When faults begin and end; one stream per fault and server.
     Faults,
-    /// What a policy draws, one stream a client.
+    /// A policy's own draws; one stream per client. A fleet's seed comes from it.
     Policy,
-    /// Whether a server fails a check, one number a check.
+    /// Whether a server fails an active check; one stream per check.
     Checks,
-    /// How long a caller waits before a retry, one stream a client.
+    /// The seed of a [`Caller`](crate::Caller), which draws the waits before retries; one stream per client.
     Waits,
 }
 
-/// A generator: a counter, mixed (splitmix64).
+/// A random generator: a counter and a mixing function (splitmix64).
 #[derive(Clone, Debug)]
 pub(super) struct Stream(u64);
 
@@ -37,22 +38,22 @@ impl Stream {
         mix(self.0)
     }
 
-    /// A share of 1: above 0, at most 1, so that its logarithm is finite.
+    /// A uniform number above 0 and at most 1, so that its logarithm is finite.
     pub(super) fn share(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
-    /// An index below `bound`, which is not 0.
+    /// A uniform index below `bound`. `bound` is not 0.
     pub(super) const fn index(&mut self, bound: usize) -> usize {
         below(bound as u64, self.next()) as usize
     }
 
-    /// Exponential of mean 1.
+    /// An exponential number of mean 1.
     pub(super) fn exponential(&mut self) -> f64 {
         -self.share().ln()
     }
 
-    /// Normal of mean 0 and deviation 1 (Box and Muller 1958).
+    /// A normal number of mean 0 and standard deviation 1 (Box and Muller 1958).
     pub(super) fn normal(&mut self) -> f64 {
         let radius = (2.0 * self.exponential()).sqrt();
         radius * (std::f64::consts::TAU * self.share()).cos()
@@ -63,8 +64,8 @@ impl Stream {
 mod tests {
     use super::*;
 
-    /// Means of 100 000 draws. Their deviations are 1/sqrt(12), 1 and 1 over sqrt(100 000), so 0.02 is
-    /// beyond 6 sigma for each.
+    /// Compares the means of 100 000 draws. Their standard deviations are 1/sqrt(12), 1 and 1, each over sqrt(100
+    /// 000), so 0.02 is beyond 6 sigma for each.
     #[test]
     fn moments_are_as_they_should_be() {
         let mut stream = Stream::new(7, Purpose::Demand, 0);
@@ -74,7 +75,7 @@ mod tests {
         assert!((mean(Stream::share) - 0.5).abs() < 0.02);
         assert!((mean(Stream::exponential) - 1.0).abs() < 0.02);
         assert!(mean(Stream::normal).abs() < 0.02);
-        // The variance of a squared normal is 2: 0.03 is beyond 6 sigma.
+        // The variance of a squared normal number is 2, so 0.03 is beyond 6 sigma.
         assert!((mean(|stream| stream.normal().powi(2)) - 1.0).abs() < 0.03);
     }
 

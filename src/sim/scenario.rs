@@ -1,4 +1,4 @@
-//! Servers, requests and faults as data: [`Scenario`].
+//! The description of servers, clients, requests and faults: [`Scenario`].
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,12 +10,18 @@ use crate::error::BuildError;
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is simulated: servers, clients, requests, and what goes wrong.
+/// The setting of a simulation: servers, clients, requests and faults.
 ///
-/// The defaults are 20 servers of 4 slots, requests of 10 ms exponential, 10 clients that together
-/// bring 70 % of what the servers can do, 0.25 ms of network each way, a timeout of 1 s, 60 s of
-/// which the first 5 s do not count, and a window from 15 s to 45 s, in which faults come unless they say
-/// otherwise. They are those of the published comparisons that the built-in scenarios follow.
+/// The defaults are:
+///
+/// - 20 servers with 4 slots each;
+/// - requests of 10 ms of work, exponentially distributed;
+/// - 10 clients that together load the servers to 70 % of their capacity;
+/// - a network delay of 0.25 ms each way and a timeout of 1 s;
+/// - a run of 60 s, of which the first 5 s are not counted;
+/// - a window from 15 s to 45 s, in which faults are active unless they set another time.
+///
+/// They are the defaults of the published comparisons that the built-in scenarios follow.
 ///
 /// ```
 /// use evenkeel::sim::{Demand, Fault, Scenario};
@@ -56,7 +62,7 @@ pub struct Scenario {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rate {
-    /// As a share of what all servers can do.
+    /// A share of the capacity of all servers.
     Load(f64),
     PerSecond(f64),
 }
@@ -89,19 +95,22 @@ impl Scenario {
         }
     }
 
-    /// Its name.
+    /// The scenario's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is about, in a line.
+    /// A one-line description of the scenario.
     #[must_use]
     pub fn about(&self) -> &str {
         &self.about
     }
 
-    /// How many servers there are, all of speed 1 and weight 1. Defaults to 20.
+    /// Sets the number of servers, from 1 to 10 000. Defaults to 20.
+    ///
+    /// All servers then have speed 1 and weight 1, so call this before [`speed`](Self::speed) and
+    /// [`weight`](Self::weight).
     #[must_use]
     pub fn servers(mut self, count: usize) -> Self {
         self.speeds = vec![1.0; count];
@@ -109,8 +118,10 @@ impl Scenario {
         self
     }
 
-    /// The speed of these servers, by position; positions out of range are ignored. Nobody is told: see
-    /// [`weight`](Self::weight).
+    /// Sets the speed of the servers at these positions, from a millionth to a million; positions out of range are
+    /// ignored. Defaults to 1.
+    ///
+    /// Clients do not know the speed. To tell them, set a [`weight`](Self::weight).
     #[must_use]
     pub fn speed(mut self, servers: Range<usize>, times: f64) -> Self {
         for server in self.speeds.iter_mut().take(servers.end).skip(servers.start) {
@@ -119,7 +130,8 @@ impl Scenario {
         self
     }
 
-    /// The weight that clients know of these servers, by position; positions out of range are ignored.
+    /// Sets the weight by which clients know the servers at these positions; positions out of range are ignored.
+    /// Defaults to 1.
     #[must_use]
     pub fn weight(mut self, servers: Range<usize>, weight: u32) -> Self {
         for server in self
@@ -133,21 +145,23 @@ impl Scenario {
         self
     }
 
-    /// How many requests a server works on at once; the others queue. Defaults to 4.
+    /// Sets how many requests a server works on at once; further requests queue. Defaults to 4.
     #[must_use]
     pub const fn slots(mut self, slots: usize) -> Self {
         self.slots = Some(slots);
         self
     }
 
-    /// A server works on any number of requests at once. Say the [rate](Self::per_second) then.
+    /// Lets a server work on any number of requests at once.
+    ///
+    /// Set the rate with [`per_second`](Self::per_second) then: a [`load`](Self::load) is undefined and refused.
     #[must_use]
     pub const fn unlimited_slots(mut self) -> Self {
         self.slots = None;
         self
     }
 
-    /// How many requests may queue at a server; it answers more than that at once with
+    /// Sets how many requests may queue at a server. It answers further ones at once with
     /// [`Overloaded`](crate::Outcome::Overloaded). Unlimited by default.
     #[must_use]
     pub const fn queue(mut self, longest: usize) -> Self {
@@ -155,97 +169,106 @@ impl Scenario {
         self
     }
 
-    /// How many clients there are, each with a fleet of its own over all servers. Defaults to 10.
+    /// Sets the number of clients, from 1 to 100 000. Each has its own fleet over all servers. Defaults to 10.
     #[must_use]
     pub const fn clients(mut self, count: usize) -> Self {
         self.clients = count;
         self
     }
 
-    /// How much work all clients bring together, as a share of what the servers can do at their speed
-    /// when all is well. Defaults to 0.7.
+    /// Sets the work that all clients together send, as a share of the capacity of the servers at their speed without
+    /// faults. Defaults to 0.7.
     #[must_use]
     pub const fn load(mut self, share: f64) -> Self {
         self.rate = Rate::Load(share);
         self
     }
 
-    /// How many requests all clients bring together.
+    /// Sets the number of requests per second that all clients together send, in place of a [`load`](Self::load).
     #[must_use]
     pub const fn per_second(mut self, requests: f64) -> Self {
         self.rate = Rate::PerSecond(requests);
         self
     }
 
-    /// Multiplies the rate from here to there. There is one surge: the last one asked for.
+    /// Multiplies the request rate by `times` from `start` to `end`. A scenario has one surge: a second call replaces
+    /// the first.
     #[must_use]
     pub const fn surge(mut self, start: Duration, end: Duration, times: f64) -> Self {
         self.surge = Some((start, end, times));
         self
     }
 
-    /// How much work a request is. Defaults to 10 ms, exponential. It belongs to the request: a retry
-    /// elsewhere has the same.
+    /// Sets the distribution of a request's work. Defaults to exponential with a mean of 10 ms.
+    ///
+    /// The work belongs to the request: a retry on another server has the same work.
     #[must_use]
     pub const fn demand(mut self, demand: Demand) -> Self {
         self.demand = demand;
         self
     }
 
-    /// How long the network takes each way. Defaults to 0.25 ms.
+    /// Sets the network delay in each direction, less than half of the timeout. Defaults to 0.25 ms.
     #[must_use]
     pub const fn one_way(mut self, time: Duration) -> Self {
         self.one_way = time;
         self
     }
 
-    /// How long a client waits for an answer, for each attempt. Defaults to 1 s. An error counts as this long,
-    /// or as long as it took if that is longer, as with retries.
+    /// Sets how long a client waits for the answer to each attempt, from 1 ms to 1 h. Defaults to 1 s.
+    ///
+    /// In the report's latencies an error counts as this long, or as long as the request took if that is longer, as it
+    /// can be with retries.
     #[must_use]
     pub const fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
     }
 
-    /// Whether a server stops working on a request that the client has given up. Defaults to no.
+    /// Sets whether a server stops working on a request that the client has given up. Defaults to `false`.
     #[must_use]
     pub const fn cancels(mut self, cancels: bool) -> Self {
         self.cancels = cancels;
         self
     }
 
-    /// How often a request that failed is sent again, elsewhere and at once. Defaults to 0.
+    /// Sets how often a failed request is retried, from 0 to 3. A retry goes to another server, without a wait.
+    /// Defaults to 0.
     #[must_use]
     pub const fn retries(mut self, most: u32) -> Self {
         self.retries = most;
         self
     }
 
-    /// How many retries a client may send, as a share of its requests. It has 10 to begin with and saves up
-    /// to 100; with a share of 0 it has none. Defaults to 0.2, Finagle's.
+    /// Sets a client's retry budget as a share of its requests, from 0 to 10. Defaults to 0.2, Finagle's.
+    ///
+    /// A client starts with a budget of 10 retries and saves up to 100. With a share of 0 it has none.
     #[must_use]
     pub const fn retry_budget(mut self, share: f64) -> Self {
         self.retry_budget = share;
         self
     }
 
-    /// How much time is simulated; the [window](Self::window) has to lie within it. What is under way at the end
-    /// is followed until it has ended. To shorten all in proportion, use [`cut_to`](Self::cut_to). Defaults
-    /// to 60 s.
+    /// Sets how much time is simulated, from 1 ms to 1 h. Defaults to 60 s.
+    ///
+    /// The [window](Self::window) must lie within it. Requests in flight at the end are simulated until they end. To
+    /// shorten everything in proportion, use [`cut_to`](Self::cut_to).
     #[must_use]
     pub const fn length(mut self, time: Duration) -> Self {
         self.length = time;
         self
     }
 
-    /// How much of the beginning does not count. The window begins after it. Defaults to 5 s.
+    /// Sets how much of the beginning is not counted. The [window](Self::window) must not begin before its end.
+    /// Defaults to 5 s.
     #[must_use]
     pub const fn warm_up(mut self, time: Duration) -> Self {
         self.warm_up = time;
         self
     }
 
-    /// The time that is looked at by itself, and in which faults come. Defaults to 15 s to 45 s.
+    /// Sets the window: the time that [`Report::window`](super::Report::window) covers, in which faults are active by
+    /// default. Defaults to 15 s to 45 s.
     #[must_use]
     pub const fn window(mut self, start: Duration, end: Duration) -> Self {
         self.window = (start, end);
@@ -259,8 +282,10 @@ impl Scenario {
         self
     }
 
-    /// The first so many servers are replaced by new ones, of other keys, which start at a share of
-    /// their speed and get to all of it `over` some time. The old ones finish what they have.
+    /// Replaces the first `servers` servers by new ones at the time `at`.
+    ///
+    /// A new server has a new key. It starts at the share `from` of its speed, above 0 and at most 1, and reaches its
+    /// full speed after `over`. An old server finishes the requests that it has.
     #[must_use]
     pub fn replace(mut self, at: Duration, servers: usize, from: f64, over: Duration) -> Self {
         self.replacements.push(Replacement {
@@ -273,7 +298,8 @@ impl Scenario {
         self
     }
 
-    /// So many servers are replaced again and again, in turn. See [`replace`](Self::replace).
+    /// Replaces `servers` servers at a time, in rotation, each time that `every` has passed. See
+    /// [`replace`](Self::replace).
     #[must_use]
     pub fn churn(mut self, every: Duration, servers: usize, from: f64, over: Duration) -> Self {
         self.replacements.push(Replacement {
@@ -286,8 +312,10 @@ impl Scenario {
         self
     }
 
-    /// The same in less time: all that has a date happens sooner in proportion, and what is replaced
-    /// warms up faster. Rates, demands, timeouts, random and flapping faults stay as they are.
+    /// Returns the same scenario compressed to a run of `length`.
+    ///
+    /// Warm-up, window, surge, faults with a stated start and end, replacements and the warming up of replaced servers
+    /// scale in proportion. Rates, demands, timeouts, and the periods of random and flapping faults stay as they are.
     #[must_use]
     pub fn cut_to(mut self, length: Duration) -> Self {
         let times = length.as_secs_f64() / self.length.as_secs_f64().max(1e-9);

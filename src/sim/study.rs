@@ -1,4 +1,4 @@
-//! Many runs, on all cores: [`Study`].
+//! Runs of simulations: [`run`] for one, [`Study`] for many on all cores.
 
 use super::engine::Engine;
 use super::error::SimError;
@@ -7,16 +7,17 @@ use super::report::Report;
 use super::scenario::Scenario;
 use crate::sync::Mutex;
 
-/// Simulates one run.
+/// Simulates one run of a scenario with a policy and a seed.
 ///
 /// # Errors
 ///
-/// [`SimError::Setting`] for a scenario or a fleet that cannot be; [`SimError::Broken`] if the crate breaks
-/// a promise, which would be a bug in it or in a policy or tracker of yours.
+/// Returns [`SimError::Setting`] if a setting of the scenario or of the fleet is out of range. Returns
+/// [`SimError::Broken`] if an invariant of the crate is violated, which is a bug in the crate or in a policy or tracker
+/// of yours.
 ///
 /// # Panics
 ///
-/// If a policy or a tracker of yours does.
+/// Panics if a policy or a tracker of yours panics.
 ///
 /// ```
 /// use evenkeel::sim::{self, Fault, Policy, Scenario};
@@ -37,10 +38,10 @@ pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Result<Report, Si
     Engine::new(scenario, policy, seed)?.run()
 }
 
-/// Every scenario with every policy and every seed.
+/// A set of runs: every scenario with every policy and every seed.
 ///
-/// [`run`](Self::run) starts a thread for each core and ends them before it returns: with this one
-/// exception the crate starts nothing. The reports do not depend on how many there are.
+/// [`run`](Self::run) starts one thread per core and joins all threads before it returns. This is the only place where
+/// the crate starts threads. The reports do not depend on the number of threads.
 ///
 /// ```
 /// use evenkeel::sim::{Study, policies, scenarios};
@@ -61,7 +62,7 @@ pub struct Study {
 }
 
 impl Study {
-    /// All runs of these, on all cores.
+    /// Creates a study of each scenario with each policy and each seed, on all cores.
     #[must_use]
     pub fn new(
         scenarios: Vec<Scenario>,
@@ -76,36 +77,39 @@ impl Study {
         }
     }
 
-    /// On so many threads.
+    /// Sets the number of threads. Defaults to the number of cores. [`run`](Self::run) uses at least one, and at most
+    /// one per run.
     #[must_use]
     pub const fn threads(mut self, count: usize) -> Self {
         self.threads = count;
         self
     }
 
-    /// How many runs there are.
+    /// Returns the number of runs.
     #[must_use]
     pub fn len(&self) -> usize {
         let seeds = self.seeds.end.saturating_sub(self.seeds.start) as usize;
         self.scenarios.len() * self.policies.len() * seeds
     }
 
-    /// Whether there are none.
+    /// Returns whether the study has no runs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Runs them all, by scenario, policy and seed in that order. `progress` is told after each how many
-    /// are done, of how many.
+    /// Simulates all runs and returns their reports, ordered by scenario, then by policy, then by seed.
+    ///
+    /// `progress` is called after each run with the number of finished runs and the number of all runs.
     ///
     /// # Errors
     ///
-    /// The first error in that order, of those that came up before it stopped.
+    /// Stops at the first failed run. Returns its error, or, if further runs fail while they are being finished, the
+    /// first error in the order of the reports. See [`sim::run`](run) for the errors.
     ///
     /// # Panics
     ///
-    /// If a policy or a tracker of yours does, or `progress`.
+    /// Panics if a policy or a tracker of yours panics, or `progress`.
     pub fn run(&self, progress: impl Fn(usize, usize) + Sync) -> Result<Vec<Report>, SimError> {
         let jobs = self.scenarios.iter().flat_map(|scenario| {
             let policies = self.policies.iter();
@@ -130,7 +134,7 @@ impl Study {
                         done.1.push((at, report));
                         progress(done.0, count);
                         if failed {
-                            // The others end with the run that they are at.
+                            // Drop the remaining jobs. The other threads finish their current run and stop.
                             queue.lock().by_ref().for_each(drop);
                         }
                     }

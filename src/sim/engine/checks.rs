@@ -1,4 +1,4 @@
-//! Active checks on their way: to a server, back, or given up.
+//! Active checks in transit: to a server, back to the client, or timed out.
 
 use super::{Engine, Event};
 use crate::outcome::Outcome;
@@ -8,13 +8,14 @@ use crate::sim::drivers::{Check, Driven};
 use crate::sim::machine::Job;
 use crate::sim::random::{Purpose, Stream};
 
-/// How often drivers are asked who is to be checked: at most so long from one tick to the next is what
-/// [`HealthCheck::next_due`](crate::HealthCheck::next_due) says.
+/// The interval at which drivers are asked for due checks: 20 ms, the longest time between two ticks that
+/// [`HealthCheck::next_due`](crate::HealthCheck::next_due) returns.
 const LOOK: u64 = 20_000_000;
 
-/// What a check is for a server: 1 ms at speed 1, and no slot.
+/// The work of a check: 1 ms at speed 1. A check takes no slot.
 const WORK: f64 = 1e6;
 
+/// The events of active checks.
 #[derive(Debug)]
 pub(super) struct Checks {
     next_look: u64,
@@ -25,7 +26,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// With no timeout there are none.
+    /// Without a timeout there are no checks.
     pub(super) fn new(one_way: u64, timeout: Option<u64>) -> Self {
         Self {
             next_look: timeout.map_or(NEVER, |_| 0),
@@ -43,7 +44,7 @@ impl Checks {
             .min(self.timeouts.first())
     }
 
-    /// No more of them.
+    /// Stops asking the drivers for checks. Checks in transit still arrive.
     pub(super) fn end(&mut self) {
         self.next_look = NEVER;
     }
@@ -54,7 +55,7 @@ impl Checks {
 }
 
 impl Engine<'_> {
-    /// The next event of a check's.
+    /// Processes the next event of the checks.
     pub(super) fn check_event(&mut self, at: u64) -> Result<(), Broken> {
         if self.checks.to_servers.first() == at {
             if let Some(check) = self.checks.to_servers.pop() {
@@ -114,7 +115,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A client knows how its check went: `Timeout` also of a bad answer.
+    /// Tells a client the outcome of its check. A bad answer is a `Timeout`, too.
     fn check_ended(&mut self, number: u32, outcome: Outcome) -> Result<(), Broken> {
         let (ended, driven) = self.balancing.check_ended(number, outcome, &self.world)?;
         if let Some(machine) = ended {

@@ -1,4 +1,4 @@
-//! The simulation: one thread, virtual time, events in order.
+//! The discrete-event engine: one thread, virtual time in nanoseconds, events in order.
 
 mod checks;
 mod requests;
@@ -24,24 +24,27 @@ use crate::sim::report::Report;
 use crate::sim::scenario::Scenario;
 use crate::time::nanos;
 
-/// How many events go by between two checks of everything; of more than 5 000 members, of as many in turn.
+/// The number of events between two checks of whole fleets. If all fleets together have more than 5 000 members, each
+/// check covers about as many, of some clients in rotation.
 const CHECKED_EVERY: u64 = 1000;
 
-/// Requests that a client may retry without having earned it by others, if it may retry at all.
+/// The retries in a client's budget at the start, if the scenario has a budget.
 const FIRST_RETRIES: f64 = 10.0;
 
-/// A request under way: where its attempt is now.
+/// A request in progress, and its current attempt.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     attempt: Attempt,
-    /// Which attempt it is, of all: what arrives for another is late.
+    /// The serial number of the current attempt. An event with another serial number belongs to an earlier attempt and
+    /// is ignored by the client.
     serial: u32,
+    /// The machine of the attempt; `u32::MAX` in the central queue or without an attempt.
     machine: u32,
     arrived: u64,
     sent: u64,
 }
 
-/// An answer on its way.
+/// An answer in transit.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     call: u32,
@@ -51,50 +54,61 @@ struct Answer {
     service: u64,
 }
 
-/// A client: when it sends, and what it may retry.
+/// A client: its arrival process and its retry budget.
 #[derive(Debug)]
 struct Source {
     arrivals: Stream,
     retries: f64,
 }
 
+/// The state of one run.
 pub(in crate::sim) struct Engine<'a> {
     scenario: &'a Scenario,
     policy: &'a Policy,
     world: World,
     balancing: Box<dyn Balancing>,
     calls: Vec<Call>,
+    /// The indices in `calls` that are free.
     free: Vec<u32>,
+    /// The last serial number given to an attempt.
     serial: u32,
     sources: Vec<Source>,
-    /// When each machine's next job ends, then when each client's next request arrives.
+    /// The time of each machine's next completion, followed by the time of each client's next arrival.
     calendar: Tournament,
+    /// The entry of the first client in the calendar.
     clients_from: usize,
+    /// Attempts in transit: call and serial number.
     to_servers: Lane<(u32, u32)>,
     to_clients: Lane<Answer>,
+    /// Timeouts of attempts: call and serial number.
     timeouts: Lane<(u32, u32)>,
+    /// Cancellations in transit: machine and serial number.
     cancels: Lane<(u32, u32)>,
-    /// When calls that decide themselves want to go on.
+    /// Timers of calls that decide for themselves ([`Balancing::calls`]): time, call and serial number.
     wakes: BinaryHeap<Reverse<(u64, u32, u32)>>,
+    /// Load probes in transit: client and machine.
     questions: Lane<(u32, u32)>,
+    /// Answers to load probes in transit: client, machine, and its requests and latency.
     fares: Lane<(u32, u32, (usize, u64))>,
     checks: Checks,
+    /// The central queue: call and serial number.
     central: VecDeque<(u32, u32)>,
     changes: Vec<Change>,
     next_change: usize,
-    /// Faults that are on, by position.
+    /// The active faults, by position.
     faults_on: Vec<Vec<usize>>,
-    /// How many machines there have been, by position.
+    /// The number of replacements so far, by position.
     nth: Vec<u32>,
     next_tick: u64,
     meter: Meter,
     requests: u64,
     events: u64,
     hash: u64,
+    /// The mean time between the arrivals of a client, in nanoseconds.
     mean_gap: f64,
 }
 
-/// What kind of event it is, for the log.
+/// The kind of an event, for the hash of all events.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Arrives,
@@ -187,7 +201,7 @@ impl<'a> Engine<'a> {
         while let Some(at) = self.next(end) {
             self.step_and_check(at)?;
         }
-        // Nothing more comes; what is under way is followed to its end.
+        // No more requests arrive. Simulate until the requests in progress have ended.
         self.next_tick = NEVER;
         self.checks.end();
         for client in 0..self.scenario.clients {
@@ -223,7 +237,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// When the next event is, if it is before the end.
+    /// Returns the time of the next event if it is before `end`.
     fn next(&self, end: u64) -> Option<u64> {
         let at = [
             self.calendar.first().0,
@@ -244,7 +258,7 @@ impl<'a> Engine<'a> {
         (at < end).then_some(at)
     }
 
-    /// One event. Of several at one moment, first what changes servers, then what reaches them.
+    /// Processes one event. Of several at one time, changes of servers come first, then what arrives at servers.
     fn step(&mut self, at: u64) -> Result<(), Broken> {
         self.world.now = at;
         if self
@@ -293,7 +307,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// The events that most runs have few of.
+    /// Processes an event of the kinds that are rare in most runs.
     fn seldom(&mut self, at: u64) {
         if self.cancels.first() == at {
             let (machine, serial) = self.cancels.pop().unwrap_or_default();

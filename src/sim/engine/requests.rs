@@ -1,4 +1,4 @@
-//! What happens to requests at their clients: they arrive, are sent, answered, given up and sent again.
+//! The events of requests at their clients: arrival, sending, answer, timeout and retry.
 
 use std::cmp::Reverse;
 
@@ -9,11 +9,12 @@ use crate::sim::random::{Purpose, Stream};
 use crate::time::nanos;
 
 impl Engine<'_> {
+    /// Draws when the client's next request arrives.
     pub(super) fn next_arrival(&mut self, client: usize) {
         let now = self.world.now;
         let mut gap = self.sources[client].arrivals.exponential() * self.mean_gap;
         if let Some((start, end, times)) = self.scenario.surge {
-            // The gap at rate 1, spent at the rate of each stretch that it goes through.
+            // `gap` is the time until the arrival at the normal rate. Within the surge, time counts `times` as much.
             let (start, end) = (nanos(start) as f64, nanos(end) as f64);
             let mut at = now as f64;
             let before = (start - at).clamp(0.0, gap);
@@ -33,7 +34,7 @@ impl Engine<'_> {
         self.calendar.set(entry, now + gap as u64);
     }
 
-    /// A request comes to a client.
+    /// A request arrives at a client.
     pub(super) fn arrives(&mut self, client: usize) -> Result<(), Broken> {
         let request = self.requests;
         self.requests += 1;
@@ -85,7 +86,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// A call is sent to this machine, or to the central queue.
+    /// Sends an attempt of a call to this machine, or to the central queue.
     fn sent_to(&mut self, index: u32, machine: Option<usize>) {
         let now = self.world.now;
         let serial = self.next_serial(index);
@@ -113,14 +114,14 @@ impl Engine<'_> {
         }
     }
 
-    /// What arrives for the call's attempt before is late from here on.
+    /// Gives the call a new serial number. Events of its earlier attempt are ignored from then on.
     fn next_serial(&mut self, index: u32) -> u32 {
         self.serial = self.serial.wrapping_add(1);
         self.calls[index as usize].serial = self.serial;
         self.serial
     }
 
-    /// A call has gone on by itself.
+    /// Takes the progress of a call that decides for itself.
     fn progress(&mut self, index: u32, progress: Progress) {
         if let Some((machine, verdict)) = progress.ended {
             if verdict.ejected {
@@ -149,7 +150,7 @@ impl Engine<'_> {
         }
     }
 
-    /// It is time for a call to go on.
+    /// A call's timer is due.
     pub(super) fn woken(&mut self, index: u32, serial: u32) -> Result<(), Broken> {
         let call = self.calls[index as usize];
         if call.serial != serial {
@@ -195,7 +196,7 @@ impl Engine<'_> {
         })
     }
 
-    /// An attempt has ended for its client: the request too, or it is sent again.
+    /// An attempt has ended for its client. Ends the request or retries it.
     fn attempt_ended(&mut self, answer: Answer) -> Result<(), Broken> {
         if self.balancing.calls() {
             let outcome = Some(answer.outcome);

@@ -1,4 +1,4 @@
-//! What happens at servers: requests reach them and end there, faults come and go, machines are replaced.
+//! The events at servers: requests arrive and end, faults begin and end, machines are replaced.
 
 use super::{Answer, Call, Engine, Event};
 use crate::outcome::Outcome;
@@ -8,7 +8,7 @@ use crate::sim::machine::{Arrival, Job, Machine};
 use crate::sim::scenario::Scenario;
 
 impl Engine<'_> {
-    /// An attempt reaches its server.
+    /// An attempt arrives at its server, or at the central queue.
     pub(super) fn at_server(&mut self, index: u32, serial: u32) {
         let call = self.calls[index as usize];
         self.log(Event::AtServer, u64::from(call.machine), serial);
@@ -57,6 +57,7 @@ impl Engine<'_> {
         }
     }
 
+    /// Updates the calendar with the time of the machine's next completion.
     pub(super) fn plan(&mut self, machine: usize) {
         let ends = self.world.machines[machine].next_end();
         if self.calendar.at(machine) != ends {
@@ -64,7 +65,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A machine is done with a job.
+    /// A machine has completed a job or a check.
     pub(super) fn ends(&mut self, machine: usize) {
         let now = self.world.now;
         let there = &mut self.world.machines[machine];
@@ -102,7 +103,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Hands the central queue's first requests to machines, as far as it wants to.
+    /// Hands requests at the head of the central queue to machines, as long as the oracle names a machine.
     fn dispatch(&mut self) {
         while let Some(&(index, serial)) = self.central.front() {
             let call = self.calls[index as usize];
@@ -125,7 +126,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A fault begins or ends, or a machine is replaced.
+    /// A fault begins or ends, a machine is replaced, or a new machine warms up further.
     pub(super) fn change(&mut self, change: Change) -> Result<(), Broken> {
         let Change { position, step, .. } = change;
         self.log(Event::Changed, position as u64, self.next_change as u32);
@@ -142,7 +143,7 @@ impl Engine<'_> {
                 }
             }
             Step::Replace(from) => {
-                // What was wrong with the old one is not with the new one.
+                // The new machine does not inherit the faults of the old one.
                 self.faults_on[position].clear();
                 self.nth[position] += 1;
                 return self.replace(machine, position, from);
@@ -159,7 +160,7 @@ impl Engine<'_> {
         let faults = on.map(|&fault| self.scenario.faults[fault].what);
         self.world.machines[machine].set_faults(faults, now);
         self.plan(machine);
-        // A central queue may want a machine that is well again.
+        // The central queue may now use this machine.
         self.dispatch();
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{Model, Sight};
 use crate::sim::balancing::Ending;
 
-/// The weight of the last sample in each average.
+/// The weight of a new sample in each moving average.
 const NEW: f64 = 0.1;
 
 #[derive(Clone, Copy, Default)]
@@ -14,8 +14,10 @@ struct Host {
     known: bool,
 }
 
-/// The lowest of all of R − s + q³·s: response time, the server's own service time, and the queue
-/// estimate 1 + in flight · clients + the server's queue.
+/// Picks the server with the lowest R − s + q³·s of all.
+///
+/// R is the response time, s the service time that the server reports, and q the queue estimate
+/// 1 + in flight · clients + the queue that the server reports.
 pub(in crate::sim) struct C3 {
     hosts: Vec<Host>,
 }
@@ -42,7 +44,7 @@ impl Model for C3 {
         let new = if host.known { NEW } else { 1.0 };
         let average = |old: &mut f64, sample: f64| *old += (sample - *old) * new;
         average(&mut host.response, (sight.now - ending.sent) as f64);
-        // A timeout and a refusal carry nothing from the server.
+        // Timeouts and refusals carry no feedback from the server.
         if ending.service > 0 {
             average(&mut host.service, ending.service as f64);
             average(&mut host.queue, f64::from(ending.present));

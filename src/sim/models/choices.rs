@@ -1,9 +1,9 @@
-//! Power of d choices: the least loaded of d members drawn at random.
+//! Power of d choices: the least loaded of d random members.
 
 use super::{Model, Sight};
 
-/// Of `D` different members, the one with the fewest requests in flight, the first of several. The crate
-/// ships D = 2; this is for more.
+/// Picks the member with the fewest requests in flight of `D` different random members. Of equal ones the first drawn
+/// wins. The crate ships D = 2; this model is for larger D.
 pub(in crate::sim) struct Choices<const D: usize>;
 
 impl<const D: usize> Model for Choices<D> {
@@ -24,7 +24,7 @@ impl<const D: usize> Model for Choices<D> {
             }
         }
         let machines = drawn[..known].iter().map(|&at| sight.members[at] as usize);
-        // The first of several: `min_by_key` takes it.
+        // `min_by_key` returns the first of equal ones.
         machines
             .min_by_key(|&machine| sight.in_flight[machine])
             .unwrap_or(0)

@@ -1,31 +1,34 @@
-//! Least request of two with ejection as Envoy has it by default.
+//! Least request of two with outlier ejection by Envoy's defaults.
 
 use super::{Model, Sight};
 use crate::outcome::Outcome;
 use crate::sim::balancing::Ending;
 
 const SECOND: u64 = 1_000_000_000;
-/// `interval`.
+/// Envoy's `interval`.
 const INTERVAL: u64 = 10 * SECOND;
-/// `base_ejection_time`.
+/// Envoy's `base_ejection_time`.
 const BASE: u64 = 30 * SECOND;
-/// `max_ejection_time`.
+/// Envoy's `max_ejection_time`.
 const LONGEST: u64 = 300 * SECOND;
-/// `consecutive_5xx`.
+/// Envoy's `consecutive_5xx`.
 const IN_A_ROW: u32 = 5;
-/// `max_ejection_percent`.
+/// Envoy's `max_ejection_percent`.
 const PERCENT: usize = 10;
 
 #[derive(Clone, Copy, Default)]
 struct Host {
     in_a_row: u32,
     times: u64,
-    /// Since when it is out; 0 while it is in.
+    /// When the host was ejected; 0 while it is not ejected.
     ejected_at: u64,
 }
 
-/// Five failures in a row eject, for 30 s times the number of ejections; returns are looked at every
-/// 10 s; at most a tenth is out, and one always may be.
+/// Picks the server with fewer requests in flight of two.
+///
+/// Five failures in a row eject a server, for 30 s times its ejection count, at most 300 s. The first pick after
+/// each interval of 10 s lets servers return and lowers the ejection count of those that are in. At most a tenth of the
+/// servers is ejected, but one always may be.
 pub(in crate::sim) struct Envoy {
     hosts: Vec<Host>,
     out: usize,
@@ -64,7 +67,7 @@ impl Model for Envoy {
         if sight.now >= self.next_sweep {
             self.sweep(sight);
         }
-        // Panic: below half, health counts for nothing.
+        // Panic mode: if less than half of the servers are in, ejections are ignored.
         let panics = (sight.members.len() - self.out) * 2 < sight.members.len();
         for _ in 0..64 {
             let (first, second) = sight.pair();

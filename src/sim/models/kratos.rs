@@ -1,5 +1,5 @@
-//! The rule of Kratos: of two, the one with more success for its latency and load; nobody is left alone
-//! for long.
+//! The rule of Kratos: of two random servers, the one with the higher success rate relative to its latency and load. A
+//! server that has not been picked for long is picked anyway.
 
 use std::collections::VecDeque;
 
@@ -8,13 +8,13 @@ use crate::outcome::Outcome;
 use crate::sim::balancing::Ending;
 
 const MILLI: f64 = 1e6;
-/// The time constant of both averages.
+/// The time constant of both moving averages.
 const TAU: f64 = 600.0 * MILLI;
-/// Who has not been picked for this long is picked when it is drawn.
+/// A server that has not been picked for this long, in nanoseconds, is picked when it is drawn.
 const FORCED: u64 = 3_000_000_000;
-/// What is added to each latency.
+/// The constant that is added to each latency.
 const FLOOR: f64 = 5.0 * MILLI;
-/// The load of a server without history, for each request.
+/// The load of a server without history, per request. It takes the place of sqrt(latency + 5 ms).
 const UNSEEN: f64 = MILLI / 10.0;
 
 #[derive(Clone)]
@@ -23,12 +23,14 @@ struct Host {
     success: f64,
     at: u64,
     picked_at: u64,
-    /// When those in flight were sent.
+    /// When the requests in flight were sent.
     sent: VecDeque<u64>,
 }
 
-/// Weight = success / (sqrt(latency + 5 ms) · in flight), where the latency is the mean age of those in
-/// flight if more than half of them are older than it.
+/// Picks by weight = success / (sqrt(latency + 5 ms) · (in flight + 1)).
+///
+/// If more than half of the requests in flight are older than the latency, the mean age of these older ones takes its
+/// place.
 pub(in crate::sim) struct Kratos {
     hosts: Vec<Host>,
 }

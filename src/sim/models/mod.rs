@@ -1,7 +1,7 @@
-//! Other balancers' rules, modelled to compare with: each client has its own state, as those have.
+//! Models of other balancers' rules, for comparison. As in those balancers, each client has its own state.
 //!
-//! They are written from their descriptions, with one default configuration each, so what they show says
-//! something about the rule and nothing about another project's code.
+//! The models are written from the rules' descriptions, with one default configuration each. Their results therefore
+//! apply to the rule and not to another project's code.
 
 mod c3;
 mod choices;
@@ -20,24 +20,25 @@ pub(super) use kratos::Kratos;
 pub(super) use peak_ewma::{Breaker, PeakEwma};
 pub(super) use prequal::Prequal;
 
-/// What a model sees when it picks or learns.
+/// A model's view when it picks and when it takes a result.
 pub(super) struct Sight<'a> {
     pub(super) now: u64,
-    /// The machines there are.
+    /// The machines that are members.
     pub(super) members: &'a [u32],
     /// This client's requests in flight, by machine.
     pub(super) in_flight: &'a [u32],
+    /// The number of clients.
     pub(super) clients: usize,
     pub(super) random: &'a mut Stream,
 }
 
 impl Sight<'_> {
-    /// A random member.
+    /// Returns a random member.
     pub(super) fn any(&mut self) -> usize {
         self.members[self.random.index(self.members.len())] as usize
     }
 
-    /// Two different members at random, or one twice if there is only one.
+    /// Returns two different random members, or the same one twice if there is only one.
     pub(super) fn pair(&mut self) -> (usize, usize) {
         let count = self.members.len();
         let first = self.random.index(count);
@@ -48,7 +49,7 @@ impl Sight<'_> {
         (self.members[first] as usize, self.members[second] as usize)
     }
 
-    /// The member with the lowest score, the first from a random start on.
+    /// Returns the member with the lowest score. A random start breaks ties.
     pub(super) fn lowest(&mut self, mut score: impl FnMut(usize) -> f64) -> usize {
         let start = self.random.index(self.members.len());
         let (before, after) = self.members.split_at(start);
@@ -63,32 +64,34 @@ impl Sight<'_> {
     }
 }
 
-/// One client's balancer.
+/// The balancer of one client.
 pub(super) trait Model: Sized {
-    /// For as many machines as there may ever be.
+    /// Creates the state for all machines of the run, including later replacements.
     fn new(machines: usize) -> Self;
 
+    /// Picks a machine.
     fn pick(&mut self, sight: &mut Sight<'_>) -> usize;
 
-    /// It has sent a request there.
+    /// Is called when a request is sent to a machine.
     fn sent(&mut self, _machine: usize, _now: u64) {}
 
-    /// A request has ended; whether that took the machine out.
+    /// Takes the end of a request. Returns whether the machine is ejected because of it.
     fn ended(&mut self, _ending: &Ending, _sight: &mut Sight<'_>) -> bool {
         false
     }
 
-    /// A machine has come.
+    /// Is called when a new machine replaces another.
     fn joined(&mut self, _machine: usize, _now: u64) {}
 
-    /// How many are out.
+    /// Returns the number of ejected members.
     fn ejected(&self, _members: &[u32]) -> usize {
         0
     }
 
-    /// Whom to ask how they fare, with this request.
+    /// Calls `ask` for each machine to which a load probe is sent with this request.
     fn questions(&mut self, _sight: &mut Sight<'_>, _ask: &mut dyn FnMut(usize)) {}
 
+    /// Takes the answer to a load probe: requests in flight and latency.
     fn answered(&mut self, _machine: usize, _fares: (usize, u64), _now: u64) {}
 }
 
@@ -101,6 +104,7 @@ struct Client<M> {
 /// All clients with a model each.
 pub(super) struct Models<M> {
     clients: Vec<Client<M>>,
+    /// The load probes to send: client and machine.
     questions: Vec<(u32, u32)>,
 }
 
@@ -118,7 +122,8 @@ impl<M: Model> Models<M> {
     }
 }
 
-/// How often a model is asked again when it picks what was tried.
+/// How often a model is asked again when it picks a machine that was already tried. After that the first untried member
+/// is taken.
 const AGAIN: usize = 16;
 
 impl<M: Model> Balancing for Models<M> {

@@ -1,13 +1,13 @@
-//! Peak EWMA over two choices, as in Finagle, Linkerd and tower, alone and with a breaker.
+//! Peak EWMA with two choices, as in Finagle, Linkerd and tower, alone and with a circuit breaker.
 
 use super::{Model, Sight};
 use crate::outcome::Outcome;
 use crate::sim::balancing::Ending;
 
 const SECOND: f64 = 1e9;
-/// The time constant: 10 s, Finagle's and Linkerd's.
+/// The time constant of the moving average: 10 s, as in Finagle and Linkerd.
 const TAU: f64 = 10.0 * SECOND;
-/// What a request to a server without history costs while one is under way there.
+/// The cost of a server without history while it has a request in flight.
 const UNSEEN: f64 = 1e15;
 
 #[derive(Clone, Copy, Default)]
@@ -16,10 +16,11 @@ struct Host {
     at: u64,
 }
 
-/// Latency times (in flight + 1), the lower of two. A higher latency counts at once; lower ones pull it
-/// down with the time constant, and so does time without any, toward 0. A failure counts like an answer that
-/// took so many milliseconds, or as long as it took if that is more: 0 in Finagle and tower, 5 000 in
-/// Linkerd's load biaser.
+/// Picks the server with the lower latency · (in flight + 1) of two.
+///
+/// A higher latency takes effect at once. Lower latencies pull the average down with the time constant, and time
+/// without samples lets it decay towards 0. A failure counts as an answer that took `FAILURE` milliseconds, or as long
+/// as it took if that is longer. `FAILURE` is 0 in Finagle and tower, and 5 000 in Linkerd's load biaser.
 pub(in crate::sim) struct PeakEwma<const FAILURE: u64> {
     hosts: Vec<Host>,
 }
@@ -75,17 +76,22 @@ impl<const FAILURE: u64> Model for PeakEwma<FAILURE> {
     }
 }
 
+/// The circuit breaker of a server.
 #[derive(Clone, Copy, Default)]
 struct Circuit {
     in_a_row: u32,
+    /// How often it has opened since it was last closed.
     times: u32,
-    /// Until when it is open; 0 while it is closed.
+    /// When a probe is due; 0 while the breaker is closed.
     open_until: u64,
+    /// A probe is in flight.
     probing: bool,
 }
 
-/// Peak EWMA with a breaker for each server: five failures in a row open it, for a time that doubles from
-/// 1 s to 60 s, and half of it more at random; then one request shows whether it closes.
+/// Peak EWMA with a circuit breaker per server.
+///
+/// Five failures in a row open the breaker, for a time that doubles from 1 s to 60 s, plus up to half of it at random.
+/// Then one request probes whether it closes.
 pub(in crate::sim) struct Breaker<const FAILURE: u64> {
     ewma: PeakEwma<FAILURE>,
     circuits: Vec<Circuit>,
@@ -116,7 +122,7 @@ impl<const FAILURE: u64> Model for Breaker<FAILURE> {
     }
 
     fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
-        // A server that is out is not ready, so it is not among those that are drawn.
+        // A server with an open breaker is not ready, so it is not among the servers drawn.
         for _ in 0..32 {
             let (first, second) = sight.pair();
             let (first_in, second_in) = (

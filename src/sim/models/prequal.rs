@@ -1,20 +1,20 @@
-//! Asking servers how they fare, in the manner of Prequal (Wydrowski et al., NSDI 2024): hot and cold.
+//! Load probes and the hot-cold rule of Prequal (Wydrowski et al., NSDI 2024).
 
 use std::collections::VecDeque;
 
 use super::{Model, Sight};
 
-/// Answers kept.
+/// The number of answers in the pool.
 const POOL: usize = 16;
-/// Servers asked with each request.
+/// The number of servers probed with each request.
 const PROBES: usize = 3;
-/// How old an answer may get.
+/// The maximum age of an answer: 1 s, in nanoseconds.
 const OLDEST: u64 = 1_000_000_000;
-/// A server is hot above this quantile of the requests in flight seen lately.
+/// A server is hot above this quantile of the requests in flight in recent answers.
 const HOT: f64 = 0.84;
-/// How many answers the quantile is taken over.
+/// The number of recent answers for the quantile.
 const SEEN: usize = 100;
-/// How much faster answers come in than they are taken out, beside reuse.
+/// How much faster answers are added to the pool than removed, in the formula for reuse.
 const SURPLUS: f64 = 1.0;
 
 #[derive(Clone, Copy)]
@@ -26,15 +26,20 @@ struct Answer {
     uses: f64,
 }
 
-/// Of the pool's cold servers the one with the lowest latency, or else the one with the fewest requests in
-/// flight. No protection against servers that fail fast.
+/// Picks the cold server with the lowest latency in the pool. If all are hot, picks the one with the fewest requests in
+/// flight.
+///
+/// The model has no protection against servers that fail fast.
 pub(in crate::sim) struct Prequal {
     pool: Vec<Answer>,
+    /// The requests in flight in recent answers.
     seen: VecDeque<usize>,
+    /// Whether the last pick removed the worst answer; otherwise it removed the oldest. The two alternate.
     removes_worst: bool,
 }
 
 impl Prequal {
+    /// Returns the number of requests in flight above which a server is hot.
     fn hot_from(&self) -> usize {
         let mut seen: Vec<usize> = self.seen.iter().copied().collect();
         seen.sort_unstable();
@@ -42,7 +47,7 @@ impl Prequal {
         seen.get(at).copied().unwrap_or(usize::MAX)
     }
 
-    /// The best by hot and cold, or the worst.
+    /// Returns the index in the pool of the best answer by the hot-cold rule, or of the worst.
     fn find(&self, hot: usize, best: bool) -> Option<usize> {
         let rank = |answer: &Answer| {
             let is_hot = answer.in_flight > hot;
@@ -87,7 +92,7 @@ impl Model for Prequal {
         };
         let answer = &mut self.pool[at];
         let machine = answer.machine;
-        // One more is on its way there.
+        // Count this request, which is now in flight to the server.
         answer.in_flight += 1;
         answer.uses -= 1.0;
         if answer.uses < 1.0 {
@@ -125,7 +130,8 @@ impl Model for Prequal {
                 self.pool.swap_remove(oldest);
             }
         }
-        // Reuse max(1, (1 + surplus) / ((1 - pool / servers) · probes - removals)), about 1 here.
+        // Prequal's reuse is max(1, (1 + surplus) / ((1 - pool / servers) · probes - removals)). The model leaves out
+        // the term pool / servers and has one removal per pick, so the value is 1.
         let uses = ((1.0 + SURPLUS) / (PROBES as f64 - 1.0)).max(1.0);
         self.pool.push(Answer {
             machine,
