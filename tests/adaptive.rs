@@ -1,5 +1,5 @@
-//! What [`Adaptive`] does that can be told beforehand: turns among equals, shares by weight, slow ones avoided
-//! and found again, any number of endpoints.
+//! Promise: [`Adaptive`] serves equal endpoints in turn, keeps to weights, avoids slow and failing endpoints and finds
+//! them again when they have recovered, for any number of endpoints.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -32,14 +32,14 @@ fn equals_are_served_in_turn_each_once_in_a_round() {
             for round in picked.chunks(count) {
                 assert_eq!(counts(count, round), vec![1; count], "of {count}");
             }
-            // The same order in each round, and the neighbour next.
+            // The order is the same in each round, and the next endpoint is the neighbour.
             assert!(picked.windows(2).all(|two| two[1] == (two[0] + 1) % count));
         }
     }
 }
 
-/// Beyond 256 it looks at 104: whoever has waited the longest of those, or has had no turn yet, has the next, so all are within a few of
-/// the 30 that are due, at any rate.
+/// Of more than 256 endpoints each pick compares 104. The one among them that has waited longest, or has had no turn
+/// yet, is next, so at any request rate every endpoint stays within 4 of the 30 picks due to it.
 #[test]
 fn of_more_than_it_can_compare_all_are_used_and_evenly() {
     for count in [300, 1000, 3000] {
@@ -62,7 +62,7 @@ fn of_more_than_it_can_compare_all_are_used_and_evenly() {
     }
 }
 
-/// Those that come later are used like the others from the first round on.
+/// Endpoints that join later are used like the others from the first round on.
 #[test]
 fn who_joins_many_has_its_turn() {
     let clock = ManualClock::new();
@@ -76,8 +76,9 @@ fn who_joins_many_has_its_turn() {
     }
 }
 
-/// The heavy of many have their share also while each is looked at now and then only. Ten of 1000 have half of the weight; and of weights
-/// 1 to 10 the light have up to twice of theirs at the worst, which is a few.
+/// Heavy endpoints get their share even though only some of many endpoints are compared per pick. Ten of weight 100
+/// among 1000 have half of the total weight. With weights 1 to 10 the lightest may get up to about twice their share,
+/// which is a few picks.
 #[test]
 fn weights_of_many_count_when_idle() {
     let shares_of = |weights: &[u32]| {
@@ -135,7 +136,8 @@ fn weights_are_kept_within_three_picks_a_cycle_when_idle() {
     }
 }
 
-/// Requests a millisecond apart, each answered at once by what `latency` says of its server.
+/// Sends `picks` requests a millisecond apart. Each is answered at once and reports the latency that `latency` gives
+/// for its server.
 fn drive(
     fleet: &Fleet<Server>,
     clock: &ManualClock,
@@ -160,19 +162,20 @@ fn a_slow_one_is_avoided_and_is_used_again_when_it_is_well() {
     let well = |_| MILLI;
     let slow = |number| if number == 0 { MILLI * 20 } else { MILLI };
     drive(&fleet, &clock, 5_000, well);
-    // It has to be seen, and then only invitations go there: of 4 s the first is after one, the next each after
-    // twice as long, so two or three.
+    // The slowness has to be noticed first (1 s); then server 0 is used by invitation only. Of the following 4 s the
+    // first invitation comes after 1 s and each further one after twice as long, which makes two or three.
     drive(&fleet, &clock, 1_000, slow);
     let while_slow = counts(5, &drive(&fleet, &clock, 4_000, slow));
     assert!((1..=4).contains(&while_slow[0]), "{while_slow:?}");
-    // The next invitation is no later than 8 s on. One good answer takes it halfway to the others, and soon it
-    // has its fifth again: within a fourth of that, as costs of equals differ by little.
+    // The next invitation comes within 8 s. One good answer takes the estimate halfway to the others', and soon server
+    // 0 has its fifth of the picks again: 1000 of 5000, within a quarter, as the costs of equal servers differ by
+    // little.
     drive(&fleet, &clock, 10_000, well);
     let after = counts(5, &drive(&fleet, &clock, 5_000, well));
     assert!((750..=1_250).contains(&after[0]), "{after:?}");
 }
 
-/// Failures that do not eject cost: more than a request sent again.
+/// Failures that do not eject raise the cost, by more than the price of sending a request again.
 #[test]
 fn one_that_fails_more_than_the_others_is_avoided() {
     let clock = ManualClock::new();
@@ -192,7 +195,7 @@ fn one_that_fails_more_than_the_others_is_avoided() {
         };
         lease.record_with_latency(outcome, MILLI);
     }
-    // Due was a fifth; half of its requests fail, so one costs eight times as much.
+    // An even share is 1000. A share of errors 0.3 above the fleet's multiplies the cost by 8, and one of 0.5 by 14.
     assert!(seen[0] <= 100, "{seen:?}");
 }
 
@@ -214,19 +217,19 @@ fn who_is_avoided_or_out_is_not_picked() {
         let all: Vec<_> = fleet.members().iter().map(|it| it.id()).collect();
         let none = fleet.pick_endpoint_with(&PickOptions::new().avoid(&all));
         assert_eq!(none.unwrap_err(), PickError::AllAvoided);
-        // One that nobody may use but under the panic rule.
+        // An endpoint that may be used only under the panic rule is not picked either.
         assert!(fleet.mark(&1, Mark::Down));
         assert!(count == 3 || !sequence(&fleet, 2_000).contains(&1));
     }
 }
 
-/// A latency of 0 is taken for the least that there is, and one that is not known for what is usual: neither takes all,
-/// and nobody is left alone.
+/// A latency of 0 counts as the least latency that can be told, and an unknown latency counts as the usual one. Neither
+/// attracts all requests, and no endpoint is starved.
 #[test]
 fn latencies_of_zero_and_unknown_ones_keep_their_turns() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).policy(Adaptive::new()).build().unwrap();
-    // Nobody is known.
+    // No latency is known yet.
     for _ in 0..40 {
         fleet.pick_endpoint().unwrap().record(Outcome::Ignored);
     }
@@ -236,7 +239,7 @@ fn latencies_of_zero_and_unknown_ones_keep_their_turns() {
         seen.iter().all(|seen| (900..=1_100).contains(seen)),
         "{seen:?}"
     );
-    // One is new, among those of a millisecond: it has its turn at once, and its share.
+    // Server 4 is new among servers that take a millisecond: it has its first turn at once, and then its share.
     drive(&fleet, &clock, 10_000, |_| MILLI);
     fleet.insert(evenkeel::Target::new(4, ())).unwrap();
     let picked = drive(&fleet, &clock, 5_000, |_| MILLI);
@@ -248,9 +251,10 @@ fn latencies_of_zero_and_unknown_ones_keep_their_turns() {
     );
 }
 
-/// What hangs shows its age before it answers: from three times its latency on it counts for so much. A heavy one is where
-/// that counts: by its requests in flight alone it would get 19 (20 of a weight of 20 are as many as one of 1) before
-/// another were as good, those whose turn it is apart. At three times its cost it gets a third of that, and two turns.
+/// Requests that hang count by their age before they end: once their mean age exceeds three times the endpoint's
+/// latency, its cost triples. A heavy endpoint shows the effect best. By requests in flight alone server 0 would get 19
+/// before another were as good, apart from picks that are due to the others by turn (20 requests at weight 20 are as
+/// many as 1 at weight 1). At three times its cost it gets a third of that, 6, and two turns: at most 8.
 #[test]
 fn one_whose_requests_do_not_come_back_is_avoided_before_they_do() {
     let clock = ManualClock::new();
@@ -270,9 +274,9 @@ fn one_whose_requests_do_not_come_back_is_avoided_before_they_do() {
     assert!(held.len() <= 8, "{} after it was seen to hang", held.len());
 }
 
-/// Of many endpoints the good are remembered, also by who may not take them this time, as a retry may not. Twenty of 600
-/// are fast, all in the first of 19 rows: three draws meet it in 16 picks of 100, so what is not remembered is seen. With all eight
-/// remembered being fast, all but a few are sent there.
+/// Good endpoints among many are remembered, also by picks that must avoid them, as a retry does. Twenty of 600 are
+/// fast, all in the first of 19 rows of 32. Three draws meet that row in 16 of 100 picks, so forgetting would show.
+/// Once all eight remembered endpoints are fast, all but a few requests go to fast ones.
 #[test]
 fn who_is_to_be_avoided_once_is_remembered() {
     const FAST: usize = 20;
@@ -304,8 +308,8 @@ fn who_is_to_be_avoided_once_is_remembered() {
     assert!(fast * 100 >= all * 95, "{fast} of {all}");
 }
 
-/// Many clients that start together do not all begin with the same one, whatever the weights. That 20 fleets begin with no
-/// more than three of six has odds of 20 / 2^20, and the seeds are fixed.
+/// Many clients that start together do not all begin with the same endpoint, whatever the weights. If each of six is as
+/// likely, 20 fleets begin with no more than three of them with odds of 20 / 2^20, and the seeds are fixed.
 #[test]
 fn each_fleet_begins_with_another() {
     let firsts: std::collections::HashSet<_> = (0..20)

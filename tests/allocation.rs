@@ -63,7 +63,7 @@ fn policies() -> Vec<Policy> {
     ]
 }
 
-/// Of another weight each, in two priorities and three zones.
+/// A server whose weight is its key, in one of two priorities and three zones.
 fn server(key: u32) -> Server {
     let zone = ["a", "b", "c"][key as usize % 3];
     let server = Target::new(key, ()).with_weight(key);
@@ -80,7 +80,8 @@ fn fleet(policy: Policy, upkeep: Upkeep, clock: &ManualClock) -> Fleet<Server> {
         .unwrap()
 }
 
-/// Picks with all outcomes, an avoided member, and failures that eject, over virtual time.
+/// Sends pairs of requests in virtual time: the second of each pair avoids the first one's member. They end with all
+/// kinds of outcome, and enough of them fail to eject.
 fn requests(fleet: &impl Cluster<Endpoint = Server>, clock: &ManualClock, step: Duration) {
     for round in 0..5000u32 {
         let first = fleet.pick_endpoint().unwrap();
@@ -126,7 +127,7 @@ fn no_policy_allocates_when_the_caller_does_upkeep() {
     }
 }
 
-/// Limits of all kinds, picks that are refused, and looks of the adaptive one.
+/// Limits of every kind allocate nothing, including refused picks and the adaptive limit's adjustments.
 #[test]
 fn limits_allocate_nothing_either() {
     for policy in policies() {
@@ -174,7 +175,8 @@ fn a_failover_allocates_nothing_either() {
     assert!(here.stats().ejections > 0 && there.stats().ejections > 0);
 }
 
-/// Ejections, returns, panic and slow starts are told of while there is room, and after.
+/// Recording ejections, returns, panic and slow starts as events allocates nothing, while there is room and when it is
+/// full.
 #[test]
 fn to_keep_events_allocates_nothing_either() {
     for capacity in [4, 1 << 16] {
@@ -216,14 +218,14 @@ fn by_default_only_picks_that_do_upkeep_allocate() {
             allocating += u32::from(allocations_in(work) > 0);
             clock.advance(Duration::from_millis(2));
         }
-        // 20 s, with upkeep ten times a second by one pick each, which keeps what it has allocated.
+        // This is 20 s, with upkeep ten times a second by one pick each. Upkeep keeps what it has allocated.
         assert!(allocating <= 20, "{name}: {allocating} picks allocated");
         assert!(fleet.stats().ejections > 0, "{name}");
     }
 }
 
-/// A call that is answered at once allocates for its timers only, the deadline's and the hedge's; and once if its plan
-/// has hedges.
+/// A call that is answered at once allocates only for its timers (the deadline's and the hedge's), and once more if its
+/// plan has hedges.
 #[test]
 fn a_call_allocates_for_its_timers_and_for_hedging_only() {
     let mut plain = CallPlan::default();
@@ -243,7 +245,7 @@ fn a_call_allocates_for_its_timers_and_for_hedging_only() {
         let clock = ManualClock::new();
         let fleet = fleet(Box::new(RoundRobin::new()), Upkeep::Caller, &clock);
         let transport = from_fn(|_: &Server, n: u8| async move { Ok::<_, ()>(n + 1) });
-        // Of some size: a box of nothing allocates nothing.
+        // The future must have a size: boxing a zero-sized one allocates nothing.
         let never = |time: Duration| async move {
             std::future::pending::<()>().await;
             assert!(time.is_zero(), "it is kept until then");

@@ -1,4 +1,5 @@
-//! Promise: in an outage retries and hedges together add a fifth and the floor, and no request meets an endpoint twice.
+//! Promise: in an outage, retries and hedges together add at most a fifth of the requests and the floor of three per
+//! window, and no request is sent to an endpoint twice.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -13,7 +14,7 @@ use common::{MILLI, SECOND, Server, setup};
 use evenkeel::{CallPlan, Caller, Clock, Endpoint, Hedge, Outcome, PanicRule, Tick, Transport};
 use proptest::prelude::*;
 
-/// All requests fail, or hang, or are refused, by their number.
+/// A transport whose every request fails, at once or late, or hangs, depending on the numbers of request and server.
 #[derive(Default)]
 struct Outage {
     sent: Mutex<HashMap<u64, HashSet<usize>>>,
@@ -54,7 +55,8 @@ impl Transport<Server, u64> for &Outage {
     }
 }
 
-/// Keeps `together` calls under way for this long, each started `pause` after another ended. Requests, and attempts.
+/// Keeps up to `together` calls under way for `length`, each started `pause` after the one before it ended. Returns the
+/// number of requests and the number of attempts.
 fn outage(
     plan: CallPlan,
     servers: usize,
@@ -112,7 +114,7 @@ proptest! {
         let plan = plan.attempt_timeout(Duration::from_millis(timeout));
         let (length, pause) = (25 * SECOND, Duration::from_millis(pause));
         let (requests, attempts) = outage(plan, servers, together, pause, length);
-        // Three windows were begun.
+        // 25 s touch three windows of 10 s, each with a floor of 3 retries.
         prop_assert!(attempts <= requests + requests / 5 + 3 * 3, "{attempts} for {requests}");
     }
 }

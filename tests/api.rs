@@ -1,4 +1,5 @@
-//! Promise: the public types can be shared, boxed, forwarded to and shown, and a lease cannot be copied.
+//! Promise: the public types can be shared between threads, boxed, used through pointers and printed with `Debug`, and
+//! a lease cannot be cloned.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -68,7 +69,7 @@ fn errors_are_errors_that_can_be_sent() {
         CallerError<std::io::Error>, StopReason);
 }
 
-/// `<T as Ambiguous<_>>::check` is ambiguous, so does not compile, if `T` implements the trait.
+/// Fails to compile if `T` implements the trait, because `<T as Ambiguous<_>>::check` is ambiguous then.
 macro_rules! assert_not_impl {
     ($type:ty: $trait:path) => {
         const _: fn() = || {
@@ -83,10 +84,10 @@ macro_rules! assert_not_impl {
     };
 }
 
-// One lease is one request in flight: a copy would end twice, or a drain twice.
+// One lease is one request in flight: a clone would end the request twice. A drain likewise ends once.
 assert_not_impl!(Lease<Server>: Clone);
 assert_not_impl!(Drain: Clone);
-// One check is answered once.
+// A check is answered once.
 assert_not_impl!(Probe<Server>: Clone);
 
 fn ready<F: Future>(future: F) -> F::Output {
@@ -163,7 +164,7 @@ fn trackers_can_be_objects() {
     let sample = Sample::new(Outcome::Failure, None, Tick::ZERO);
     let alarms = [0; 5].map(|_| tracker.record(&sample, &cx));
     assert_eq!(alarms[3..], [Alarm::None, Alarm::Eject]);
-    // What five of five prove, Wilson at 97.5 %: a share of 5 / (5 + 1.96²) = 0.5655 or more.
+    // What 5 failures of 5 prove by Wilson's bound at 97.5 %: a share of at least 5 / (5 + 1.96²) = 0.5655.
     let health = tracker.health(&cx);
     assert!((health.score - 0.4345).abs() < 0.0001 && health.samples == 5);
     tracker.readmitted(Tick::ZERO);
@@ -183,7 +184,7 @@ fn clocks_can_be_objects_and_pointers_forward() {
     let lease = fleet.pick_endpoint().unwrap();
     manual.advance(SECOND);
     lease.record(Outcome::Success);
-    // In f32 and by square roots: within a millionth.
+    // The estimate is an f32 square root, so it is exact to within a millionth.
     let latency = fleet.members()[0].latency().unwrap();
     assert!(
         latency.abs_diff(SECOND) <= SECOND / 1_000_000,
@@ -231,7 +232,7 @@ fn a_result_becomes_an_outcome() {
     assert!(Outcome::from(&Err::<(), ()>(())).is_fault());
 }
 
-/// Hands out a text of everything that can be shown of a fleet.
+/// Formats everything about a fleet that has a `Debug` implementation.
 fn show(fleet: &Fleet<Server>, lease: &Lease<Server>, drain: &Drain) -> String {
     let members = fleet.members();
     let options = PickOptions::new();
@@ -243,7 +244,7 @@ fn show(fleet: &Fleet<Server>, lease: &Lease<Server>, drain: &Drain) -> String {
     )
 }
 
-/// Waits, in the middle of an update, for somebody to have looked at the fleet.
+/// A policy that waits, in the middle of an update, until another thread has printed the fleet.
 #[derive(Debug)]
 struct Waits(Arc<Mutex<Option<Middle>>>);
 
@@ -258,7 +259,7 @@ impl LoadBalancer<Server> for Waits {
     fn picker(&self, view: &View<'_, Server>) -> Box<dyn Picker<Server>> {
         if let Some(middle) = self.0.lock().unwrap().take() {
             middle.reached.send(()).unwrap();
-            // The time is for the case of failure only, which would be a deadlock.
+            // The timeout only matters if the test fails: it turns a deadlock into an error.
             let text = middle.shown.recv_timeout(Duration::from_secs(20)).ok();
             middle.text.send(text).unwrap();
         }
@@ -319,8 +320,8 @@ fn a_picker_that_prepares_nothing_is_a_policy() {
     assert_eq!(common::sequence(&fleet, 3), [1; 3]);
 }
 
-/// A policy of the crate's that looks at nothing may be asked whose turn it is without more ado; one that wraps it is asked all the
-/// same, and decides.
+/// A fleet may ask a policy of the crate that needs no context for its choice directly. It must not do so when the
+/// policy is wrapped in a user's policy: the wrapper is asked, and its choice counts.
 #[test]
 fn a_policy_within_a_policy_of_yours_decides_nothing() {
     #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! Promise: the user's code may panic or lie, and the fleet stays whole: nothing half done, no count
-//! lost, no ejected endpoint picked.
+//! Promise: user code may panic or misbehave, and the fleet stays consistent: nothing is half done, no count is lost,
+//! and no ejected endpoint is picked.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -27,7 +27,7 @@ fn ids<E: Endpoint>(fleet: &Fleet<E>) -> Vec<MemberId> {
     fleet.members().iter().map(|member| member.id()).collect()
 }
 
-/// Panics while it prepares a picker, once the fuse is lit.
+/// A policy that panics while it builds a picker, once its flag is set.
 #[derive(Clone, Debug, Default)]
 struct Brittle(Arc<AtomicBool>);
 
@@ -105,18 +105,18 @@ fn a_removal_or_drain_does_not_fail_when_the_policy_panics() {
     assert_eq!(fleet.stats().policy_faults, 1);
     assert!(fleet.drain(&1).is_some());
     assert_eq!(fleet.stats().policy_faults, 2);
-    // The stand-in is a random one: of 200 picks, one of two is missed with odds of 2^-199.
+    // The fallback picks at random: of 200 picks, one of two is missed with odds of 2^-199.
     let seen = sequence(&fleet, 200);
     assert!(seen.iter().all(|number| [2, 3].contains(number)));
     assert!(seen.contains(&2) && seen.contains(&3));
-    // Until the next change.
+    // The next change of the set replaces the fallback by the policy's own picker.
     policy.0.store(false, Ordering::Relaxed);
     fleet.insert(Target::new(2, ())).unwrap();
     let seen = sequence(&fleet, 20);
     assert!(seen.windows(2).all(|pair| pair[0] != pair[1]), "{seen:?}");
 }
 
-/// Does as it is told: panics, or chooses this index, or none.
+/// A picker that panics, chooses a fixed index, or declines.
 #[derive(Clone, Copy, Debug)]
 enum Odd {
     Panics,
@@ -165,12 +165,11 @@ fn a_policy_that_insists_on_a_refused_endpoint_does_not_get_it() {
     let fleet = fleet.build().unwrap();
     assert_eq!(sequence(&fleet, 10), [0; 10]);
     fail(&fleet, 0, 5);
-    // By weight among the others: of 200 picks, one of three is missed with odds of 3 · (2/3)^200,
-    // 10^-35.
+    // The others are drawn by weight: of 200 picks, one of three is missed with odds of 3 · (2/3)^200, 10^-35.
     let seen = sequence(&fleet, 200);
     assert!(!seen.contains(&0), "an ejected endpoint was picked");
     assert!((1..4).all(|number| seen.contains(&number)));
-    // An honest mistake, as health may change while it looks; so it is not counted.
+    // Not counted as a fault of the policy: health may change while a policy chooses.
     assert_eq!(fleet.stats().policy_faults, 0);
 }
 
@@ -185,7 +184,7 @@ fn a_policy_that_wants_none_is_told_apart_from_there_being_none() {
     assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::Empty);
 }
 
-/// Ejects at each fault, and panics where it is told.
+/// A tracker that raises an alarm at each fault, and panics in the methods whose flag is set.
 #[derive(Clone, Debug, Default)]
 struct Shaky {
     in_record: Arc<AtomicBool>,
@@ -216,7 +215,7 @@ fn shaken(count: usize, clock: &ManualClock) -> (Fleet<Server>, Shaky) {
         let tracker = tracker.clone();
         move |_: &Server| tracker.clone()
     };
-    // One good probe is a return.
+    // One successful probe brings an endpoint back.
     let ejection = exact().healthy_threshold(1);
     let fleet = setup(count, clock).ejection(ejection).tracker(make);
     (fleet.build().unwrap(), tracker)
@@ -241,7 +240,7 @@ fn a_tracker_that_panics_while_a_lease_is_dropped_is_caught_and_counted() {
     tracker.in_record.store(true, Ordering::Relaxed);
     drop(fleet.pick_endpoint().unwrap());
     assert_eq!(fleet.stats().tracker_panics, 1);
-    // Also while another panic unwinds, where a second one would abort the process.
+    // A panic during unwinding is caught too: it would abort the process.
     let unwound = panics(|| {
         let _lease = fleet.pick_endpoint().unwrap();
         panic!("planned");
@@ -306,7 +305,7 @@ fn a_maker_of_trackers_that_panics_leaves_the_old_set_in_force() {
     };
     let fleet = setup(2, &ManualClock::new()).tracker(make).build().unwrap();
     let before = ids(&fleet);
-    // The first new one gets a tracker, the second does not.
+    // The first new endpoint gets a tracker; making one for the second panics.
     for error in [
         fleet.update(servers(&[1; 5])).unwrap_err(),
         fleet.insert(Target::new(9, ())).unwrap_err(),
@@ -314,7 +313,7 @@ fn a_maker_of_trackers_that_panics_leaves_the_old_set_in_force() {
         assert_eq!(error.to_string(), "the health tracker panicked");
     }
     assert_eq!(ids(&fleet), before);
-    // Who stays needs none.
+    // A member that stays keeps its tracker.
     assert_eq!(fleet.update(servers(&[5, 5])).unwrap().updated, 2);
     sequence(&fleet, 10);
 
@@ -327,7 +326,7 @@ fn a_maker_of_trackers_that_panics_leaves_the_old_set_in_force() {
 }
 
 thread_local! {
-    /// Calls of `Fuse`'s `Hash`, `Eq` and `Clone` until one panics; 0 is never.
+    /// How many calls of `Fuse`'s `Hash`, `Eq` and `Clone` are left until one panics; 0 means never.
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -337,7 +336,7 @@ fn burn() {
     assert_ne!(left, 1, "planned");
 }
 
-/// A key whose methods panic when the fuse has burnt down. All have one hash, so `Eq` is asked often.
+/// A key whose methods panic when `CALLS` has run out. All keys have the same hash, so `Eq` is called often.
 #[derive(Debug)]
 struct Fuse(usize);
 
@@ -370,7 +369,7 @@ fn fused(range: std::ops::Range<usize>) -> impl Iterator<Item = Fused> {
     range.map(|number| Target::new(Fuse(number), ()))
 }
 
-/// The fleet holds just these, each found by its key, and goes on from there.
+/// Asserts that the fleet holds exactly these members, finds each by its key, and works from there on.
 fn assert_whole(fleet: &Fleet<Fused>, expected: std::ops::Range<usize>) {
     let mut keys: Vec<_> = fleet
         .members()

@@ -1,4 +1,4 @@
-//! Promise: no value brings a fleet down: bad ones are refused with a typed error or made harmless.
+//! Promise: no value brings a fleet down: bad values are refused with a typed error or made harmless.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -52,7 +52,7 @@ fn a_duplicate_key_in_the_initial_set_is_a_build_error() {
     ));
 }
 
-/// A key that writes to a terminal when it is shown.
+/// A key whose `Debug` output contains terminal control sequences.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Hostile;
 
@@ -136,7 +136,7 @@ fn ten_thousand_of_the_heaviest_weight_do_not_overflow() {
         let fleet = Fleet::builder().endpoints(servers(&weights)).policy(policy);
         let fleet = fleet.seed(1).build().unwrap();
         let seen = shares(&fleet, &PickOptions::new(), weights.len(), 16, 200);
-        // Not all in one place: 200 of 10 000 meet again a few times at the most.
+        // The picks spread out: 200 picks of 10 000 endpoints coincide a few times at most.
         assert!(
             seen.iter().filter(|&&seen| seen > 0).count() > 150,
             "{name}"
@@ -171,7 +171,7 @@ fn more_than_a_million_endpoints_are_refused_and_no_more_are_asked_for() {
     assert_eq!(ASKED.load(Ordering::Relaxed), 1_000_001);
 }
 
-/// A score that is no score. The field is public, so it goes past `Health::new`.
+/// A tracker whose score is out of range. `Health::score` is public, so it bypasses the clamp in `Health::new`.
 #[derive(Debug)]
 struct Raw(f64);
 
@@ -221,7 +221,7 @@ fn a_clock_that_goes_back_measures_nothing_and_ejects_nobody() {
         if back % 2 == 0 {
             lease.record(Outcome::Success);
         } else {
-            // Dropped, and no time has passed: neutral.
+            // Dropped after no measurable time, so it says nothing.
             drop(lease);
         }
         fleet.maintain();
@@ -357,8 +357,8 @@ fn avoiding_everybody_and_avoiding_strangers_are_told_apart() {
     assert_eq!(pick(&strangers), Err(PickError::Empty));
 }
 
-/// Goes on with the time from where it is until all are back; the longest ejection is 80 s, and the
-/// longest a probe is waited for 10 s.
+/// Advances time by 300 s under traffic and asserts that all have returned. The longest ejection is 64 s without
+/// jitter, and the wait for a lost probe starts at 10 s and is no longer than the longest ejection.
 fn recovers(fleet: &Fleet<Server>, clock: &ManualClock) {
     for _ in 0..300 {
         sequence(fleet, 50);
@@ -370,7 +370,7 @@ fn recovers(fleet: &Fleet<Server>, clock: &ManualClock) {
     for member in fleet.members() {
         assert_eq!(member.state(), MemberState::Ready);
         assert_eq!(member.score(), 1.0, "{member:?}");
-        // Idle ones have drifted there, in f32: within a thousandth.
+        // Estimates of idle endpoints drift to the fleet's usual latency, in f32: within a thousandth.
         let latency = member.latency().unwrap();
         assert!(latency.abs_diff(MILLI) <= MILLI / 1000, "{member:?}");
     }
@@ -378,7 +378,7 @@ fn recovers(fleet: &Fleet<Server>, clock: &ManualClock) {
 
 #[test]
 fn a_clock_that_jumps_far_ahead_and_back_leaves_nothing_stuck() {
-    // 2^32 ms is where a stamp in milliseconds wraps.
+    // Stamps in milliseconds wrap at 2^32 ms.
     let wrap = Duration::from_millis(1 << 32);
     let ten_years = Duration::from_secs(10 * 365 * 86_400);
     for jump in [ten_years, wrap - SECOND, wrap, wrap + SECOND, Duration::MAX] {
@@ -395,7 +395,7 @@ fn a_clock_that_jumps_far_ahead_and_back_leaves_nothing_stuck() {
         let before = clock.now();
 
         clock.advance(jump);
-        // There: windows filled, one more ejected, an answer that took the whole jump, a probe taken.
+        // At the later time: windows fill, a third endpoint is ejected, and picks may take a probe.
         sequence(&fleet, 200);
         fail(&fleet, 2, 5);
         fleet.lease(&3).unwrap().record(Outcome::Success);
@@ -406,7 +406,7 @@ fn a_clock_that_jumps_far_ahead_and_back_leaves_nothing_stuck() {
         sequence(&fleet, 50);
         held.record(Outcome::Success);
         recovers(&fleet, &clock);
-        // And it is still judged.
+        // Endpoints are still judged.
         fail(&fleet, 4, 5);
         assert_eq!(state(&fleet, 4), MemberState::Ejected);
         clock.advance(SECOND * 2);

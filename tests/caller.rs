@@ -1,4 +1,4 @@
-//! Promise: a caller tries elsewhere what failed, within its deadline, and says why it stopped.
+//! Promise: a caller retries failed attempts on other endpoints, within its deadline, and says why it stopped.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -27,7 +27,7 @@ fn a_retry_goes_to_an_endpoint_that_was_not_tried() {
         sent.sort_unstable();
         sent.dedup();
         assert_eq!(sent.len(), 4);
-        // Each was charged for its own.
+        // Each endpoint is charged with its own failure.
         assert_eq!(stage.outcomes(), [0, 4, 0, 0]);
         assert_eq!(stage.fleet.stats().in_flight, 0);
     }
@@ -80,7 +80,7 @@ fn an_answer_that_is_retried_in_vain_is_returned() {
     let stage = Stage::new(3, lavish(2), &[Answer::Ok(500), Answer::Ok(503)]);
     assert_eq!(stage.call().unwrap(), 503);
     assert_eq!(stage.script.sent().len(), 2);
-    // The earlier answer does not stand for a later failure.
+    // An earlier answer is not returned in place of a later failure.
     let stage = Stage::new(3, lavish(2), &[Answer::Ok(500), Answer::Fail]);
     assert_eq!(stage.call().unwrap_err().reason, StopReason::AttemptsUsed);
 }
@@ -101,7 +101,7 @@ fn an_attempt_that_takes_too_long_is_a_timeout_and_tried_elsewhere() {
 
 #[test]
 fn the_deadline_ends_a_call_wherever_it_is() {
-    // In the first attempt, which had all the time there was.
+    // In the first attempt, which had the whole deadline: it counts as a timeout.
     let stage = Stage::new(3, lavish(3).deadline(50 * MILLI), &[Answer::Hang]);
     let error = stage.call().unwrap_err();
     assert_eq!((error.reason, error.attempts), (StopReason::Deadline, 1));
@@ -110,7 +110,7 @@ fn the_deadline_ends_a_call_wherever_it_is() {
     assert_eq!(stage.hand.clock.now(), Tick::ZERO.after(50 * MILLI));
     assert_eq!(stage.caller.stats().deadlines, 1);
 
-    // In a later one, which had less: that says nothing.
+    // In a later attempt, which had only part of it: it counts as abandoned, which says nothing about the endpoint.
     let plan = lavish(3).deadline(50 * MILLI).backoff_base(Duration::ZERO);
     let stage = Stage::new(3, plan, &[Answer::FailLate(30), Answer::Hang]);
     let error = stage.call().unwrap_err();
@@ -119,7 +119,7 @@ fn the_deadline_ends_a_call_wherever_it_is() {
     assert!(error.last.is_some());
     assert_eq!(stage.hand.clock.now(), Tick::ZERO.after(50 * MILLI));
 
-    // Before a wait that would not end in time.
+    // Before a back-off that would not end in time.
     let plan = lavish(3).deadline(50 * MILLI);
     let plan = plan.backoff_max(1000 * SECOND).backoff_base(1000 * SECOND);
     let stage = Stage::new(3, plan, &[Answer::Fail]);
@@ -169,7 +169,7 @@ fn a_plan_out_of_range_is_refused() {
     assert_eq!(error, "CallPlan::attempts is 0; it must be from 1 to 16");
 }
 
-/// Calls can be spawned: the future that owns its caller is `Send` and `'static`.
+/// A call can be spawned: the future that owns its caller is `Send` and `'static`.
 #[test]
 fn a_call_can_be_spawned() {
     fn spawn(future: impl Future<Output = Result<u16, CallerError<Failed>>> + Send + 'static) {

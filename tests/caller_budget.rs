@@ -1,4 +1,4 @@
-//! Promise: a caller's retries keep to its budget, and what it is dropped in leaves counts and budget right.
+//! Promise: a caller's retries stay within its budget, and a call dropped at any point leaves counts and budget right.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -98,7 +98,8 @@ fn who_has_waited_for_a_token_that_another_took_sends_nothing() {
         1
     );
     assert_eq!(stage.caller.stats().budget_exhausted, 1);
-    // What can be known is not waited for.
+    // An exhausted budget is seen before the back-off, so this call does not wait. (The waits counted below are two
+    // back-offs and the deadlines of four attempts.)
     assert_eq!(
         reason(poll(pin!(stage.caller.call(0)))),
         StopReason::BudgetExhausted
@@ -154,7 +155,7 @@ fn a_call_dropped_after_any_poll_leaves_counts_and_budget_right() {
             break;
         }
     }
-    // Before the first poll, in each attempt, in each wait, and at the end.
+    // Dropped before the first poll, in each attempt, in each wait, and at the end.
     let in_attempts = (1..=4).map(|sent| (sent, 1));
     let in_waits = (0..=4).map(|sent| (sent, 0));
     assert_eq!(seen, in_attempts.chain(in_waits).collect());

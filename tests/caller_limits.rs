@@ -1,5 +1,5 @@
-//! Promise: retries under way, requests that would fail, and waits for nobody are bounded as the plan says, and a call
-//! may ask for something of its own.
+//! Promise: the plan bounds retries under way, requests that would fail and waits that lead nowhere, and a call may
+//! have options of its own.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -30,7 +30,7 @@ fn no_more_retries_are_under_way_than_the_limit_and_a_dropped_one_makes_room() {
         (StopReason::TooManyRetries, 1)
     );
     assert_eq!(stage.caller.stats().too_many_retries, 1);
-    // Neither charged nor sent.
+    // The refused retry is neither charged to the budget nor sent.
     assert_eq!(stage.caller.stats().budget_left, 999);
     assert_eq!(stage.script.sent().len(), 3);
     drop(hangs);
@@ -62,9 +62,9 @@ fn who_waited_for_a_slot_that_another_took_sends_nothing() {
 fn nobody_waits_for_a_retry_that_has_nowhere_to_go() {
     let stage = Stage::new(2, lavish(5), &[Answer::Fail]);
     assert_eq!(stage.call().unwrap_err().reason, StopReason::NoEndpointLeft);
-    // One wait, between the first and the second.
+    // One back-off, between the two attempts; the other two waits are the attempts' deadlines.
     assert_eq!(stage.hand.waits.lock().unwrap().len(), 3);
-    // Beside the one that is out there is none either.
+    // An endpoint that is marked down does not count as left.
     let stage = Stage::of(2, lavish(5), &[Answer::Fail], |fleet| {
         fleet.panic_rule(PanicRule::off())
     });
@@ -73,7 +73,7 @@ fn nobody_waits_for_a_retry_that_has_nowhere_to_go() {
     assert_eq!(stage.hand.waits.lock().unwrap().len(), 1);
 }
 
-/// Waits are those of the deadline for each attempt, and those before retries.
+/// The waits counted here are the deadline of each attempt and the back-offs before retries.
 #[test]
 fn who_is_overloaded_is_not_waited_for() {
     let plan = || lavish(3).attempt_timeout(SECOND);
@@ -82,7 +82,7 @@ fn who_is_overloaded_is_not_waited_for() {
     let waits = stage.hand.waits.lock().unwrap().clone();
     assert_eq!(waits.len(), 3);
     assert!(waits[1] < 25 * MILLI, "the ordinary wait: {waits:?}");
-    // With nobody else the answer is the caller's.
+    // With no other endpoint the caller gets the answer itself.
     let stage = Stage::new(1, plan(), &[Answer::Ok(429)]);
     assert_eq!(stage.call().unwrap(), 429);
     assert_eq!(stage.script.sent().len(), 1);
@@ -99,7 +99,7 @@ fn a_fleet_says_when_none_is_left_beside_some() {
     let number = |at: usize| fleet.members()[at].endpoint().key();
     fleet.mark(&number(2), Mark::Down);
     assert!(fleet.leaves_none(&ids[..2]) && !fleet.leaves_none(&ids[..1]));
-    // Of three, two down is panic: health does not count.
+    // Two of three down is panic, so health does not count.
     fleet.mark(&number(1), Mark::Down);
     assert!(!fleet.leaves_none(&ids[..2]) && fleet.leaves_none(&ids));
     assert!((&&Box::new(&fleet)).leaves_none(&ids));
@@ -114,7 +114,7 @@ fn a_fleet_says_whether_health_still_tells() {
     };
     let fleet = setup().build().unwrap();
     assert!(fleet.has_healthy() && (&&Box::new(&fleet)).has_healthy());
-    // Some are out: that is what ejection is for.
+    // Some are ejected: that is what ejection is for.
     for number in 0..5 {
         assert!(fleet.has_healthy(), "{number}");
         for other in number..10 {
@@ -123,10 +123,10 @@ fn a_fleet_says_whether_health_still_tells() {
         fail(&fleet, number, 5);
     }
     assert_eq!(fleet.stats().ejected, 5);
-    // As many as may be.
+    // As many are ejected as the cap allows, half.
     assert!(!fleet.has_healthy());
 
-    // As many as may be where that is far from panic: of the next nobody could be rid.
+    // As many are ejected as a cap of 20 % allows, far from panic: another bad endpoint could not be ejected.
     let two = Ejection::default()
         .jitter_percent(0)
         .max_ejection_percent(20);
@@ -141,7 +141,7 @@ fn a_fleet_says_whether_health_still_tells() {
     assert_eq!(fleet.stats().ejected, 2);
     assert!(!fleet.has_healthy() && !fleet.stats().panicking);
 
-    // None is left, without panic.
+    // None is eligible, with the panic rule off.
     let fleet = setup().panic_rule(PanicRule::off()).build().unwrap();
     for number in 0..10 {
         assert!(fleet.has_healthy(), "{number}");
@@ -149,14 +149,14 @@ fn a_fleet_says_whether_health_still_tells() {
     }
     assert!(!fleet.has_healthy());
 
-    // All down, and panic.
+    // All are down, and the fleet panics.
     let fleet = setup().build().unwrap();
     for number in 0..10 {
         fleet.mark(&number, Mark::Down);
     }
     assert!(!fleet.has_healthy());
 
-    // Where all fail alike, nobody is ejected.
+    // Where all fail alike, none is ejected.
     let fleet = setup().build().unwrap();
     for round in 0..40 {
         fail(&fleet, round % 10, 1);
@@ -167,7 +167,7 @@ fn a_fleet_says_whether_health_still_tells() {
     assert!(Fleet::<Server>::from_iter([]).has_healthy());
 }
 
-/// A fleet whose servers all fail or all answer, and a caller that throttles.
+/// The servers first all answer, then all fail, then all answer again; the caller throttles.
 #[test]
 fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
     let hand = Hand::default();
@@ -191,7 +191,8 @@ fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
         call().unwrap();
     }
     is_up.store(false, Ordering::Relaxed);
-    // Ten seconds until half of the window is gone and it begins, and ten until all that it holds is from since then.
+    // 20 s of outage. Throttling begins once half of the ten-second window has failed; at the end the window holds
+    // nothing from before the outage.
     for _ in 0..4_000 {
         let error = call().unwrap_err();
         if error.reason == StopReason::Throttled {
@@ -205,10 +206,10 @@ fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
     }
     let stats = caller.stats();
     assert_eq!(stats.requests + stats.throttled, 8_000);
-    // Of 2000, 80 in a hundred: 1600, with a standard deviation of 18; 6 of them.
+    // Of 2000 requests 80 in a hundred are refused: 1600, with a standard deviation of 18; six of them are 108.
     let throttled = stats.throttled - before.throttled;
     assert!((1_490..=1_710).contains(&throttled), "{throttled}");
-    // What was not sent earned nothing: 400 requests in ten seconds make 80 retries.
+    // Only requests that are sent earn retries: 400 in ten seconds make 80.
     let retries = stats.retries - before.retries;
     assert!(retries <= 90 + 3, "{retries}");
 
@@ -219,8 +220,9 @@ fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
     assert_eq!(late, 0);
 }
 
-/// Three of five fail everywhere, so health tells nothing. Two answered well let six be sent, which is more than come; and that there is too
-/// much to do is no good answer.
+/// Three of five requests fail everywhere, so health does not help. With k = 3, two good answers of five let six
+/// requests be sent, which is more than there are, so nothing is refused. An answer of 429 (overloaded) is not a good
+/// one.
 #[test]
 fn what_is_answered_well_counts_against_throttling_and_an_overload_does_not() {
     for (other, is_throttled) in [(200, false), (429, true)] {
@@ -238,7 +240,7 @@ fn what_is_answered_well_counts_against_throttling_and_an_overload_does_not() {
     }
 }
 
-/// One request that takes long by its nature goes by the same caller as the others.
+/// A request that is slow by nature uses the same caller as the others, with an attempt timeout of its own.
 #[test]
 fn an_attempt_may_take_as_long_as_its_call_says() {
     let plan = || lavish(2).attempt_timeout(20 * MILLI);
@@ -258,7 +260,7 @@ fn an_attempt_may_take_as_long_as_its_call_says() {
     let options = CallOptions::new().attempt_timeout(5 * MILLI);
     let (result, _) = call(&[Answer::OkLate(200, 10), Answer::Ok(201)], options);
     assert_eq!(result, Ok(201));
-    // The deadline is a limit of its own.
+    // The deadline still limits the call.
     let options = options.attempt_timeout(Duration::MAX).deadline(30 * MILLI);
     assert_eq!(call(&late, options).0, Err(StopReason::Deadline));
 }
@@ -270,7 +272,7 @@ fn a_call_has_options_of_its_own() {
     let call = stage.caller.call_with_options(options, || 1);
     assert_eq!(stage.run(call).unwrap_err().reason, StopReason::Deadline);
     assert_eq!(stage.hand.clock.now(), Tick::ZERO.after(30 * MILLI));
-    // No time at all: nothing is sent.
+    // A deadline of zero: nothing is sent.
     let call = stage
         .caller
         .call_with_options(options.deadline(Duration::ZERO), || 1);
@@ -278,7 +280,7 @@ fn a_call_has_options_of_its_own() {
     assert_eq!((error.reason, error.attempts), (StopReason::Deadline, 0));
     assert_eq!(stage.script.sent().len(), 1);
 
-    // Whom it avoids is not tried, first or later.
+    // An endpoint that the call avoids is tried neither first nor later.
     let stage = Stage::new(4, lavish(9), &[Answer::Fail]);
     let avoided = stage.fleet.member(&2).unwrap().id();
     let ids = [avoided];
@@ -304,7 +306,7 @@ fn a_call_has_options_of_its_own() {
     );
 }
 
-/// A request that must not be carried out twice shares the caller with those that may.
+/// A request that must not be carried out twice shares the caller with requests that may.
 #[test]
 fn a_call_may_have_fewer_or_more_attempts_than_the_plan() {
     for hedge in [None, Some(Hedge::after(5 * MILLI))] {
@@ -319,7 +321,7 @@ fn a_call_may_have_fewer_or_more_attempts_than_the_plan() {
         let stats = stage.caller.stats();
         assert_eq!(stats.attempts_used, 5);
     }
-    // One that hangs is neither retried nor hedged.
+    // A call with one attempt that hangs is neither retried nor hedged.
     let mut plan = lavish(3).deadline(SECOND);
     plan.hedge = Some(Hedge::after(5 * MILLI));
     let stage = Stage::new(9, plan, &[Answer::Hang]);

@@ -1,6 +1,6 @@
-//! Promise: every future of the crate may be dropped wherever it waits. Each is polled so many times and dropped, for
-//! every number until it has ended or has gone through all of its waits. (`Retire`, and drains with a deadline:
-//! `tests/drain_deadline.rs`.)
+//! Promise: every future of the crate may be dropped wherever it waits. Each is polled a number of times and dropped,
+//! for every number until it has ended or has gone through all of its waits. (`tests/drain_deadline.rs` does so with
+//! `Retire` and with drains that have a deadline.)
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -24,15 +24,16 @@ type Call = fn(Under) -> Run;
 type OnFleet = fn(Fleet<Server>) -> Run;
 type OfChecks = fn(&Fleet<Server>, &Hand) -> Run;
 
-/// A future about to be polled, and what must hold after it was dropped.
+/// A future about to be polled, and what must hold after it is dropped.
 struct Case {
     hand: Hand,
     run: Run,
-    /// Told how often it was polled. Returns what was seen, by which a test knows that all waits were met.
+    /// Is told how often the future was polled. Returns a description of the state, by which a test knows that all
+    /// waits were met.
     check: Box<dyn FnOnce(&str) -> String>,
 }
 
-/// Whether it ended, and all that was seen.
+/// Drops the future after 0 to `most` polls, made anew each time. Returns whether it ended, and all descriptions.
 fn drop_at_each_wait(name: &str, most: usize, make: &dyn Fn() -> Case) -> (bool, BTreeSet<String>) {
     let mut seen = BTreeSet::new();
     for polls in 0..=most {
@@ -64,7 +65,8 @@ fn plan() -> CallPlan {
     plan.throttle(Throttle::default())
 }
 
-/// Counts, budget and slots are right, and it says how many attempts there were and how many had no end.
+/// Asserts that counts, budget and slots are right. Describes how many attempts were sent and how many of them were
+/// abandoned.
 fn caller_is_right(stage: &Stage, at: &str) -> String {
     let stats = stage.caller.stats();
     let sent = stage.script.sent();
@@ -117,7 +119,7 @@ fn calls_with_retries() {
         let make = || calling(plan().attempt_timeout(4 * MILLI), &answers, call);
         let (has_ended, seen) = drop_at_each_wait(name, 5_000, &make);
         assert!(has_ended, "{name}");
-        // Before the first poll, in each attempt, in each wait, at the end.
+        // Dropped before the first poll, in each attempt, in each wait, and at the end.
         let expected = (0..=4)
             .map(|sent| (sent, 0))
             .chain((1..=4).map(|sent| (sent, 1)));
@@ -143,7 +145,8 @@ fn calls_with_hedges() {
     };
     let (has_ended, seen) = drop_at_each_wait("hedged", 5_000, &make);
     assert!(has_ended);
-    // One, two and three under way; two and one when those before have failed; none in the wait before the last, ...
+    // One, two and three in flight; two and one when the earlier ones have failed; none in the wait before the last
+    // attempt; and so on.
     for expected in [
         (0, 0),
         (1, 1),
@@ -159,7 +162,7 @@ fn calls_with_hedges() {
         assert!(seen.contains(&expected), "{expected} of {seen:?}");
     }
 
-    // A hedge wins, by a percentile that is known after one.
+    // A hedge wins. Its delay is a percentile that is known after one call.
     let make = || {
         let hedge = Hedge::at_percentile(50).min_samples(1);
         let stage = Stage::new(
@@ -174,7 +177,7 @@ fn calls_with_hedges() {
             hand: stage.hand.clone(),
             run: Box::pin(async move { assert_eq!(caller.call(0).await, Ok(200)) }),
             check: Box::new(move |at| {
-                // The first call's server may be met again.
+                // The second call may use the first call's server again.
                 let again = stage.script.sent()[1..].contains(&first);
                 let mut sent = stage.script.sent.lock().unwrap();
                 if again {
@@ -196,7 +199,7 @@ fn calls_with_hedges() {
     }
 }
 
-/// Of two, one is ejected and due to be probed: the request is its probe.
+/// A fleet of two of which one is ejected and due for a probe, so the next request is its probe.
 fn one_to_probe(hand: &Hand) -> Fleet<Server> {
     let fleet = setup(2, &hand.clock).ejection(by_row()).build().unwrap();
     fail(&fleet, 0, 5);
@@ -205,13 +208,13 @@ fn one_to_probe(hand: &Hand) -> Fleet<Server> {
     fleet
 }
 
-/// Nothing is in flight, and the ejected one comes back by the next probe: none is wedged.
+/// Asserts that nothing is in flight and that the next probe brings back the ejected server: no probe is stuck.
 fn can_be_probed(fleet: &Fleet<Server>, hand: &Hand, at: &str) {
     assert_eq!(fleet.stats().in_flight, 0, "{at}");
     if common::ejected(fleet).is_empty() {
         return;
     }
-    // After a probe without a verdict, the next is due after the base time, and ten picks.
+    // After a probe without a verdict the next is due after the base time and ten picks.
     hand.clock.advance(3 * SECOND);
     for _ in 0..12 {
         fleet.pick_endpoint().unwrap().record(Outcome::Success);
@@ -219,7 +222,7 @@ fn can_be_probed(fleet: &Fleet<Server>, hand: &Hand, at: &str) {
     assert!(common::ejected(fleet).is_empty(), "{at}: {fleet:?}");
 }
 
-/// What becomes of a request on this fleet, its answer after three polls.
+/// A request on the fleet of [`one_to_probe`], answered after three polls.
 fn on_a_probe(make: OnFleet) -> Case {
     let hand = Hand::default();
     let fleet = one_to_probe(&hand);
@@ -290,7 +293,7 @@ fn a_drain() {
         let fleet = setup(2, &hand.clock).build().unwrap();
         let lease = fleet.lease(&0).unwrap();
         let drain = fleet.drain(&0).unwrap();
-        // The last request ends after the drain has been waited for.
+        // The last request ends after the drain has been polled.
         let end = async move {
             let mut drain = drain;
             let mut lease = Some(lease);
@@ -311,7 +314,7 @@ fn a_drain() {
             run: Box::pin(end),
             check: Box::new(move |at| {
                 assert_eq!(fleet.stats().in_flight, 0, "{at}");
-                // It goes on, whoever waits.
+                // The drain goes on without its future.
                 assert!(fleet.lease(&0).is_err(), "{at}");
                 let mut again = Box::pin(fleet.drain(&0).unwrap());
                 assert_eq!(poll(again.as_mut()), Poll::Ready(Drained::Empty), "{at}");
@@ -322,8 +325,8 @@ fn a_drain() {
     assert!(drop_at_each_wait("Drain", 10, &make).0);
 }
 
-/// Checks of two servers, one ejected, that take three polls, and a second between them: dropped before the first, in
-/// them, between them, in the next.
+/// Active checks of two servers, one of them ejected. A check takes three polls, and there is a second between checks.
+/// The future is dropped before the first check, during it, between checks and during the next.
 fn checking(make: OfChecks) -> Case {
     let hand = Hand::default();
     let fleet = one_to_probe(&hand);

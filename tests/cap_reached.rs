@@ -1,4 +1,5 @@
-//! Promise: whoever is out and well again does not keep the place of another that dies, where no more may be out.
+//! Promise: where the ejection cap is reached, an ejected endpoint that has recovered does not keep its slot from
+//! another that dies.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use common::{MILLI, SECOND, setup};
 use evenkeel::{Cluster, Endpoint, Fleet, HealthCheckSettings, ManualClock, Outcome};
 
-/// Two hundred requests a second, for so many seconds, while these servers refuse them; how many were refused, second by second.
+/// Sends 200 requests a second for this many seconds, while the `dead` servers refuse them. Returns how many were
+/// refused in each second.
 fn run(
     fleet: &Fleet<common::Server>,
     clock: &ManualClock,
@@ -32,8 +34,8 @@ fn run(
     (0..seconds).map(second).collect()
 }
 
-/// Half of the servers die, are well again after a while, and a second later the others die: all requests failed until the next
-/// probe was due, some twenty seconds. After twenty seconds it is not due for long; after thirty it is soon.
+/// Half of the servers die and recover, and some seconds later the other half dies. Without early probes all requests
+/// fail until the next probe is due, some 20 s. After an outage of 20 s that probe is far off; after 30 s it is near.
 #[test]
 fn who_is_well_again_makes_room() {
     for servers in [2, 4, 10] {
@@ -53,13 +55,14 @@ fn who_is_well_again_makes_room() {
     }
 }
 
-/// Where checks bring back whoever is out their passes are spread over two seconds; where its place is wanted over half of one.
+/// Passes of checks that bring an endpoint back are spread over two seconds, and over half a second where its slot is
+/// wanted.
 #[test]
 fn checks_make_room_too() {
     let clock = ManualClock::new();
     let fleet = setup(2, &clock).build().unwrap();
     let mut checks = fleet.health_check(HealthCheckSettings::default()).unwrap();
-    // Two hundred requests a second, and checks as they are due; how many requests were refused.
+    // Sends 200 requests a second and the checks that are due. Returns how many requests were refused.
     let mut run = |seconds: u32, dead: Option<usize>| {
         let mut refused = 0;
         for _ in 0..seconds * 200 {
@@ -81,13 +84,13 @@ fn checks_make_room_too() {
     };
     run(10, None);
     run(30, Some(0));
-    // All is well for a moment, too short to be back.
+    // All are well for a moment, too short for server 0 to return.
     let refused = run(1, None) + run(20, Some(1));
     assert!(refused < 200, "{refused}");
 }
 
-/// Where more are dead than may be out, those that are out are not tried all the time: each try is a request that fails. One of three is out
-/// then, and the other dead one is avoided for its errors.
+/// Where more endpoints are dead than may be ejected, early probes become rarer, since each is a request that fails.
+/// One of three is ejected here; the other dead one is avoided for its errors.
 #[test]
 fn the_dead_are_tried_less_and_less() {
     let clock = ManualClock::new();

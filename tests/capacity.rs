@@ -1,5 +1,5 @@
-//! While more endpoints are out than the fleet can spare and the others have too much to do, they are let back sooner, and take what is
-//! missing. And where requests are many, no ejection is longer than it takes for its probe to be one of very many.
+//! Promise: while more endpoints are out than can be spared and the others are overloaded, ejected ones return sooner
+//! and slow start begins at the missing share. At high request rates an ejection is limited to a number of requests.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -13,7 +13,7 @@ use evenkeel::{
     WeightedRoundRobin,
 };
 
-/// Ten endpoints, of which one can be spared; answers take 10 ms.
+/// Ten endpoints, of which one can be spared, that have answered in 10 ms.
 fn ten(clock: &ManualClock, slow_start: SlowStart) -> Fleet<Server> {
     let fleet = setup(10, clock).policy(WeightedRoundRobin::new());
     let fleet = fleet
@@ -25,7 +25,8 @@ fn ten(clock: &ManualClock, slow_start: SlowStart) -> Fleet<Server> {
     fleet
 }
 
-/// Each endpoint that is in answers a hundred times in ten seconds, so that this is how long it takes.
+/// For ten seconds each endpoint that is in answers ten times a second with this latency, so that its estimate settles
+/// there.
 fn answer(fleet: &Fleet<Server>, clock: &ManualClock, latency: Duration) {
     for _ in 0..100 {
         clock.advance(100 * MILLI);
@@ -37,7 +38,7 @@ fn answer(fleet: &Fleet<Server>, clock: &ManualClock, latency: Duration) {
     }
 }
 
-/// Sends a probe to each whose time is up, and ends it like this; all answers take so long.
+/// Sends 200 requests and ends those that are probes with `outcome`, the others with success; all take `latency`.
 fn probe_all(fleet: &Fleet<Server>, outcome: Outcome, latency: Duration) {
     for _ in 0..200 {
         let lease = fleet.pick_endpoint().unwrap();
@@ -55,7 +56,7 @@ fn out_for(fleet: &Fleet<Server>, number: usize) -> u128 {
     member.explain().until.unwrap().as_millis()
 }
 
-/// Out after a while in which it came back some times: it has failed four times in a row.
+/// Ejects an endpoint that has been ejected and has returned three times before: its fourth ejection in a row, of 16 s.
 fn fail_often(fleet: &Fleet<Server>, clock: &ManualClock, number: usize) {
     for _ in 0..3 {
         fail(fleet, number, 5);
@@ -83,11 +84,12 @@ fn where_they_have_too_much_to_do_it_is_over_soon_and_forgotten() {
     fail_often(&fleet, &clock, 0);
     (1..4).for_each(|n| fail(&fleet, n, 5));
     answer(&fleet, &clock, 30 * MILLI);
-    // Of the sixteen seconds that it had, it is half as long.
+    // Capacity is short, so the ejection of 16 s is cut to half of that, which is over.
     assert_eq!([0, 1, 2, 3].map(|n| out_for(&fleet, n)), [0; 4]);
     probe_all(&fleet, Outcome::Success, 30 * MILLI);
     assert_eq!(ejected(&fleet), []);
-    // Once nobody is missing they begin anew, but for the last of them, which can be spared.
+    // When no endpoint is missing any more, their ejections in a row are forgotten, except for the last to return,
+    // which the fleet can spare.
     answer(&fleet, &clock, 10 * MILLI);
     let times = [0, 1, 2, 3].map(|n| fleet.member(&n).unwrap().explain().times);
     assert_eq!(
@@ -97,7 +99,7 @@ fn where_they_have_too_much_to_do_it_is_over_soon_and_forgotten() {
     );
 }
 
-/// But not before it wants to be asked again.
+/// A shortened ejection does not end before the time for which the endpoint asked to be left alone (`retry_after`).
 #[test]
 fn who_asked_to_be_spared_is_left_alone() {
     let clock = ManualClock::new();
@@ -109,7 +111,8 @@ fn who_asked_to_be_spared_is_left_alone() {
     assert_eq!([0, 1, 2, 3].map(|n| out_for(&fleet, n)), [5_000; 4]);
 }
 
-/// The checks that bring one back are spread over a quarter of the base ejection time then.
+/// Where capacity is short, the passes of checks that bring an endpoint back are spread over a quarter of the base
+/// ejection time.
 #[test]
 fn checks_bring_back_sooner_whom_the_others_miss() {
     let back_after = |latency| {
@@ -132,7 +135,8 @@ fn checks_bring_back_sooner_whom_the_others_miss() {
     assert!(missed * 3 < usual, "{missed:?} for {usual:?}");
 }
 
-/// A quarter of the base time, and half of the usual for each probe that fails.
+/// Where capacity is short, the first ejection lasts a quarter of the base time, and each after a failed probe half of
+/// what is usual.
 #[test]
 fn who_fails_then_is_out_for_a_quarter_and_then_for_halves() {
     let clock = ManualClock::new();
@@ -159,8 +163,8 @@ fn nothing_is_shorter_where_all_can_be_spared() {
     assert_eq!(out_for(&fleet, 0), 2_000);
 }
 
-/// Of ten, four come back at once while the others have too much to do: each begins with two fifths of its share, not with a tenth; and
-/// with a tenth if they have not.
+/// Four of ten return at once. If the others are overloaded, each starts with two fifths of its share, as much as is
+/// missing; if they are not, with a tenth.
 #[test]
 fn slow_start_begins_at_what_is_missing() {
     for (latency, share) in [(10, 0.1), (30, 0.4)] {
@@ -185,7 +189,8 @@ fn slow_start_begins_at_what_is_missing() {
             lease.record(Outcome::Success);
             number == 0
         });
-        // With a share s, four of ten get 4 s of 10 - 4 (1 - s). A deviation of the share seen is at most 0.002.
+        // With a share of s, four of ten get 4 s of 10 - 4 (1 - s). The share seen has a standard deviation of 0.002 at
+        // most.
         let expected = share / (10.0 - 4.0 * (1.0 - share));
         let seen = to_first.count() as f64 / f64::from(picks);
         assert!(
@@ -195,7 +200,7 @@ fn slow_start_begins_at_what_is_missing() {
     }
 }
 
-/// Ten more beside ten that have too much to do come to their share step by step all the same: nobody is missing.
+/// Ten new endpoints beside ten overloaded ones start with the least share: they do not replace missing ones.
 #[test]
 fn the_new_are_more_than_there_were() {
     let clock = ManualClock::new();
@@ -209,7 +214,8 @@ fn the_new_are_more_than_there_were() {
     assert_eq!(share, Some(0.1));
 }
 
-/// Who is ejected anew before upkeep has counted is not two that are missing.
+/// An endpoint that is ejected again before upkeep has counted slow starts anew may be counted twice. The missing share
+/// is capped at all endpoints: 1.0, not 1.7.
 #[test]
 fn nobody_is_missing_twice() {
     for percent in [10, 100] {
@@ -240,7 +246,7 @@ fn nobody_is_missing_twice() {
     }
 }
 
-/// The longest ejection of one of ten that fails all, at a thousand requests a second for two and a half minutes.
+/// The longest ejection of a server that fails everything, one of ten, at a thousand requests a second for 150 s.
 fn longest(requests: u64) -> u128 {
     let clock = ManualClock::new();
     let settings = by_row().max_ejection_requests(requests);
@@ -263,7 +269,8 @@ fn longest(requests: u64) -> u128 {
 
 #[test]
 fn no_ejection_is_longer_than_ten_thousand_requests_and_four_times_the_base() {
-    // The window holds nine to ten tenths of its length, so the rate is read up to a tenth too low.
+    // The window covers nine to ten tenths of its length, so the rate is read up to a tenth too low, and the ejection
+    // is up to a ninth too long.
     let longest_by_rate = longest(10_000);
     assert!(
         (10_000..=11_200).contains(&longest_by_rate),
@@ -273,7 +280,8 @@ fn no_ejection_is_longer_than_ten_thousand_requests_and_four_times_the_base() {
     assert_eq!(longest(0), 64_000);
 }
 
-/// A hundred requests a second would make ten thousand in 100 s; it is the only one that is out, each time.
+/// At a hundred requests a second, 10 000 requests take 100 s, so that limit does not bind. The endpoint is the only
+/// one that is out, each time.
 #[test]
 fn where_requests_are_few_an_ejection_doubles_past_four_times_the_base() {
     let clock = ManualClock::new();
@@ -286,7 +294,7 @@ fn where_requests_are_few_an_ejection_doubles_past_four_times_the_base() {
     }
 }
 
-/// Those marked down are idle, so what is known of them drifts to what is usual: it must not be what is.
+/// Endpoints marked down are idle, so their estimates drift toward the fleet's usual latency and must not count for it.
 #[test]
 fn half_of_all_marked_down_do_not_hide_that_the_others_are_slow() {
     let clock = ManualClock::new();
@@ -310,7 +318,8 @@ fn half_of_all_marked_down_do_not_hide_that_the_others_are_slow() {
     assert!(usual > MILLI * 90, "{usual:?}");
 }
 
-/// What is kept of it wraps after 8192 s: who has never asked for it is not spared shortly before, nor who has once again after.
+/// The time until which an endpoint is spared is stored modulo 8192 s. An endpoint that has never asked for it is not
+/// spared shortly before the wrap, and one that has is not spared again after it.
 #[test]
 fn nobody_is_spared_again_when_the_time_wraps() {
     let clock = ManualClock::new();
@@ -322,7 +331,7 @@ fn nobody_is_spared_again_when_the_time_wraps() {
     let busy = fleet.lease(&1).unwrap();
     busy.record(Outcome::overloaded(Some(SECOND)));
     let left = spared(1).unwrap();
-    // Kept in parts of a second.
+    // Stored in eighths of a second, rounded up.
     assert!(left >= SECOND && left <= SECOND + MILLI * 250, "{left:?}");
     clock.advance(SECOND * 2);
     fleet.maintain();
@@ -330,8 +339,9 @@ fn nobody_is_spared_again_when_the_time_wraps() {
     assert_eq!(spared(1), None);
 }
 
-/// Of each endpoint its own calm counts: where the quick are out the others are slower than the middle of all was, and none of them has more to
-/// do. Nor is anything known of those that take the place of all.
+/// Latency is compared with the endpoint's own calm latency (while no more are out than can be spared). Where the fast
+/// ones are out, the others are slower than the median of all was, but not overloaded. Endpoints that replace the set
+/// have no calm latency yet, so they do not count as overloaded.
 #[test]
 fn the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
     let clock = ManualClock::new();
@@ -368,8 +378,8 @@ fn the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
     assert_eq!(out_for(&fleet, 20), 2_000);
 }
 
-/// Of 16 that are left one is known from before: that it is slower does not say that all have too much to do. And those that came while
-/// some were marked down may have too much to do like any other.
+/// If only one of 16 endpoints is known from before, its slowness does not mean that all are overloaded; if all are
+/// known, it does. Endpoints that joined while some were marked down can be overloaded like any other.
 #[test]
 fn those_known_in_calm_decide_and_not_one_of_them() {
     for (known, latency, is_short) in [(1, 10, false), (16, 30, true), (0, 30, true)] {
@@ -398,7 +408,7 @@ fn those_known_in_calm_decide_and_not_one_of_them() {
         if known == 0 {
             answer(&|_| 10);
         }
-        // Only the one that is known is slower, or all are.
+        // Either only the known endpoint becomes slower, or all do.
         answer(&|key| if key < kept { 30 } else { latency });
         let victim = if known == 0 { 100 } else { 4 };
         fail(&fleet, victim, 5);
@@ -407,7 +417,7 @@ fn those_known_in_calm_decide_and_not_one_of_them() {
     }
 }
 
-/// What is known of one that is idle drifts to what is usual, and is not what is calm there.
+/// An idle endpoint's latency estimate drifts toward the fleet's usual latency, which does not become its calm latency.
 #[test]
 fn after_an_idle_night_the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
     let clock = ManualClock::new();

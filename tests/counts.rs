@@ -38,7 +38,7 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Pending for so many polls.
+/// Is pending for this many polls.
 async fn pending(times: u32) {
     for _ in 0..times {
         let mut yielded = false;
@@ -278,7 +278,8 @@ fn a_fleet_without_endpoints_says_so() {
     assert_eq!(empty.pick_endpoint().unwrap_err(), PickError::Empty);
 }
 
-/// A thread-local that picks in its destructor, when the crate's own are gone: they came later, and the last is the first to go.
+/// A thread-local whose destructor picks after the crate's own thread-locals are gone: those were initialised later,
+/// and the last initialised is destroyed first.
 #[test]
 fn a_pick_in_a_threads_last_moments_works() {
     struct Last(Fleet<Server>);

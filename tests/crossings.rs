@@ -1,5 +1,5 @@
-//! What one part does to another: limits, tiers, failover, probes, events and clocks of the user's, where they meet.
-//! Each of these was found broken from outside.
+//! Promise: features work together where they meet: limits, tiers, failover, probes, events and user clocks. Each of
+//! these tests pins a bug that was found from outside.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -21,7 +21,8 @@ fn all_may_go() -> Ejection {
         .max_ejection_percent(100)
 }
 
-/// Probes for a `Failover` take a place of the fleet as any request does, and none where there is none.
+/// A probe under a `Failover` takes a slot of the fleet's limit as any request does, and is not sent where none is
+/// free.
 #[test]
 fn a_probe_under_a_failover_takes_a_place_of_the_fleet() {
     let clock = ManualClock::new();
@@ -41,14 +42,14 @@ fn a_probe_under_a_failover_takes_a_place_of_the_fleet() {
         a.pick_endpoint().unwrap().record(Outcome::Failure);
     }
     clock.advance(60 * SECOND);
-    // Both places are held, so there is none for a probe.
+    // Both slots are held, so there is none for a probe.
     let held = [a.pick_endpoint().unwrap(), a.pick_endpoint().unwrap()];
     for _ in 0..50 {
         cluster.pick_endpoint().unwrap().record(Outcome::Success);
         assert_eq!(a.stats().in_flight, 2);
     }
     drop(held);
-    // One of them was a probe, and told nothing: another waits for the base time, 2 s.
+    // One of the two was a probe that ended without a verdict: the next one is due after the base time, 2 s.
     for _ in 0..400 {
         cluster.pick_endpoint().unwrap().record(Outcome::Success);
         clock.advance(10 * MILLI);
@@ -60,7 +61,7 @@ fn a_probe_under_a_failover_takes_a_place_of_the_fleet() {
     assert_eq!(a.stats().in_flight, 0);
 }
 
-/// One endpoint takes its probes and never answers. Where there may be one probe at a time, the others return all the same.
+/// One endpoint takes its probes and never answers. Although only one probe may be under way, the others return.
 #[test]
 fn a_probe_that_hangs_gives_its_place_to_others() {
     for per_endpoint in [None, Some(1)] {
@@ -101,7 +102,7 @@ fn a_probe_that_hangs_gives_its_place_to_others() {
     }
 }
 
-/// A clock that can be told to panic.
+/// A clock that panics on demand.
 #[derive(Clone, Debug, Default)]
 struct Bomb(Arc<AtomicBool>);
 
@@ -112,7 +113,7 @@ impl Clock for Bomb {
     }
 }
 
-/// The last lease of a drained endpoint ends while the clock panics: no abort, and no place is lost.
+/// The last lease of a drained endpoint ends while the clock panics: the process does not abort, and no slot is lost.
 #[test]
 fn a_clock_that_panics_as_a_drain_ends_costs_nothing() {
     for recorded in [true, false] {
@@ -137,7 +138,7 @@ fn a_clock_that_panics_as_a_drain_ends_costs_nothing() {
     }
 }
 
-/// Three of ten are down, all of one priority. Nothing panics, inside or outside.
+/// With tiers inside tiers only the outer ones count. Three of ten are down, all of one priority, and no panic begins.
 #[test]
 fn tiers_within_tiers_are_the_outer_ones() {
     let fleet = builder(levels(&[5, 5]))
@@ -148,7 +149,7 @@ fn tiers_within_tiers_are_the_outer_ones() {
         .unwrap();
     mark(&fleet, 0..3, Mark::Down);
     let first = (0..1000).filter(|_| fleet.pick_endpoint().unwrap().endpoint().priority() == 0);
-    // Two of five carry 56 %: five standard deviations of 1000 picks are 78.
+    // Two of five carry 56 %; five standard deviations of 1000 picks are 78.
     assert!(first.count().abs_diff(560) <= 78);
     let panics = |kind: &EventKind| matches!(kind, EventKind::PanicBegun { .. });
     let events = fleet.take_events();
@@ -158,7 +159,7 @@ fn tiers_within_tiers_are_the_outer_ones() {
     );
 }
 
-/// Panics that begin are over once, whoever judged them then or does now.
+/// Each panic that begins ends once, whether tiers or the fleet judged it at its beginning or do at its end.
 #[test]
 fn panic_is_told_in_pairs_through_changes_of_the_policy() {
     let told = |fleet: &Fleet<Server>| -> String {
@@ -175,7 +176,8 @@ fn panic_is_told_in_pairs_through_changes_of_the_policy() {
         let builder = builder(levels(sizes)).policy(tiers()).events(256);
         builder.panic_rule(PanicRule::envoy()).build().unwrap()
     };
-    // Of one priority 36 of 60 are left, and none of the other: the tier panics, and the fleet as a whole does not.
+    // 40 of 100 in one priority are left and none in the other: the tier panics. Later 60 of 104 are left, so the fleet
+    // as a whole does not panic, and the change of policy ends the tier's panic.
     let fleet = with(&[100, 4]);
     mark(&fleet, 60..104, Mark::Down);
     mark(&fleet, 0..20, Mark::Down);
@@ -188,7 +190,7 @@ fn panic_is_told_in_pairs_through_changes_of_the_policy() {
     drop(fleet.pick_endpoint());
     assert_eq!(told(&fleet), "");
 
-    // Both panic: the one is over as the other begins.
+    // Both the tiers and the fleet panic: with the change of policy one panic ends and the other begins.
     let fleet = with(&[10, 10]);
     mark(&fleet, 0..18, Mark::Down);
     drop(fleet.pick_endpoint());
@@ -202,7 +204,7 @@ fn panic_is_told_in_pairs_through_changes_of_the_policy() {
     drop(fleet.pick_endpoint());
     assert_eq!(told(&fleet), "-");
 
-    // Nobody is left to panic.
+    // An empty fleet ends the panic.
     mark(&fleet, 0..20, Mark::Down);
     drop(fleet.pick_endpoint());
     assert_eq!(told(&fleet), "+");

@@ -1,5 +1,5 @@
 //! Promise: each detector ejects by its own setting and by no other, counts what it finds, and keeps to the cap; and
-//! when all fail alike, nearly nobody is singled out.
+//! when all fail alike, hardly any is singled out.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -15,7 +15,7 @@ use evenkeel::{
     HealthTracker, Judging, ManualClock, MemberState, Outcome, RoundRobin, Sample,
 };
 
-/// Nothing ejects.
+/// Settings by which nothing ejects.
 fn nothing() -> Ejection {
     exact().cusum_threshold(0.0).score_threshold(0.0)
 }
@@ -32,7 +32,7 @@ fn record(fleet: &Fleet<Server>, number: usize, times: usize, outcome: Outcome) 
     }
 }
 
-/// So many good and bad ones to each, in turn: the bad ones are spread, so that no row is longer than it must be.
+/// Sends `total` requests of which `bad` fail, spread evenly to keep rows of failures as short as possible.
 fn mixed(fleet: &Fleet<Server>, number: usize, total: usize, bad: usize) {
     for turn in 0..total {
         let is_bad = (turn + 1) * bad / total > turn * bad / total;
@@ -45,7 +45,7 @@ fn mixed(fleet: &Fleet<Server>, number: usize, total: usize, bad: usize) {
     }
 }
 
-/// By each detector: settings that turn it on alone, and what makes server 0 fail by it.
+/// A detector, settings that turn on only this one, and requests that make it eject server 0.
 type Case = (Detector, Ejection, fn(&Fleet<Server>));
 
 fn cases() -> Vec<Case> {
@@ -162,7 +162,7 @@ fn a_detector_that_is_to_detect_only_counts_and_does_not_eject() {
     }
 }
 
-/// Ejects at each fault.
+/// A tracker that raises an alarm at each fault.
 #[derive(Debug)]
 struct Strict;
 
@@ -209,7 +209,7 @@ fn trackers_and_checks_are_detectors_too() {
     }
 }
 
-/// A failure that is an answer ends the rows of the narrower classes, a success all.
+/// A failure that is an answer ends the rows of the narrower classes; a success ends all rows.
 #[test]
 fn the_rows_of_the_classes_are_apart() {
     let settings = nothing()
@@ -224,7 +224,7 @@ fn the_rows_of_the_classes_are_apart() {
     record(&fleet, 0, 2, Outcome::Unreachable);
     record(&fleet, 1, 2, Outcome::Timeout);
     assert_eq!(ejected(&fleet), [0; 0]);
-    // Of timeouts and endpoints out of reach it is the third in a row, of the latter the first.
+    // The third in a row of timeouts and unreachable endpoints, and the first in a row of the latter.
     record(&fleet, 1, 1, Outcome::Unreachable);
     assert_eq!(ejected(&fleet), [1]);
     let found = |detector| fleet.detections(detector).ejected;
@@ -242,7 +242,7 @@ fn success_rates_are_compared_from_three_endpoints_on() {
         fleet.maintain();
         assert_eq!(ejected(&fleet).len(), usize::from(out), "of {count}");
     }
-    // Of three with the volume; the fourth has none, and is not judged.
+    // Three have the minimum volume and are compared; the fourth has not, and is not judged.
     let fleet = fleet(4, by_rate());
     (1..3).for_each(|other| mixed(&fleet, other, 20, 0));
     mixed(&fleet, 0, 20, 10);
@@ -251,8 +251,8 @@ fn success_rates_are_compared_from_three_endpoints_on() {
     assert_eq!(ejected(&fleet), [0]);
 }
 
-/// With mean and standard deviation a dead one among four hides one that fails a third: their mean is 0.67 and the
-/// deviation 0.41, and 0.67 - 1.9 · 0.41 < 0.
+/// With mean and standard deviation, a dead endpoint among four hides one that fails a third: their mean is 0.67 and
+/// the deviation 0.41, and 0.67 - 1.9 · 0.41 < 0.
 #[test]
 fn one_extreme_hides_no_other() {
     let fleet = fleet(4, nothing().success_rate_stdev_factor(1.9));
@@ -261,7 +261,7 @@ fn one_extreme_hides_no_other() {
     (2..4).for_each(|other| mixed(&fleet, other, 100, 0));
     fleet.maintain();
     assert_eq!(fleet.stats().ejection_limit, 2);
-    // Of four rates the lower middle is 0.67; who is below 0.67 - 1.9 · 0.49 is nobody: half of four are the fleet.
+    // Of four rates the lower median is 0.67, and none is below 0.67 - 1.9 · 0.49: half of four are the fleet.
     assert_eq!(ejected(&fleet), [0; 0]);
     let fleet = self::fleet(5, nothing().success_rate_stdev_factor(1.9));
     mixed(&fleet, 0, 100, 100);
@@ -291,7 +291,7 @@ fn the_cap_holds_for_detectors_that_compare() {
     }
 }
 
-/// What was under way when it was ejected ends while its probe is out: that is the probe's to decide.
+/// Requests in flight when their endpoint was ejected end while its probe is out: only the probe's own outcome decides.
 #[test]
 fn old_results_never_decide_a_probe() {
     for old in [Outcome::Success, Outcome::Failure, Outcome::Timeout] {
@@ -314,7 +314,8 @@ fn old_results_never_decide_a_probe() {
     }
 }
 
-/// In the middle of the five, and each time: another is sent when its time is over, and it goes on from there.
+/// Each of the five wanted probes but the last is lost once. Another is sent when its timeout is over, and the count
+/// goes on from there.
 #[test]
 fn a_lost_probe_does_not_wedge() {
     let clock = ManualClock::new();
@@ -325,7 +326,7 @@ fn a_lost_probe_does_not_wedge() {
     for _ in 1..GOOD_PROBES {
         std::mem::forget(probe(&fleet));
         assert_eq!(state(&fleet, 0), MemberState::Probing);
-        // It doubles with each, up to the longest ejection.
+        // The timeout doubles with each lost probe, up to the longest ejection.
         clock.advance(SECOND * 64);
         probe(&fleet).record(Outcome::Success);
     }
@@ -357,14 +358,14 @@ fn draw(state: &mut u64) -> f64 {
     ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// All ten fail half of their requests from one instant on, for a minute, at 500 requests a second.
+/// All ten endpoints fail half of their requests from one instant on, for a minute, at 500 requests a second.
 ///
 /// At first a second failure ejects, until four of the nine others are under suspicion (two fifths). With i suspects of
-/// n a request makes another with odds of 1 - i/n and ejects one with i/n, its outcome being a failure: from (0, 10) on
-/// that is a chain with 1.63 ejections in the mean and a variance of 2.26. Then evidence is measured against half: of
-/// 30 000 requests e^-11 each are 0.5. Who returns is on trial for 5 s, and goes by nine failures in a row: 11 is reached
-/// from 5.5 by 0.66 each, so of some 125 requests with odds of 125 / 2^10 = 0.12, which is 0.2 more. In 20 runs: 47, with
-/// a sigma of sqrt(20 · (2.26 + 0.7)) = 7.7; six of them more are 93. Five failures in a row would come 9 600 times.
+/// n a failure makes another with odds of 1 - i/n and ejects one with i/n: from (0, 10) on that is a chain with 1.63
+/// ejections in the mean and a variance of 2.26. Then evidence is measured against half: of 30 000 requests e^-11 each
+/// are 0.5. A returning endpoint is on trial for 5 s, and nine failures in a row eject it: 11 is reached from 5.5 by
+/// 0.66 each, so of some 125 requests with odds of 125 / 2^10 = 0.12, which is 0.2 more. In 20 runs: 47, with a sigma
+/// of sqrt(20 · (2.26 + 0.7)) = 7.7; six of them more are 93. Five failures in a row would come 9 600 times.
 #[test]
 fn when_all_fail_half_from_one_instant_nearly_nobody_is_ejected() {
     let mut ejections = 0;
@@ -390,12 +391,12 @@ fn when_all_fail_half_from_one_instant_nearly_nobody_is_ejected() {
     assert!(ejections <= 93, "{ejections} ejections in 20 runs");
 }
 
-/// One of ten fails, and the others at times: it is found, and they are not.
+/// One of ten fails a third, and the others fail now and then: that one is ejected.
 #[test]
 fn one_that_fails_a_third_is_found_where_all_fail_two_in_a_hundred() {
     for seed in 0..10 {
         let clock = ManualClock::new();
-        // The default policy would avoid it before, and take longer to be sure.
+        // The default policy would avoid the endpoint first, and it would take longer to be sure.
         let setup = setup(10, &clock).seed(seed).policy(RoundRobin::new());
         let fleet = setup.build().unwrap();
         let mut random = seed ^ 99;
@@ -422,13 +423,13 @@ fn one_that_fails_a_third_is_found_where_all_fail_two_in_a_hundred() {
                 until = Some(request - 5_000);
             }
         }
-        // A failure tells ln(0.3 / 0.02) = 2.7 and a success ln(0.98 / 0.7) = 0.34 against that: 0.66 a request in the
-        // mean, so 17 of its requests or 170 in all. Six times that is 1000.
+        // A failure weighs ln(0.3 / 0.02) = 2.7 and a success -ln(0.98 / 0.7) = -0.34: 0.66 a request in the mean, so
+        // 17 of its requests or 170 in all. Six times that is 1000.
         assert!(until.is_some_and(|until| until <= 1_000), "{until:?}");
     }
 }
 
-/// As `Ejection::score_threshold` says of more than 0.6.
+/// As the documentation of `Ejection::score_threshold` says of thresholds above 0.6.
 #[test]
 fn a_score_that_slowness_alone_makes_ejects() {
     let clock = ManualClock::new();

@@ -1,4 +1,4 @@
-//! Promise: everybody gets its share, at low load and at high, with neighbours taken out or not.
+//! Promise: every endpoint gets its share, at low load and at high, whether or not other endpoints are out.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -23,7 +23,7 @@ fn fleet(policy: Policy, weights: &[u32], seed: u64) -> Fleet<Server> {
         .unwrap()
 }
 
-/// Each count is within six sigma of a binomial n·p, with p = weight / sum of weights. A false alarm has
+/// Asserts that each count is within six sigma of a binomial n·p, with p = weight / sum of weights. A false alarm has
 /// odds of 2·10^-9 a count for a fresh seed, and none for a fixed one. A round robin varies less.
 fn assert_in_proportion(what: &str, seen: &[u64], weights: &[u32]) {
     let n = seen.iter().sum::<u64>() as f64;
@@ -39,7 +39,7 @@ fn assert_in_proportion(what: &str, seen: &[u64], weights: &[u32]) {
     }
 }
 
-/// What a policy's shares are in proportion to: RoundRobin knows weights only as 0 or not.
+/// The weights that a policy's shares are in proportion to: `RoundRobin` distinguishes only zero and non-zero weights.
 fn counted(policy: &str, weights: &[u32]) -> Vec<u32> {
     if policy == "RoundRobin" {
         weights.iter().map(|&weight| weight.min(1)).collect()
@@ -118,7 +118,7 @@ fn round_robins_are_exact_in_each_cycle_at_any_load() {
     }
 }
 
-/// Of so many that those whose turn is next are fetched ahead.
+/// Of this many endpoints the round robins prefetch the next ones.
 #[test]
 fn round_robins_are_exact_with_many() {
     let weights: Vec<u32> = (0..1_500).map(|index| 1 + index % 3).collect();
@@ -137,13 +137,13 @@ fn round_robins_are_exact_with_many() {
     }
 }
 
-/// A discovery that hands in the same set again and again starts no sequence over: with `Adaptive` the heaviest had five times their share,
-/// and the light none.
+/// A discovery that hands in the same set again and again restarts no sequence. With `Adaptive` the heaviest endpoints
+/// once got five times their share this way, and the light ones nothing.
 #[test]
 fn an_update_before_each_pick_changes_no_shares() {
     for (count, picks) in [(10, 4_000), (300, 3_000)] {
         let weights: Vec<u32> = RISING.iter().copied().cycle().take(count).collect();
-        // Of many, `Adaptive` compares some.
+        // Of 300 endpoints `Adaptive` compares only some.
         let all = policies().into_iter();
         for (name, policy) in all.filter(|(name, _)| count == 10 || *name == "Adaptive") {
             let fleet = fleet(policy, &weights, 5);
@@ -172,9 +172,9 @@ fn random_is_in_proportion_at_any_load() {
 
 #[test]
 fn load_aware_policies_stay_near_the_shares_under_load() {
-    // Load moves the shares, that is its use; equal servers, and loads that a weight can hold, must
-    // not be moved far. No statistics: the bound is half of the fair share either way, and 40 000
-    // picks leave the lightest with 727 expected and a sigma of 27, so half is 13 sigma away.
+    // Load-aware policies move shares with load; equal servers, and loads that the weights can hold, must not be moved
+    // far. The bound is not statistical: half of the fair share either way. 40 000 picks leave the lightest with 727
+    // expected and a sigma of 27, so half is 13 sigma away.
     for weights in [&RISING[..], &THREE_TO_ONE, &[1; 10]] {
         for in_flight in [4, 16, 64] {
             for (name, policy) in policies().split_off(3) {
@@ -201,7 +201,7 @@ fn weight_zero_is_never_picked() {
             let seen = shares(&fleet, &ANYBODY, 5, in_flight, 2_000);
             assert_eq!([seen[0], seen[2], seen[4]], [0; 3], "{name}");
         }
-        // Not even in panic, when health counts for nothing.
+        // Not even in panic, when health is ignored.
         assert!(fleet.mark(&1, Mark::Down) && fleet.mark(&3, Mark::Down));
         assert!(fleet.stats().panicking);
         let seen = shares(&fleet, &ANYBODY, 5, 1, 2_000);
@@ -211,7 +211,7 @@ fn weight_zero_is_never_picked() {
 
 #[test]
 fn the_heaviest_weights_keep_their_proportions() {
-    // u32::MAX is 3 · 5 · 17 · 257 · 65537: a third and a fifth of it are whole.
+    // u32::MAX is 3 · 5 · 17 · 257 · 65537, so a third and a fifth of it are whole.
     let weights = [u32::MAX, u32::MAX / 3, u32::MAX / 5, u32::MAX];
     for (name, policy) in policies() {
         let seen = shares(&fleet(policy, &weights, 7), &ANYBODY, 4, 1, 40_000);
@@ -242,7 +242,7 @@ fn beside_the_heaviest_the_lightest_keeps_a_65536th() {
     }
 }
 
-/// How one of ten is kept from taking requests.
+/// What keeps one of ten endpoints from taking requests.
 #[derive(Clone, Copy, Debug)]
 enum Out {
     Down,
@@ -302,7 +302,7 @@ fn under_load_no_neighbour_of_one_that_is_out_gets_double() {
     }
 }
 
-/// Sends one request at a time, and lets each server answer in its own time.
+/// Sends one request at a time to servers that each answer in a time of their own.
 fn shares_of_speeds(latencies: &[u64], picks: u64) -> Vec<u64> {
     let weights = vec![1; latencies.len()];
     let fleet = fleet(Box::new(LeastResponseTime::new()), &weights, 10);
@@ -321,21 +321,21 @@ fn shares_of_speeds(latencies: &[u64], picks: u64) -> Vec<u64> {
 
 #[test]
 fn least_response_time_does_not_starve_whoever_is_a_little_slower() {
-    // The pair is the same each time; the slower keeps its turn with odds of (10/11)^3 = 0.75, so its
-    // share is 0.376. 20 000 picks: sigma 68, six of them 411.
+    // Each pick draws the same pair; the slower keeps its turn with odds of (10/11)^3 = 0.75, so its share is 0.376. 20
+    // 000 picks: sigma 68, six of them 411.
     let seen = shares_of_speeds(&[100, 110], 20_000);
     assert!(seen[1].abs_diff(7_513) <= 411, "{seen:?}");
-    // Ten speeds within a tenth of each other: nobody below half its share.
+    // Ten speeds within a tenth of each other: none gets less than half its share.
     let ten: Vec<u64> = (100..110).collect();
     let seen = shares_of_speeds(&ten, 20_000);
     assert!(seen.iter().all(|&seen| seen >= 1_000), "{seen:?}");
-    // Ten times slower is left almost alone: odds of 1 in 1000 when it is drawn first, so 10 expected of
-    // 20 000, and above 40 with odds below 10^-11.
+    // An endpoint ten times slower is hardly used: it wins in 1 of 1000 cases when it is drawn first, so 10 are
+    // expected of 20 000, and more than 40 have odds below 10^-11.
     let seen = shares_of_speeds(&[100, 1000], 20_000);
     assert!((1..=40).contains(&seen[1]), "{seen:?}");
 }
 
-/// The first answers take 50 and 60 ms, as connections are set up; after that all take 1 ms.
+/// The first answers take 50 and 60 ms, as connections are set up; all later ones take 1 ms.
 #[test]
 fn least_response_time_forgets_a_slow_first_answer() {
     let clock = ManualClock::new();
@@ -372,7 +372,7 @@ fn a_light_endpoint_is_not_flooded_as_soon_as_the_heavy_one_is_busy() {
             let seen = shares(&fleet(policy, &weights, 12), &ANYBODY, 2, in_flight, picks);
             let fair = picks as f64 / f64::from(weights[0] + weights[1]);
             let ratio = seen[0] as f64 / fair;
-            // Some 1000 expected at least, sigma 32: the bound is 10 of them away.
+            // At least some 1000 expected, sigma 32: the bound is 10 of them away.
             assert!(
                 (0.67..=1.33).contains(&ratio),
                 "{name} {weights:?}, {in_flight} in flight: {ratio:.2} of its share"

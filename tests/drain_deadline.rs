@@ -1,5 +1,5 @@
-//! Promise: a drain with a deadline resolves when the last request has ended or its time is over, says which, and is woken
-//! by picks or `maintain`; a retired endpoint is removed then, and nothing else.
+//! Promise: a drain with a deadline resolves when the last request has ended or its time is over, says which, and is
+//! woken by picks or `maintain`. A retired endpoint is then removed, and only that one.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -36,7 +36,7 @@ impl Woken {
     }
 }
 
-/// Three servers, and two requests at server 1.
+/// Three servers, and two requests in flight at server 1.
 fn busy(upkeep: Upkeep) -> (Fleet<Server>, ManualClock, [Lease<Server>; 2]) {
     let clock = ManualClock::new();
     let fleet = setup(3, &clock).upkeep(upkeep).build().unwrap();
@@ -44,10 +44,10 @@ fn busy(upkeep: Upkeep) -> (Fleet<Server>, ManualClock, [Lease<Server>; 2]) {
     (fleet, clock, leases)
 }
 
-/// Not a time at which upkeep would be due anyway.
+/// A time at which no upkeep would be due anyway.
 const DEADLINE: Duration = Duration::from_millis(1_050);
 
-/// Of a fleet that nobody picks from; whoever drives checks looks at the time all the same.
+/// In a fleet without picks, driving active checks watches the deadline too.
 #[test]
 fn a_driver_of_checks_wakes_it() {
     let (fleet, clock, leases) = busy(Upkeep::Caller);
@@ -87,7 +87,7 @@ fn a_pick_after_the_deadline_wakes_it_at_once() {
     let mut drain = pin!(fleet.drain_within(&1, DEADLINE).unwrap());
     let woken = Arc::new(Woken::default());
     assert_eq!(woken.poll(drain.as_mut()), Poll::Pending);
-    // Upkeep goes by meanwhile, at times of its own.
+    // Upkeep runs meanwhile, at its own times.
     for _ in 1..1_050 {
         clock.advance(MILLI);
         drop(fleet.pick_endpoint());
@@ -100,7 +100,7 @@ fn a_pick_after_the_deadline_wakes_it_at_once() {
         panic!("its time is over");
     };
     assert_eq!((drained.is_complete(), drained.in_flight()), (false, 2));
-    // As after any drain.
+    // The endpoint is left as after any drain.
     assert_eq!(state(&fleet, 1), MemberState::Draining);
     for lease in [first, last] {
         assert_eq!(lease.endpoint().key(), 1);
@@ -218,7 +218,7 @@ fn what_has_the_key_by_then_is_another_and_stays() {
     drop(leases);
     assert_eq!(woken.poll(retire.as_mut()), Poll::Ready(Drained::Empty));
     assert_eq!(state(&fleet, 1), MemberState::Ready);
-    // Nor is it missed if it has gone before.
+    // A retire also resolves if its endpoint was removed before.
     let mut retire = pin!(fleet.retire(&1, DEADLINE).unwrap());
     fleet.remove(&1);
     assert_eq!(woken.poll(retire.as_mut()), Poll::Ready(Drained::Empty));
@@ -239,8 +239,8 @@ fn a_retire_that_is_dropped_leaves_it_draining() {
     assert_eq!(state(&fleet, 1), MemberState::Draining);
 }
 
-/// Threads pick and hold requests over deadlines that pass at the same time: each drain is over, and none before its time
-/// unless it is empty.
+/// Threads pick and hold requests while deadlines pass. Each drain resolves, and none before its deadline unless it is
+/// empty.
 #[test]
 fn a_storm_of_deadlines() {
     use std::sync::atomic::AtomicBool;
@@ -274,7 +274,7 @@ fn a_storm_of_deadlines() {
                 if let Poll::Ready(drained) = woken.poll(drain.as_mut()) {
                     break drained;
                 }
-                // As an executor does: it is not polled unless it is woken.
+                // Like an executor, this polls only after a wake-up.
                 while woken.times() == before {
                     std::thread::yield_now();
                 }

@@ -1,4 +1,4 @@
-//! Promise: a bad endpoint is taken out at once, never more of them than the cap, and nobody for less.
+//! Promise: a bad endpoint is ejected at once, never more of them than the cap, and none for less.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,9 +16,9 @@ use evenkeel::{
     MemberState, Outcome, PickError, PickOptions, Random, Sample, SlowStart, Target, Upkeep,
 };
 
-/// So many failures eject, and the very next pick goes elsewhere.
+/// Asserts that this many failures eject, and that the very next pick goes elsewhere.
 fn eject_at(failures: usize, ejection: &Ejection) {
-    // Of two, so that a pick that ignored the ejection would show it in every second round.
+    // Of two servers, so that a pick that ignored the ejection would show in every second run.
     for seed in 0..100 {
         let builder = setup(2, &ManualClock::new()).ejection(ejection.clone());
         let fleet = builder.seed(seed).build().unwrap();
@@ -35,7 +35,8 @@ fn the_second_failure_ejects_where_nobody_else_fails() {
     eject_at(2, &Ejection::default());
 }
 
-/// Its share grows like that of one that is back, but nothing was ever held against it.
+/// Its share grows like that of a returning endpoint, but it has no ejection behind it, so one failure does not eject
+/// it.
 #[test]
 fn a_new_endpoint_that_warms_up_is_not_on_trial() {
     let slow_start = SlowStart::default().new_endpoints(true);
@@ -64,7 +65,7 @@ fn a_score_below_the_threshold_ejects_from_the_minimum_volume_on() {
     assert_eq!(ejected(&fleet), [0; 0], "19 requests are too few");
     fail(&fleet, 0, 1);
     assert_eq!(ejected(&fleet), [0]);
-    // Half good is not below one half.
+    // A score of exactly one half is not below the threshold.
     for _ in 0..20 {
         fleet.lease(&1).unwrap().record(Outcome::Success);
         fail(&fleet, 1, 1);
@@ -72,7 +73,7 @@ fn a_score_below_the_threshold_ejects_from_the_minimum_volume_on() {
     assert_eq!(ejected(&fleet), [0]);
 }
 
-/// Says of its endpoint what its number makes of it, and never raises an alarm.
+/// A tracker whose health depends on the number of its endpoint, and that never raises an alarm.
 #[derive(Debug)]
 struct Opinion(usize);
 
@@ -110,7 +111,7 @@ fn upkeep_ejects_by_the_score_of_a_tracker_of_ones_own() {
             assert_eq!(ejected(&fleet), [0; 0], "nobody has done upkeep");
             fleet.maintain();
         }
-        // Below the threshold, and on enough requests.
+        // Only server 0 is below the threshold on enough requests.
         assert_eq!(ejected(&fleet), [0], "by picks: {by_picks}");
     }
 }
@@ -131,8 +132,8 @@ fn when_all_fail_no_more_are_ejected_than_the_cap_allows() {
 #[test]
 fn no_instant_shows_more_ejected_than_the_cap_while_threads_fail_everything() {
     for seed in 0..50 {
-        // The time stands still, so nobody returns, and members counted one after the other are out
-        // together.
+        // Time stands still, so none returns, and members that are counted one after the other are ejected at the same
+        // time.
         let fleet = setup(10, &ManualClock::new()).seed(seed).build().unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -170,7 +171,7 @@ fn health_counts_at_half_eligible_and_not_below() {
     assert!(fleet.mark(&5, Mark::Down));
     assert!(fleet.stats().panicking);
     assert_eq!(seen(&fleet), (0..10).collect());
-    // Half is enough to stay calm and not to be calm again.
+    // Half is enough to stay out of panic, but not to leave it.
     assert!(fleet.mark(&5, Mark::Auto));
     assert_eq!(seen(&fleet), (0..10).collect());
     assert!(fleet.mark(&4, Mark::Auto));
@@ -194,7 +195,7 @@ fn with_the_panic_rule_off_nobody_eligible_is_an_error() {
 
 #[test]
 fn removing_an_ejected_endpoint_frees_its_place_under_the_cap() {
-    // Of three one may be ejected: if a removal kept its place, the second round would find none.
+    // Of three one may be ejected: if a removal kept its slot, the second round would find none.
     let fleet = setup(2, &ManualClock::new()).build().unwrap();
     for round in 0..100 {
         let fresh = 2 + round;
@@ -239,7 +240,7 @@ fn a_shrinking_fleet_lets_the_earliest_ejected_back_in() {
     assert_eq!(fleet.update(kept()).unwrap().removed, 3);
     assert_eq!(ejected(&fleet), [0, 2, 4]);
     assert_eq!(fleet.stats().ejected, 3);
-    // Its past does not eject it again.
+    // Outcomes from before its ejection do not eject it again.
     fail(&fleet, 3, 4);
     fleet.maintain();
     assert_eq!(ejected(&fleet), [0, 2, 4]);
@@ -309,7 +310,8 @@ fn a_lease_dropped_within_the_patience_says_nothing_and_a_longer_one_is_a_timeou
     assert_eq!(ejected(&fleet), [0]);
 }
 
-/// One of ten is out, which is no panic: a retry that has tried the others fails, and is not sent to the one that is out.
+/// One of ten is ejected, which is no panic: a retry that has tried all others fails, and is not sent to the ejected
+/// one.
 #[test]
 fn who_is_out_is_no_resort_for_a_retry() {
     let clock = ManualClock::new();

@@ -1,5 +1,5 @@
-//! Promise: where Envoy's tests apply, their cases hold; where this crate differs on purpose, the test
-//! says how. Numbers in names are those of reference/envoy.md, section 3.
+//! Promise: where Envoy's tests apply, their cases hold; where this crate differs on purpose, the test says how.
+//! Numbers in names are those of reference/envoy.md, section 3.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -24,7 +24,7 @@ fn fleet(policy: impl LoadBalancer<Server> + 'static, weights: &[u32], seed: u64
         .unwrap()
 }
 
-/// `cycle` from each of its beginnings, twice over.
+/// `cycle` started at each of its positions, twice over.
 fn rotations(cycle: &[usize]) -> BTreeSet<Vec<usize>> {
     (0..cycle.len())
         .map(|first| {
@@ -36,8 +36,8 @@ fn rotations(cycle: &[usize]) -> BTreeSet<Vec<usize>> {
 
 #[test]
 fn case_45_and_49_weights_1_and_2_walk_1_0_1() {
-    // Envoy starts at 1 0 1 1 0 1, and with one pre-pick (49) at 0 1 1 0 1 1. Here a fleet starts
-    // anywhere in the cycle, so all three beginnings must be seen, and nothing else.
+    // Envoy starts with 1 0 1 1 0 1, and with one pre-pick (49) with 0 1 1 0 1 1. Here a fleet starts anywhere in the
+    // cycle, so all three rotations must be seen, and nothing else.
     let seen: BTreeSet<_> = (0..64)
         .map(|seed| sequence(&fleet(WeightedRoundRobin::new(), &[1, 2], seed), 6))
         .collect();
@@ -46,7 +46,7 @@ fn case_45_and_49_weights_1_and_2_walk_1_0_1() {
 
 #[test]
 fn case_46_weights_swapped_while_it_walks_take_effect_at_once() {
-    // Envoy: 1 0 0 1 0 0 1 0; there the new weight counts when the old entry has been popped.
+    // Envoy: 1 0 0 1 0 0 1 0; there the new weight counts once the old entry has been popped.
     let fleet = fleet(WeightedRoundRobin::new(), &[1, 2], 1);
     sequence(&fleet, 6);
     fleet.update(servers(&[2, 1])).unwrap();
@@ -56,8 +56,8 @@ fn case_46_weights_swapped_while_it_walks_take_effect_at_once() {
 
 #[test]
 fn case_51_rising_weights_get_exactly_their_numbers() {
-    // 31 weights add up to 16 a member, the longest table: exact. Envoy's 128 are beyond it; any
-    // stretch of a million picks is then within 5 of exact, instead of a table of 8256 entries.
+    // The weights of 31 add up to 16 a member, the longest table: exact. Envoy's 128 are beyond it. Instead of a table
+    // of 8256 entries there is an endless sequence, which is within 5 of exact over 8256 picks.
     for (count, off) in [(31u32, 0), (128, 5)] {
         for seed in 0..4 {
             let weights: Vec<u32> = (1..=count).collect();
@@ -87,8 +87,8 @@ fn case_52_equal_weights_walk_in_strict_order() {
 
 #[test]
 fn case_57_an_added_host_does_not_start_the_round_again() {
-    // Envoy: two hosts 0 1 0 1 0, then a third: 2 0 1, as the sixth pick of three is 5 % 3 = 2. The
-    // position starts at random here, so the same seed with three from the start tells what is due.
+    // Envoy: two hosts 0 1 0 1 0, then a third: 2 0 1, as the sixth pick of three is 5 % 3 = 2. The position starts at
+    // random here, so a fleet of the same seed with three from the start shows what is due.
     let mut beginnings = BTreeSet::new();
     for seed in 0..32 {
         let grown = fleet(RoundRobin::new(), &[1, 1], seed);
@@ -105,7 +105,7 @@ fn case_57_an_added_host_does_not_start_the_round_again() {
 
 #[test]
 fn case_58_equal_hosts_are_visited_in_turn_from_a_beginning_by_the_seed() {
-    // Envoy: seed 1 is 1 2 0 1. The seed is mixed here: the order holds, and all beginnings occur.
+    // Envoy: seed 1 gives 1 2 0 1. The seed is mixed here: the order holds, and all starts occur.
     let seen: BTreeSet<_> = (0..64)
         .map(|seed| sequence(&fleet(RoundRobin::new(), &[1, 1, 1], seed), 6))
         .collect();
@@ -114,9 +114,9 @@ fn case_58_equal_hosts_are_visited_in_turn_from_a_beginning_by_the_seed() {
 
 #[test]
 fn case_71_the_load_is_in_flight_plus_one_over_weight() {
-    // Envoy: weight 2 and 4 active at bias 1 weigh 2 / (4 + 1) = 0.4, a load of 2.5. Against it a
-    // host of weight 1 has a load of 2 with one active, and of 3 with two. Both are busy, so the draw
-    // among idle ones, this crate's own, does not come into it.
+    // Envoy: weight 2 and 4 active at bias 1 weigh 2 / (4 + 1) = 0.4, a load of 2.5. Against it a host of weight 1 has
+    // a load of 2 with one active, and of 3 with two. Both are busy, so this crate's own rule for idle endpoints does
+    // not apply.
     for seed in 0..16 {
         let fleet = fleet(LeastConnections::new(), &[2, 1], seed);
         let mut held: Vec<_> = (0..4).map(|_| fleet.lease(&0).unwrap()).collect();
@@ -134,12 +134,12 @@ fn case_31_panic_picks_walk_all_hosts() {
     for down in 2..6 {
         assert!(fleet.mark(&down, Mark::Down));
     }
-    // Two of six: below half. Envoy counts panic picks; here the state is told.
+    // Two of six are below half. Envoy counts picks in panic; here the state is reported.
     assert!(fleet.stats().panicking);
     let seen = sequence(&fleet, 12);
     assert!(rotations(&[0, 1, 2, 3, 4, 5]).contains(&seen), "{seen:?}");
-    // Four of six: only those that are healthy. (Envoy has no gap between the thresholds; three of six would do, as
-    // here, where ten points of six are no endpoint.)
+    // Four of six: only healthy ones. (Envoy has no gap between the thresholds. Three of six would be enough there, and
+    // here too, as ten percentage points of six are no endpoint.)
     assert!(fleet.mark(&2, Mark::Auto) && fleet.mark(&3, Mark::Auto));
     assert!(!fleet.stats().panicking);
     let seen: BTreeSet<_> = sequence(&fleet, 600).into_iter().collect();
@@ -155,7 +155,7 @@ fn case_33_one_unhealthy_host_and_threshold_zero_is_none() {
     assert!(!fleet.stats().panicking);
 }
 
-/// Envoy's settings, but that one of two may be out: the cap is not what these are about.
+/// Envoy's settings, except that one of two may be ejected: these tests are not about the cap.
 fn envoys() -> Ejection {
     Ejection::envoy().always_eject_one(true)
 }
@@ -172,8 +172,8 @@ fn case_102_a_success_ends_the_row_and_the_fifth_failure_ejects() {
     assert_eq!(ejected(&fleet), [0]);
     clock.advance(MILLI * 9_999);
     assert_no_probe(&fleet);
-    // Envoy lets it in at the first tick after 30 s, with all its traffic. Here one request is sent
-    // first, and no tick is waited for.
+    // Envoy returns it at the first tick after 30 s, with all its traffic. Here one request probes it first, and no
+    // tick is waited for.
     clock.advance(MILLI * 20_001);
     probe(&fleet).record(Outcome::Success);
     assert_eq!(ejected(&fleet), [0; 0]);
@@ -200,9 +200,9 @@ fn case_104_failures_that_alternate_with_successes_never_eject() {
 
 #[test]
 fn case_104_differs_where_the_score_is_on_and_failures_outnumber_successes() {
-    // Envoy compares success rates of five hosts or more; here it takes a share that is proven to be above
-    // one half: of two failures to a success, 14 of 20 do not (Wilson's lower bound is 0.481), and 18 of 26
-    // do (0.5001).
+    // Envoy compares the success rates of five hosts or more. Here a share of failures ejects that is proven to be
+    // above one half. With two failures to a success, 14 of 20 are not enough (Wilson's lower bound is 0.481), and 18
+    // of 26 are (0.5001).
     let by_score = exact().cusum_threshold(0.0);
     let fleet = setup(2, &ManualClock::new()).ejection(by_score);
     let fleet = fleet.build().unwrap();
@@ -221,8 +221,8 @@ fn case_104_differs_where_the_score_is_on_and_failures_outnumber_successes() {
 
 #[test]
 fn case_107_lengths_rise_to_the_maximum_and_stay() {
-    // Envoy: 30, 60, 90, ... 300, 300: base times the number. There each is an ejection of a host that
-    // is back and fails again, here a probe that fails.
+    // Envoy: 30, 60, 90, ... 300, 300: the base time, times the number of ejections. There each is an ejection of a
+    // host that returned and failed again, here each is a failed probe.
     let clock = ManualClock::new();
     let fleet = setup(2, &clock).ejection(envoys()).build().unwrap();
     fail(&fleet, 0, 5);
@@ -256,7 +256,7 @@ fn case_109_a_verdict_on_a_host_that_is_gone_ejects_nobody() {
     }
     let stats = fleet.stats();
     assert_eq!((stats.ejections, stats.ejected), (0, 0));
-    // Nor its next life.
+    // Nor is the endpoint ejected when it is inserted again.
     fleet.insert(Target::new(0, ())).unwrap();
     assert_eq!(ejected(&fleet), [0; 0]);
 }

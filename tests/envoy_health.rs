@@ -1,7 +1,7 @@
-//! Promise: where Envoy's tests of slow start and outlier detection apply, their cases hold with
-//! [`Ejection::envoy`]; where this crate differs on purpose, the test says how. Numbers in names are those of
-//! reference/envoy.md, sections 3.9 and 3.10. Cases 98, 100, 103 and 106 are about Envoy's ways of counting, so each
-//! says what is the same and what is not.
+//! Promise: where Envoy's tests of slow start and outlier detection apply, their cases hold with [`Ejection::envoy`];
+//! where this crate differs on purpose, the test says how. Numbers in names are those of reference/envoy.md, sections
+//! 3.9 and 3.10. Cases 98, 100, 103 and 106 are about Envoy's ways of counting, so each says what is the same and what
+//! is not.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,14 +12,14 @@ use evenkeel::{
     Detector, Ejection, Fleet, ManualClock, MemberState, Outcome, RoundRobin, SlowStart, Target,
 };
 
-/// Envoy's settings, but that one of fewer than ten may be out, as its tests' clusters have (`max_ejection_percent`
-/// 100 there): the cap is not what these are about.
+/// Envoy's settings, except that endpoints of fewer than ten may be ejected, as in the clusters of its tests
+/// (`max_ejection_percent` is 100 there): these tests are not about the cap.
 fn envoys() -> Ejection {
     Ejection::envoy().max_ejection_percent(100)
 }
 
 fn fleet(count: usize, clock: &ManualClock, ejection: Ejection) -> Fleet<Server> {
-    // As Envoy: back at once with its full share, unless slow start is set.
+    // As in Envoy: a returning endpoint has its full share at once, unless slow start is set.
     let builder = setup(count, clock).slow_start(SlowStart::off());
     builder.ejection(ejection).build().unwrap()
 }
@@ -30,7 +30,7 @@ fn record(fleet: &Fleet<Server>, number: usize, times: usize, outcome: Outcome) 
     }
 }
 
-/// Two servers of a round robin, the second of which has come just now.
+/// Two servers of a round robin, the second of which has just joined.
 fn joined(slow_start: SlowStart) -> (Fleet<Server>, ManualClock) {
     let clock = ManualClock::new();
     let slow_start = slow_start.new_endpoints(true);
@@ -40,11 +40,12 @@ fn joined(slow_start: SlowStart) -> (Fleet<Server>, ManualClock) {
     (fleet, clock)
 }
 
-/// Server 1 gets half of the picks by turn, and of those the share `due`. Of 20 000 picks the count has a sigma of
+/// Asserts that server 1 gets the share `due` of its half of the picks. Of 20 000 picks the count has a sigma of
 /// sqrt(10 000 · s · (1 - s)) = 50 at most; six of them are 300.
 ///
-/// Envoy weighs hosts by the share in a schedule of earliest deadlines, where a weight of s beside 1 is s / (1 + s) of the
-/// picks: 0 0 0 0 1 at 0.2 is a sixth, by its weight; here it is half of s: a tenth. What is due to it, s, is the same.
+/// Envoy uses the share as a weight in a schedule of earliest deadlines, where a weight of s beside 1 gets s / (1 + s)
+/// of the picks: 0 0 0 0 1 at 0.2, a sixth by its weight. Here it gets half of s, a tenth. The share itself, s, is the
+/// same.
 fn assert_share(fleet: &Fleet<Server>, due: f64) {
     let picked = sequence(fleet, 20_000);
     let seen = picked.iter().filter(|&&number| number == 1).count() as f64;
@@ -61,7 +62,7 @@ fn case_94_shares_rise_over_a_window_of_a_minute() {
         clock.advance(SECOND * seconds);
         assert_share(&fleet, due);
     }
-    // Over: the turns of a round robin, exactly.
+    // Slow start is over: exactly the turns of a round robin.
     let (fleet, clock) = joined(SlowStart::default().window(SECOND * 60));
     clock.advance(SECOND * 60);
     let picked = sequence(&fleet, 100);
@@ -78,8 +79,8 @@ fn case_96_aggression_bends_the_ramp() {
     }
 }
 
-/// A host that fails its checks is in no slow start; from unhealthy to healthy it begins one; after that, its weight
-/// is full.
+/// A host that fails its checks is not in slow start. When it is healthy again it starts slowly, and afterwards its
+/// weight is full.
 #[test]
 fn case_97_slow_start_begins_when_an_endpoint_is_healthy_again() {
     let clock = ManualClock::new();
@@ -102,7 +103,7 @@ fn case_97_slow_start_begins_when_an_endpoint_is_healthy_again() {
     check(true);
     assert_eq!(state(&fleet, 1), MemberState::Ejected);
     assert_eq!(sequence(&fleet, 100), [0; 100]);
-    // Two passes, 300 ms apart, and it is back in slow start.
+    // After two passes, 300 ms apart, it is back in slow start.
     clock.advance(SECOND);
     check(false);
     clock.advance(MILLI * 300);
@@ -135,8 +136,9 @@ fn with_rates(rates: &[usize], requests: usize, ejection: Ejection) -> Fleet<Ser
     fleet
 }
 
-/// Envoy: mean 90, deviation 20, so the threshold is 52. Here the middle is 100 and the deviation, at least, 2.5: 95.25.
-/// The 50 goes in both. Of those that Envoy spares for the spread that an outlier makes itself, a 94 goes here too.
+/// Envoy: the mean is 90 and the deviation 20, so the threshold is 52. Here the median is 100 and the deviation at
+/// least 2.5, so it is 95.25. A rate of 50 is ejected by both, and so is 94. A single outlier of five at 100 - d is
+/// always below Envoy's threshold, 100 - 0.96 d; here 96 is spared by the least deviation.
 #[test]
 fn case_98_a_success_rate_of_50_beside_100s_is_ejected() {
     let seen = with_rates(&[50, 100, 100, 100, 100], 100, envoys());
@@ -148,8 +150,9 @@ fn case_98_a_success_rate_of_50_beside_100s_is_ejected() {
     assert_eq!(ejected(&spared), [0; 0]);
 }
 
-/// Envoy: 200 good ones to each of five, then 200 bad ones to the fifth, and at the next tick it is out; at 19 999 ms still,
-/// at 50 001 ms back. In a row five would have been enough: so they are off, as there by their runtime key.
+/// Envoy: 200 successes at each of five hosts, then 200 failures at the fifth: at the next tick it is ejected, at 19
+/// 999 ms still, and at 50 001 ms back. Five failures in a row would have ejected it before, so those detectors are
+/// off, as by their runtime key in Envoy.
 #[test]
 fn case_99_a_success_rate_ejects_at_upkeep_and_the_time_is_thirty_seconds() {
     let clock = ManualClock::new();
@@ -196,7 +199,7 @@ fn case_102_the_fifth_failure_after_a_success_ejects_for_thirty_seconds() {
     assert_eq!(state(&fleet, 0), MemberState::Ready);
 }
 
-/// Enforced by the row of any class, and counted by the gateway's, which is not.
+/// Failed connections eject by the row of any class. The gateway row counts them too, and does not eject.
 #[test]
 fn case_103_five_failed_connections_are_found_by_both_rows_and_enforced_by_one() {
     let fleet = fleet(5, &ManualClock::new(), envoys());
@@ -208,7 +211,7 @@ fn case_103_five_failed_connections_are_found_by_both_rows_and_enforced_by_one()
     ]
     .map(|detector| fleet.detections(detector));
     assert_eq!(both.map(|it| (it.detected, it.ejected)), [(1, 1), (1, 0)]);
-    // It alone does not eject.
+    // The gateway row alone does not eject.
     let alone = self::fleet(5, &ManualClock::new(), envoys().consecutive_failures(0));
     record(&alone, 0, 50, Outcome::Unreachable);
     assert_eq!(ejected(&alone), [0; 0]);
@@ -233,8 +236,9 @@ fn case_104_connections_that_succeed_and_fail_in_turn_never_eject() {
     }
 }
 
-/// A host that fails again as soon as it is back is out for the n-th time n times as long, up to the maximum; there and here.
-/// The maximum of 305 is 310 in Envoy, which caps the multiple; here it is 305.
+/// A host that fails again as soon as it is back is ejected for n times the base time at its n-th ejection, up to the
+/// maximum, in Envoy as here. With a maximum of 305 s Envoy ejects for 310 s, as it caps the multiple; here it is 305
+/// s.
 #[test]
 fn case_106_the_nth_ejection_lasts_n_times_the_base_up_to_the_maximum() {
     for most in [300, 305] {
@@ -266,7 +270,7 @@ fn case_107_with_the_defaults_it_is_thirty_seconds_more_each_time_up_to_three_hu
         clock.advance(MILLI);
         probe(&fleet).record(Outcome::Success);
     }
-    // For each interval in, 10 s, one of the twelve is forgotten.
+    // Each interval of 10 s without an ejection forgets one of the twelve.
     clock.advance(SECOND * 120);
     record(&fleet, 0, 5, Outcome::Failure);
     clock.advance(SECOND * 30 - MILLI);
@@ -287,7 +291,7 @@ fn case_109_a_verdict_that_comes_twice_ejects_once() {
     assert_eq!(stats.ejections_overflow, 0);
 }
 
-/// The default cap: nobody of fewer than ten, since 1.28.
+/// Envoy's default cap ejects none of fewer than ten, since 1.28.
 #[test]
 fn of_fewer_than_ten_nobody_is_ejected_with_envoys_cap() {
     for (count, out) in [(9, 0), (10, 1), (19, 1), (20, 2)] {

@@ -1,4 +1,4 @@
-//! What a fleet tells of what has happened: each thing once, in order, within bounds.
+//! Promise: a fleet reports what happens as events, each once, in order, and within the configured capacity.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,7 +11,7 @@ use evenkeel::{
     Return, SlowStart, Tick,
 };
 
-/// Ten servers that take one good probe to return.
+/// Ten servers that need one successful probe to return; up to 64 events are kept.
 fn watched(clock: &ManualClock) -> FleetBuilder<Server> {
     setup(10, clock).ejection(quick()).events(64)
 }
@@ -32,7 +32,7 @@ fn probe(fleet: &Fleet<Server>, number: usize, outcome: Outcome) {
     probe.record(outcome);
 }
 
-/// Each as a line, after the time in seconds.
+/// The pending events as lines, each after its time.
 fn told(fleet: &Fleet<Server>) -> Vec<String> {
     let events = fleet.take_events();
     let line = |event: &evenkeel::Event<usize>| {
@@ -97,7 +97,7 @@ fn an_event_carries_its_member_and_the_key_while_there_is_one() {
     let event = fleet.take_events().pop().unwrap();
     assert_eq!((event.member, event.key), (Some(four), None));
     assert!(event.to_string().starts_with(&format!("{four} ejected")));
-    // Remembered: another incarnation, and out for the same reason.
+    // The ejection was remembered: the new incarnation is ejected for the same reason.
     fleet.insert(servers(&[1; 5]).pop().unwrap()).unwrap();
     let event = fleet.take_events().pop().unwrap();
     assert_eq!(event.key, Some(4));
@@ -121,7 +121,7 @@ fn panic_begins_and_is_over_once() {
         "0ns panic is over: 6 of 10 are eligible",
     ];
     assert_eq!(told(&fleet), expected);
-    // An update changes how many there are.
+    // An update changes the number of members, and with it whether the fleet panics.
     assert_eq!(fleet.update(servers(&[1; 6])).unwrap().removed, 4);
     assert_eq!(told(&fleet), ["0ns panic begins: 2 of 6 are eligible"]);
     fleet.update(servers(&[1; 10])).unwrap();
@@ -138,7 +138,7 @@ fn a_pardon_and_a_mark_are_told_from_a_probe() {
         eject(&fleet, number);
     });
     assert_eq!(fleet.take_events().len(), 3);
-    // Of five, two may be out: the one that was ejected first is back.
+    // Of five, two may be ejected: the one ejected first returns.
     fleet.update(servers(&[1; 5])).unwrap();
     assert!(fleet.mark(&1, Mark::Up));
     let kinds: Vec<_> = fleet
@@ -178,11 +178,11 @@ fn a_drain_is_told_when_it_begins_and_when_the_last_request_has_ended() {
         }
     }
     assert_eq!(told(&fleet), ["3s 2 drained"]);
-    // With nothing in flight, at once; and not again.
+    // With nothing in flight the drain ends at once. A second drain reports nothing.
     drop(fleet.drain(&5));
     drop(fleet.drain(&5));
     assert_eq!(told(&fleet), ["3s 5 drain begins", "3s 5 drained"]);
-    // The end of a removed one's last request is no drain's.
+    // A removed endpoint's last request ends no drain.
     let lease = fleet.lease(&6).unwrap();
     assert!(fleet.remove(&6));
     lease.record(Outcome::Success);
@@ -228,7 +228,8 @@ fn by_default_nothing_is_kept() {
     assert_eq!(fleet.stats().events_dropped, 0);
 }
 
-/// Threads that eject, return and drain while another takes: what is told of each alternates, and nothing is lost.
+/// Threads eject and return endpoints while another takes events: ejections and returns match the statistics, and
+/// nothing is lost.
 #[test]
 fn nothing_is_lost_or_told_twice_while_threads_race() {
     let clock = ManualClock::new();

@@ -1,4 +1,4 @@
-//! Why an endpoint takes requests or does not: each state, as data and as a line.
+//! Promise: an explanation says why an endpoint takes requests or does not, for each state, as data and as a line.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -24,8 +24,8 @@ fn send(fleet: &Fleet<Server>, number: usize, outcome: Outcome, times: usize) {
     }
 }
 
-/// Of ten servers one stops to answer. Before it has, its score says so, where the policy keeps ages; and a tracker of
-/// yours can see them.
+/// One of ten servers stops answering. Its score shows that before its requests end, if the policy tracks the age of
+/// requests in flight; a tracker of the user's can see the same.
 #[test]
 fn what_is_open_for_long_counts_before_it_answers() {
     let clock = ManualClock::new();
@@ -105,7 +105,7 @@ fn one_that_is_ready_tells_what_there_is_against_it() {
 fn one_that_is_ejected_tells_by_what_since_when_until_when_and_what_it_takes() {
     let (fleet, clock) = out();
     clock.advance(1200 * MILLI);
-    // Where there are few requests evidence fades slower.
+    // With the higher request rate evidence fades faster.
     (1..10).for_each(|number| send(&fleet, number, Outcome::Success, 100));
     fleet.maintain();
     let why = explain(&fleet, 0);
@@ -115,7 +115,7 @@ fn one_that_is_ejected_tells_by_what_since_when_until_when_and_what_it_takes() {
     let ejection = why.ejection.unwrap();
     assert_eq!(ejection.detector, Some(Detector::Cusum));
     assert_eq!(ejection.probes_wanted, Some(5));
-    // What it was, though it has faded since.
+    // The explanation keeps the evidence of the ejection, though it has faded since.
     let evidence = why.evidence.unwrap().value;
     assert!(evidence < 11.4, "{evidence}");
     assert_eq!(
@@ -160,7 +160,7 @@ fn the_good_probes_wanted_are_those_it_takes() {
     let why = explain(&fleet, 0);
     assert_eq!((why.state, why.ejection), (MemberState::Warming, None));
     assert!(why.is_eligible);
-    // Of its five seconds, at least a tenth.
+    // At the start of its five seconds of slow start, at the least share of a tenth.
     assert_eq!(
         (why.slow_start_share, why.until),
         (Some(0.1), Some(SECOND * 5))
@@ -187,7 +187,8 @@ fn the_good_probes_wanted_are_those_it_takes() {
     assert!(why.to_string().starts_with("ready for 5.5 s; "));
 }
 
-/// A fleet of ten without slow start and without the sequential test; server 0 is made to fail or to be slow.
+/// A fleet of ten without slow start and without the sequential test. Server 0 fails `faults` of its 40 requests and
+/// answers after `latency`.
 fn by(ejection: Ejection, faults: usize, latency: Duration) -> Fleet<Server> {
     let clock = ManualClock::new();
     let fleet = setup(10, &clock).ejection(ejection.cusum_threshold(0.0));
@@ -263,7 +264,7 @@ fn marks_weights_drains_and_panic_are_told() {
     assert_eq!((up.state, up.is_eligible), (MemberState::Up, true));
     assert_eq!(up.to_string(), "marked up for 3.0 s; 0 in flight");
 
-    // Panic: health is ignored.
+    // In panic health is ignored.
     (1..7).for_each(|number| assert!(fleet.mark(&number, Mark::Down)));
     for number in [0, 1, 9] {
         let why = explain(&fleet, number);
@@ -274,7 +275,7 @@ fn marks_weights_drains_and_panic_are_told() {
             "{line}"
         );
     }
-    // What is out of rotation stays out.
+    // An endpoint out of rotation stays out.
     let _lease = fleet.lease(&3).unwrap();
     drop(fleet.drain(&3));
     let draining = explain(&fleet, 3);
@@ -356,7 +357,7 @@ fn a_tracker_of_the_users_own_shows_its_score_and_nothing_that_is_not_its() {
     );
 }
 
-/// What upkeep compares with is shown after it has.
+/// The thresholds that upkeep compares with are shown after upkeep has run.
 #[test]
 fn what_upkeep_held_it_against_is_told_while_it_is_in() {
     let settings = exact().score_threshold(0.0).success_rate_stdev_factor(2.0);
@@ -393,7 +394,7 @@ fn one_that_asked_to_be_spared_says_for_how_long() {
     assert_eq!(explain(&fleet, 0).spared_for, None);
 }
 
-/// Under Envoy's detectors, which have neither a sequential test nor a score.
+/// With Envoy's detectors, which include neither the sequential test nor the score.
 #[test]
 fn one_that_is_ready_shows_what_each_detector_measures() {
     let clock = ManualClock::new();
@@ -426,7 +427,7 @@ fn one_that_is_ready_shows_what_each_detector_measures() {
             1e3 * latency
         )
     );
-    // Whatever is off is not shown; the default has two.
+    // Detectors that are off are not shown; the default has two on.
     let fleet = setup(10, &clock)
         .ejection(Ejection::default())
         .build()

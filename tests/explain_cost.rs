@@ -1,4 +1,5 @@
-//! Promise: of an endpoint that is ready and gets next to nothing the explanation says what requests are taken to cost there.
+//! Promise: the explanation of an endpoint that is ready but gets hardly any requests says what a request there is
+//! taken to cost.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,7 +9,7 @@ use evenkeel::{
     Cluster, Fleet, ManualClock, MemberId, MemberState, Outcome, PickOptions, SlowStart,
 };
 
-/// Five endpoints answer ten times a second for five seconds, each after so many milliseconds.
+/// Five endpoints answer ten times a second for five seconds, each with its latency in milliseconds.
 fn answer(fleet: &Fleet<Server>, clock: &ManualClock, latency: fn(usize) -> u32) {
     for _ in 0..50 {
         clock.advance(MILLI * 100);
@@ -20,7 +21,7 @@ fn answer(fleet: &Fleet<Server>, clock: &ManualClock, latency: fn(usize) -> u32)
     }
 }
 
-/// It is eligible, and gets nothing all the same: the line says why.
+/// A slow endpoint is eligible and still gets nothing; the explanation says why.
 #[test]
 fn who_is_slow_costs_so_many_times_the_usual() {
     let clock = ManualClock::new();
@@ -33,7 +34,7 @@ fn who_is_slow_costs_so_many_times_the_usual() {
     assert!(why.is_eligible && why.cost.unwrap() > 50.0, "{why:?}");
     let line = why.to_string();
     assert!(line.contains(" times the usual; evidence 0.0"), "{line}");
-    // And who has not answered, before it does.
+    // The cost also shows an endpoint that has not answered, before it does.
     let _hangs = fleet.pick_endpoint().unwrap();
     let hung = fleet
         .members()
@@ -45,8 +46,9 @@ fn who_is_slow_costs_so_many_times_the_usual() {
     assert!((cost - 3.0).abs() < 0.3, "{cost}");
 }
 
-/// What is in flight at a slow one counts once it has been so for three times what one costs there, as in a pick: twice as slow costs
-/// seven times the usual, so not after 100 ms, but after 300.
+/// A request in flight at a slow endpoint is overdue once it has taken three times what a request costs there, as in a
+/// pick. An endpoint twice as slow costs seven times the usual, so its request is not overdue after 100 ms, but after
+/// 300 ms.
 #[test]
 fn who_is_slow_is_overdue_by_what_it_costs() {
     let clock = ManualClock::new();
@@ -66,7 +68,8 @@ fn who_is_slow_is_overdue_by_what_it_costs() {
     assert_eq!(cost(), 3.0 * alone);
 }
 
-/// Just back its answers are few, and what is more than usual is likely chance: twice as slow costs twice the usual, not seven times.
+/// Just after its return an endpoint has few answers, so a latency above the usual is likely chance: twice as slow
+/// costs twice the usual, not seven times.
 #[test]
 fn who_is_on_trial_costs_in_proportion() {
     let clock = ManualClock::new();
@@ -84,7 +87,7 @@ fn who_is_on_trial_costs_in_proportion() {
     answer(&fleet, &clock, |key| if key == 0 { 20 } else { 10 });
     let cost = || fleet.member(&0).unwrap().explain().cost.unwrap();
     assert!((1.5..2.2).contains(&cost()), "{}", cost());
-    // Once it has stayed, it costs what it would have.
+    // Once it is no longer on trial, it costs what any endpoint would.
     clock.advance(SECOND * 60);
     answer(&fleet, &clock, |key| if key == 0 { 20 } else { 10 });
     assert!((5.5..7.5).contains(&cost()), "{}", cost());

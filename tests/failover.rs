@@ -1,4 +1,5 @@
-//! Promise: of two clusters the preferred one gets what the other cannot do better, and health decides how much that is.
+//! Promise: of two clusters the preferred one gets as much as it can take, as its health says, and the spare one gets
+//! the rest.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,8 +11,8 @@ use evenkeel::{
     PanicAction, PanicRule, PickError, PickOptions, Target,
 };
 
-/// A golden sequence of n numbers has fewer below any mark than its share by at most 1 + log2(n) / 2, some 8 in ten
-/// thousand; twice that is asked for.
+/// A golden-ratio sequence of n numbers has at most 1 + log2(n) / 2 numbers fewer below any mark than its share, some 8
+/// in ten thousand; twice that is allowed.
 const OFF: usize = 16;
 
 #[test]
@@ -37,8 +38,9 @@ fn the_spare_one_gets_what_is_over() {
     }
 }
 
-/// A zone dies whole. As fleets under a failover should be set up, its endpoints are out after three failures each and the other zone has
-/// all; with the defaults half of it stays in, and more than half of the requests fail.
+/// A whole zone dies. With the settings for fleets under a failover, its endpoints are ejected after three failures
+/// each and the other zone gets everything. With the defaults half of the zone stays in, and more than half of the
+/// requests fail.
 #[test]
 fn a_zone_that_dies_whole_is_out_whole() {
     let failed_later = |ejection: Ejection| {
@@ -78,7 +80,7 @@ fn three_regions_share_as_three_priorities() {
     assert_eq!(cluster.availability(), 1.0);
     assert_eq!(shares(&cluster, 1000), [1000, 0, 0]);
     mark_down(&a, 0, 5);
-    // All that is off adds up: two splits.
+    // Two splits, so their deviations add up.
     let near = |seen: [usize; 3], expected: [usize; 3]| {
         let off = seen
             .iter()
@@ -106,7 +108,7 @@ fn availability_is_the_share_that_is_eligible() {
     common::fail(&a, 1, 3);
     assert_eq!(a.availability(), 0.5);
     assert_eq!(Box::new(&a).availability(), 0.5);
-    // Of weight 0, or draining, is not counted.
+    // An endpoint of weight 0, or draining, does not count.
     a.insert(Target::new(2, ()).with_weight(0)).unwrap();
     drop(a.drain(&3));
     assert_eq!(a.availability(), 0.0);
@@ -144,7 +146,8 @@ fn where_both_are_short_each_ones_panic_rule_counts() {
     for _ in 0..1000 {
         met_down += usize::from(cluster.pick_endpoint().unwrap().endpoint().key() % 100 < 8);
     }
-    // Health is ignored in both: eight in ten, and 1000 * 0.8 has a deviation of 13; beyond five of them once in 10^6.
+    // Health is ignored in both: eight in ten, and 1000 * 0.8 has a standard deviation of 13; beyond five of them once
+    // in 10^6.
     assert!((735..=865).contains(&met_down), "{met_down}");
 }
 
@@ -154,7 +157,7 @@ fn a_spare_one_without_any_does_not_keep_the_preferred_ones_last() {
     let cluster = failover(&a, &b);
     mark_down(&a, 0, 4);
     b.update([]).unwrap();
-    // Nothing is eligible anywhere: the preferred one's panic rule ignores health.
+    // Nothing is eligible anywhere, so the preferred cluster's panic rule ignores health.
     assert_eq!(shares(&cluster, 100), [100, 0]);
     a.update([]).unwrap();
     assert_eq!(cluster.pick_endpoint().unwrap_err(), PickError::Empty);
@@ -167,11 +170,11 @@ fn who_is_asked_and_has_none_is_not_the_end() {
     let (a, b, _) = two(2);
     let cluster = failover(&a, &b);
     let tried: Vec<_> = a.members().iter().map(|member| member.id()).collect();
-    // All of the preferred one are avoided.
+    // All endpoints of the preferred cluster are avoided.
     let options = PickOptions::new().avoid(&tried);
     let lease = cluster.pick_endpoint_with(&options).unwrap();
     assert_eq!(zone_of(&lease), 1);
-    // And all of the other too: that is the reason, whatever else there is.
+    // All of the other are avoided too: that is the reason reported, even if the preferred cluster is empty.
     let all: Vec<_> = a.members().into_iter().chain(b.members()).collect();
     let all: Vec<_> = all.iter().map(|member| member.id()).collect();
     let options = PickOptions::new().avoid(&all);
@@ -201,14 +204,15 @@ fn a_retry_goes_where_it_has_not_been() {
             zones.push(zone_of(&lease));
             tried.push(lease.id());
         }
-        // When all have been tried, as at first.
+        // When all clusters have been tried, the retry goes where the first attempt would.
         assert_eq!(zones, [0, 1, 2, 0]);
     }
     let stay = near.retries_elsewhere(false);
     let tried = [a.members()[0].id()];
     let lease = stay.pick_endpoint_with(&PickOptions::new().avoid(&tried));
     assert_eq!(zone_of(&lease.unwrap()), 0);
-    // Not to where nothing is eligible, though both together have not enough, and its panic rule would say yes.
+    // A retry does not go to a cluster without an eligible endpoint, although both together have too few and that
+    // cluster's panic rule would allow it.
     mark_down(&b, 100, 4);
     mark_down(&a, 1, 2);
     let lease = failover(&a, &b).pick_endpoint_with(&PickOptions::new().avoid(&tried));
@@ -221,7 +225,7 @@ fn a_retry_goes_where_it_has_not_been() {
     assert_eq!(zone_of(&lease.unwrap()), 1);
 }
 
-/// A cluster with nobody left need not have been tried: the retry goes on to the next.
+/// A nested cluster with no endpoint left need not have been tried: the retry goes on to the next cluster.
 #[test]
 fn a_retry_goes_past_a_nested_cluster_that_has_nobody() {
     for dead in [0, 100] {
@@ -237,7 +241,7 @@ fn a_retry_goes_past_a_nested_cluster_that_has_nobody() {
     }
 }
 
-/// Says that it is well, as a fleet may have been when it was asked.
+/// A cluster that reports full availability, as a fleet may have done just before it turned bad.
 struct Hopeful(Fleet<Server>);
 
 impl Cluster for Hopeful {
@@ -276,7 +280,8 @@ fn a_session_stays_unless_the_parts_move_past_it() {
     mark_down(&b, 100, 8);
     let before = zones();
     assert_eq!(before, zones());
-    // 70, 28 and 2 %: by hashes, so as by chance. The deviation of 4000 * 0.7 is 29, of 4000 * 0.02 9; five of each.
+    // 70, 28 and 2 %. Hashes fall as by chance: the deviation of 4000 * 0.7 is 29 and of 4000 * 0.02 it is 9; five of
+    // each.
     let count = |zones: &[usize], zone| zones.iter().filter(|&&it| it == zone).count();
     assert!(
         count(&before, 0).abs_diff(2_800) < 145,
@@ -325,7 +330,7 @@ fn a_setting_out_of_range_is_refused_by_its_name() {
     );
 }
 
-/// What a caller asks before it refuses a call, and before it waits for a retry.
+/// What a caller asks before it throttles a call, and before it waits for a retry.
 #[test]
 fn it_has_what_either_of_its_clusters_has() {
     let (a, b, _) = two(10);

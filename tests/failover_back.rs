@@ -1,4 +1,5 @@
-//! Promise: a cluster under a `Failover` that was out altogether comes back by itself, by requests or by checks.
+//! Promise: a cluster under a `Failover` that was out altogether comes back by itself, by probing requests or by
+//! checks.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,7 +11,8 @@ use common::zones::{failover, of_a_zone, shares, two, zone, zone_of};
 use common::{MILLI, SECOND, Server, ejected};
 use evenkeel::{Cluster, Endpoint, Failover, ManualClock, Mark, Outcome, PickOptions};
 
-/// Requests a millisecond apart, for this long. When each zone had its first request that was not a probe, and errors.
+/// Sends a request each millisecond for `time`. Returns when each zone had its first request that was not a probe, and
+/// the number of errors.
 fn flow(
     cluster: &impl Cluster<Endpoint = Server>,
     clock: &ManualClock,
@@ -41,17 +43,17 @@ fn a_zone_that_is_dead_altogether_moves_over_and_comes_back_by_requests() {
     let (a, b, clock) = two(4);
     let cluster = failover(&a, &b);
     assert_eq!(flow(&cluster, &clock, SECOND, |_| true).0[1], None);
-    // Three in a row eject each of four, and nothing is in flight meanwhile.
+    // Three failures in a row eject each of four servers, and nothing is in flight meanwhile.
     let is_alive = |number| number >= 100;
     let (_, errors) = flow(&cluster, &clock, MILLI * 500, is_alive);
     assert!(errors <= 12, "{errors}");
     assert_eq!((ejected(&a).len(), cluster.preferred_load()), (4, 0.0));
-    // For the base time nothing at all.
+    // Nothing goes there for the base time.
     assert_eq!(flow(&cluster, &clock, SECOND, is_alive).1, 0);
     let (first, errors) = flow(&cluster, &clock, SECOND * 6, is_alive);
     assert_eq!(first[0], None, "only probes");
     assert!((1..=12 * 4).contains(&errors), "{errors} probes");
-    // The ejection then running lasts 8 s at most, and five good probes each come at once.
+    // The ejection that is running lasts 8 s at most, and the five successful probes of each server follow at once.
     let (first, errors) = flow(&cluster, &clock, SECOND * 9, |_| true);
     assert!(
         first[0].is_some_and(|it| it <= SECOND * 8 + MILLI * 100),
@@ -81,7 +83,7 @@ fn a_nested_one_is_probed_through() {
 fn probes_that_fail_are_no_more_than_one_in_eleven() {
     let (a, b, clock) = two(40);
     let c = zone(200, 1, &clock).build().unwrap();
-    // Asked through two, it counts a request once.
+    // A nested failover counts each request once.
     let cluster = Failover::new(failover(&a, &b), c);
     for number in 0..40 {
         common::fail(&a, number, 3);
@@ -136,8 +138,8 @@ fn with_checks_no_request_is_a_probe() {
     assert_eq!((ejected(&a).len(), cluster.preferred_load()), (0, 1.0));
 }
 
-/// Two threads pick while a third fails and heals members of both: picks always end, those of weight are found, and
-/// nothing stays in flight.
+/// Two threads pick while a third marks members of both clusters down, up and automatic: every pick finds an endpoint,
+/// and nothing stays in flight.
 #[test]
 fn a_storm_over_both() {
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -1,9 +1,10 @@
-//! What do 16 callers in closed loops see when many of ten real servers are killed at once: three of them, with one retry
-//! and without; all of them, and then none? Processes and sockets of this machine, default settings but where it is said.
+//! Measures what 16 callers in closed loops see when many of ten real servers are killed at once: three of them, with
+//! and without a retry; then all of them; then all servers of a zone. It uses processes and sockets of this machine,
+//! and default settings except where stated.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)] // Of the orders, none is given here.
+#[allow(dead_code)] // This test gives the servers no orders.
 #[path = "loopback_faults/server.rs"]
 mod server;
 
@@ -29,13 +30,13 @@ use tokio::time::sleep;
 
 const SERVERS: usize = 10;
 const CALLERS: usize = 16;
-/// How long a caller waits after an error: its own back-off, as no call is in flight meanwhile.
+/// How long a caller waits after an error. This is the caller's own back-off, and no call of it is in flight meanwhile.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 const WARM_UP: Duration = Duration::from_millis(1500);
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 type Pool = Mutex<Vec<SendRequest<Empty<Bytes>>>>;
-/// An address, and the connections to it that are kept.
+/// A server's address, and the idle connections to it.
 type Peer = Target<SocketAddr, Pool>;
 
 struct Http;
@@ -49,7 +50,7 @@ impl Transport<Peer, ()> for Http {
         let keep = || pool.lock().unwrap().pop();
         let mut ready = None;
         while let (None, Some(mut kept)) = (&ready, keep()) {
-            // One that the server has closed meanwhile says so here.
+            // A connection that the server has closed meanwhile is found out here.
             ready = kept.ready().await.is_ok().then_some(kept);
         }
         let mut connection = match ready {
@@ -77,7 +78,7 @@ impl Transport<Peer, ()> for Http {
     }
 }
 
-/// Callers in closed loops, on threads of their own.
+/// Callers in closed loops, on a runtime of their own.
 struct Traffic<C> {
     client: Arc<Client<C>>,
     runtime: Runtime,
@@ -124,7 +125,7 @@ impl<C: Cluster<Endpoint = Peer> + 'static> Traffic<C> {
         self.client.errors.load(SeqCst)
     }
 
-    /// How long until there is a success from now on, if that is before `most`.
+    /// How long it takes from now until the next success; `None` if that is not within `most`.
     fn success_within(&self, most: Duration) -> Option<Duration> {
         let (begun, before) = (Instant::now(), self.successes());
         while begun.elapsed() < most {
@@ -168,13 +169,13 @@ fn servers(count: usize) -> Vec<Server> {
     (0..count).map(|_| Server::start()).collect()
 }
 
-/// One after the other: they would be each other's noise, and one measures the process.
+/// Serialises the tests: they would disturb each other, and one of them measures the whole process.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Not a test: what the servers' processes run.
+/// Not a test: this is what the server processes run.
 #[test]
 fn serves() {
     if let Ok(address) = std::env::var(server::ADDRESS) {
@@ -182,7 +183,7 @@ fn serves() {
     }
 }
 
-/// How many failures callers see when three of ten are killed, up to 4 s after.
+/// How many failures the callers see within 4 s after three of ten servers are killed.
 fn three_are_killed(attempts: u32) -> u64 {
     let _turn = turn();
     let mut servers = servers(SERVERS);
@@ -208,32 +209,33 @@ fn three_of_ten_die_and_one_retry_hides_it() {
 
 #[test]
 fn three_of_ten_die_and_each_costs_what_detects_it() {
-    /// Failures in a row that eject by the sequential test where nobody else fails.
+    /// Failures in a row that make the sequential test eject where no other endpoint fails.
     const EJECTS: u64 = 2;
-    // When the last of those is known, what has been picked before is on its way: no more than there are callers. Then
-    // only probes: ejections last 2 s and 4 s, give or take a quarter, so one of each server in 4 s.
+    // When the last of these failures is recorded, earlier picks are still on their way: no more than there are
+    // callers. After that only probes fail: ejections last 2 s and 4 s, give or take a quarter, so each server has one
+    // in 4 s.
     let errors = three_are_killed(1);
     assert!(errors <= 3 * EJECTS + CALLERS as u64 + 3, "{errors}");
     assert!(errors > 0);
 }
 
-/// What this process has had of processors, in seconds.
+/// The processor time that this process has used, in seconds.
 fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // After the name, which may hold anything but this: the 14th and 15th field, in hundredths.
+    // Fields 14 and 15, in hundredths of a second. The name before them may contain anything but ") ".
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     let ticks = |at: usize| fields[at - 3].parse::<f64>().unwrap();
     (ticks(14) + ticks(15)) / 100.0
 }
 
-/// All die, and after three seconds come back. The share of a processor that the callers' process takes meanwhile, and
-/// how long after the first of them listens the first success comes.
+/// Kills all servers and restarts them after three seconds. Returns the share of a processor that the callers' process
+/// uses meanwhile, and the time from when the first server listens again to the first success.
 fn all_are_killed(fleet: Fleet<Peer>, mut servers: Vec<Server>) -> (f64, Option<Duration>) {
     let traffic = Traffic::start(fleet.clone(), 2);
     std::thread::sleep(WARM_UP);
     assert_eq!(traffic.errors(), 0);
     servers.iter_mut().for_each(Server::kill);
-    // What was in flight is over by then.
+    // What was in flight has ended by then.
     std::thread::sleep(Duration::from_millis(500));
     let (begun, before, successes) = (Instant::now(), processor_time(), traffic.successes());
     std::thread::sleep(Duration::from_millis(2500));
@@ -259,7 +261,8 @@ fn all_are_killed(fleet: Fleet<Peer>, mut servers: Vec<Server>) -> (f64, Option<
     (share, first)
 }
 
-/// The base time is 1 s, and so is the longest where nothing but probes finds out: it would double while all are down.
+/// The base ejection time is 1 s. Where only probes can find that a server is back, so is the longest ejection: it
+/// would double while all are down.
 #[test]
 fn all_ten_die_and_nobody_runs_hot() {
     let second = Duration::from_secs(1);
@@ -276,7 +279,7 @@ fn all_ten_die_and_nobody_runs_hot() {
     }
 }
 
-/// Two zones of three processes under a `Failover`: the preferred one dies whole, and comes back.
+/// Two zones of three processes under a `Failover`: all of the preferred zone dies, and comes back.
 #[test]
 fn a_zone_dies_and_one_retry_hides_it() {
     let _turn = turn();
@@ -294,7 +297,7 @@ fn a_zone_dies_and_one_retry_hides_it() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!((fleet.availability(), traffic.errors()), (0.0, 0));
     near.iter_mut().for_each(Server::restart);
-    // Ejections of 0.5 s and 1 s and 2 s, a quarter longer; five good probes for each.
+    // Ejections of 0.5 s, 1 s and 2 s, up to a quarter longer; then five successful probes for each server.
     let begun = Instant::now();
     while fleet.availability() < 1.0 && begun.elapsed() < Duration::from_secs(5) {
         std::thread::sleep(Duration::from_millis(5));

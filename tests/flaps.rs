@@ -1,6 +1,5 @@
-//! Promises 3 and 4 where endpoints come and go: an ejection outlives a flap of discovery and a detour
-//! over weight 0, keeps its age, gets its probe; and a key that panics leaves the old set in force. Each
-//! of these failed once.
+//! Promises 3 and 4 where endpoints come and go: an ejection outlasts a flap of discovery and a detour over weight 0,
+//! keeps its age and gets its probe; and a key that panics leaves the old set in force. Each of these tests pins a bug.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::{SECOND, ejected, exact, fail, number, probe, sequence, servers, setup, state};
 use evenkeel::{Cluster, Endpoint, Fleet, ManualClock, Mark, MemberState, Outcome, Target};
 
-/// Of two endpoints one may be ejected, of one none: the way back is by a limit of 0.
+/// Of two endpoints one may be ejected, of one none: the limit is 0 while the ejected endpoint is absent.
 #[test]
 fn a_flap_in_a_fleet_of_two_keeps_the_ejection() {
     let fleet = setup(2, &ManualClock::new()).build().unwrap();
@@ -41,14 +40,14 @@ fn a_flap_of_a_dead_zone_keeps_its_ejections() {
 fn a_place_given_back_by_the_same_update_is_used() {
     let fleet = setup(2, &ManualClock::new()).build().unwrap();
     fail(&fleet, 0, 5);
-    fleet.update(servers(&[1; 3]).split_off(1)).unwrap(); // 1, 2
+    fleet.update(servers(&[1; 3]).split_off(1)).unwrap(); // servers 1, 2
     fail(&fleet, 2, 5);
     assert_eq!(ejected(&fleet), [2]);
-    fleet.update(servers(&[1; 2])).unwrap(); // 0, 1
+    fleet.update(servers(&[1; 2])).unwrap(); // servers 0, 1
     assert_eq!(ejected(&fleet), [0]);
 }
 
-/// The search for probes has found nothing due for a day when an endpoint comes back whose time is up.
+/// An endpoint whose ejection is over is inserted after the search for probes has found nothing due for a day.
 #[test]
 fn a_restored_ejection_gets_its_probe_when_it_is_due() {
     let clock = ManualClock::new();
@@ -58,11 +57,11 @@ fn a_restored_ejection_gets_its_probe_when_it_is_due() {
         .base_ejection_time(SECOND * 2)
         .probe_timeout(day);
     let fleet = setup(10, &clock).ejection(ejection).build().unwrap();
-    fail(&fleet, 0, 5); // until 2 s
-    fail(&fleet, 1, 5); // until 2 s
+    fail(&fleet, 0, 5); // ejected until 2 s
+    fail(&fleet, 1, 5); // ejected until 2 s
     assert!(fleet.remove(&0));
     clock.advance(SECOND * 2);
-    let held = probe(&fleet); // to 1; given up after a day
+    let held = probe(&fleet); // of server 1; given up after a day
     assert_eq!(number(&held), 1);
     sequence(&fleet, 10); // the next search finds nothing sooner
     fleet.insert(Target::new(0, ())).unwrap();
@@ -87,7 +86,7 @@ fn a_detour_over_weight_zero_keeps_the_ejection() {
     assert_eq!(ejected(&fleet), [0]);
 }
 
-/// Two of five may be ejected, and others have taken both places meanwhile.
+/// Two of five may be ejected, and other endpoints have taken both slots meanwhile.
 #[test]
 fn an_ejection_that_the_cap_has_no_room_for_any_more_is_over_and_it_takes_requests() {
     let fleet = setup(5, &ManualClock::new()).build().unwrap();
@@ -111,7 +110,7 @@ struct Fuse(usize);
 impl Hash for Fuse {
     fn hash<H: Hasher>(&self, state: &mut H) {
         burn();
-        state.write_usize(self.0); // a good hash: Eq is only asked for equal keys
+        state.write_usize(self.0); // a good hash: `Eq` is called for equal keys only
     }
 }
 impl PartialEq for Fuse {
@@ -131,7 +130,7 @@ fn flapped() -> Fleet<Target<Fuse, ()>> {
         .build()
         .unwrap();
     (0..5).for_each(|_| fleet.lease(&Fuse(0)).unwrap().record(Outcome::Failure));
-    assert!(fleet.remove(&Fuse(0))); // remembered from here on
+    assert!(fleet.remove(&Fuse(0))); // the ejection is remembered from here on
     fleet.insert(Target::new(Fuse(0), ())).unwrap();
     fleet.insert(Target::new(Fuse(4), ())).unwrap();
     fleet
@@ -158,7 +157,7 @@ fn check(step: impl Fn(&Fleet<Target<Fuse, ()>>)) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What is remembered is asked for by the user's `Eq`: before anything has changed.
+/// Looking up remembered ejections calls the user's `Eq`, so it happens before anything changes.
 #[test]
 fn a_key_that_panics_during_an_update_leaves_the_old_index() {
     check(|fleet| drop(fleet.update((1..5).map(|n| Target::new(Fuse(n), ())))));
@@ -182,11 +181,11 @@ fn a_restored_ejection_keeps_its_age_when_the_fleet_shrinks() {
     assert!(fleet.remove(&3));
     fleet.insert(Target::new(3, ())).unwrap();
     assert_eq!(ejected(&fleet), [0, 1, 2, 3]);
-    fleet.update(servers(&[1; 7])).unwrap(); // three may be
+    fleet.update(servers(&[1; 7])).unwrap(); // three may be ejected
     assert_eq!(ejected(&fleet), [1, 2, 3], "0 was ejected first");
 }
 
-/// An endpoint that returns by an operator's word starts afresh.
+/// An endpoint that returns by an operator's mark starts afresh.
 #[test]
 fn what_came_before_a_mark_does_not_eject_after_it() {
     let fleet = setup(10, &ManualClock::new()).build().unwrap();
@@ -196,7 +195,7 @@ fn what_came_before_a_mark_does_not_eject_after_it() {
     assert_eq!(ejected(&fleet), [0; 0]);
 }
 
-/// A key that counts how many of it there are.
+/// A key that counts its copies.
 #[derive(Clone, Debug)]
 struct Counted(
     usize,
@@ -229,7 +228,7 @@ fn what_is_remembered_of_the_removed_is_as_many_as_the_living_and_for_a_minute()
         (0..5).for_each(|_| fleet.lease(&key(n)).unwrap().record(Outcome::Failure));
     }
     assert_eq!(fleet.stats().ejected, 500);
-    // A key in its endpoint, one in the index, and this one.
+    // One key in each endpoint, one in the index, and the original.
     assert_eq!(Arc::strong_count(&count), 2001);
     fleet.update([target(1000)]).unwrap();
     assert_eq!(
@@ -248,7 +247,7 @@ fn sequence_of_any(fleet: &Fleet<Target<Counted, ()>>) {
     }
 }
 
-/// Promise 9: who is remembered beyond the limit does not depend on a map's order.
+/// Promise 9: which ejections are remembered beyond the limit does not depend on a map's order.
 #[test]
 fn the_same_seed_remembers_the_same() {
     let run = || {
@@ -263,7 +262,7 @@ fn the_same_seed_remembers_the_same() {
     assert_eq!(first, run());
 }
 
-/// A lease by key, while the endpoint's data is replaced all the time.
+/// Leases by key while the endpoint's data is replaced all the time.
 #[test]
 fn a_lease_by_key_does_not_fail_beside_an_update() {
     let fleet = setup(2, &ManualClock::new()).build().unwrap();

@@ -1,5 +1,5 @@
-//! Promise: an endpoint that says it is going away gets no new requests from the next pick on, within the cap; it is no
-//! fault, and who comes back is let in.
+//! Promise: an endpoint that says it is going away gets no new requests from the next pick on, within the cap. This is
+//! no fault, and an endpoint that comes back is let in.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -70,7 +70,7 @@ fn it_is_no_fault_of_anybodys() {
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     sequence(&fleet, 40);
     let lease = fleet.lease(&1).unwrap();
-    // Late, it says nothing of how long an answer takes.
+    // The reply is late, but says nothing about latency.
     clock.advance(SECOND);
     let member = fleet.member(&1).unwrap();
     let before = (member.outcomes(), member.latency(), member.score());
@@ -108,7 +108,7 @@ fn the_cap_holds_and_who_stays_in_is_spared() {
     let seen = sequence(&fleet, 400);
     let to_last = seen.iter().filter(|&&number| number == 2).count();
     assert!(to_last > 100, "{to_last}");
-    // Alone, or with ejections off, there is nowhere else to go.
+    // A fleet of one, or with ejections off, has nowhere else to go.
     for (count, ejection) in [(1, exact()), (4, Ejection::off())] {
         let fleet = setup(count, &clock).ejection(ejection).build().unwrap();
         goes(&fleet, 0);
@@ -137,14 +137,14 @@ fn who_is_inserted_again_after_a_removal_is_another() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     goes(&fleet, 1);
-    // New data does not end it: discovery lists all each time.
+    // New data does not end the ejection: discovery lists all endpoints each time.
     fleet.insert(Target::new(1, ())).unwrap();
     assert_eq!(ejected(&fleet), [1]);
     fleet.remove(&1);
     fleet.insert(Target::new(1, ())).unwrap();
     assert_eq!((ejected(&fleet), fleet.stats().ejected), (vec![], 0));
     assert!(sequence(&fleet, 40).contains(&1));
-    // Faults are remembered.
+    // An ejection for faults is remembered across a removal.
     common::fail(&fleet, 2, 5);
     fleet.remove(&2);
     fleet.insert(Target::new(2, ())).unwrap();
@@ -166,7 +166,7 @@ fn what_is_in_flight_may_finish_and_old_news_is_none() {
     assert_eq!(fleet.stats().in_flight, 1);
     clock.advance(SECOND * 2);
     bring_back(&fleet);
-    // From before it was out.
+    // This reply belongs to the time before the ejection.
     third.record(Outcome::GoingAway);
     assert_eq!((ejected(&fleet), fleet.stats().in_flight), (vec![], 0));
     assert_eq!(fleet.stats().ejections, 1);
@@ -223,7 +223,7 @@ fn a_caller_sends_it_elsewhere() {
         }
     }
     assert!(Going.is_retryable(&Err(())));
-    // An answer is one, whatever it says beside.
+    // An answer counts as one, even with a notice that the endpoint is going away.
     assert!(!Going.is_retryable(&Ok(())));
     let caller =
         evenkeel::Caller::new(fleet.clone(), Going, lavish(2), stage.hand.clone()).unwrap();
@@ -233,7 +233,8 @@ fn a_caller_sends_it_elsewhere() {
     assert!(Transport::<_, ()>::is_retryable(&plain, &Err(())));
 }
 
-/// Two threads say so of everybody, over and over: never more are out than may be, and the books are right at the end.
+/// Two threads report all endpoints as going away, over and over: the cap always holds, and the counts agree at the
+/// end.
 #[test]
 fn all_at_once_the_cap_holds() {
     let rounds: u32 = std::env::var("STORM").map_or(1, |rounds| rounds.parse().unwrap());

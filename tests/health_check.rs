@@ -1,4 +1,4 @@
-//! Promise: active checks take endpoints out and bring them back by their thresholds, within the one cap.
+//! Promise: active checks eject endpoints and bring them back by their thresholds, within the one ejection cap.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,7 +12,7 @@ fn the_first_result_of_an_endpoint_of_which_nothing_is_known_decides() {
     let mut setting = with(10, exact(), each_second());
     setting.round(zero(TIMEOUT));
     assert_eq!(ejected(&setting.fleet), [0]);
-    // One that has answered a request is known to be good: the threshold counts.
+    // An endpoint that has answered a request is known to be good, so the threshold counts.
     let mut setting = with(2, exact(), each_second());
     for number in [0, 1] {
         let lease = setting.fleet.lease(&number).unwrap();
@@ -57,14 +57,14 @@ fn what_says_nothing_decides_nothing_and_another_comes_after_the_interval() {
         assert!(setting.round(zero(*outcome)).contains(&0));
     }
     assert_eq!(ejected(&setting.fleet), []);
-    // Dropped without a word, the same.
+    // A check dropped without a result counts the same.
     setting.clock.advance(SECOND);
     drop(setting.checks.tick());
     setting.clock.advance(MILLI * 999);
     assert_eq!(setting.round(zero(SUCCESS)), []);
     setting.clock.advance(MILLI);
     assert_eq!(setting.round(zero(SUCCESS)).len(), 10);
-    // An overloaded endpoint is not asked again before it has said.
+    // An overloaded endpoint is not checked again before its `retry_after`.
     setting.clock.advance(SECOND);
     setting.round(zero(Outcome::overloaded(Some(MILLI * 1500))));
     setting.clock.advance(SECOND);
@@ -73,7 +73,8 @@ fn what_says_nothing_decides_nothing_and_another_comes_after_the_interval() {
     assert!(setting.round(|_| SUCCESS).contains(&0));
 }
 
-/// A due time further ahead than any can be counts as of a clock that has gone back, and it would be asked again at once.
+/// A due time further ahead than any can be is taken for one of a clock that has gone back, which would make the check
+/// due at once. So the wait is limited to twice the longest interval.
 #[test]
 fn an_endpoint_that_asks_for_a_day_is_asked_after_twice_the_longest_interval() {
     let mut setting = passing();
@@ -87,7 +88,7 @@ fn it_returns_after_its_time_and_two_passes_in_a_row() {
     let mut setting = passing();
     setting.clock.advance(SECOND);
     setting.round(zero(Outcome::Failure));
-    // Out for 2 s. In that time no check; then two, 300 ms apart, and it is back.
+    // The ejection lasts 2 s, without a check. Then it takes two checks, 300 ms apart.
     let at = setting.go_on(MILLI * 2299, |_| SUCCESS);
     assert_eq!(at, [SECOND * 2]);
     assert_eq!(state(&setting.fleet, 0), MemberState::Ejected);
@@ -116,12 +117,12 @@ fn a_failed_check_between_starts_the_count_again() {
     assert!(!setting.is_out(0));
 }
 
-/// Its ejection is renewed by each failed check, an interval at a time; the time does not double.
+/// Each failed check renews the ejection by one interval; the time does not double.
 #[test]
 fn it_stays_out_for_as_long_as_its_checks_fail() {
     let mut setting = passing();
     let at = setting.go_on(SECOND * 60, zero(Outcome::Failure));
-    // At 0 nothing was due, at 1 s it failed; out until 3 s; then each second.
+    // At 0 s nothing is due; at 1 s the check fails and ejects until 3 s; then one check each second.
     let mut expected = vec![SECOND];
     expected.extend((3..=60).map(|second| SECOND * second));
     assert_eq!(at, expected);
@@ -155,13 +156,13 @@ fn checks_never_eject_more_than_the_cap_allows() {
             assert!(ejected(&setting.fleet).len() <= limit);
             assert_eq!(setting.fleet.stats().ejected, ejected(&setting.fleet).len());
         }
-        // By requests too.
+        // Requests eject within the same cap.
         fail(&setting.fleet, 9, 5);
         assert!(ejected(&setting.fleet).len() <= limit);
         setting.clock.advance(MILLI * 100);
     }
     assert_eq!(ejected(&setting.fleet).len(), limit);
-    // A slot that is given back is taken by the next who fails its check.
+    // A slot that is given back is taken by the next endpoint that fails its check.
     let first = ejected(&setting.fleet)[0];
     assert!(setting.fleet.remove(&first));
     setting.go_on(SECOND * 2, |_| Outcome::Failure);
@@ -176,7 +177,7 @@ fn one_that_requests_have_ejected_is_checked_when_its_time_is_over_not_at_its_in
     let mut setting = with(10, exact(), each_second().interval(SECOND * 30));
     setting.round(|_| SUCCESS);
     fail(&setting.fleet, 0, 5);
-    // Three times the five that requests would take, spread over the base ejection time, 2 s.
+    // Three times the five passes that requests would need, spread over the base ejection time, 2 s.
     let at = setting.go_on(MILLI * 4100, |_| SUCCESS);
     assert_eq!(at[0], SECOND * 2);
     let last = at[14];
@@ -186,7 +187,8 @@ fn one_that_requests_have_ejected_is_checked_when_its_time_is_over_not_at_its_in
     assert!(!setting.is_out(0));
 }
 
-/// However long its interval: no probe or ejection lasts longer than twice the longest of either that is set, 10 s here.
+/// However long its interval is, the wait is no longer than twice the longest probe timeout or ejection that is set: 2
+/// · 10 s here.
 #[test]
 fn one_that_is_out_is_checked_again_no_later_than_its_ejection_can_last() {
     let seldom = each_second().interval(SECOND * 100);
@@ -199,8 +201,8 @@ fn one_that_is_out_is_checked_again_no_later_than_its_ejection_can_last() {
     assert_eq!(at, [2, 22, 42].map(|second| SECOND * second));
 }
 
-/// Envoy's case 112, and a departure from it: there a passing check ends an ejection at once. A health
-/// page that does not exercise what fails would undo each ejection within an interval.
+/// Envoy's case 112, and a departure from it: in Envoy a passing check ends an ejection at once. A health page that
+/// does not exercise what fails would then undo each ejection within an interval.
 #[test]
 fn envoy_case_112_a_pass_during_an_ejection_does_not_end_it() {
     let mut setting = passing();
@@ -209,7 +211,7 @@ fn envoy_case_112_a_pass_during_an_ejection_does_not_end_it() {
     fail(&setting.fleet, 0, 5);
     probes.into_iter().for_each(|probe| probe.finish(SUCCESS));
     assert!(setting.is_out(0));
-    // And all that comes before its time is over.
+    // Nor do any passes before the ejection's time is over.
     setting.go_on(MILLI * 1999, |_| SUCCESS);
     assert!(setting.is_out(0));
     setting.go_on(MILLI * 2101, |_| SUCCESS);

@@ -1,4 +1,4 @@
-//! Promise: checks that fail nearly everywhere, while requests succeed, take nobody out for long.
+//! Promise: checks that fail nearly everywhere, while requests succeed, do not keep endpoints out for long.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -7,7 +7,8 @@ use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, with};
 use common::{MILLI, exact};
 use evenkeel::{Cluster, Endpoint, Outcome};
 
-/// So many seconds of 500 requests each; checks end like `check` says, requests like `request`. How many requests failed.
+/// Sends 500 requests a second for `seconds`. Checks end as `check` says and requests as `request` says. Returns how
+/// many requests failed.
 fn go_on(
     setting: &mut Setting,
     seconds: u32,
@@ -30,7 +31,8 @@ const fn all(outcome: Outcome) -> impl Fn(usize) -> Outcome {
     move |_| outcome
 }
 
-/// As after a release that has moved the page. Half of them were out for as long as it lasted.
+/// As after a release that moves the health page. Without the rule half of the endpoints were out for as long as it
+/// lasted.
 #[test]
 fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
     for answer in [Outcome::Failure, TIMEOUT] {
@@ -44,7 +46,7 @@ fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
             (0, true),
             "{answer:?}"
         );
-        // Meanwhile requests tell, and probe.
+        // While checks are ignored, requests detect and probe.
         let dies = |number| {
             if number == 3 {
                 Outcome::Unreachable
@@ -56,7 +58,7 @@ fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
         assert!(setting.is_out(3));
         go_on(&mut setting, 30, all(answer), all(SUCCESS));
         assert_eq!(setting.fleet.stats().ejected, 0);
-        // The page is back: checks are believed again.
+        // The page is back, so checks are believed again.
         go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
         assert!(!setting.fleet.stats().checks_ignored);
         let one = |number| {
@@ -71,7 +73,7 @@ fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
     }
 }
 
-/// Six of ten are dead, and five of them out: that one more fails is no reason to disbelieve.
+/// Six of ten are dead and five of them out: that checks fail at the sixth too is no reason to disbelieve them.
 #[test]
 fn checks_that_requests_confirm_are_believed() {
     let mut setting = with(10, exact(), each_second());
@@ -90,7 +92,8 @@ fn checks_that_requests_confirm_are_believed() {
     assert_eq!(setting.fleet.stats().ejected, 5);
 }
 
-/// Five are dead and out, and one more has a bad page: it is in as the cap is reached, and of those in four agree. Checks bring the dead back.
+/// Five are dead and out, and one more has a bad health page. It stays in as the cap is reached, and of the five that
+/// are in four pass. Checks, which are still believed, bring dead endpoints back.
 #[test]
 fn one_odd_page_beside_half_that_are_dead_is_no_reason_to_disbelieve() {
     let mut setting = with(10, exact(), each_second());
@@ -110,7 +113,8 @@ fn one_odd_page_beside_half_that_are_dead_is_no_reason_to_disbelieve() {
     assert_eq!(setting.fleet.stats().ejected, 5);
 }
 
-/// Twenty servers that get two requests a second: few of them have been asked lately. Half of them were out again every few seconds.
+/// Twenty servers get two requests a second, so few of them have been used recently. Without the rule half of them were
+/// out again every few seconds.
 #[test]
 fn it_lasts_where_requests_are_few() {
     let mut setting = with(20, exact(), each_second());
@@ -132,7 +136,7 @@ fn it_lasts_where_requests_are_few() {
     assert_eq!(out, 0);
 }
 
-/// Up to half a check is believed of each, as before.
+/// While no more than half of all fail, each check is believed.
 #[test]
 fn half_is_not_nearly_everywhere() {
     let mut setting = with(10, exact(), each_second());
@@ -149,7 +153,7 @@ fn half_is_not_nearly_everywhere() {
     assert_eq!((stats.ejected, stats.checks_ignored), (5, false));
 }
 
-/// Where all may be out, they are: it is for the panic rule, or a failover, to say what then.
+/// Where all may be ejected, all are: a panic rule or a failover then decides what happens.
 #[test]
 fn without_a_cap_all_are_out() {
     let mut setting = with(10, exact().max_ejection_percent(100), each_second());

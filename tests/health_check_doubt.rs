@@ -1,5 +1,5 @@
-//! Promise: who is in doubt by requests is cleared or taken out by checks, without end nowhere; and who was taken
-//! out by requests has to pass for a while.
+//! Promise: an endpoint that requests have made suspect is cleared or ejected by checks, without checking endlessly;
+//! and an endpoint that requests have ejected has to pass for a while.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,7 +10,7 @@ use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, passing, with, zero
 use common::{MILLI, SECOND, exact, fail};
 use evenkeel::{Detector, Ejection, Outcome};
 
-/// Ticks when told, also at once. How many checks server 0 gets in this time, each of which is answered at once.
+/// Ticks when due, including at once, for `time`. Returns how many checks server 0 gets; each is answered at once.
 fn checks(setting: &mut Setting, time: Duration, outcome: Outcome) -> usize {
     let (mut count, mut passed) = (0, Duration::ZERO);
     while passed < time {
@@ -23,7 +23,7 @@ fn checks(setting: &mut Setting, time: Duration, outcome: Outcome) -> usize {
     count
 }
 
-/// The first of ten checks a second each, then requests make server 0 suspect.
+/// Ten servers pass their first check, with an interval of a second; then failed requests make server 0 suspect.
 fn in_doubt(ejection: Ejection, failures: usize) -> Setting {
     let mut setting = with(10, ejection, each_second());
     setting.round(|_| SUCCESS);
@@ -31,7 +31,8 @@ fn in_doubt(ejection: Ejection, failures: usize) -> Setting {
     setting
 }
 
-/// A failure weighs ln(0.3 / 0.001) = 5.70 where nobody else fails, and a success takes ln(0.999 / 0.7) = 0.356 off.
+/// A failure weighs ln(0.3 / 0.001) = 5.70 where no other endpoint fails, and a success takes ln(0.999 / 0.7) = 0.356
+/// off.
 #[test]
 fn one_failure_takes_sixteen_checks_to_clear_or_two_to_confirm() {
     let mut setting = in_doubt(exact(), 1);
@@ -44,24 +45,25 @@ fn one_failure_takes_sixteen_checks_to_clear_or_two_to_confirm() {
     assert!(setting.is_out(0));
 }
 
-/// Each is under suspicion once, however many checks it fails: counted more often it would be as if all were, where two of three are the fleet.
+/// An endpoint counts as one suspect, however many checks it fails. Counted for each failure, one of three would look
+/// like all: two of three are the fleet.
 #[test]
 fn misses_of_one_of_three_are_no_fault_of_all() {
     let mut setting = with(3, exact().cusum_threshold(20.0), each_second());
     setting.round(|_| SUCCESS);
-    // As many as it takes for what one fails to be little.
+    // Enough requests for one failure to be a small share.
     for request in 0..300 {
         let lease = setting.fleet.lease(&(request % 3)).unwrap();
         lease.record(SUCCESS);
     }
     fail(&setting.fleet, 0, 1);
     setting.fleet.maintain();
-    // One of 301 has failed: 4.50, and 5 of 3.38 are more than 20.
+    // One of 301 has failed: 4.50, and five times 3.38 are more than 20.
     assert_eq!(checks(&mut setting, MILLI * 900, TIMEOUT), 5);
     assert!(setting.is_out(0));
 }
 
-/// They are for checks an interval apart, which the threshold is for.
+/// Misses of a suspect do not count for `unhealthy_threshold`, which is meant for checks an interval apart.
 #[test]
 fn misses_of_one_in_doubt_are_no_row() {
     let mut setting = in_doubt(exact().cusum_threshold(20.0), 1);
@@ -74,7 +76,7 @@ fn misses_of_one_in_doubt_are_no_row() {
     assert_eq!(misses, 4, "5.70 and 4 of 4.28 are more than 20");
 }
 
-/// There it would be checked again and again, and nothing could come of it.
+/// A suspect that cannot be ejected gets no extra checks: they would go on without end and change nothing.
 #[test]
 fn who_cannot_be_taken_out_is_checked_by_the_interval() {
     for ejection in [
@@ -85,14 +87,14 @@ fn who_cannot_be_taken_out_is_checked_by_the_interval() {
         let mut setting = in_doubt(ejection, 3);
         assert_eq!(checks(&mut setting, MILLI * 2900, SUCCESS), 2);
     }
-    // Nor where most are in doubt.
+    // The same where most are suspect.
     let mut setting = in_doubt(exact(), 1);
     (1..6).for_each(|number| fail(&setting.fleet, number, 1));
     setting.fleet.maintain();
     assert_eq!(checks(&mut setting, MILLI * 2900, SUCCESS), 2);
 }
 
-/// Fifteen passes over the 2 s that the first ejection takes; a miss starts them again after the interval.
+/// Fifteen passes over the 2 s of the first ejection. After a miss they start again, an interval later.
 #[test]
 fn who_was_out_by_requests_passes_for_as_long_as_it_was_out() {
     let mut setting = passing();

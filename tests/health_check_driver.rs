@@ -1,5 +1,5 @@
-//! Promise: checks go one at a time for an endpoint and by a cap over all, none is lost for good, the set is
-//! followed, and while the driver is there no request is a probe.
+//! Promise: there is one check at a time for an endpoint and a cap over all, no check is lost for good, the driver
+//! follows the set, and while it is there no request is a probe.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -29,11 +29,11 @@ fn one_check_at_a_time_for_an_endpoint_and_no_more_than_the_cap_over_all() {
             let some = held.len().div_ceil(2);
             held.drain(..some).for_each(|probe| probe.finish(SUCCESS));
         }
-        // Shorter than what gives a check up.
+        // Steps this short end no check by its timeout.
         setting.clock.advance(MILLI * 30);
     }
     assert_eq!(checked.len(), 10, "somebody is never checked");
-    // At the cap, nothing is due until an answer or the end of its time.
+    // At the cap nothing is due until a check is answered or given up.
     held.clear();
     setting.clock.advance(SECOND);
     held.extend(setting.checks.tick());
@@ -58,7 +58,7 @@ fn a_lost_check_does_not_wedge_and_counts_as_no_answer() {
         setting.clock.advance(MILLI * 399);
         assert!(!setting.round(|_| SUCCESS).contains(&0));
         setting.clock.advance(MILLI);
-        // Given up at twice the timeout. The third in a row takes it out.
+        // A lost check is given up at twice its timeout. The third in a row ejects.
         assert_eq!(setting.round(|_| SUCCESS), []);
         assert_eq!(setting.is_out(0), lost == 3);
         setting.clock.advance(MILLI * 100);
@@ -76,7 +76,7 @@ fn with_a_cap_of_one_a_lost_check_does_not_wedge_the_others() {
     let mut setting = with(3, exact(), each_second().max_probes(1));
     setting.checks.tick().into_iter().for_each(std::mem::forget);
     let mut checked = HashSet::new();
-    // It is given up after 0.4 s, and is out for 2 s then.
+    // The lost check is given up after 0.4 s, and its endpoint is then ejected for 2 s.
     let mut passed = Duration::ZERO;
     while passed < SECOND * 5 {
         checked.extend(setting.round(|_| SUCCESS));
@@ -97,7 +97,7 @@ fn what_a_check_says_after_it_was_given_up_decides_nothing() {
     setting.clock.advance(MILLI * 100);
     let others = setting.checks.tick();
     assert_eq!(others.len(), 10, "another was sent");
-    // While the others are under way, and not in their stead.
+    // Late results come while the new checks are under way, and do not take their place.
     late.into_iter()
         .for_each(|probe| probe.finish(Outcome::Failure));
     assert_eq!(ejected(&setting.fleet), []);
@@ -116,7 +116,7 @@ fn while_the_driver_is_there_no_request_is_a_probe() {
         assert_no_probe(&setting.fleet);
         assert!(!setting.fleet.lease(&0).unwrap().is_probe());
     }
-    // Its checks found that out, and they bring it back.
+    // Its checks, and not requests, found it still bad, and they bring it back.
     assert!(setting.is_out(0));
     setting.go_on(SECOND * 4, |_| SUCCESS);
     assert!(!setting.is_out(0));
@@ -133,21 +133,21 @@ fn without_the_driver_requests_become_probes_again() {
         assert!(!setting.fleet.lease(&0).unwrap().is_probe());
         setting
     };
-    // Dropped: at once.
+    // A driver that is dropped stops at once.
     let setting = out();
     drop(setting.checks);
     let lease = probe(&setting.fleet);
     assert_eq!(lease.endpoint().key(), 0);
     lease.record(SUCCESS);
     assert_eq!(ejected(&setting.fleet), []);
-    // Forgotten or stalled: three seconds after its last tick.
+    // A driver that is forgotten or stalled stops counting three seconds after its last tick.
     let setting = out();
     setting.clock.advance(SECOND - MILLI);
     assert_no_probe(&setting.fleet);
     setting.clock.advance(MILLI);
     probe(&setting.fleet).record(SUCCESS);
     assert_eq!(ejected(&setting.fleet), []);
-    // Should it come back meanwhile, the request that is under way decides.
+    // If the driver comes back while a request is the probe, that request decides.
     let mut setting = out();
     setting.clock.advance(SECOND);
     let lease = probe(&setting.fleet);
@@ -184,7 +184,7 @@ fn the_set_is_followed_and_who_is_removed_is_let_go_of() {
     let mut probes = checks.tick();
     assert_eq!(probes.len(), 3);
 
-    // Removed while its check is out: the check keeps it, says nothing, and lets go of it.
+    // Removed while its check is out: the check keeps the endpoint alive, decides nothing, and then lets go of it.
     assert!(fleet.remove(&0));
     fleet.maintain();
     assert_eq!(Arc::strong_count(&all[0]), 2);
@@ -195,7 +195,7 @@ fn the_set_is_followed_and_who_is_removed_is_let_go_of() {
     probes.into_iter().for_each(|probe| probe.finish(SUCCESS));
     assert_eq!(fleet.stats().ejected, 0);
 
-    // Between checks nothing keeps it, and it is checked no more.
+    // Removed between checks: nothing keeps the endpoint alive, and it is checked no more.
     assert!(fleet.remove(&1));
     fleet.maintain();
     assert_eq!(Arc::strong_count(&all[1]), 1);
@@ -203,7 +203,7 @@ fn the_set_is_followed_and_who_is_removed_is_let_go_of() {
     let keys: Vec<_> = checks.tick().iter().map(|it| it.endpoint().key()).collect();
     assert_eq!(keys, [2]);
 
-    // Who is new is checked at the next tick, who has no weight or drains is not.
+    // A new endpoint is checked at the next tick; one without weight or draining is not.
     fleet.insert(endpoint(4)).unwrap();
     let keys: Vec<_> = checks.tick().iter().map(|it| it.endpoint().key()).collect();
     assert_eq!(keys, [4]);
@@ -230,7 +230,7 @@ fn one_that_is_out_of_rotation_while_it_is_checked_is_not_checked_twice() {
     assert_eq!(setting.round(|_| SUCCESS).len(), 10);
 }
 
-/// The interval for no traffic counts until a request has been seen, by whatever endpoint.
+/// The interval for no traffic applies until the fleet has seen a request, at any endpoint.
 #[test]
 fn without_traffic_there_is_another_interval() {
     let settings = each_second().no_traffic_interval(SECOND * 10);
@@ -256,7 +256,7 @@ fn a_request_under_way_a_failed_one_and_one_of_long_ago_are_traffic() {
             }
             _ => {
                 request.record_with_latency(SUCCESS, MILLI);
-                // The window holds ten seconds.
+                // The window holds ten seconds, so the request is long out of it.
                 setting.clock.advance(SECOND * 25);
                 None
             }
@@ -280,11 +280,11 @@ fn the_first_checks_are_spread_over_the_initial_jitter() {
     }
     seen.extend(setting.round(|_| SUCCESS));
     assert_eq!(seen.len(), 100);
-    // 100 draws, a tenth of them each: more than 30 with odds of 1e-8.
+    // 100 draws, a tenth of them in each step: more than 30 have odds of 1e-8.
     assert!(most <= 30, "{most} at once");
 }
 
-/// A reading from the far future, taken back: checks go on, and lost ones are given up.
+/// The clock jumps far ahead and back: checks go on, and lost ones are given up.
 #[test]
 fn a_clock_that_jumps_ahead_and_returns_stops_nothing() {
     let mut setting = passing();

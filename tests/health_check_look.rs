@@ -1,4 +1,5 @@
-//! Promise: the look that checks take at others ends, whatever becomes of those, and costs no more than it says.
+//! Promise: a look (one check at each of up to 32 endpoints that are not suspect, against which suspects are held) ends
+//! whatever becomes of those endpoints, and costs no more than it says.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,7 +11,7 @@ use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, key, with};
 use common::{MILLI, SECOND, Server, ejected, exact, fail, setup};
 use evenkeel::{Endpoint, HealthCheckSettings, Outcome, Probe, Target};
 
-/// The first check of each has passed, then a request fails at each of these.
+/// All servers pass their first check; then a request fails at each of these.
 fn in_doubt(count: usize, servers: &[usize]) -> Setting {
     doubt(with(count, exact(), each_second()), servers)
 }
@@ -27,8 +28,8 @@ fn doubt(mut setting: Setting, servers: &[usize]) -> Setting {
     setting
 }
 
-/// Ticks each millisecond; what is due is answered after as many as this says. How often each was checked until one is out, if that is
-/// within this time.
+/// Ticks each millisecond and answers each check after as many milliseconds as `answer` says. Returns when server `one`
+/// is ejected and which servers were checked until then, or `None` if that is not `within` this many milliseconds.
 fn until_out(
     setting: &mut Setting,
     (one, within): (usize, usize),
@@ -61,8 +62,8 @@ fn times(checked: &[usize], server: usize) -> usize {
     checked.iter().filter(|&&one| one == server).count()
 }
 
-/// It was checked again at once for as long as the others had not answered: without end, and for a `run` whose checks are answered
-/// at once without a turn for anybody else.
+/// A suspect is checked only once until the look is over. It used to be checked again at once for as long as the others
+/// had not answered, without end; and a `run` whose checks are answered at once then let nothing else run.
 #[test]
 fn who_is_in_doubt_is_checked_once_while_others_have_not_answered() {
     let mut setting = in_doubt(20, &[3]);
@@ -85,7 +86,8 @@ fn who_is_in_doubt_is_checked_once_while_others_have_not_answered() {
     assert!(setting.is_out(3));
 }
 
-/// What a look says reaches who has waited for it, also where all of a batch is over before the next tick.
+/// The result of a look reaches a suspect that waits for it, even if the whole batch of checks is over before the next
+/// tick.
 #[test]
 fn a_driver_that_awaits_all_its_checks_takes_out_who_hangs() {
     let mut setting = in_doubt(20, &[3]);
@@ -104,7 +106,8 @@ fn a_driver_that_awaits_all_its_checks_takes_out_who_hangs() {
     }
 }
 
-/// One of those looked at is replaced each tenth of a second, and answers take longer than that.
+/// One of the endpoints looked at is replaced every tenth of a second, and answers take longer than that. The look does
+/// not wait for those that are gone.
 #[test]
 fn who_is_removed_is_not_waited_for() {
     let mut setting = in_doubt(4, &[0]);
@@ -125,7 +128,8 @@ fn who_is_removed_is_not_waited_for() {
     assert!(times(&checked, 0) <= 3, "{checked:?}");
 }
 
-/// Seven of those that are asked come under suspicion before their checks are sent: what these say is of themselves.
+/// Seven of the endpoints to be looked at become suspect before their checks are sent. The look does not wait for them:
+/// those checks now decide about the endpoints themselves.
 #[test]
 fn who_has_come_into_doubt_before_it_is_asked_is_not_waited_for() {
     let one_at_a_time = each_second().max_probes(1);
@@ -140,7 +144,8 @@ fn who_has_come_into_doubt_before_it_is_asked_is_not_waited_for() {
     assert!(at < 100, "{at} ms");
 }
 
-/// Their checks count, though they were sent before: else all would have been held against nobody.
+/// Checks that are under way when a look begins count for it. Otherwise suspects would be held against no results at
+/// all.
 #[test]
 fn whose_checks_are_under_way_are_waited_for() {
     let mut setting = with(20, exact(), each_second());
@@ -166,7 +171,8 @@ fn whose_checks_are_under_way_are_waited_for() {
     assert_eq!(ejected(&setting.fleet), [0, 1]);
 }
 
-/// The first third of the set dies, as a zone does. Where those looked at stood side by side half of the looks took it for all.
+/// The first third of the set dies, as a zone does. While the endpoints looked at were neighbours in the set, half of
+/// the looks took the zone for the whole fleet.
 #[test]
 fn those_looked_at_are_from_all_over_the_set() {
     for count in [30, 48, 63, 64, 93] {
@@ -208,7 +214,7 @@ fn who_asked_not_to_be_checked_is_not_looked_at() {
     assert_eq!(times(&checked, 6), 1, "{checked:?}");
 }
 
-/// Two of three others answer: whether the third does makes no difference.
+/// Of three others two answer: the result of the third makes no difference.
 #[test]
 fn one_of_three_others_that_hangs_is_not_waited_for() {
     let mut setting = in_doubt(4, &[0]);
@@ -222,7 +228,8 @@ fn one_of_three_others_that_hangs_is_not_waited_for() {
     assert_eq!(times(&checked, 0), 2);
 }
 
-/// Where all fail each second check. With one check at a time there was none to look at, of 40 suspects 24 went out.
+/// Half of all checks fail. When a cap of one check at a time left no endpoints to look at, 24 of 40 suspects were
+/// ejected.
 #[test]
 fn as_many_are_looked_at_where_few_checks_may_be_under_way() {
     for max_probes in [1, 4] {
@@ -243,12 +250,14 @@ fn as_many_are_looked_at_where_few_checks_may_be_under_way() {
             }
             out += ejected(&setting.fleet).len();
         }
-        // Of 18 that fail half fewer than two fifths do in one look of four; then two more misses of three are needed.
+        // Of 18 that fail half, fewer than two fifths fail in one look of four; then two more misses of three are
+        // needed.
         assert!(out <= 6, "{out} of 40 with {max_probes}");
     }
 }
 
-/// Its checks are answered, and tell nothing: they came one after the other without end.
+/// A suspect whose checks are answered without telling anything is checked by the interval. Its checks used to follow
+/// one another without end.
 #[test]
 fn who_is_in_doubt_and_tells_nothing_is_checked_by_the_interval() {
     for told in [
@@ -267,8 +276,8 @@ fn who_is_in_doubt_and_tells_nothing_is_checked_by_the_interval() {
     }
 }
 
-/// Those that hang take up all the checks there may be. Whoever is asked for a look comes before the others that are due: else the look was over
-/// before they came, and began anew.
+/// Checks that hang take up the whole cap. Endpoints asked for a look are checked before others that are due: otherwise
+/// the look was over before they were checked, and began anew.
 #[test]
 fn a_look_ends_where_most_checks_hang() {
     let settings = || each_second().max_probes(8).timeout(SECOND);
@@ -291,7 +300,8 @@ fn a_look_ends_where_most_checks_hang() {
     assert!(at < 40_000, "{at} ms");
 }
 
-/// A refused connection tells more than a timeout, also after it was held: one failed request and it are enough.
+/// A refused connection weighs more than a timeout, also after it was held back until the look ended: with one failed
+/// request it is enough to eject.
 #[test]
 fn what_is_held_stays_what_it_was() {
     for (told, is_out) in [(Outcome::Unreachable, true), (TIMEOUT, false)] {
@@ -305,7 +315,8 @@ fn what_is_held_stays_what_it_was() {
     }
 }
 
-/// The driver stalled for minutes, in which all went well there: what it held is of another suspicion than the next.
+/// The driver stalled for minutes in which the server answered well. The result that it held back belongs to an earlier
+/// suspicion and is dropped.
 #[test]
 fn what_was_held_long_ago_is_forgotten() {
     let mut setting = in_doubt(20, &[3]);

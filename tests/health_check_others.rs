@@ -1,4 +1,5 @@
-//! Promise: before checks take out one of several in doubt they look at others, and tell a fault of these from one of all.
+//! Promise: before checks eject a suspect they look at other endpoints, and so tell a fault of the suspects from one of
+//! the whole fleet.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -7,7 +8,7 @@ use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, with};
 use common::{MILLI, exact, fail};
 use evenkeel::Outcome;
 
-/// The first of so many checks a second each, then a request fails at each of these.
+/// All servers pass their first check, with an interval of a second; then a request fails at each of these.
 fn in_doubt(count: usize, servers: &[usize]) -> Setting {
     let mut setting = with(count, exact(), each_second());
     while setting.checks.next_due().is_zero() {
@@ -20,7 +21,7 @@ fn in_doubt(count: usize, servers: &[usize]) -> Setting {
     setting
 }
 
-/// Whom checks go to while each brings the next, a millisecond later.
+/// The servers that are checked while one check leads to the next, a millisecond later.
 fn at_once(setting: &mut Setting, outcome: impl Fn(usize, usize) -> Outcome) -> Vec<usize> {
     let mut checked = Vec::new();
     loop {
@@ -41,7 +42,7 @@ fn out(setting: &Setting, count: usize) -> Vec<usize> {
         .collect()
 }
 
-/// Of those that are well each is looked at once.
+/// Each endpoint that is well is looked at once.
 #[test]
 fn five_that_die_together_are_out_for_two_failed_requests() {
     let mut setting = in_doubt(20, &[0, 1]);
@@ -54,7 +55,7 @@ fn five_that_die_together_are_out_for_two_failed_requests() {
     }
 }
 
-/// All fail each second check: two in doubt, whom two misses would take out, stay in as the others miss too.
+/// Each endpoint fails every second check. Two suspects, which two misses would eject, stay in as the others fail too.
 #[test]
 fn where_all_fail_checks_take_nobody_out() {
     let mut setting = in_doubt(20, &[0, 1]);
@@ -66,8 +67,8 @@ fn where_all_fail_checks_take_nobody_out() {
     assert_eq!(out(&setting, 20), []);
 }
 
-/// What failed before the look counts after it, so two misses are enough as ever; those of an endpoint whose
-/// failure is its own bring no others under suspicion.
+/// A miss from before the look counts after it, so two misses suffice. A suspect whose failure is its own brings no
+/// others under suspicion.
 #[test]
 fn who_is_alone_in_doubt_is_out_after_one_look_at_the_others() {
     let mut setting = in_doubt(20, &[3]);
@@ -85,13 +86,13 @@ fn who_is_alone_in_doubt_is_out_after_one_look_at_the_others() {
     assert_eq!(checked, expected);
 }
 
-/// Where each third check of anybody fails, from one moment on: two in doubt that miss twice in a row would be out, were they not
-/// held against the others.
+/// A third of the checks of all fail, from one moment on. Two suspects that miss twice in a row would be ejected if
+/// they were not held against the others.
 #[test]
 fn where_all_fail_a_third_two_misses_are_not_enough() {
     let mut setting = in_doubt(20, &[0, 1]);
     let third = |server: usize, before: usize| match before {
-        // The two and every third of the others, once; then the two once more.
+        // Once each: the two suspects and every third of the others. Then the two once more.
         0..40 if server < 2 || server % 3 == 0 => TIMEOUT,
         _ => SUCCESS,
     };

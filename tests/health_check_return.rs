@@ -1,4 +1,5 @@
-//! Promise: whom checks bring back is as far on as they have shown, no further, and not held to what it was.
+//! Promise: an endpoint that checks bring back is as far into slow start as the time for which it has passed, no
+//! further, and is not held to its old latency.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -15,7 +16,7 @@ fn explain(setting: &Setting) -> Explanation {
     setting.fleet.member(&0).unwrap().explain()
 }
 
-/// Passes until server 0 is back, and for how long they have.
+/// Lets checks pass until server 0 is back. Returns for how long they did.
 fn pass_until_back(setting: &mut Setting) -> Duration {
     let mut passing = Duration::ZERO;
     while state(&setting.fleet, 0) != MemberState::Warming {
@@ -36,7 +37,7 @@ fn share(setting: &Setting) -> f64 {
     explain(setting).slow_start_share.unwrap()
 }
 
-/// Ten servers that know one another's latency, and have passed their first check, if they are checked.
+/// Ten servers that have passed their first check and whose latency is known.
 fn known(ejection: Ejection) -> Setting {
     let mut setting = with(10, ejection, each_second());
     setting.round(|_| SUCCESS);
@@ -51,9 +52,9 @@ fn what_the_passes_took_counts_and_no_more() {
     fail(&setting.fleet, 0, 2);
     let passing = pass_until_back(&mut setting);
     assert!(passing >= SECOND * 2, "{passing:?}");
-    // 2 s of 5 s, of which the last pass's tick may be some milliseconds.
+    // 2 s of 5 s, give or take some milliseconds for the tick of the last pass.
     assert!((share(&setting) - 0.4).abs() < 0.005, "{}", share(&setting));
-    // In since its return, all the same.
+    // `since` still counts from the return.
     assert!(explain(&setting).since.unwrap() < MILLI * 10);
     assert_eq!(
         explain(&setting).until.unwrap().as_millis().div_ceil(100),
@@ -61,8 +62,8 @@ fn what_the_passes_took_counts_and_no_more() {
     );
 }
 
-/// Five good probes are wanted of one that was sent out when nobody checked: 0.6 s of checks, a little more than the
-/// least share.
+/// An endpoint ejected while there was no driver needs five good probes: 0.6 s of checks, a little more than the least
+/// share.
 #[test]
 fn few_passes_count_for_little() {
     let mut setting = known(exact());
@@ -97,7 +98,8 @@ fn a_failed_check_between_starts_the_time_again() {
     assert!((share(&setting) - 0.4).abs() < 0.005, "{}", share(&setting));
 }
 
-/// Passes of 30 s are half of a slow start of 5 s; and none of the time that decides how soon an ejection is forgotten.
+/// Passes over 30 s count for half of a slow start of 5 s, the most they may. They do not count for the time that makes
+/// an ejection forgotten.
 #[test]
 fn passes_do_not_count_for_all_of_it_nor_for_its_record() {
     let ejection = exact()
@@ -113,7 +115,7 @@ fn passes_do_not_count_for_all_of_it_nor_for_its_record() {
     }
 }
 
-/// The requests that hung with it end long after: of the endpoint as it is they tell nothing.
+/// Requests that hung before the ejection end long after the return: they say nothing about the endpoint as it is now.
 #[test]
 fn what_was_asked_before_says_nothing_of_how_quick_it_is_after() {
     let mut setting = known(exact());
@@ -144,14 +146,14 @@ fn what_was_asked_before_says_nothing_of_how_quick_it_is_after() {
     }
     let after = micros(&setting);
     assert!((2_000..4_000).contains(&after), "{after}");
-    // One of many, from here on.
+    // From here on a late one is a sample among many.
     hung.next()
         .unwrap()
         .record_with_latency(Outcome::Timeout, SECOND * 30);
     assert!(micros(&setting) > after);
 }
 
-/// The same of a request that was to be the probe, and hung until checks had taken its place.
+/// The same holds for a request that was the probe and hung until checks took its place.
 #[test]
 fn a_probe_that_was_given_up_says_nothing_after() {
     for outcome in [Outcome::Timeout, Outcome::Success] {
@@ -170,7 +172,7 @@ fn a_probe_that_was_given_up_says_nothing_after() {
     }
 }
 
-/// A request that is a probe, and fails, ends the time for which checks have passed; so does a time without checks.
+/// A request that is a probe and fails ends the time for which checks have passed; so does a time without checks.
 #[test]
 fn passes_before_a_failure_or_a_long_time_without_do_not_count() {
     for probe_fails in [true, false] {
@@ -191,7 +193,7 @@ fn passes_before_a_failure_or_a_long_time_without_do_not_count() {
     }
 }
 
-/// Nor do those before a request that was the probe and hung until its place, of which there is one, was given to others.
+/// Nor do passes count from before a request that was the probe and hung until its slot, the only one, was taken back.
 #[test]
 fn passes_before_a_probe_that_was_given_up_do_not_count() {
     let clock = ManualClock::new();
@@ -232,7 +234,8 @@ fn a_failure_before_the_first_answer_says_nothing_of_how_quick_it_is() {
     assert_eq!(explain(&setting).latency, before);
 }
 
-/// Its check waits for the end of its ejection, which is far; a mark, as a request's probe, may bring it back before that.
+/// Its next check waits for the end of a long ejection. A mark, like a request's probe, may bring the endpoint back
+/// before that.
 #[test]
 fn who_is_back_before_its_time_is_checked_by_the_interval_again() {
     let ejection = exact().base_ejection_time(SECOND * 120);
@@ -247,14 +250,15 @@ fn who_is_back_before_its_time_is_checked_by_the_interval_again() {
     assert_eq!(setting.go_on(SECOND * 3, |_| SUCCESS).len(), 3);
 }
 
-/// By requests, which checks learn of when they look: else its next check would be the one of its interval.
+/// Requests eject it, which the driver learns when it looks at all members: otherwise the next check would come after
+/// the interval.
 #[test]
 fn who_is_out_is_checked_when_its_time_is_over_however_far_apart_checks_are() {
     let mut setting = with(10, exact(), each_second().interval(SECOND * 60));
     setting.round(|_| SUCCESS);
     fail(&setting.fleet, 0, 2);
     assert!(setting.is_out(0));
-    // Upkeep counts who is under suspicion anew: who is out is not.
+    // Upkeep counts the suspects anew; an ejected endpoint is none.
     setting.fleet.maintain();
     let at = setting.go_on(SECOND * 3, |_| SUCCESS);
     assert_eq!(at.first(), Some(&(SECOND * 2)));

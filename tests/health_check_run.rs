@@ -1,4 +1,4 @@
-//! Promise: the driver's future checks with any timer and any I/O, concurrently, ends checks that take too long,
+//! Promise: the driver's future works with any timer and any I/O, checks concurrently, ends checks that take too long,
 //! may be dropped at any point, and ends with its fleet.
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use evenkeel::{
     Clock, Endpoint, Fleet, HealthCheckSettings, ManualClock, Member, Outcome, Tick, from_fn,
 };
 
-/// A timer of this clock.
+/// A timer on this clock.
 fn timer(clock: &ManualClock) -> impl Fn(Duration) -> Sleep + use<> {
     let clock = clock.clone();
     move |length| Sleep {
@@ -46,7 +46,7 @@ fn ten(clock: &ManualClock) -> Fleet<Server> {
     setup(10, clock).ejection(exact()).build().unwrap()
 }
 
-/// Polls it each millisecond, for this long. Whether it has ended.
+/// Polls the future each millisecond for `time`. Returns whether it has ended.
 fn go_on(run: Pin<&mut impl Future<Output = ()>>, clock: &ManualClock, time: Duration) -> bool {
     let mut run = run;
     let mut cx = Context::from_waker(Waker::noop());
@@ -138,7 +138,7 @@ fn dropped_in_the_middle_of_checks_it_says_nothing_and_requests_are_probes_again
     assert_eq!(ejected(&fleet), []);
 }
 
-/// A panic is its caller's, with all checks; requests probe again.
+/// A panic in a check goes to the caller and ends all checks; requests become probes again.
 #[test]
 fn a_check_that_panics_is_as_if_it_had_been_dropped() {
     let clock = ManualClock::new();
@@ -190,7 +190,7 @@ fn a_transport_sends_and_classifies() {
     assert_eq!(ejected(&fleet), [3]);
 }
 
-/// So that it can be spawned.
+/// The future is `Send`, so it can be spawned, if what it is given is.
 #[test]
 fn it_can_be_sent_if_what_it_is_given_can() {
     fn sendable(_: impl Future + Send + 'static) {}

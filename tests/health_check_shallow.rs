@@ -1,4 +1,5 @@
-//! Promise: checks that pass do not keep in whom requests find bad, as a page that is well while requests fail would.
+//! Promise: an endpoint whose requests fail is ejected although its checks pass: its health page may not exercise what
+//! fails.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -9,8 +10,8 @@ use common::checks::{SUCCESS, each_second, with};
 use common::{Server, exact};
 use evenkeel::{Cluster, Ejection, HealthCheckSettings, Outcome};
 
-/// Requests that fail in so many seconds, where one of ten fails this share of them and all checks pass, answered within a millisecond; and
-/// whether it has been out.
+/// How many requests fail in this many seconds, and whether server 0 has been ejected. One of ten fails this share of
+/// its requests; all checks pass, each answered within a millisecond.
 fn failed(
     ejection: Ejection,
     checks: Option<HealthCheckSettings>,
@@ -25,7 +26,7 @@ fn failed(
     let apart = Duration::from_secs(1) / a_second;
     let (mut random, mut failed, mut was_out) = (7u64, 0, false);
     for _ in 0..seconds * a_second {
-        // A tick a millisecond: each check is answered before the next.
+        // One tick a millisecond: each check is answered before the next.
         let mut left = apart;
         while !left.is_zero() {
             if checks.is_some() {
@@ -45,15 +46,16 @@ fn failed(
     (failed, was_out)
 }
 
-/// Sixteen passes take back what one failure tells. They came before the next request: half of ten seconds' requests to it failed, and it was
-/// never out.
+/// Sixteen passes take back what one failure weighs. They used to come before the next request: half of ten seconds'
+/// requests to the endpoint failed, and it was never ejected.
 #[test]
 fn who_fails_requests_is_out_though_its_page_is_well() {
     for percent in [50, 100] {
         let (without, _) = failed(exact(), None, (200, 10), percent);
         let (with_checks, was_out) = failed(exact(), Some(each_second()), (200, 10), percent);
         assert!(was_out, "{percent} %");
-        // As soon as without; and after two seconds of passing checks once more, where requests would probe.
+        // Ejected as soon as without checks; and once more after two seconds of passes, where without checks a request
+        // would probe.
         assert!(
             with_checks <= without + 6,
             "{percent} %: {with_checks} for {without}"

@@ -40,7 +40,7 @@ fn the_cap_holds_and_all_return_while_checks_requests_and_updates_race() {
     let mut checks = fleet.health_check(each_second().max_probes(5)).unwrap();
     let done = AtomicBool::new(false);
     scope(|scope| {
-        // Requests that fail, each after a pick or by key.
+        // Requests that may fail, picked or leased by key.
         for seed in [1, 2] {
             let (fleet, done) = (&fleet, &done);
             scope.spawn(move || {
@@ -57,7 +57,7 @@ fn the_cap_holds_and_all_return_while_checks_requests_and_updates_race() {
                 }
             });
         }
-        // Weights of 0 and 1, removals and returns.
+        // Updates with weights of 0 and 1, removals and returns.
         scope.spawn(|| {
             let mut random = 3;
             while !done.load(Ordering::SeqCst) {
@@ -69,11 +69,11 @@ fn the_cap_holds_and_all_return_while_checks_requests_and_updates_race() {
                 fleet.update(some).unwrap();
             }
         });
-        // The cap, as anybody may read it.
+        // Reads the cap all the time.
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 let stats = fleet.stats();
-                // Never above 30 % of the largest set; the set may change between two reads.
+                // At most 30 % of the largest set; the set may change between two reads.
                 assert!(stats.ejected <= 3, "{stats:?}");
             }
         });
@@ -92,7 +92,7 @@ fn the_cap_holds_and_all_return_while_checks_requests_and_updates_race() {
                     _ => probe.finish(any_outcome(&mut random)),
                 }
             }
-            // One that is held is not given up: 400 turns have odds of 1e-9.
+            // No check is held until it is given up: 400 turns without this branch have odds of 1e-9.
             if held.len() > 3 || draw(&mut random, 20) == 0 {
                 held.clear();
             }
@@ -100,8 +100,8 @@ fn the_cap_holds_and_all_return_while_checks_requests_and_updates_race() {
         }
         done.store(true, Ordering::SeqCst);
     });
-    // All is well again: everybody returns, by checks alone, and after a slow start each is like any
-    // other. The books are even.
+    // Now everything succeeds: all return, by checks alone, and after slow start each is like any other. The counts
+    // agree.
     fleet.update(servers(&[1; 12])).unwrap();
     let mut passed = Duration::ZERO;
     while passed < SECOND * 200 {

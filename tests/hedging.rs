@@ -1,4 +1,5 @@
-//! Promise: a hedge goes to another endpoint, the first good answer is the call's, and the others are let go of.
+//! Promise: a hedge goes to another endpoint, the first good answer is the call's result, and the other attempts are
+//! dropped.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,12 +15,12 @@ use evenkeel::{
     RoundRobin, StopReason, Tick, from_fn,
 };
 
-/// One hedge after 10 ms.
+/// A plan with one hedge after 10 ms.
 fn hedged(attempts: u32) -> CallPlan {
     lavish(attempts).hedge(Hedge::after(10 * MILLI))
 }
 
-/// To whom it was sent, all different.
+/// How many servers it was sent to; asserts that they differ.
 fn sent(stage: &Stage) -> usize {
     let mut sent = stage.script.sent();
     let all = sent.len();
@@ -38,7 +39,7 @@ fn a_slow_endpoint_is_overtaken_by_another() {
     let stage = Stage::new(5, hedged(2), &[Answer::Hang, Answer::Ok(200)]);
     assert_eq!(stage.call().unwrap(), 200);
     assert_eq!((sent(&stage), elapsed(&stage)), (2, 10 * MILLI));
-    // Who was let go of is neither good nor bad.
+    // The attempt that is dropped counts as neither good nor bad.
     assert_eq!(stage.outcomes(), [1, 0, 0, 1]);
     assert_eq!(stage.fleet.stats().in_flight, 0);
     let stats = stage.caller.stats();
@@ -47,7 +48,8 @@ fn a_slow_endpoint_is_overtaken_by_another() {
     assert_eq!((stats.budget_left, stats.retries_in_flight), (999, 0));
 }
 
-/// Also where the first answer comes in the moment in which the hedge is due: it was charged and counted, and let go of before.
+/// Also where the first answer comes at the moment at which the hedge is due. Such a hedge used to be charged and
+/// counted, but dropped before it was sent.
 #[test]
 fn a_hedge_that_is_charged_is_sent() {
     for polls in 1..30 {
@@ -59,7 +61,7 @@ fn a_hedge_that_is_charged_is_sent() {
     }
 }
 
-/// Nor is that answer lost to a hedge that is refused for good as soon as it is sent.
+/// Nor is that answer lost if the hedge, as soon as it is sent, fails with an error that is not retryable.
 #[test]
 fn an_answer_that_is_there_when_a_hedge_is_sent_is_the_calls() {
     for polls in 1..=12 {
@@ -135,7 +137,7 @@ fn where_there_can_be_no_hedge_the_call_goes_on() {
     let no_slot = Stage::new(5, hedged(3).max_concurrent_retries(0), &slow);
     for stage in [one_endpoint, one_attempt, no_budget, no_slot] {
         assert_eq!(stage.call().unwrap(), 200);
-        // The timer that rings polls it once more.
+        // The hedge's timer polls the attempt once more when it fires.
         assert!((28 * MILLI..=29 * MILLI).contains(&elapsed(&stage)));
         assert_eq!(sent(&stage), 1);
         assert_eq!(stage.caller.stats().hedges, 0);
@@ -155,7 +157,8 @@ fn hedges_follow_one_another_up_to_as_many_as_are_asked_for() {
         );
         assert_eq!((sent(&stage), error.attempts), (expected, expected as u32));
         assert_eq!(elapsed(&stage), SECOND);
-        // The first had all the time; what the others had less is for patience, 1 s here.
+        // The first attempt had the whole deadline and counts as a timeout. The others had less, so the patience, 1 s
+        // here, decides: abandoned.
         assert_eq!(stage.outcomes(), [0, 0, 1, expected as u64 - 1]);
     }
 }
@@ -165,7 +168,7 @@ fn each_attempt_has_its_own_time() {
     let plan = hedged(2).attempt_timeout(25 * MILLI);
     let stage = Stage::new(5, plan, &[Answer::Hang, Answer::OkLate(200, 20)]);
     assert_eq!(stage.call().unwrap(), 200);
-    // Not abandoned: it was cut off at 25 ms, and the hedge went on to 29.
+    // The first is not abandoned: it timed out at 25 ms, and the hedge went on to 29 ms.
     assert_eq!(stage.outcomes(), [1, 0, 1, 0]);
     assert_eq!(elapsed(&stage), 29 * MILLI);
 
@@ -178,7 +181,7 @@ fn each_attempt_has_its_own_time() {
 
 type ByServer = Result<u16, CallerError<()>>;
 
-/// Server 0 hangs, the others answer after 5 ms. Who is ejected after 100 calls, and what 0 shows.
+/// Server 0 hangs, the others answer after 5 ms. Returns which servers are ejected after 100 calls, and the fleet.
 fn one_hangs(patience: Option<Duration>) -> (Vec<usize>, Fleet<Server>) {
     let hand = Hand::default();
     let fleet = setup(10, &hand.clock).policy(RoundRobin::new());
@@ -187,7 +190,7 @@ fn one_hangs(patience: Option<Duration>) -> (Vec<usize>, Fleet<Server>) {
         None => fleet,
     };
     let fleet = fleet.build().unwrap();
-    // It answered once: a latency that is not known is not raised.
+    // The server has answered once: an unknown latency is not raised.
     let lease = fleet.lease(&0).unwrap();
     lease.record_with_latency(Outcome::Success, 5 * MILLI);
     let transport = from_fn(|server: &Server, _: u8| {
@@ -217,7 +220,7 @@ fn an_endpoint_that_hangs_is_ejected_if_that_outlasts_patience() {
     assert_eq!(out, [0]);
 }
 
-/// 15 ms are less than the 50 that patience is at least: only its latency tells.
+/// An attempt is dropped after 15 ms, less than the least patience of 50 ms, so only the latency shows it.
 #[test]
 fn one_that_is_let_go_of_sooner_shows_by_its_latency_and_no_more() {
     let (out, fleet) = one_hangs(None);
@@ -234,7 +237,7 @@ fn one_that_is_let_go_of_sooner_shows_by_its_latency_and_no_more() {
 
 #[test]
 fn a_percentile_is_waited_for_once_it_is_known() {
-    // Not known yet: the first takes its 50 ms.
+    // The percentile is not known yet: the first call takes its 50 ms.
     let mut answers = vec![Answer::OkLate(200, 51)];
     answers.extend([Answer::OkLate(200, 5); 99]);
     answers.extend([Answer::Hang, Answer::Ok(201)]);
@@ -246,14 +249,15 @@ fn a_percentile_is_waited_for_once_it_is_known() {
     assert_eq!(stage.caller.stats().hedges, 0);
     let before = elapsed(&stage);
     assert_eq!(stage.call().unwrap(), 201);
-    // 95 in 100 took 4 ms; an eighth more at most, seen at the next millisecond.
+    // 95 in 100 took 4 ms; the estimate is an eighth more at most, and is seen at the next millisecond.
     assert_eq!(elapsed(&stage) - before, 5 * MILLI);
 }
 
-/// Half take 20 ms or less, one in ten 100 or more, one in a hundred a second: a tail that a hedge mostly overtakes. The
-/// 90th percentile is known as 100 to 113 ms, so 8.9 to 10 % are hedged of 5000: 500 at most, with a standard deviation
-/// of 21 for the draws, and of 25 for four estimates that are exact to 0.9 points each; 5 of both together make 665. Were those
-/// that lose forgotten, the tail would be cut off again and again, and more and more hedged.
+/// Half of the answers take 20 ms or less, one in ten 100 ms or more, and one in a hundred a second: a tail that a
+/// hedge mostly overtakes. The 90th percentile is estimated as 100 to 113 ms, so 8.9 to 10 % of 5000 are hedged: 500 at
+/// most, with a standard deviation of 21 for the draws, and of 25 for four estimates that are exact to 0.9 points each;
+/// 5 of both together make 665. If losing attempts were not counted, the tail would be cut off again and again, and
+/// more and more requests would be hedged.
 #[test]
 fn the_tail_is_not_forgotten_because_it_is_hedged() {
     let hand = Hand::default();
@@ -282,8 +286,8 @@ fn the_tail_is_not_forgotten_because_it_is_hedged() {
     assert!((300..=665).contains(&hedges), "{hedges} of 5000");
 }
 
-/// A percentile is of first attempts, from when they begin until they are answered. One that fails has none, however its hedge ends; and a
-/// hedge that fails says nothing of how long the first takes.
+/// The percentile is of first attempts, from their start to their answer. A first attempt that fails has no latency,
+/// however its hedge ends; and a hedge that fails says nothing about how long the first takes.
 #[test]
 fn what_fails_has_no_latency() {
     for (first, hedge, expected) in [

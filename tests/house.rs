@@ -10,14 +10,14 @@ fn count(folder: &str) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
 
-/// One test in this file, so that no other changes the process's threads and files beside it.
+/// The only test in this file, so that no other test changes the threads and files of the process meanwhile.
 #[test]
 fn no_thread_and_no_file_or_socket() {
     let before = (count("/proc/self/task"), count("/proc/self/fd"));
     let clock = ManualClock::new();
     let fleet = Fleet::builder()
         .endpoints(["a", "b", "c"].map(String::from))
-        // Where two in three fail everywhere, the default singles nobody out.
+        // Where two in three requests fail everywhere, the default detector ejects none.
         .ejection(Ejection::default().consecutive_failures(2))
         .clock(clock.clone())
         .build()

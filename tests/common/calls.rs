@@ -1,4 +1,4 @@
-//! A caller on a stage: a transport that answers by a script, and time that a test steps.
+//! A caller under test: a transport that answers by a script, and a timer that the test steps.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -14,7 +14,7 @@ use evenkeel::{
 
 use super::{MILLI, Server, setup};
 
-/// Time that a test steps. Remembers how long it was asked to wait.
+/// A timer on a manual clock. It records the durations it was asked to sleep.
 #[derive(Clone, Default)]
 pub(crate) struct Hand {
     pub(crate) clock: ManualClock,
@@ -39,18 +39,19 @@ impl Timer for Hand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Ok(u16),
-    /// After so many polls.
+    /// After this many polls.
     OkLate(u16, u32),
-    /// An error that is not to be retried.
+    /// An error that is not retryable.
     Reject,
     Fail,
-    /// After so many polls, as `Fail`.
+    /// As `Fail`, after this many polls.
     FailLate(u32),
     Hang,
     Panic,
 }
 
-/// Answers in turn, then the last for ever. Remembers who was sent what.
+/// A transport that gives these answers in turn and repeats the last for ever. It records what was sent to which
+/// server.
 pub(crate) struct Script {
     answers: Mutex<VecDeque<Answer>>,
     pub(crate) sent: Mutex<Vec<(usize, u8)>>,
@@ -70,7 +71,7 @@ impl Script {
     }
 }
 
-/// An error that is not to be retried.
+/// The error of [`Answer::Reject`], which is not retryable.
 pub(crate) const REJECTED: Failed = Failed(usize::MAX);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ impl Transport<Server, u8> for Script {
         }
     }
 
-    /// 429 and 500 are, 501 is not.
+    /// 429 and 500 are retryable, 501 is not.
     fn is_retryable(&self, result: &Result<u16, Failed>) -> bool {
         let is_retryable = self.classify(result).is_fault() || *result == Ok(429);
         is_retryable && *result != Ok(501) && *result != Err(REJECTED)
@@ -160,7 +161,7 @@ impl Stage {
     ) -> Self {
         let hand = Hand::default();
         let fleet = set(setup(servers, &hand.clock));
-        // One that would go back to who has failed.
+        // A policy that may choose a failed server again, so that only `avoid` can send a retry elsewhere.
         let fleet = fleet.policy(Random::new()).build().unwrap();
         let script = Script::new(answers);
         let caller = Caller::new(fleet.clone(), script.clone(), plan, hand.clone()).unwrap();
@@ -172,7 +173,7 @@ impl Stage {
         }
     }
 
-    /// Polls until it is ready, a millisecond apart.
+    /// Polls the future, a millisecond apart, until it is ready.
     pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         for _ in 0..100_000 {
@@ -188,7 +189,7 @@ impl Stage {
         self.run(self.caller.call(7))
     }
 
-    /// How requests ended at all members: recent successes, failures, timeouts, abandoned.
+    /// How requests ended, over all members: recent successes, failures, timeouts and abandoned ones.
     pub(crate) fn outcomes(&self) -> [u64; 4] {
         let mut all = [0; 4];
         for member in self.fleet.members() {
@@ -202,7 +203,7 @@ impl Stage {
     }
 }
 
-/// Retries as many as one likes.
+/// A plan whose retry budget does not run out: its floor is 1000 retries.
 pub(crate) fn lavish(attempts: u32) -> CallPlan {
     CallPlan::default()
         .attempts(attempts)

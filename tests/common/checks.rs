@@ -1,4 +1,4 @@
-//! A fleet whose endpoints are checked, in virtual time.
+//! A fleet with active checks, in virtual time.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{MILLI, SECOND, Server, ejected, exact, setup};
 pub(crate) const SUCCESS: Outcome = Outcome::Success;
 pub(crate) const TIMEOUT: Outcome = Outcome::Timeout;
 
-/// Every second, without jitter; three to go out, two to come back.
+/// A check each second without jitter; three failures in a row eject, two passes in a row bring back.
 pub(crate) fn each_second() -> HealthCheckSettings {
     HealthCheckSettings::default()
         .interval(SECOND)
@@ -52,7 +52,7 @@ pub(crate) fn key(probe: &Probe<Server>) -> usize {
 }
 
 impl Setting {
-    /// Sends what is due and finishes it at once. Who was checked, in order.
+    /// Finishes the checks that are due at once, with these outcomes. Returns which servers were checked, sorted.
     pub(crate) fn round(&mut self, outcome: impl Fn(usize) -> Outcome) -> Vec<usize> {
         let mut checked = Vec::new();
         for probe in self.checks.tick() {
@@ -64,7 +64,7 @@ impl Setting {
         checked
     }
 
-    /// As a caller does: ticks when told, for this long. When each check of server 0 was.
+    /// Drives checks for `time` as a caller does, ticking when the driver says. Returns when server 0 was checked.
     pub(crate) fn go_on(
         &mut self,
         time: Duration,
@@ -77,8 +77,8 @@ impl Setting {
             if self.round(&outcome).contains(&0) {
                 at.push(passed);
             }
-            // All are answered, so there is no reason to come again at once, but for one that is under
-            // suspicion or on its way back: that is over after three times five answers.
+            // All checks are answered, so only an endpoint under suspicion or on its way back is due again at once, and
+            // that ends after three times five answers.
             let next = self.checks.next_due();
             assert!(next <= MILLI * 20, "{next:?}");
             at_once = if next.is_zero() { at_once + 1 } else { 0 };
@@ -97,7 +97,7 @@ impl Setting {
     }
 }
 
-/// Server 0 answers so, the others well.
+/// Server 0 answers with `outcome`, the others with success.
 pub(crate) fn zero(outcome: Outcome) -> impl Fn(usize) -> Outcome {
     move |number| if number == 0 { outcome } else { SUCCESS }
 }

@@ -1,5 +1,5 @@
-//! Helpers that several test files share.
-#![allow(dead_code)] // Each file uses some of them.
+//! Helpers shared by the integration tests.
+#![allow(dead_code)] // No test file uses all of them.
 
 pub(crate) mod calls;
 pub(crate) mod checks;
@@ -16,13 +16,13 @@ use evenkeel::{
     Random, RoundRobin, SlowStart, Target, WeightedRoundRobin,
 };
 
-/// An endpoint known by its number.
+/// An endpoint identified by its number.
 pub(crate) type Server = Target<usize, ()>;
 
 pub(crate) const MILLI: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// Servers 0, 1, 2, ... of these weights.
+/// Servers numbered from 0 with these weights.
 pub(crate) fn servers(weights: &[u32]) -> Vec<Server> {
     let numbered = weights.iter().enumerate();
     numbered
@@ -30,7 +30,7 @@ pub(crate) fn servers(weights: &[u32]) -> Vec<Server> {
         .collect()
 }
 
-/// A builder for `count` servers of weight 1 that is driven by `clock` and repeats itself.
+/// A builder for `count` servers of weight 1 that runs on `clock` and is deterministic (fixed seed).
 pub(crate) fn setup(count: usize, clock: &ManualClock) -> FleetBuilder<Server> {
     Fleet::builder()
         .endpoints(servers(&vec![1; count]))
@@ -43,7 +43,7 @@ pub(crate) fn exact() -> Ejection {
     Ejection::default().jitter_percent(0)
 }
 
-/// Five failures in a row and nothing else, out for 2 s, back by one good probe.
+/// Ejects after five failures in a row and by nothing else, for 2 s; one successful probe brings an endpoint back.
 pub(crate) fn by_row() -> Ejection {
     exact()
         .cusum_threshold(0.0)
@@ -52,10 +52,10 @@ pub(crate) fn by_row() -> Ejection {
         .healthy_threshold(1)
 }
 
-/// So many good probes in a row bring an endpoint back by default.
+/// The default number of successful probes in a row that bring an endpoint back.
 pub(crate) const GOOD_PROBES: usize = 5;
 
-/// Sends `times` requests that fail to the server of this number.
+/// Sends `times` failing requests to the server of this number.
 pub(crate) fn fail(fleet: &Fleet<Server>, number: usize, times: usize) {
     for _ in 0..times {
         fleet.lease(&number).unwrap().record(Outcome::Failure);
@@ -68,7 +68,7 @@ pub(crate) fn state(fleet: &Fleet<Server>, number: usize) -> MemberState {
     member.unwrap().state()
 }
 
-/// Numbers of those that are ejected, in order.
+/// The numbers of the ejected servers, sorted; one that is being probed counts.
 pub(crate) fn ejected(fleet: &Fleet<Server>) -> Vec<usize> {
     let out = |state| matches!(state, MemberState::Ejected | MemberState::Probing);
     let members = fleet.members();
@@ -85,7 +85,7 @@ pub(crate) fn number(lease: &Lease<Server>) -> usize {
     lease.endpoint().key()
 }
 
-/// Who takes the next `picks` requests, each ended at once.
+/// The numbers of the servers that take the next `picks` requests, each of which ends well before the next.
 pub(crate) fn sequence(fleet: &Fleet<Server>, picks: usize) -> Vec<usize> {
     (0..picks)
         .map(|_| {
@@ -97,8 +97,8 @@ pub(crate) fn sequence(fleet: &Fleet<Server>, picks: usize) -> Vec<usize> {
         .collect()
 }
 
-/// How many of `picks` requests each of `servers` servers takes, while `in_flight` are under way: the
-/// oldest ends, well and after a millisecond, when the newest has been picked.
+/// How many of `picks` requests each of `servers` servers takes. Up to `in_flight` are open at once: when that many
+/// are, the oldest ends with a success and a latency of 1 ms.
 pub(crate) fn shares(
     fleet: &Fleet<Server>,
     options: &PickOptions<'_>,
@@ -135,12 +135,12 @@ pub(crate) fn policies() -> Vec<(&'static str, Policy)> {
     ]
 }
 
-/// Ten servers, server 0 ejected at 0 s, for 2 s.
+/// Ten servers, of which server 0 is ejected at 0 s, for 2 s.
 pub(crate) fn one_out() -> (Fleet<Server>, ManualClock) {
     one_out_by(exact())
 }
 
-/// The same by these rules, and the full share at once when it is back.
+/// As [`one_out`], with these ejection settings and without slow start, so that a return is to the full share at once.
 pub(crate) fn one_out_by(ejection: Ejection) -> (Fleet<Server>, ManualClock) {
     let clock = ManualClock::new();
     let builder = setup(10, &clock).slow_start(SlowStart::off());
@@ -150,7 +150,7 @@ pub(crate) fn one_out_by(ejection: Ejection) -> (Fleet<Server>, ManualClock) {
     (fleet, clock)
 }
 
-/// The probe that is due now. After one that did not end well, ten picks go by first.
+/// Picks until the due probe comes. After a probe that did not end well, ten other picks go first.
 pub(crate) fn probe(fleet: &Fleet<Server>) -> Lease<Server> {
     for _ in 0..=10 {
         let lease = fleet.pick_endpoint().unwrap();
@@ -162,7 +162,7 @@ pub(crate) fn probe(fleet: &Fleet<Server>) -> Lease<Server> {
     panic!("no probe, though one is due")
 }
 
-/// Good probes until one that is due now is back: five in a row.
+/// Brings back one ejected server whose probe is due, by [`GOOD_PROBES`] successful probes in a row.
 pub(crate) fn bring_back(fleet: &Fleet<Server>) {
     let before = ejected(fleet).len();
     for good in 1..=GOOD_PROBES {

@@ -1,4 +1,4 @@
-//! What the tests of simulations ask for by name.
+//! Helpers of the simulation tests: policies and scenarios by name.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) fn scenario(name: &str) -> Scenario {
         .unwrap()
 }
 
-/// All alike, for 12 s.
+/// Scenario S1a, in which all endpoints are alike, cut to 12 s.
 pub(crate) fn well() -> Scenario {
     scenario("S1a").cut_to(Duration::from_secs(12))
 }

@@ -1,4 +1,4 @@
-//! What the tests of tiers share.
+//! Helpers of the tests of tiers.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use evenkeel::{
 
 pub(crate) const PICKS: usize = 20_000;
 
-/// Five standard deviations of a share of so many picks, each on its own: one run in two million is beyond.
+/// Whether a share seen in `picks` picks is within five standard deviations of `share`: one in two million is not.
 pub(crate) fn near(seen: f64, share: f64, picks: usize) -> bool {
     (seen - share).abs() <= 5.0 * (share * (1.0 - share) / picks as f64).sqrt() + 1e-9
 }
 
-/// So many servers in each priority, numbered through.
+/// This many servers in each priority, numbered consecutively.
 pub(crate) fn levels(sizes: &[usize]) -> Vec<Server> {
     let level = |(priority, &size): (u32, &usize)| (0..size).map(move |_| priority);
     let priorities = (0..).zip(sizes).flat_map(level);
@@ -32,7 +32,7 @@ pub(crate) fn builder(servers: Vec<Server>) -> FleetBuilder<Server> {
         .seed(7)
 }
 
-/// A fleet of such levels by this policy within tiers, without a gap in the panic rule.
+/// A fleet with these priorities and this policy within tiers, with one panic threshold and no gap (as Envoy).
 pub(crate) fn fleet(sizes: &[usize], policy: impl LoadBalancer<Server> + 'static) -> Fleet<Server> {
     let builder = builder(levels(sizes)).policy(Tiers::new(policy));
     builder.panic_rule(PanicRule::envoy()).build().unwrap()
@@ -44,7 +44,7 @@ pub(crate) fn mark(fleet: &Fleet<Server>, numbers: impl IntoIterator<Item = usiz
     }
 }
 
-/// How many of `picks` requests each server takes.
+/// How many of `picks` requests each server takes. Servers that take none are absent.
 pub(crate) fn taken(fleet: &Fleet<Server>, picks: usize) -> BTreeMap<usize, usize> {
     let mut taken = BTreeMap::new();
     for number in sequence(fleet, picks) {
@@ -63,7 +63,7 @@ pub(crate) fn share(taken: &BTreeMap<usize, usize>, of: impl Fn(usize) -> bool) 
     some as f64 / all as f64
 }
 
-/// The usable one with the fewest requests in flight, the first of several.
+/// Picks the usable member with the fewest requests in flight, the first of several.
 #[derive(Clone, Debug)]
 pub(crate) struct FewestFirst;
 

@@ -1,4 +1,4 @@
-//! Zones of servers, a fleet each, in virtual time.
+//! Zones of servers, each zone a fleet of its own, in virtual time.
 
 use evenkeel::{
     Cluster, Ejection, Endpoint, Failover, Fleet, FleetBuilder, Lease, ManualClock, Mark, Outcome,
@@ -7,7 +7,7 @@ use evenkeel::{
 
 use super::Server;
 
-/// Servers `from`, `from + 1`, ...: of which zone a server is, is its hundred.
+/// Servers `from`, `from + 1`, ...; the zone of a server is its number divided by 100.
 pub(crate) fn zone(from: usize, count: usize, clock: &ManualClock) -> FleetBuilder<Server> {
     Fleet::builder()
         .endpoints((from..from + count).map(|number| Target::new(number, ())))
@@ -17,7 +17,7 @@ pub(crate) fn zone(from: usize, count: usize, clock: &ManualClock) -> FleetBuild
         .seed(from as u64)
 }
 
-/// As `Failover` says that its fleets should be set up.
+/// The ejection settings that `Failover` recommends for its fleets.
 pub(crate) fn of_a_zone() -> Ejection {
     Ejection::under_failover().jitter_percent(0)
 }
@@ -35,7 +35,7 @@ pub(crate) fn failover(
     Failover::new(a.clone(), b.clone()).seed(1)
 }
 
-/// Says of the first `count` servers from `from` on that they are down.
+/// Marks `count` servers down, from number `from` on.
 pub(crate) fn mark_down(fleet: &Fleet<Server>, from: usize, count: usize) {
     for number in from..from + count {
         assert!(fleet.mark(&number, Mark::Down));
