@@ -26,14 +26,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How an address is chosen for each request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Balancer {
-<<<<<<< ours
     /// A fleet with its default settings: `Adaptive` compares all endpoints.
     Default,
     /// A fleet that takes the less busy of two, as the proxies do.
-=======
-    /// A fleet with default settings. The comparison names its arm after power of two, but the default policy is
-    /// `Adaptive`.
->>>>>>> theirs
     PowerOfTwo,
     /// A fleet with round robin, as the counter does it, which shows the cost of the rest of a fleet.
     RoundRobin,
@@ -184,7 +179,6 @@ enum Route {
     Counter(Vec<Upstream>, AtomicUsize),
 }
 
-<<<<<<< ours
 fn fleet_with(
     upstreams: Vec<Upstream>,
     policy: impl LoadBalancer<Upstream> + 'static,
@@ -193,10 +187,7 @@ fn fleet_with(
     Ok(Route::Fleet(fleet.build()?))
 }
 
-/// What one caller saw, or all of them.
-=======
 /// The measurements of one caller, or of all.
->>>>>>> theirs
 struct Tally {
     /// Latencies of the successes, in nanoseconds.
     latencies: Histogram<u64>,
