@@ -175,8 +175,7 @@ impl Shard {
         let left = self.left.load(Ordering::Relaxed);
         let before = self.tick.load(Ordering::Relaxed);
         self.tick.store(now.as_nanos(), Ordering::Relaxed);
-        // 1: the last reading was used up. 0: it was not to be reused, so at most this pick and a record have come
-        // since.
+        // 1: the last reading was used up. 0: it was not reused, so at most this pick and a record have come since.
         let uses = if left == 1 {
             self.uses.load(Ordering::Relaxed)
         } else {
