@@ -1,4 +1,4 @@
-//! The seam that services write against: [`Cluster`], and [`ClusterExt::call`].
+//! The trait that services are written against, [`Cluster`], and [`ClusterExt::call`].
 
 use std::future::Future;
 
@@ -11,12 +11,12 @@ use crate::transport::Transport;
 
 /// A set of interchangeable endpoints that lends one out per request. Object-safe.
 ///
-/// [`Fleet`](crate::Fleet) is the in-process one. Write your service against this trait, and a test can
-/// bring its own.
+/// [`Fleet`](crate::Fleet) is the in-process implementation. Write your service against this trait, so that a test can
+/// bring its own implementation.
 ///
-/// If you wrap a cluster, to log or to count, forward **all** methods. The provided ones answer for a cluster that knows
-/// nothing of health: under a [`Failover`](crate::Failover) a wrapper without them counts as wholly well and is never probed,
-/// and a [`Throttle`](crate::Throttle) never acts.
+/// A wrapper around a cluster (for logging or metrics, say) must forward **all** methods. The provided methods answer
+/// for a cluster that knows nothing about health: a wrapper that does not forward them counts as entirely healthy under
+/// a [`Failover`](crate::Failover), is never probed, and a [`Throttle`](crate::Throttle) never acts on it.
 ///
 /// # Examples
 ///
@@ -41,74 +41,94 @@ use crate::transport::Transport;
 /// # Ok::<(), PickError>(())
 /// ```
 pub trait Cluster: Send + Sync {
-    /// What it lends out.
+    /// The type of the endpoints that this cluster lends out.
     type Endpoint: Endpoint;
 
-    /// Its name, for logs and metrics.
+    /// This cluster's name, for logs and metrics.
     fn name(&self) -> &str;
 
     /// Picks an endpoint for one request.
     ///
     /// # Errors
     ///
-    /// The reason why there is none, at once; nothing waits. For a [`Fleet`](crate::Fleet):
-    /// [`Empty`](PickError::Empty), [`AllDraining`](PickError::AllDraining),
-    /// [`AllEjected`](PickError::AllEjected) only with the panic rule off,
-    /// [`TooFewEligible`](PickError::TooFewEligible) only with [`PanicAction::FailFast`](crate::PanicAction::FailFast),
-    /// [`AllAvoided`](PickError::AllAvoided), [`Saturated`](PickError::Saturated), and
-    /// [`Declined`](PickError::Declined) only with a policy of yours. A [`Failover`](crate::Failover) has those of its clusters.
+    /// Fails at once with the reason; a pick never waits. A [`Fleet`](crate::Fleet) returns
+    /// [`Empty`](PickError::Empty), [`AllDraining`](PickError::AllDraining), [`AllAvoided`](PickError::AllAvoided) or
+    /// [`Saturated`](PickError::Saturated); [`AllEjected`](PickError::AllEjected) only with the panic rule off;
+    /// [`TooFewEligible`](PickError::TooFewEligible) only with [`PanicAction::FailFast`](crate::PanicAction::FailFast);
+    /// and [`Declined`](PickError::Declined) only with a policy of yours. A [`Failover`](crate::Failover) returns the
+    /// errors of its clusters.
     ///
     /// # Panics
     ///
-    /// Only if a policy or a clock of yours does. Nothing is left behind.
+    /// Panics only if a policy or a clock of yours does. Such a panic leaves no count or slot taken.
     fn pick_endpoint_with(
         &self,
         options: &PickOptions<'_>,
     ) -> Result<Lease<Self::Endpoint>, PickError>;
 
-    /// Picks an endpoint for one request that asks for nothing in particular.
+    /// Picks an endpoint for one request, with default options.
     ///
     /// # Errors
     ///
-    /// As [`pick_endpoint_with`](Self::pick_endpoint_with).
+    /// The same as [`pick_endpoint_with`](Self::pick_endpoint_with).
     fn pick_endpoint(&self) -> Result<Lease<Self::Endpoint>, PickError> {
         const NOTHING_IN_PARTICULAR: &PickOptions<'_> = &PickOptions::new();
         self.pick_endpoint_with(NOTHING_IN_PARTICULAR)
     }
 
-    /// The share of its capacity that is eligible, from 0 to 1. For a [`Fleet`](crate::Fleet): the share of its endpoints with a weight, by
-    /// count, that are neither ejected nor marked down; 0 if it has none. Each pick of a [`Failover`](crate::Failover) calls it, so it
-    /// should cost a few loads at most. Defaults to 1.
+    /// Returns the share of this cluster's capacity that is eligible, from 0 to 1. Defaults to 1.
+    ///
+    /// For a [`Fleet`](crate::Fleet) it is the share, by count, of the endpoints with a weight above 0 that are neither
+    /// ejected nor marked down; 0 if the fleet has none. A [`Failover`](crate::Failover) calls this for each pick, so
+    /// it should cost a few loads at most.
     fn availability(&self) -> f64 {
         1.0
     }
 
-    /// A lease for the half-open probe of an ejected endpoint, if one is due and it is this request's turn. For whoever spreads requests
-    /// over several clusters: one that gets none would never come back. A [`Fleet`](crate::Fleet) gives it to one call in eleven at most,
-    /// unless probes end well, and does its upkeep here while anybody is refused. Defaults to `None`.
+    /// Returns a lease for the half-open probe of an ejected endpoint, if one is due and this request may become a
+    /// probe. Defaults to `None`.
+    ///
+    /// Anything that spreads requests over several clusters must call this for all of them: a cluster that gets no
+    /// requests would otherwise never recover. A [`Fleet`](crate::Fleet) makes at most one call in eleven a probe,
+    /// except that a probe that succeeds allows the next one at once. It also does its upkeep here while any of its
+    /// endpoints is out of rotation.
     fn pick_probe(&self) -> Option<Lease<Self::Endpoint>> {
         None
     }
 
-    /// Whether any of these members belongs to this cluster; for nested clusters, to each that has anything eligible. Used to send a retry
-    /// to another cluster. For a [`Fleet`](crate::Fleet) it costs a look at each endpoint, for retries only. Defaults to `false`.
+    /// Returns whether any of these members belongs to this cluster. Defaults to `false`.
+    ///
+    /// It is used to send a retry to another cluster. A cluster made of clusters returns `true` only if each of its
+    /// clusters that has anything eligible returns `true`. For a [`Fleet`](crate::Fleet) the call scans its endpoints;
+    /// only retries make it.
     fn is_tried(&self, members: &[MemberId]) -> bool {
         let _ = members;
         false
     }
 
-    /// Whether health still tells good endpoints from bad here. A [`Caller`](crate::Caller)'s
-    /// [`Throttle`](crate::Throttle) refuses nothing while it does. For a [`Fleet`](crate::Fleet): not while no endpoint is
-    /// eligible, in panic, while as many are ejected as may be (so that bad ones may be among those in), or while half of
-    /// the requests to those that do not stand out fail. Some loads; with [`Tiers`](crate::Tiers), where it is no panic while one tier has
-    /// none, a look at each member. By default yes.
+    /// Returns whether health still separates good endpoints from bad ones here. Defaults to `true`.
+    ///
+    /// A [`Caller`](crate::Caller)'s [`Throttle`](crate::Throttle) refuses nothing while it does. A
+    /// [`Fleet`](crate::Fleet) returns `false`
+    ///
+    /// - while no endpoint is eligible,
+    /// - in panic,
+    /// - while as many endpoints are ejected as the cap allows, so that bad ones may still be in rotation, or
+    /// - while half of the requests fail at the endpoints that are not outliers.
+    ///
+    /// A fleet without endpoints returns `true`, because its picks fail for a reason of their own.
+    ///
+    /// The call costs a few loads. With [`Tiers`](crate::Tiers), the fleet counts as in panic only if every tier is,
+    /// and a tier without eligible endpoints makes the call look at each member.
     fn has_healthy(&self) -> bool {
         true
     }
 
-    /// Whether certainly no endpoint is left besides these. A [`Caller`](crate::Caller) asks before it waits for a retry. A wrong `false`
-    /// only costs a wait in vain. For a [`Fleet`](crate::Fleet): some loads where more are eligible than avoided, else a look at each
-    /// member. Defaults to `false`.
+    /// Returns whether there is certainly no endpoint to pick besides these. Defaults to `false`.
+    ///
+    /// A [`Caller`](crate::Caller) asks before it waits for a retry; a wrong `false` only costs a wait in vain. For a
+    /// [`Fleet`](crate::Fleet) it costs a few loads while more endpoints are eligible than avoided, and a look at each
+    /// member otherwise.
     fn leaves_none(&self, avoid: &[MemberId]) -> bool {
         let _ = avoid;
         false
@@ -156,27 +176,26 @@ macro_rules! forward {
 
 forward!(&C, Arc<C>, Box<C>);
 
-/// What every [`Cluster`] can do beside picking. Implemented for all of them.
+/// Provided methods of every [`Cluster`], beyond picking.
 pub trait ClusterExt: Cluster {
-    /// Picks an endpoint, sends the request through the transport, classifies the result and records
-    /// it. One attempt: a failure is the caller's to handle.
+    /// Picks an endpoint, sends the request through the transport, classifies the result and records it.
     ///
-    /// The pick is made when the future is first polled.
+    /// It makes one attempt: handling a failure is up to you. The endpoint is picked when the future is first polled.
     ///
     /// # Errors
     ///
-    /// [`CallError::Pick`] if no endpoint could be picked, and nothing was sent;
-    /// [`CallError::Transport`] with the transport's error.
+    /// [`CallError::Pick`] if no endpoint could be picked; nothing was sent then. [`CallError::Transport`] with the
+    /// transport's error.
     ///
     /// # Panics
     ///
-    /// Only if the transport, or a policy, tracker or clock of yours does; counts stay right.
+    /// Panics only if the transport, or a policy, tracker or clock of yours does. In-flight counts stay right.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before its first poll does nothing. Dropping it later drops the transport's
-    /// future, and the request counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned); the
-    /// in-flight count goes down once.
+    /// Dropping the future before its first poll does nothing. Dropping it later drops the transport's future, and the
+    /// request counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned). The in-flight count is decremented exactly
+    /// once.
     ///
     /// ```
     /// # fn block_on<F: Future>(future: F) -> F::Output {

@@ -1,5 +1,4 @@
-//! What is balanced over: [`Endpoint`], its [`Weight`], and [`Target`] for those who need no type of
-//! their own.
+//! What requests are balanced over: [`Endpoint`], its [`Weight`], and [`Target`], a ready-made endpoint type.
 
 use std::fmt;
 use std::hash::Hash;
@@ -7,12 +6,13 @@ use std::net::SocketAddr;
 
 use crate::sync::Arc;
 
-/// Something a request can be sent to. Bring your own type; it carries your data (a pool, a zone).
+/// Something a request can be sent to. Implement it for a type of your own, which carries your data (a connection pool,
+/// a zone).
 ///
-/// A fleet reads [`key`](Self::key) and [`weight`](Self::weight) once, when the endpoint is handed in; [`Tiers`](crate::Tiers) read
-/// [`priority`](Self::priority) and [`locality`](Self::locality) with each change of the set.
-/// To change a weight or the data, hand in an endpoint with the same key: its in-flight count, latency,
-/// health and ejection stay.
+/// A fleet reads [`key`](Self::key) and [`weight`](Self::weight) once, when the endpoint is handed in.
+/// [`Tiers`](crate::Tiers) reads [`priority`](Self::priority) and [`locality`](Self::locality) at each change of the
+/// set. To change an endpoint's weight or data, hand in an endpoint with the same key: in-flight count, latency, health
+/// and ejection are kept.
 ///
 /// # Examples
 ///
@@ -44,31 +44,34 @@ use crate::sync::Arc;
 /// assert_eq!(backend.locality(), "eu-1");
 /// ```
 pub trait Endpoint: Send + Sync + 'static {
-    /// Identity across membership updates. Never derive it from the weight: a changed weight would then
-    /// be another endpoint, and its health would be lost.
+    /// The endpoint's identity across membership updates. Never derive it from the weight: an endpoint with a changed
+    /// weight would then be a different endpoint, and its health would be lost.
     type Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static;
 
-    /// This endpoint's identity.
+    /// Returns this endpoint's identity.
     fn key(&self) -> Self::Key;
 
-    /// Share of traffic relative to the others. 0 takes no new traffic and stays known: a drain by
-    /// weight. Defaults to 1.
+    /// Returns this endpoint's share of traffic relative to the others. Defaults to 1.
+    ///
+    /// An endpoint of weight 0 takes no new traffic and stays known, which drains it by weight.
     fn weight(&self) -> Weight {
         Weight::ONE
     }
 
-    /// Which tier it belongs to, for a policy that has tiers ([`Tiers`](crate::Tiers)): 0 is used first, and the next
-    /// ones as far as those before cannot carry the load. Numbers may be left out. Other policies do not ask.
-    /// Defaults to 0, Envoy's `priority`.
+    /// Returns the priority this endpoint belongs to, for a policy with priorities ([`Tiers`](crate::Tiers)). Defaults
+    /// to 0.
     ///
-    /// Asked for by the policy while it prepares for a change of the set, under the update mutex: it must not
-    /// change the fleet. A panic refuses the change.
+    /// Priority 0 is used first; each further one gets the load that the priorities before it cannot carry, as with
+    /// Envoy's `priority`. Numbers may be skipped. Other policies do not read it.
+    ///
+    /// The policy calls this while it prepares for a change of the set, under the update mutex, so an implementation
+    /// must not change the fleet. If it panics, the change is refused.
     fn priority(&self) -> u32 {
         0
     }
 
-    /// The name of the zone that it stands in, for a policy that knows zones ([`Tiers`](crate::Tiers)). Asked for
-    /// as [`priority`](Self::priority) is. Defaults to `""`, which is a zone like any other.
+    /// Returns the name of the zone this endpoint is in, for a policy with zones ([`Tiers`](crate::Tiers)). Defaults to
+    /// `""`, which is a zone like any other. It is called as [`priority`](Self::priority) is.
     fn locality(&self) -> &str {
         ""
     }
@@ -117,26 +120,26 @@ macro_rules! forward {
 
 forward!(Arc<E>, Box<E>);
 
-/// A share of traffic, in units of the user's choosing; only ratios count.
+/// A share of traffic in units of your choice; only ratios count.
 ///
-/// Beyond a ratio of 65 536 the lighter one is treated as if it had 1/65 536 of the heaviest, so that
-/// nobody with a weight is forgotten.
+/// Ratios are limited to 65 536: a lighter endpoint is treated as if it had 1/65 536 of the heaviest weight, so that
+/// every endpoint with a weight above 0 gets requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(u32);
 
 impl Weight {
-    /// No new traffic.
+    /// Takes no new traffic.
     pub const ZERO: Self = Self(0);
-    /// The default.
+    /// The default weight.
     pub const ONE: Self = Self(1);
 
-    /// A weight of `units`.
+    /// Creates a weight of `units`.
     #[must_use]
     pub const fn new(units: u32) -> Self {
         Self(units)
     }
 
-    /// Its units.
+    /// Returns the number of units.
     #[must_use]
     #[inline]
     pub const fn get(self) -> u32 {
@@ -156,7 +159,7 @@ impl From<u32> for Weight {
     }
 }
 
-/// An endpoint made of a key, some data, a weight, a priority and a zone, when a type of your own is not worth it.
+/// An endpoint made of a key, some data, a weight, a priority and a zone, for when a type of your own is not worth it.
 ///
 /// ```
 /// use evenkeel::{Endpoint, Target};
@@ -175,7 +178,7 @@ pub struct Target<K, T> {
 }
 
 impl<K, T> Target<K, T> {
-    /// A target of weight 1 and priority 0, in the zone `""`.
+    /// Creates a target of weight 1 and priority 0, in the zone `""`.
     #[must_use]
     pub const fn new(key: K, data: T) -> Self {
         Self {
@@ -187,28 +190,28 @@ impl<K, T> Target<K, T> {
         }
     }
 
-    /// The same with another weight.
+    /// Sets the weight.
     #[must_use]
     pub fn with_weight(mut self, weight: impl Into<Weight>) -> Self {
         self.weight = weight.into();
         self
     }
 
-    /// The same with another [priority](Endpoint::priority).
+    /// Sets the [priority](Endpoint::priority).
     #[must_use]
     pub const fn with_priority(mut self, priority: u32) -> Self {
         self.priority = priority;
         self
     }
 
-    /// The same in a [zone](Endpoint::locality). An `Arc<str>` is shared by all that stand there.
+    /// Sets the [zone](Endpoint::locality). Targets in one zone can share an `Arc<str>`.
     #[must_use]
     pub fn with_locality(mut self, zone: impl Into<Arc<str>>) -> Self {
         self.locality = Some(zone.into());
         self
     }
 
-    /// What it carries.
+    /// Returns the data of this target.
     pub const fn data(&self) -> &T {
         &self.data
     }

@@ -1,8 +1,8 @@
-//! Errors, one type an operation, each telling its reason.
+//! Error types, one per operation; each states the reason.
 
 use std::fmt;
 
-/// Why no endpoint could be picked.
+/// The reason why no endpoint could be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PickError {
@@ -15,49 +15,51 @@ pub enum PickError {
     /// No endpoint is eligible: all are ejected or marked down, and the panic rule is off.
     #[error("every endpoint is ejected or marked down, and the panic rule is off")]
     AllEjected,
-    /// Fewer endpoints are eligible than the panic rule asks for, and it is set to
-    /// [fail fast](crate::PanicAction::FailFast).
+    /// Fewer endpoints are eligible than the panic rule requires, and its action is to [fail
+    /// fast](crate::PanicAction::FailFast).
     #[error("too few endpoints are eligible, and the panic rule says to fail")]
     TooFewEligible,
-    /// Every endpoint that could be picked is in [`PickOptions::avoid`](crate::PickOptions::avoid).
+    /// Every endpoint that could be picked is listed in [`PickOptions::avoid`](crate::PickOptions::avoid).
     #[error("every endpoint that could be picked is to be avoided")]
     AllAvoided,
-    /// Every endpoint that could be picked has as many requests in flight as it may, or the fleet has
-    /// ([`Limits`](crate::Limits)); or the one has that a policy of yours wants, and no other. Also if some of them are to be
-    /// avoided, and the others are at their limit: then a later try may succeed, which it cannot after
-    /// [`AllAvoided`](Self::AllAvoided). Without limits: the endpoints tried have as many as can be counted, 16 million or
-    /// more each.
+    /// Every endpoint that could be picked is at its [limit](crate::Limits) of requests in flight, or the fleet is.
+    ///
+    /// It is also returned if a policy of yours wants only an endpoint that is at its limit, and if some endpoints are
+    /// to be avoided and all the others are at their limit. A later try may then succeed, which it cannot after
+    /// [`AllAvoided`](Self::AllAvoided). Without limits it means that the endpoints tried have as many requests in
+    /// flight as can be counted: 16 million or more each.
     #[error(
         "every endpoint that could be picked, or the fleet, has as many requests in flight as it may"
     )]
     Saturated,
-    /// The policy chose none, though there were endpoints it might have chosen.
+    /// The policy chose no endpoint, although there were endpoints to choose from.
     #[error("the policy chose no endpoint")]
     Declined,
-    /// The endpoint asked for by key is draining.
+    /// The endpoint requested by key is draining.
     #[error("this endpoint is draining")]
     Draining,
-    /// No endpoint has the key asked for.
+    /// No endpoint has the requested key.
     #[error("no endpoint has this key")]
     UnknownKey,
 }
 
-/// A setting that a fleet, or what works on one, cannot be built with.
+/// Why a fleet, or something that is built on one, could not be built: a setting was out of range or the initial set
+/// was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A setting's value is out of its range.
+    /// The value of a setting is out of range.
     #[error("{field} is {value}; it must be {expected}")]
     #[non_exhaustive]
     Setting {
-        /// The setting, as it is written in code.
+        /// The name of the setting, as it is written in code.
         field: &'static str,
-        /// What it was set to.
+        /// The refused value.
         value: String,
-        /// What it can be.
+        /// The accepted values.
         expected: &'static str,
     },
-    /// The initial endpoints or the policy were refused.
+    /// The initial endpoints, or the policy, were refused.
     #[error(transparent)]
     Update(#[from] UpdateError),
 }
@@ -76,7 +78,7 @@ impl BuildError {
     }
 }
 
-/// Why an update was refused. Nothing changed: the old set is in force.
+/// The reason why an update was refused. Nothing has changed: the old set is in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
@@ -84,21 +86,21 @@ pub enum UpdateError {
     #[error("the key {key} occurs twice")]
     #[non_exhaustive]
     DuplicateKey {
-        /// The key as its `Debug` shows it, control characters escaped, at most 255 bytes.
+        /// The key as its `Debug` prints it, with control characters escaped, at most 255 bytes.
         key: String,
     },
-    /// More endpoints than a fleet can hold.
+    /// The update has more endpoints than a fleet can hold.
     #[error("more than {limit} endpoints")]
     #[non_exhaustive]
     TooManyEndpoints {
-        /// How many it can hold.
+        /// The number of endpoints that a fleet can hold.
         limit: usize,
     },
-    /// Code of the user's panicked while the update was prepared.
+    /// Code of yours panicked while the update was prepared.
     #[error("the {what} panicked")]
     #[non_exhaustive]
     Panicked {
-        /// Which code: `"policy"`, or `"health tracker"` for what makes one.
+        /// The code that panicked: `"policy"`, or `"health tracker"` for the function that makes one.
         what: &'static str,
     },
     /// A setting of the policy is out of its range.
@@ -119,7 +121,8 @@ impl UpdateError {
     }
 }
 
-/// A hostile name must not forge log lines or fill them: `Debug` of a user's type may do both.
+/// Formats a key for an error message. The `Debug` output of a user's type can hold a hostile name, which must neither
+/// forge log lines nor fill them.
 pub(crate) fn shown(key: &impl fmt::Debug) -> String {
     const LONGEST: usize = 255;
     let mut text = String::new();
@@ -138,14 +141,14 @@ pub(crate) fn shown(key: &impl fmt::Debug) -> String {
     text
 }
 
-/// Why a [`call`](crate::ClusterExt::call) failed. It reads, and has the source, of the error inside.
+/// The reason why a [`call`](crate::ClusterExt::call) failed. Its message and its source are those of the error inside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E> {
     /// No endpoint could be picked; nothing was sent.
     #[error(transparent)]
     Pick(PickError),
-    /// The transport's error.
+    /// The transport failed with this error.
     #[error(transparent)]
     Transport(E),
 }

@@ -1,4 +1,4 @@
-//! A cluster over two clusters, by their health: [`Failover`].
+//! A cluster made of two clusters, chosen by their health: [`Failover`].
 
 use std::fmt;
 
@@ -13,51 +13,57 @@ use crate::sync::process;
 /// Envoy's overprovisioning factor, in percent.
 const OVERPROVISIONING: u32 = 140;
 
-/// Two clusters as one: the preferred one takes all requests while enough of it is eligible, and the spare one the rest. For zones and
-/// regions: one [`Fleet`](crate::Fleet) each, and `Failover` nested for more than two.
+/// Two clusters as one: the preferred one takes all requests while enough of it is eligible, and the spare one takes
+/// the rest.
+///
+/// It is for zones and regions: make one [`Fleet`](crate::Fleet) for each, and nest `Failover`s for more than two.
 ///
 /// # How requests are shared
 ///
-/// As Envoy shares them among priorities. The preferred cluster's part is its
-/// [`availability`](Cluster::availability) times the [overprovisioning factor](Self::overprovisioning_factor), 1.4, at
-/// most all: of ten endpoints two may be out before the first request goes elsewhere. The rest goes to the spare
-/// one. If both together have less than all (such as two in ten and three in ten), they share in proportion; with nothing
-/// eligible in either, the preferred one is asked first. `Failover` is available by what both have, at most 1, so
-/// `Failover::new(Failover::new(a, b), c)` shares as Envoy does among three; nested to the right, the spare ones are
-/// held to what they could take of all, and the last gets some while the second is short.
+/// Requests are shared as Envoy shares them among priorities. The preferred cluster's share of the requests is its
+/// [`availability`](Cluster::availability) times the [overprovisioning factor](Self::overprovisioning_factor), 1.4, and
+/// at most 1: two of ten endpoints may be out before the first request goes elsewhere. The spare cluster gets the rest.
+/// If both shares add up to less than 1 (with two in ten and three in ten eligible, say), requests are divided in
+/// proportion. With nothing eligible in either, the preferred cluster is asked first.
 ///
-/// Requests with an [affinity](PickOptions::affinity) go by its hash: a session stays where it is unless the parts move
-/// past it. Others go by a low-discrepancy sequence, one a thread (see [`Cursor`]): of any n requests in a row of one thread, the
-/// preferred cluster gets its part to within a few, so there are no runs to one side as by chance, and no rhythm that
-/// the callers' could fall in with.
+/// The availability of a `Failover` is the sum of both, at most 1, so `Failover::new(Failover::new(a, b), c)` shares as
+/// Envoy does among three priorities. Nested to the right it does not: the inner clusters are then held to the share
+/// that they could take of all requests, and the last one gets some requests while the second is short of capacity.
 ///
-/// # When the one chosen has none
+/// A request with an [affinity](PickOptions::affinity) is placed by its hash: a session stays with its cluster unless
+/// the shares move past it. Other requests follow a low-discrepancy sequence, one per thread (see [`Cursor`]). Of any n
+/// consecutive requests of one thread, the preferred cluster gets its share to within a few. There are no runs to one
+/// side, as random draws would produce, and no period that a caller's own pattern could resonate with.
 ///
-/// Then the other is asked at once, whatever the reason. If neither has an endpoint, the error is of the one closer to having one, in this
-/// order: avoided, saturated, declined, too few eligible, all ejected, all draining, empty; the preferred one's if equal.
+/// # When the chosen cluster has no endpoint
 ///
-/// A retry (a pick that [avoids](PickOptions::avoid) anybody, for whatever reason) goes to the cluster not yet tried, if any of it is
-/// eligible: when a zone dies whole, a second try there would fail too. See [`retries_elsewhere`](Self::retries_elsewhere).
+/// The other cluster is asked at once, whatever the reason. If neither has an endpoint, the error is that of the
+/// cluster closer to having one, in this order: avoided, saturated, declined, too few eligible, all ejected, all
+/// draining, empty. If both are equally close, it is the preferred cluster's.
+///
+/// A retry goes to the cluster not yet tried, if any of it is eligible: if a whole zone dies, a second try there would
+/// fail too. Every pick that [avoids](PickOptions::avoid) a member counts as a retry, for whatever reason it does. See
+/// [`retries_elsewhere`](Self::retries_elsewhere).
 ///
 /// # Panic
 ///
-/// While both together have enough, the clusters' [panic rules](crate::PanicRule) are suspended, as in Envoy: a fleet that
-/// has one in ten eligible gets 14 % of the requests, for that one. Only when they are short together, or neither
-/// yields an endpoint otherwise, do their rules apply, each fleet's own.
+/// While both clusters together have enough eligible endpoints, their [panic rules](crate::PanicRule) are suspended, as
+/// in Envoy: a fleet with one eligible endpoint in ten gets 14 % of the requests, all for that endpoint. Each fleet's
+/// own rule applies only while both together are short of endpoints, or if neither yields an endpoint otherwise.
 ///
 /// # How a cluster comes back
 ///
-/// Ejected endpoints of both are probed by requests that would go elsewhere, one in eleven at most
-/// ([`pick_probe`](Cluster::pick_probe)), so a cluster that is out altogether comes back by itself, and its part grows
-/// with each endpoint that has returned. With [active checks](crate::Fleet::health_check) of its fleet, no request is a
-/// probe. Endpoints that come back together share their cluster's requests from the first; where that is
-/// too much for them, let the checks ask for more than one pass.
+/// Ejected endpoints of both clusters are probed by requests that would go elsewhere, at most one in eleven
+/// ([`pick_probe`](Cluster::pick_probe)). So a cluster that is entirely out comes back by itself, and its share grows
+/// with each endpoint that returns. If its fleet has [active checks](crate::Fleet::health_check), no request becomes a
+/// probe. Endpoints that return together take all of their cluster's requests from the start; where that is too much
+/// for them, let the checks require more than one pass.
 ///
 /// # How to set up its fleets
 ///
-/// By default a fleet ejects at most half of its endpoints, and hardly any where all fail alike: it has nowhere else to go. Under a
-/// `Failover` it has, and [`Ejection::under_failover`](crate::Ejection::under_failover) says so: all may be ejected and spared, and
-/// failures in a row count whatever the others do.
+/// By default a fleet ejects at most half of its endpoints, and hardly any while all fail alike, because its requests
+/// have nowhere else to go. Under a `Failover` they have. [`Ejection::under_failover`](crate::Ejection::under_failover)
+/// says so: all endpoints may be ejected and spared, and consecutive failures eject whatever the other endpoints do.
 ///
 /// ```
 /// use evenkeel::{Cluster, Ejection, Failover, Fleet, Mark, Outcome};
@@ -88,7 +94,8 @@ const OVERPROVISIONING: u32 = 140;
 ///
 /// # What it costs
 ///
-/// While the preferred cluster has enough, a pick reads four more words of its fleets'. It takes no lock and does not allocate.
+/// While the preferred cluster has enough eligible endpoints, a pick reads four more words of its fleets. It takes no
+/// lock and does not allocate.
 ///
 /// Source: Envoy's priority levels, overprovisioning factor and aggregate cluster.
 pub struct Failover<A, B> {
@@ -98,7 +105,7 @@ pub struct Failover<A, B> {
     factor: f64,
     retries_elsewhere: bool,
     cursor: Cursor,
-    /// Of its own for each of those that are nested, and the same in every process.
+    /// A hash of the two clusters' names: it differs between nested failovers and is the same in every process.
     salt: u64,
 }
 
@@ -107,11 +114,11 @@ where
     A: Cluster,
     B: Cluster<Endpoint = A::Endpoint>,
 {
-    /// Prefers `preferred` to `spare`.
+    /// Creates a failover that prefers `preferred` to `spare`.
     #[must_use]
     pub fn new(preferred: A, spare: B) -> Self {
         let name = format!("{}|{}", preferred.name(), spare.name());
-        // FNV-1a, with more after it: the standard library's hashes may change from one version to the next.
+        // FNV-1a, mixed further below: the standard library's hash functions may change from one version to the next.
         let salt = name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
         });
@@ -128,20 +135,22 @@ where
         }
     }
 
-    /// Gives it a name, for logs and metrics. Defaults to both names, such as `"here|there"`.
+    /// Sets the name, for logs and metrics. Defaults to both clusters' names, such as `"here|there"`.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// How many times its eligible share of the requests a cluster can take, in percent: 1 to 10000. Defaults to 140,
-    /// Envoy's: what is left of a cluster has room to spare, and a request that stays is answered sooner than one that goes
-    /// far. Below 100, some requests go to the spare cluster even if the preferred one is whole.
+    /// Sets how many times its eligible share of the requests a cluster can take, in percent: 1 to 10000. Defaults to
+    /// 140, as in Envoy: the endpoints left in a cluster have room to spare, and a nearby endpoint answers sooner than
+    /// a distant one.
+    ///
+    /// Below 100, some requests go to the spare cluster even if all of the preferred one is eligible.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Setting`] if it is out of its range.
+    /// [`BuildError::Setting`] if `percent` is out of range.
     pub fn overprovisioning_factor(mut self, percent: u32) -> Result<Self, BuildError> {
         if !(1..=10_000).contains(&percent) {
             return Err(BuildError::setting(
@@ -154,36 +163,36 @@ where
         Ok(self)
     }
 
-    /// Whether a retry goes to the cluster that has not been tried, if anything of it is eligible. Defaults to yes: a retry
-    /// is rare, and who has failed once may have failed with all that are near it. (Envoy asks for the
-    /// `previous_priorities` plugin.) It costs a look at each endpoint of a fleet, for retries only.
+    /// Sets whether a retry goes to the cluster that has not been tried, if any of it is eligible. Defaults to `true`:
+    /// retries are rare, and the failure of one endpoint may be shared by everything near it. (Envoy needs the
+    /// `previous_priorities` plugin for this.) It makes a retry, and only a retry, look at each endpoint of a fleet.
     #[must_use]
     pub const fn retries_elsewhere(mut self, elsewhere: bool) -> Self {
         self.retries_elsewhere = elsewhere;
         self
     }
 
-    /// Makes it repeatable which requests go where, in one thread at a time: all threads then share one sequence. For
-    /// tests. Unset by default: each thread's sequence begins at random.
+    /// Makes the split between the clusters repeatable, for tests that use one thread at a time: all threads then share
+    /// one sequence. By default each thread's sequence starts at random.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.cursor = Cursor::new(1, |_| seed);
         self
     }
 
-    /// The cluster that is preferred.
+    /// Returns the preferred cluster.
     #[must_use]
     pub const fn preferred(&self) -> &A {
         &self.preferred
     }
 
-    /// The one that takes what that cannot.
+    /// Returns the spare cluster, which takes what the preferred one cannot.
     #[must_use]
     pub const fn spare(&self) -> &B {
         &self.spare
     }
 
-    /// The part of the requests that goes to the preferred cluster now, from 0 to 1.
+    /// Returns the share of the requests that goes to the preferred cluster at present, from 0 to 1.
     #[must_use]
     pub fn preferred_load(&self) -> f64 {
         self.split().preferred
@@ -196,7 +205,7 @@ where
         })
     }
 
-    /// Whether the preferred one is asked first.
+    /// Returns whether the preferred cluster is asked first.
     fn prefers(&self, split: Split, options: &PickOptions<'_>) -> bool {
         if let Some(elsewhere) = self.untried(options.avoid) {
             return elsewhere;
@@ -205,7 +214,7 @@ where
             return split.preferred > 0.0;
         }
         let draw = match options.affinity {
-            // Other bits than a policy takes of it.
+            // Mixed, so that it does not depend on the same bits of the hash as a policy's choice.
             Some(hash) => mix(hash ^ self.salt),
             None => {
                 let turn = self.cursor.next(process::thread_number());
@@ -215,7 +224,8 @@ where
         (draw as f64) < split.preferred * u64::MAX as f64
     }
 
-    /// For a retry: whether the preferred one has not been tried, and the other has, or the reverse; and there is something.
+    /// For a retry: `Some(true)` if only the spare cluster was tried and the preferred one has anything eligible,
+    /// `Some(false)` for the reverse, and `None` otherwise.
     fn untried(&self, avoid: &[MemberId]) -> Option<bool> {
         if avoid.is_empty() || !self.retries_elsewhere {
             return None;
@@ -278,7 +288,8 @@ where
         if picked.is_ok() || own.without_panic == options.without_panic {
             return picked;
         }
-        // There was enough, and none for this request. Rather than to fail, as each one's rule for panic says.
+        // Both together had enough eligible endpoints, but none for this request. Rather than fail, apply each
+        // cluster's own panic rule.
         let last = PickOptions {
             without_probe: true,
             ..*options
@@ -286,7 +297,7 @@ where
         self.pick_from(prefers, &last)
     }
 
-    /// What both have, at most 1.
+    /// Returns the sum of both, at most 1.
     fn availability(&self) -> f64 {
         (share(self.preferred.availability()) + share(self.spare.availability())).min(1.0)
     }
@@ -311,7 +322,7 @@ where
 }
 
 impl<A: Clone, B: Clone> Clone for Failover<A, B> {
-    /// Clones share the sequence by which requests are split.
+    /// Clones the clusters and settings. Clones share the sequence by which requests are split.
     fn clone(&self) -> Self {
         Self {
             preferred: self.preferred.clone(),
@@ -338,24 +349,24 @@ where
     }
 }
 
-/// How requests are shared between two clusters.
+/// How requests are divided between the two clusters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Split {
-    /// The preferred one's part.
+    /// The preferred cluster's share of the requests.
     preferred: f64,
-    /// Whether they can take all together.
+    /// Whether both together can take all requests.
     is_enough: bool,
 }
 
 impl Split {
-    /// By how much of each is eligible; of the spare one only if it matters.
+    /// Computes the split from how much of each cluster is eligible. The spare cluster is asked only if it matters.
     fn new(factor: f64, preferred: f64, spare: impl FnOnce() -> f64) -> Self {
         let first = (factor * share(preferred)).min(1.0);
         let (preferred, is_enough) = if first >= 1.0 {
             (1.0, true)
         } else {
             let total = first + (factor * share(spare())).min(1.0);
-            // Of tenths, some sums are not quite one.
+            // Some sums of tenths are a rounding error below 1.
             let is_enough = total >= 1.0 - 1e-9;
             match total {
                 _ if is_enough => (first, true),
@@ -370,7 +381,7 @@ impl Split {
     }
 }
 
-/// What a cluster of the user's says, held to 0 to 1; no number is 0.
+/// Clamps the availability that a user's cluster reports to 0..=1. NaN counts as 0.
 fn share(availability: f64) -> f64 {
     if availability.is_nan() {
         0.0
@@ -379,7 +390,7 @@ fn share(availability: f64) -> f64 {
     }
 }
 
-/// Of two reasons the one that was closer to an endpoint, the first if both were as close.
+/// Returns the error that was closer to picking an endpoint, or the first if both were equally close.
 const fn more_telling(first: PickError, second: PickError) -> PickError {
     const fn closeness(error: PickError) -> u32 {
         match error {

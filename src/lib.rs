@@ -1,21 +1,24 @@
-//! Client-side load balancing to embed in a service: pick an endpoint per request, do your own I/O,
-//! feed the outcome back.
+//! Embeddable client-side load balancing: pick an endpoint per request, do your own I/O, report the outcome.
 //!
 //! # Overview
 //!
-//! - A [`Fleet`] is a set of endpoints in this process. It implements [`Cluster`], the trait that
-//!   services write against.
-//! - [`pick_endpoint`](Cluster::pick_endpoint) returns a [`Lease`] on one, counted as in flight until it is recorded or dropped.
-//! - [`Lease::record`] says how the request ended. From those outcomes a [`HealthTracker`] scores each endpoint; bad ones are ejected,
-//!   probed and readmitted, by the rules in [`Ejection`]. A [`HealthCheck`], which you drive, adds active checks.
-//! - A [`Caller`] does all of that for each request, and retries failures on other endpoints, within a deadline and a budget.
-//! - [`Limits`] cap requests in flight, per endpoint and in all; a pick beyond them fails at once.
-//! - A [`Failover`] combines two clusters by their health: for zones and regions.
-//! - A [`LoadBalancer`] is a policy. There are seven; the default is [`Adaptive`]. [`Tiers`] adds priorities and zones to any of them.
+//! - A [`Fleet`] is a set of endpoints in this process. It implements [`Cluster`], the trait that services are written
+//!   against.
+//! - [`pick_endpoint`](Cluster::pick_endpoint) returns a [`Lease`] on one endpoint. The lease counts as a request in
+//!   flight until it is recorded or dropped.
+//! - [`Lease::record`] reports how the request ended. A [`HealthTracker`] scores each endpoint by these outcomes. Bad
+//!   endpoints are ejected, probed and readmitted by the rules in [`Ejection`]. A [`HealthCheck`], which you drive,
+//!   adds active checks.
+//! - A [`Caller`] does all of that for each request and retries failures on other endpoints, within a deadline and a
+//!   retry budget.
+//! - [`Limits`] cap the requests in flight, per endpoint and in total. A pick beyond a limit fails at once.
+//! - A [`Failover`] combines two clusters by their health, for zones and regions.
+//! - A [`LoadBalancer`] is a balancing policy. The crate has seven; the default is [`Adaptive`]. [`Tiers`] adds
+//!   priorities and zones to any of them.
 //! - An [`Endpoint`] is any type of yours with a key and a weight.
 //!
-//! The crate starts nothing: no thread, task, timer or socket. A [`Clock`] tells it the time, a lease the outcome, and it works under any
-//! async runtime or none.
+//! The crate starts nothing: no thread, task, timer or socket. A [`Clock`] tells it the time and a lease tells it the
+//! outcome, so it works under any async runtime or none.
 //!
 //! # First use
 //!
@@ -33,23 +36,23 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! How-tos are in [`docs::guide`], which policy to use when in [`docs::policies`], what operators see and change, and Envoy's
-//! names, in [`docs::tuning`], the internals in [`docs::internals`].
+//! [`docs::guide`] has how-tos, [`docs::policies`] helps to choose a policy, [`docs::tuning`] leads from symptoms and
+//! from Envoy's names to settings, and [`docs::internals`] explains the implementation.
 //!
 //! # Limits
 //!
-//! - It balances what one process sends; processes share nothing. It does no discovery: hand in the set you know, and again when it
-//!   changes.
-//! - By default slowness alone ejects nobody; policies that look at load or latency avoid slow endpoints.
+//! - The crate balances what one process sends; processes share nothing. It does no service discovery: hand in the set
+//!   of endpoints you know, and hand it in again when it changes.
+//! - By default, slowness alone does not eject an endpoint. Policies that look at load or latency avoid slow endpoints.
 //! - [`std::mem::forget`] of a lease leaves one request in flight for ever.
-//! - A fleet holds at most a million endpoints. 64-bit atomics are needed.
+//! - A fleet holds at most a million endpoints. The target needs 64-bit atomics.
 //!
 //! # Crate features
 //!
-//! - `sim`: a simulator that drives real fleets against modelled servers, to try a policy and settings before
-//!   they ship. No further dependencies. Off by default.
-//! - `tokio`: `TokioTimer`, tokio's time for a [`Caller`]. Depends on tokio with `time` only. Off by default; without
-//!   it, [`from_sleep`] takes any runtime's sleep.
+//! - `sim`: a simulator that drives real fleets against modelled servers, to try a policy and settings before they
+//!   ship. It has no further dependencies. Off by default.
+//! - `tokio`: `TokioTimer`, tokio's time for a [`Caller`]. It depends on tokio with its `time` feature only. Off by
+//!   default; without it, [`from_sleep`] takes any runtime's sleep.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -106,7 +109,7 @@ pub use shared::{EventKind, Return};
 pub use time::{Clock, ManualClock, MonotonicClock, Tick};
 pub use transport::{BoxFuture, BoxTransport, DynTransport, FromFn, Transport, from_fn};
 
-/// The README's example, as a test.
+/// The README's example, compiled and run as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

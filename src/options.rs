@@ -1,9 +1,9 @@
-//! What a caller may say with a pick: [`PickOptions`], and [`MemberId`] to say whom it means.
+//! Options of one pick: [`PickOptions`], and [`MemberId`], by which they name members.
 
 use std::fmt;
 
-/// One incarnation of an endpoint in a fleet. Unique in the process, never reused: an endpoint that is
-/// removed and inserted again has another id.
+/// The identity of one endpoint in a fleet, from its insertion to its removal. Unique in the process and never reused:
+/// an endpoint that is removed and inserted again gets another id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(u64);
 
@@ -29,7 +29,7 @@ impl fmt::Display for MemberId {
     }
 }
 
-/// What a caller wants of one pick. By default nothing in particular.
+/// Options of one pick. The default sets none.
 ///
 /// ```
 /// use evenkeel::{Cluster, Fleet, Outcome, PickOptions};
@@ -45,22 +45,26 @@ impl fmt::Display for MemberId {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PickOptions<'a> {
-    /// A hash of what should stay together (a session, a key). No built-in policy chooses an endpoint by it; a
-    /// [`Failover`](crate::Failover) keeps it to a cluster and [`Tiers`](crate::Tiers) to a priority and zone, as far as their health
-    /// allows, except for requests that become probes. Defaults to none.
+    /// A hash of what should stay together (a session, a key). Defaults to none.
+    ///
+    /// No built-in policy chooses an endpoint by it. A [`Failover`](crate::Failover) keeps a hash on one cluster, and
+    /// [`Tiers`](crate::Tiers) keeps it on one priority and zone, as far as their health allows. Requests that become
+    /// probes are the exception.
     pub affinity: Option<u64>,
-    /// Members not to pick, typically those already tried for this request. Each costs a comparison per candidate, so keep it to a handful.
-    /// A pick that avoids anybody counts as a retry: it never becomes a probe, and a [`Failover`](crate::Failover) sends it to the cluster
-    /// not yet tried. Defaults to none.
+    /// Members not to pick, typically those already tried for this request. Defaults to none.
+    ///
+    /// Each costs a comparison per candidate, so keep it to a handful. A pick that avoids any member counts as a retry:
+    /// it never becomes a probe, and a [`Failover`](crate::Failover) sends it to the cluster not yet tried.
     pub avoid: &'a [MemberId],
-    /// Who asks has asked for a probe already.
+    /// Set by a [`Failover`](crate::Failover), which has asked for a probe itself: this pick must not become one.
     pub(crate) without_probe: bool,
-    /// Who asks has somewhere else to go with it: that few are eligible is no reason to ignore health, nor to fail.
+    /// Set by a [`Failover`](crate::Failover), which can use another cluster: if few endpoints are eligible, the pick
+    /// neither ignores health nor fails for that.
     pub(crate) without_panic: bool,
 }
 
 impl<'a> PickOptions<'a> {
-    /// Nothing in particular.
+    /// Creates options that set nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! How a request ended: [`Outcome`], and the [`Sample`] a health tracker sees of it.
+//! How a request ended: [`Outcome`], and [`Sample`], the form in which a health tracker sees it.
 
 use std::time::Duration;
 
@@ -10,57 +10,68 @@ use crate::time::Tick;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The endpoint answered as it should.
+    /// The endpoint answered as expected.
     Success,
-    /// The endpoint answered, and the answer is its fault (an HTTP 5xx).
+    /// The endpoint answered with an error of its own (an HTTP 5xx).
     Failure,
-    /// No answer in the caller's time.
+    /// The endpoint did not answer within the caller's time limit.
     Timeout,
     /// The endpoint could not be reached (connection refused, reset, no route).
     Unreachable,
-    /// The endpoint said that it is overloaded (HTTP 429, or 503 with `Retry-After`). Not a fault: it never ejects, and neither success nor
-    /// failure is counted. [`Adaptive`](crate::Adaptive) prefers others for as long as the endpoint asked, or 1 s (at most the longest
-    /// ejection, or 1000 s where that is longer). Its cost counts twice, and more the larger a share it refuses beyond a tenth more than
-    /// others do, in the last second or two (or tenths of a [window](crate::Ejection::window) shorter than ten): up to thousands of times
-    /// for one that refuses all.
+    /// The endpoint refused the request because it is overloaded (HTTP 429, or 503 with `Retry-After`).
     ///
-    /// Other policies ignore it, and to [`LeastConnections`](crate::LeastConnections) and [`PowerOfTwo`](crate::PowerOfTwo) an endpoint
-    /// that refuses at once is the least busy. With them, or with your own [tracker](crate::HealthTracker) (where it only doubles the
-    /// cost), record [`Failure`](Self::Failure) where one endpoint may refuse for long.
+    /// This is not a fault: it never ejects, and it counts neither as a success nor as a failure.
+    /// [`Adaptive`](crate::Adaptive) prefers other endpoints for as long as the endpoint asked, or for 1 s if it did
+    /// not say; at most for the longest ejection and at most for 1000 s. During that time a request to it counts at
+    /// twice its cost. The factor grows with the share of requests that the endpoint refuses, as far as it exceeds that
+    /// of the others by more than a tenth; an endpoint that refuses everything reaches a factor of thousands. The share
+    /// is that of the last one to two seconds, or of the last one to two tenths of the
+    /// [window](crate::Ejection::window) where that is shorter.
+    ///
+    /// Other policies ignore this outcome. To [`LeastConnections`](crate::LeastConnections) and
+    /// [`PowerOfTwo`](crate::PowerOfTwo), an endpoint that refuses at once is the least loaded. With these policies, or
+    /// with a [tracker](crate::HealthTracker) of your own (with which the cost only doubles), record
+    /// [`Failure`](Self::Failure) where one endpoint may refuse for long.
     #[non_exhaustive]
     Overloaded {
-        /// When the endpoint asked to be tried again.
+        /// How long the endpoint asked clients to wait before the next try.
         retry_after: Option<Duration>,
     },
-    /// The endpoint said that it is going away (HTTP/2 `GOAWAY`, a 503 with `Connection: close` before a shutdown, a gRPC
-    /// lame duck). It gets no new requests from the next pick on: it is ejected at once, by
-    /// [`Detector::GoingAway`](crate::Detector::GoingAway), if the
-    /// [cap](crate::Ejection::max_ejection_percent) has room. Not a fault: neither success nor failure is counted, for it
-    /// or for the fleet. What is in flight there may finish.
+    /// The endpoint announced that it is shutting down (HTTP/2 `GOAWAY`, a 503 with `Connection: close` before a
+    /// shutdown, a gRPC lame duck).
     ///
-    /// It returns as any ejected one, by probes after its time, so a server restarted at the same address comes back; one removed and
-    /// inserted again is in at once. With the cap reached, or ejections off, it stays in, and [`Adaptive`](crate::Adaptive) prefers others
-    /// for a second, as after [`Overloaded`](Self::Overloaded). The [panic rule](crate::PanicRule) may ignore it, as any ejection. As the
-    /// answer to a probe or a check it keeps the endpoint out.
+    /// It is ejected at once, by [`Detector::GoingAway`](crate::Detector::GoingAway), if the
+    /// [cap](crate::Ejection::max_ejection_percent) has room, and gets no new requests from the next pick on. Requests
+    /// in flight there may finish. This is not a fault: it counts neither as a success nor as a failure, for the
+    /// endpoint or for the fleet.
     ///
-    /// If a good answer announces it, call [`Lease::going_away`](crate::Lease::going_away) and then record the success. A
-    /// [`Transport`](crate::Transport) does not see the lease: classify it as `GoingAway`; the success is then not counted.
+    /// The endpoint returns like any ejected one, by probes after its ejection time, so a server restarted at the same
+    /// address comes back. An endpoint that is removed and inserted again is in rotation at once. If the cap is
+    /// reached, or ejections are off, the endpoint stays in rotation, and [`Adaptive`](crate::Adaptive) prefers others
+    /// for a second, as after [`Overloaded`](Self::Overloaded). The [panic rule](crate::PanicRule) may ignore this
+    /// ejection like any other. As the answer to a probe or a check, this outcome keeps the endpoint ejected.
+    ///
+    /// If a successful answer carries the announcement, call [`Lease::going_away`](crate::Lease::going_away) and then
+    /// record the success. A [`Transport`](crate::Transport) has no access to the lease: let it classify the answer as
+    /// `GoingAway`; the success is then not counted.
     GoingAway,
-    /// Says nothing about the endpoint: the caller's own limit, a bad request.
+    /// The result says nothing about the endpoint (a limit of the caller's own, a bad request).
     Ignored,
-    /// The lease was dropped without a record. Neutral, unless it outlasted the fleet's patience: then it counts as a
+    /// The lease was dropped without a record.
+    ///
+    /// It is neutral, unless the lease was held for longer than the fleet's patience: then it counts as a
     /// [`Timeout`](Self::Timeout) (see [`FleetBuilder::patience`](crate::FleetBuilder::patience)).
     Abandoned,
 }
 
 impl Outcome {
-    /// [`Overloaded`](Self::Overloaded), with the time the endpoint asked for, if it did.
+    /// Creates an [`Overloaded`](Self::Overloaded) with the delay that the endpoint asked for, if any.
     #[must_use]
     pub const fn overloaded(retry_after: Option<Duration>) -> Self {
         Self::Overloaded { retry_after }
     }
 
-    /// Whether the endpoint is at fault: failure, timeout or unreachable.
+    /// Returns whether the endpoint is at fault: a failure, a timeout or unreachable.
     #[must_use]
     #[inline]
     pub const fn is_fault(self) -> bool {
@@ -68,7 +79,7 @@ impl Outcome {
     }
 }
 
-/// `Ok` is a success and `Err` a failure. Look closer where you can: a timeout is a
+/// `Ok` becomes a success and `Err` a failure. Be more specific where you can: a timeout is a
 /// [`Timeout`](Outcome::Timeout).
 impl<T, E> From<&Result<T, E>> for Outcome {
     fn from(result: &Result<T, E>) -> Self {
@@ -79,16 +90,16 @@ impl<T, E> From<&Result<T, E>> for Outcome {
     }
 }
 
-/// Which kind of request a [`Sample`] comes from.
+/// The kind of request that a [`Sample`] comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SampleKind {
-    /// A request like any other.
+    /// An ordinary request.
     Request,
-    /// The one request that an ejected endpoint got to show that it is back. The fleet decides by it.
+    /// The half-open probe of an ejected endpoint. The fleet decides by its outcome whether the endpoint returns.
     Probe,
-    /// A request picked before the endpoint was last ejected or readmitted. It may be kept for display,
-    /// and must not lead to a verdict about what the endpoint is now.
+    /// A request that was picked before the endpoint was last ejected or readmitted. A tracker may keep it for display,
+    /// but must not judge the endpoint's present health by it.
     Late,
 }
 
@@ -96,18 +107,18 @@ pub enum SampleKind {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// How it ended.
+    /// How the request ended.
     pub outcome: Outcome,
-    /// How long it took; `None` when that was not measured.
+    /// How long the request took; `None` if it was not measured.
     pub latency: Option<Duration>,
-    /// When it ended.
+    /// When the request ended.
     pub at: Tick,
-    /// Which kind of request it was.
+    /// The kind of request.
     pub kind: SampleKind,
 }
 
 impl Sample {
-    /// A sample of an ordinary request.
+    /// Creates a sample of an ordinary request.
     #[must_use]
     pub const fn new(outcome: Outcome, latency: Option<Duration>, at: Tick) -> Self {
         Self {
@@ -118,7 +129,7 @@ impl Sample {
         }
     }
 
-    /// The same of another kind.
+    /// Sets the kind of request.
     #[must_use]
     pub const fn with_kind(mut self, kind: SampleKind) -> Self {
         self.kind = kind;

@@ -1,6 +1,6 @@
-//! Atomics, the mutex and the snapshot cell: std's and parking_lot's in a normal build, loom's in a
-//! model. The only file that names `std::sync::atomic` or `arc_swap`, so that no protocol can escape
-//! its model.
+//! Atomics, the mutex and the snapshot cell: from std and parking_lot in a normal build, from loom in a model.
+//!
+//! This is the only file that names `std::sync::atomic` or `arc_swap`, so that every protocol runs in its loom model.
 
 pub(crate) use std::sync::Arc;
 
@@ -8,8 +8,8 @@ pub(crate) use imp::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering, SnapshotCell, give_way,
 };
 
-/// A value alone on its cache lines. 128 bytes: adjacent-line prefetch on x86-64 and the line size of
-/// the larger AArch64 cores make 64 too few.
+/// A value on cache lines of its own. 128 bytes, because adjacent-line prefetch on x86-64 and the line size of the
+/// larger AArch64 cores make 64 too few.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);
@@ -23,11 +23,11 @@ mod imp {
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
     };
-    /// Lets other threads go on, while a writer waits for one of them.
+    /// Yields the processor while a writer waits for another thread.
     pub(crate) use std::thread::yield_now as give_way;
 
-    /// One published pointer. Readers never wait; a guard must not be kept beyond one call (arc-swap
-    /// has few fast slots a thread).
+    /// One published pointer. Readers never wait. A guard must not be kept beyond one call, because arc-swap has few
+    /// fast slots per thread.
     pub(crate) struct SnapshotCell<T>(arc_swap::ArcSwap<T>);
 
     impl<T> SnapshotCell<T> {
@@ -40,8 +40,8 @@ mod imp {
             self.0.load()
         }
 
-        /// Publishes `next` and hands the old value to the writer, who frees it: a reader that dropped
-        /// the last reference would pay for the whole set.
+        /// Publishes `next` and returns the old value to the writer, which frees it: a reader that dropped the last
+        /// reference would pay for freeing the whole set.
         pub(crate) fn swap(&self, next: Arc<T>) -> Arc<T> {
             self.0.swap(next)
         }
@@ -78,9 +78,9 @@ mod imp {
         }
     }
 
-    /// Stand-in: an index into an append-only list. The list hides behind a std mutex, which loom does
-    /// not see, so that only the index orders anything; a loom mutex or `RwLock` would hide a weak
-    /// ordering in the code around it.
+    /// A stand-in for the real cell: an index into an append-only list. The list is behind a std mutex, which loom does
+    /// not see, so that only the index orders anything. A loom mutex or `RwLock` would hide a weak ordering in the
+    /// surrounding code.
     pub(crate) struct SnapshotCell<T> {
         list: std::sync::Mutex<Vec<Arc<T>>>,
         current: AtomicU64,
@@ -101,23 +101,24 @@ mod imp {
             Box::new(self.list.lock().expect("no panic while listing")[index].clone())
         }
 
-        /// Callers serialise, as they do around the real cell.
+        /// Replaces the snapshot. Callers serialise, as they do around the real cell.
         pub(crate) fn swap(&self, next: Arc<T>) -> Arc<T> {
-            // Unlocked before the store: loom may switch threads there, on one thread of the system's.
+            // The lock is released before the store: loom may switch threads there, and its threads share one OS
+            // thread.
             let last = {
                 let mut list = self.list.lock().expect("no panic while listing");
                 list.push(next);
                 list.len() - 1
             };
-            // ORDERING: Release. Publishes what the snapshot points to; pairs with `load`.
+            // ORDERING: Release. Publishes the snapshot's contents; pairs with `load`.
             self.current.store(last as u64, Ordering::Release);
             self.list.lock().expect("no panic while listing")[last - 1].clone()
         }
     }
 }
 
-/// Numbering that outlives any fleet: thread numbers and member ids. Always std's atomics, as a static
-/// cannot hold loom's; nothing is ordered by them.
+/// Numbering that outlives any fleet: thread numbers and member ids. It always uses std's atomics, because a static
+/// cannot hold loom's; the numbers order nothing.
 pub(crate) mod process {
     use std::cell::Cell;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,11 +127,11 @@ pub(crate) mod process {
     static NEXT_MEMBER: AtomicU64 = AtomicU64::new(1);
 
     thread_local! {
-        // Const and without a destructor: it stays readable in other thread-locals' destructors.
+        // Const-initialised and without a destructor, so it stays readable in other thread-locals' destructors.
         static THREAD: Cell<u64> = const { Cell::new(u64::MAX) };
     }
 
-    /// A small number for this thread, dense in the order of first use.
+    /// Returns a small number for this thread. Numbers are dense, in the order of first use.
     #[inline]
     pub(crate) fn thread_number() -> usize {
         let known = THREAD.get();
@@ -143,7 +144,7 @@ pub(crate) mod process {
         number as usize
     }
 
-    /// A number that no other member of this process has had: 2^64 does not run out.
+    /// Returns a number that no other member of this process has had. 2^64 numbers do not run out.
     pub(crate) fn next_member() -> u64 {
         // ORDERING: Relaxed. Only uniqueness matters.
         NEXT_MEMBER.fetch_add(1, Ordering::Relaxed)

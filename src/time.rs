@@ -1,14 +1,14 @@
-//! Time as a value. Only [`Fleet`](crate::Fleet) and [`Lease`](crate::Lease) read a [`Clock`], and a
-//! [`Caller`](crate::Caller) its [`Timer`](crate::Timer); all code under them takes a [`Tick`] as an argument.
+//! Time as a value. Only [`Fleet`](crate::Fleet) and [`Lease`](crate::Lease) read a [`Clock`], and only a
+//! [`Caller`](crate::Caller) reads its [`Timer`](crate::Timer). All code below them takes a [`Tick`] as an argument.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::sync::{Arc, AtomicU64, Ordering};
 
-/// A moment: nanoseconds since its clock's origin, 584 years at the most.
+/// A point in time, in nanoseconds since the clock's origin. It covers 584 years.
 ///
-/// Ticks of two clocks say nothing about each other.
+/// Ticks of different clocks cannot be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(u64);
 
@@ -16,35 +16,35 @@ impl Tick {
     /// The clock's origin.
     pub const ZERO: Self = Self(0);
 
-    /// The moment `nanos` nanoseconds after the origin.
+    /// Creates the tick that is `nanos` nanoseconds after the origin.
     #[must_use]
     #[inline]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     #[must_use]
     #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Whole milliseconds since the origin.
+    /// Returns the whole milliseconds since the origin.
     #[inline]
     pub(crate) const fn as_millis(self) -> u64 {
         self.0 / 1_000_000
     }
 
-    /// The time from `earlier` to here; zero when `earlier` is later, as a clock that went back must
-    /// not bring anything down.
+    /// Returns the time from `earlier` to `self`. It is zero if `earlier` is later, because a clock that goes back must
+    /// not cause a panic.
     #[must_use]
     #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The moment `duration` later, at most the last one there is.
+    /// Returns the tick `duration` later, saturating at the last one.
     #[must_use]
     #[inline]
     pub fn after(self, duration: Duration) -> Self {
@@ -52,24 +52,23 @@ impl Tick {
     }
 }
 
-/// A duration in nanoseconds, at most `u64::MAX` of them (584 years).
+/// Converts a duration to nanoseconds, saturating at `u64::MAX` (584 years).
 #[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Where a fleet gets the time from.
+/// The source of time of a fleet.
 ///
-/// It should not go back. If it does, or jumps ahead and returns, nothing panics and nothing stays
-/// stuck: elapsed time counts as zero, and a deadline further ahead than any setting allows counts as
-/// reached.
+/// It should not go back. If it does, or if it jumps ahead and returns, nothing panics and nothing stays stuck: elapsed
+/// time counts as zero, and a deadline further ahead than any setting allows counts as reached.
 ///
-/// It is called on the request path, once a pick and once a record, so it should be cheap; see
+/// It is called on the request path, once per pick and once per record, so it should be cheap; see
 /// [`may_be_reused`](Self::may_be_reused).
 ///
 /// # Examples
 ///
-/// A clock that a test or a simulation steps by hand. ([`ManualClock`] is one that is ready to use.)
+/// A clock that a test or a simulation advances by hand. ([`ManualClock`] is a ready-made one.)
 ///
 /// ```
 /// use evenkeel::{Clock, Fleet, Tick};
@@ -92,13 +91,16 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 /// # Ok::<(), evenkeel::BuildError>(())
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The present moment.
+    /// Returns the current time.
     fn now(&self) -> Tick;
 
-    /// Whether a reading may stand for the next picks and records while more than a million of them a second
-    /// come from one thread: for the next 31, or as many as come in 32 us, up to 127. Then one pick in 16 to 64 is measured.
-    /// Say yes where a reading costs more than all
-    /// the rest of a pick, as the operating system's does. Defaults to no: every pick reads.
+    /// Returns whether a reading may be reused for later picks and records. Defaults to `false`: every pick reads the
+    /// clock.
+    ///
+    /// Readings are reused only while one thread makes more than a million picks and records a second. One reading then
+    /// serves the next 31, or as many as come within 32 us, up to 127. One pick in 16 to 64 reads the clock, and only
+    /// its request is measured. Return `true` if a reading costs more than all the rest of a pick, as that of the
+    /// operating system's clock does.
     fn may_be_reused(&self) -> bool {
         false
     }
@@ -124,14 +126,14 @@ impl<C: Clock + ?Sized> Clock for Box<C> {
     }
 }
 
-/// The default clock: the operating system's monotonic one, counted from its creation.
+/// The default clock: the operating system's monotonic clock, counted from the creation of this value.
 #[derive(Clone, Debug)]
 pub struct MonotonicClock {
     origin: std::time::Instant,
 }
 
 impl MonotonicClock {
-    /// A clock whose origin is now.
+    /// Creates a clock whose origin is now.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -161,13 +163,13 @@ impl Clock for MonotonicClock {
 #[cfg(feature = "tokio")]
 pub(crate) use tokio::time::Instant as TokioInstant;
 
-/// tokio's present moment: the operating system's, unless its time is paused.
+/// Returns tokio's current time: the operating system's, unless tokio's time is paused.
 #[cfg(feature = "tokio")]
 pub(crate) fn tokio_now() -> TokioInstant {
     TokioInstant::now()
 }
 
-/// A clock that stands still until told. Clones share it.
+/// A clock that stands still until it is advanced. Clones share their time.
 ///
 /// ```
 /// use evenkeel::{Clock, ManualClock, Tick};
@@ -181,13 +183,13 @@ pub(crate) fn tokio_now() -> TokioInstant {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// A clock at its origin.
+    /// Creates a clock at its origin.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(AtomicU64::new(0)))
     }
 
-    /// Moves the time forward, at most to the last moment there is.
+    /// Advances the time, saturating at the last tick.
     pub fn advance(&self, duration: Duration) {
         let by = nanos(duration);
         // ORDERING: Relaxed. The time orders nothing; it is only read.
@@ -198,7 +200,7 @@ impl ManualClock {
             });
     }
 
-    /// Sets the time, also backwards.
+    /// Sets the time; it may go back.
     pub fn set(&self, now: Tick) {
         // ORDERING: Relaxed. As in `advance`.
         self.0.store(now.0, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The caller's way of sending: [`Transport`], as a type of its own, a closure, or boxed.
+//! How requests are sent: [`Transport`], implemented by a type of yours, by a closure, or boxed.
 
 use std::fmt;
 use std::future::Future;
@@ -7,11 +7,11 @@ use std::pin::Pin;
 use crate::outcome::Outcome;
 use crate::sync::Arc;
 
-/// The caller's way of sending a request to an endpoint.
+/// How to send a request to an endpoint. You implement it around a client of yours.
 ///
 /// # Examples
 ///
-/// A plain `async fn` is enough; that its future is `Send` is checked.
+/// A plain `async fn` is enough. The compiler checks that its future is `Send`.
 ///
 /// ```
 /// use evenkeel::{Outcome, Transport};
@@ -40,34 +40,37 @@ use crate::sync::Arc;
 /// # assert_eq!(Http.classify(&Ok(404)), Outcome::Success);
 /// ```
 pub trait Transport<E: ?Sized, Req>: Send + Sync {
-    /// What comes back.
+    /// The type of a successful result.
     type Response;
-    /// What comes back instead.
+    /// The type of an error.
     type Error;
 
     /// Sends one request to this endpoint.
     ///
     /// # Cancel safety
     ///
-    /// The future may be dropped at any point, by a caller's timeout; the endpoint's count is taken care
-    /// of, what the transport holds is its own to release.
+    /// The future may be dropped at any point, by a caller's timeout. The endpoint's in-flight count is released for
+    /// you; the transport must release what it holds itself.
     fn send(
         &self,
         endpoint: &E,
         request: Req,
     ) -> impl Future<Output = Result<Self::Response, Self::Error>> + Send;
 
-    /// What a finished call says about the endpoint. By default `Ok` is a success and `Err` a failure;
-    /// a transport that can tell a timeout, a refused connection or a 5xx should.
+    /// Returns what a finished call says about the endpoint. By default `Ok` is a success and `Err` a failure.
+    ///
+    /// A transport that can tell a timeout, a refused connection or a 5xx should do so.
     fn classify(&self, result: &Result<Self::Response, Self::Error>) -> Outcome {
         Outcome::from(result)
     }
 
-    /// Whether a [`Caller`](crate::Caller) may retry the request, on another endpoint, after this result. By default yes if
-    /// [`classify`](Self::classify) makes a fault of it, or if it is an error of an endpoint that is [going away](Outcome::GoingAway). The
-    /// endpoint may have carried it out all the same: for requests that must not run twice say no, except for what was never sent (a
-    /// refused connection). Not after [`Overloaded`](Outcome::Overloaded), as all may be: say yes where one endpoint's word is not the
-    /// fleet's.
+    /// Returns whether a [`Caller`](crate::Caller) may retry the request on another endpoint after this result.
+    ///
+    /// By default it may if [`classify`](Self::classify) returns a fault, or if the result is an `Err` of an endpoint
+    /// that is [going away](Outcome::GoingAway). The endpoint may still have carried out the request: for requests that
+    /// must not run twice, return `false` except where nothing was sent (a refused connection). By default nothing is
+    /// retried after [`Overloaded`](Outcome::Overloaded), because all endpoints may be overloaded: return `true` where
+    /// one endpoint's overload says little about the fleet.
     ///
     /// ```
     /// use evenkeel::{Outcome, Transport};
@@ -123,13 +126,15 @@ macro_rules! forward {
 
 forward!(&T, Arc<T>, Box<T>);
 
-/// A closure as a transport. See [`from_fn`].
+/// A closure as a transport. Made by [`from_fn`].
 #[derive(Clone, Copy)]
 pub struct FromFn<F>(F);
 
-/// Makes a transport of a closure. The future may not borrow the endpoint, so copy or clone what it
-/// needs into an `async move` block (an `async` closure borrows, and is refused as not general enough).
-/// Where that will not do, implement [`Transport`].
+/// Makes a transport from a closure.
+///
+/// The future may not borrow the endpoint, so copy or clone what it needs into an `async move` block. (An `async`
+/// closure borrows; the compiler rejects it as not general enough.) Where that does not suffice, implement
+/// [`Transport`].
 ///
 /// ```
 /// use evenkeel::{Target, from_fn};
@@ -175,12 +180,12 @@ impl<F> fmt::Debug for FromFn<F> {
     }
 }
 
-/// A future on the heap.
+/// A boxed `Send` future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// [`Transport`] in an object-safe shape. Implemented for every transport; you need not.
+/// An object-safe form of [`Transport`]. It is implemented for every transport; you do not implement it yourself.
 pub trait DynTransport<E: ?Sized, Req, Response, Error>: Send + Sync {
-    /// As [`Transport::send`].
+    /// The boxed form of [`Transport::send`].
     fn send_boxed<'a>(
         &'a self,
         endpoint: &'a E,
@@ -189,10 +194,10 @@ pub trait DynTransport<E: ?Sized, Req, Response, Error>: Send + Sync {
     where
         Req: 'a;
 
-    /// As [`Transport::classify`].
+    /// The same as [`Transport::classify`].
     fn classify_boxed(&self, result: &Result<Response, Error>) -> Outcome;
 
-    /// As [`Transport::is_retryable`].
+    /// The same as [`Transport::is_retryable`].
     fn is_retryable_boxed(&self, result: &Result<Response, Error>) -> bool;
 }
 
@@ -222,8 +227,9 @@ where
     }
 }
 
-/// Any transport of these types, behind one allocation a call: for a field of a plain type, or a choice
-/// at run time. Clones share it.
+/// A type-erased transport, at the price of one allocation per call.
+///
+/// Use it for a struct field of a plain type, or for a choice at run time. Clones share the transport.
 ///
 /// ```
 /// use evenkeel::{BoxTransport, from_fn};

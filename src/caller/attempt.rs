@@ -1,4 +1,4 @@
-//! One attempt: what is asked for before it is sent, and what has come of it.
+//! One attempt of a call: pick and charge it, send it, record how it ended.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -20,12 +20,12 @@ use crate::transport::Transport;
 #[derive(Clone, Copy)]
 struct Limit {
     time: Option<Duration>,
-    /// Whether that is what the deadline leaves of an attempt's own time.
+    /// Whether the deadline sets this limit, rather than the attempt's own timeout.
     by_deadline: bool,
 }
 
 impl Limit {
-    /// `None` if there is no time left.
+    /// Returns `None` if no time is left.
     fn new(own: Option<Duration>, ends: Option<Tick>, now: Tick) -> Option<Self> {
         let Some(left) = ends.map(|ends| ends.since(now)) else {
             return Some(Self {
@@ -40,7 +40,7 @@ impl Limit {
     }
 }
 
-/// The output of `future`, unless the time is over before.
+/// Returns the output of `future`, or `None` if the time is over before.
 pub(super) async fn within<F: Future>(
     timer: &dyn DynTimer,
     time: Option<Duration>,
@@ -60,24 +60,24 @@ pub(super) async fn within<F: Future>(
     .await
 }
 
-/// An attempt that has been counted and charged, and is to be sent.
+/// An attempt that has been counted and charged, and is about to be sent.
 pub(super) struct Launch<'a, C: Cluster, Req> {
     pub(super) held: Held<'a, C>,
     pub(super) request: Req,
 }
 
-/// What an attempt holds on to until its end.
+/// What an attempt holds until its end.
 pub(super) struct Held<'a, C: Cluster> {
     pub(super) lease: Lease<C::Endpoint>,
     limit: Limit,
-    /// From 1 on.
+    /// The number of this attempt in its call, from 1.
     number: u32,
-    /// A retry's.
+    /// The slot of a retry; `None` for a first attempt.
     slot: Option<Slot<'a>>,
 }
 
 impl<C: Cluster> Held<'_, C> {
-    /// How long it may take.
+    /// Returns how long the attempt may take.
     pub(super) const fn time(&self) -> Option<Duration> {
         self.limit.time
     }
@@ -85,7 +85,7 @@ impl<C: Cluster> Held<'_, C> {
 
 /// How an attempt ended.
 pub(super) struct Ended<R, E> {
-    /// From 1 on.
+    /// The number of this attempt in its call, from 1.
     pub(super) number: u32,
     pub(super) how: How<R, E>,
 }
@@ -101,7 +101,8 @@ pub(super) enum How<R, E> {
 }
 
 impl<C: Cluster, T> Inner<C, T> {
-    /// Picks an endpoint that was not tried, and counts and charges what is to be sent to it; or says why not.
+    /// Picks an endpoint that has not been tried, and counts and charges the attempt to be sent there. Returns the
+    /// reason if there is none.
     #[inline]
     pub(super) fn launch<Req, R, E>(
         &self,
@@ -118,7 +119,7 @@ impl<C: Cluster, T> Inner<C, T> {
             Err(error) => return Err(StopReason::Pick(error)),
         };
         let request = make();
-        // Charged between two awaits, right before it is sent: who is dropped before has paid nothing.
+        // Charged right before it is sent, with no await in between: a call that is dropped earlier has paid nothing.
         let slot = match self.charge(is_retry, now) {
             Ok(slot) => slot,
             Err(reason) => {
@@ -137,7 +138,7 @@ impl<C: Cluster, T> Inner<C, T> {
         Ok(Launch { held, request })
     }
 
-    /// Counts what is about to be sent, if budget and limit have room for it.
+    /// Counts and charges what is about to be sent, if the budget and the limit on concurrent retries have room for it.
     #[inline]
     fn charge(&self, is_retry: bool, now: Tick) -> Result<Option<Slot<'_>>, StopReason> {
         if !is_retry {
@@ -145,7 +146,7 @@ impl<C: Cluster, T> Inner<C, T> {
             self.counters.requests.count();
             return Ok(None);
         }
-        // The slot first, as what the budget grants is not given back.
+        // The slot comes first, because a retry granted by the budget cannot be given back.
         let slot = self.slots.take().ok_or(StopReason::TooManyRetries)?;
         if !self.budget.withdraw(now) {
             return Err(StopReason::BudgetExhausted);
@@ -154,7 +155,8 @@ impl<C: Cluster, T> Inner<C, T> {
         Ok(Some(slot))
     }
 
-    /// Sends it. Dropped before its end, it is abandoned: neutral, unless it outlasted the fleet's patience.
+    /// Sends the attempt. If the future is dropped before its end, the attempt counts as abandoned: neutral, unless it
+    /// outlasted the fleet's patience.
     pub(super) async fn attempt<Req>(
         &self,
         launch: Launch<'_, C, Req>,
@@ -169,7 +171,7 @@ impl<C: Cluster, T> Inner<C, T> {
         self.ended(held, result)
     }
 
-    /// Records how it ended; `None`: it was cut off.
+    /// Records how the attempt ended; `None` means that it was cut off.
     #[inline]
     pub(super) fn ended<Req>(
         &self,
@@ -198,7 +200,7 @@ impl<C: Cluster, T> Inner<C, T> {
             }
             None => {
                 self.counters.timeouts.count();
-                // A later attempt had less than its time; then the fleet's patience decides.
+                // An attempt after the first had less than its own time, so the fleet's patience decides.
                 lease.record(if limit.by_deadline && number > 1 {
                     Outcome::Abandoned
                 } else {

@@ -1,4 +1,4 @@
-//! The retry budget: how many retries there may be for the requests of the last ten seconds.
+//! The retry budget: how many retries are allowed for the requests of the last ten seconds.
 
 use super::recent::{Counts, Event, Recent};
 use crate::time::Tick;
@@ -19,18 +19,19 @@ impl Budget {
         }
     }
 
-    /// A request is sent for the first time. One that finds its second full, at four million, earns nothing.
+    /// Counts the first attempt of a request. Beyond four million in one second, requests are not counted and earn
+    /// nothing.
     pub(super) fn deposit(&self, now: Tick) {
         self.recent.add(now, Event::Request);
     }
 
-    /// A retry is to be sent: whether it may.
+    /// Takes one retry from the budget. Returns whether it was granted.
     pub(super) fn withdraw(&self, now: Tick) -> bool {
         let may = |counts| self.left_of(counts) > 0;
         self.recent.add_if(now, Event::Other, may)
     }
 
-    /// How many retries there may be now. A hint: `withdraw` decides.
+    /// Returns how many retries are allowed now. A hint: `withdraw` decides.
     pub(super) fn left(&self, now: Tick) -> u64 {
         self.left_of(self.recent.counts(now))
     }

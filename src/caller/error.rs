@@ -1,8 +1,8 @@
-//! Why a call through a [`Caller`](crate::Caller) failed.
+//! Errors of a call through a [`Caller`](crate::Caller).
 
 use crate::error::PickError;
 
-/// Why a call failed, after how many attempts, and with which error of the transport's.
+/// The reason why a call failed, the number of attempts, and the transport's last error.
 ///
 /// Its source is [`last`](Self::last).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,19 +13,20 @@ use crate::error::PickError;
 )]
 #[non_exhaustive]
 pub struct CallerError<E> {
-    /// Why it was not tried again.
+    /// The reason why there was no further attempt.
     pub reason: StopReason,
-    /// How often the request was sent, hedges included.
+    /// How many times the request was sent, hedges included.
     pub attempts: u32,
     /// Whether the attempt that ended last was cut off.
     pub timed_out: bool,
-    /// The transport's error of the attempt that last ended with one.
+    /// The transport's error from the last attempt that ended with one.
     #[source]
     pub last: Option<E>,
 }
 
 impl<E> CallerError<E> {
-    /// A call that failed unsent, for this reason: for test doubles of a caller. The fields can be set.
+    /// Creates the error of a call that failed unsent, for test doubles of a caller. The fields can be changed
+    /// afterwards.
     #[must_use]
     pub const fn new(reason: StopReason) -> Self {
         Self {
@@ -37,35 +38,37 @@ impl<E> CallerError<E> {
     }
 }
 
-/// Why a call was not tried again.
+/// The reason why there was no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// What came is not to be tried again: see [`Transport::is_retryable`](crate::Transport::is_retryable) and
+    /// The result must not be retried: see [`Transport::is_retryable`](crate::Transport::is_retryable) and
     /// [`CallPlan::retry_timeouts`](crate::CallPlan::retry_timeouts).
     #[error("the failure is not one to retry")]
     NotRetryable,
-    /// [`CallPlan::attempts`](crate::CallPlan::attempts) have been made.
+    /// All attempts that [`CallPlan::attempts`](crate::CallPlan::attempts) or
+    /// [`CallOptions::attempts`](crate::CallOptions::attempts) allows have been made.
     #[error("all attempts were used")]
     AttemptsUsed,
-    /// [`CallPlan::deadline`](crate::CallPlan::deadline) has passed, or would before the next attempt.
+    /// The deadline ([`CallPlan::deadline`](crate::CallPlan::deadline) or
+    /// [`CallOptions::deadline`](crate::CallOptions::deadline)) has passed, or would pass before the next attempt.
     #[error("the deadline left no time")]
     Deadline,
-    /// Every endpoint that could be picked has been tried. Nothing waits for one that was, whatever it asked for
-    /// ([`Outcome::Overloaded`](crate::Outcome::Overloaded)): who knows how long the caller has is the caller.
+    /// Every endpoint that could be picked has been tried. The call does not wait for an endpoint that asked to be
+    /// tried later ([`Outcome::Overloaded`](crate::Outcome::Overloaded)): only you know how long your own caller has.
     #[error("no endpoint is left that was not tried")]
     NoEndpointLeft,
-    /// There were too many retries in the last ten seconds.
+    /// The retries of the last ten seconds have used up the retry budget.
     #[error("the retry budget is exhausted")]
     BudgetExhausted,
-    /// [`CallPlan::max_concurrent_retries`](crate::CallPlan::max_concurrent_retries) are under way.
+    /// [`CallPlan::max_concurrent_retries`](crate::CallPlan::max_concurrent_retries) retries are in flight.
     #[error("too many retries are under way")]
     TooManyRetries,
-    /// Given up before it was sent: see [`Throttle`](crate::Throttle).
+    /// The call was refused before it was sent: see [`Throttle`](crate::Throttle).
     #[error("given up unsent, as most requests fail and no healthy endpoint is left")]
     Throttled,
-    /// No endpoint could be picked. Nothing waits for one: not for a [limit](crate::Limits) that is reached, nor for an ejection
-    /// to end.
+    /// No endpoint could be picked. The call does not wait for one: neither for a slot below a [limit](crate::Limits),
+    /// nor for an ejection to end.
     #[error("{0}")]
     Pick(PickError),
 }

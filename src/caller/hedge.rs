@@ -1,23 +1,27 @@
-//! When a request is sent a second time before the first has been answered: [`Hedge`].
+//! Hedged requests, which are sent to a second endpoint before the first has answered: [`Hedge`].
 
 use std::time::Duration;
 
 use super::latencies::Latencies;
 use crate::error::BuildError;
 
-/// When a [`Caller`](crate::Caller) sends a request to another endpoint although the first has not answered yet, and takes the
-/// answer that comes first (Dean and Barroso, "The Tail at Scale", CACM 2013; gRPC's A6). It makes the slowest requests
-/// faster, for some load: **only for requests that may be carried out twice**, so off by default.
+/// Settings for hedging: when a [`Caller`](crate::Caller) sends a request to another endpoint although the first has
+/// not answered yet, and takes the first good answer (Dean and Barroso, "The Tail at Scale", CACM 2013; gRPC's A6).
 ///
-/// - A hedge goes to an endpoint that the request was not sent to, is one of the plan's
-///   [`attempts`](crate::CallPlan::attempts), and is charged to the retry budget. Where no endpoint, attempt or budget is left, none is
-///   sent, and the call goes on with those under way.
-/// - The first good answer wins: an `Ok` that is not to be retried. A retryable result waits for the others. An `Err` that
-///   [`is_retryable`](crate::Transport::is_retryable) refuses ends the call: others would say the same.
-/// - The losers' futures are then dropped, which counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned): neutral, unless it outlasted
-///   the fleet's [`patience`](crate::FleetBuilder::patience), by default three times the usual latency and at least 50 ms. So an endpoint
-///   that hangs is ejected although hedges answer for it, if a hedge's delay and an answer together outlast patience. If they do not, set
-///   patience lower, or the endpoint shows only by the latency that such a drop raises.
+/// Hedging makes the slowest requests faster and costs some load. It is **only for requests that may be carried out
+/// twice**, so it is off by default.
+///
+/// - A hedge goes to an endpoint that the request has not been sent to. It is one of the plan's
+///   [`attempts`](crate::CallPlan::attempts) and is charged to the retry budget. If no endpoint, attempt or budget is
+///   left, no hedge is sent, and the call goes on with the attempts in flight.
+/// - The first good answer wins: an `Ok` that is not retryable. After a retryable result the call waits for the other
+///   attempts. An `Err` that [`is_retryable`](crate::Transport::is_retryable) refuses ends the call, because other
+///   endpoints would answer the same.
+/// - The losers' futures are then dropped and count as [`Outcome::Abandoned`](crate::Outcome::Abandoned): neutral,
+///   unless an attempt outlasted the fleet's [`patience`](crate::FleetBuilder::patience), by default three times the
+///   usual latency and at least 50 ms. So an endpoint that hangs is ejected although hedges answer in its place, if a
+///   hedge's delay and an answer together outlast patience. If they do not, set patience lower; otherwise the endpoint
+///   shows only by its latency estimate, which such a drop raises.
 ///
 /// ```
 /// use evenkeel::{CallPlan, Hedge};
@@ -32,25 +36,28 @@ use crate::error::BuildError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hedge {
-    /// How long a request is waited for before a hedge of it is sent, and after that before the next.
+    /// How long a request waits for an answer before a hedge is sent, and then before each further one.
     pub delay: HedgeDelay,
-    /// How many hedges a request may have: 1 to 15. Defaults to 1: the second of two is rarely slow too.
-    /// [`CallPlan::attempts`](crate::CallPlan::attempts) bounds it as well.
+    /// How many hedges a request may have: 1 to 15. Defaults to 1, because the second of two endpoints is rarely slow
+    /// too. [`CallPlan::attempts`](crate::CallPlan::attempts) is a limit as well.
     pub max_hedges: u32,
-    /// How many attempts must have been measured before there is a percentile: 1 to 1000. Until then nothing is hedged. Defaults to
-    /// 100, by which the share beyond a 95th percentile is known to 2.2 points (one standard deviation).
+    /// How many attempts must have been measured before a percentile is known: 1 to 1000. Until then no request is
+    /// hedged. Defaults to 100, at which the share beyond a 95th percentile is known to 2.2 points (one standard
+    /// deviation).
     pub min_samples: u32,
 }
 
-/// How long before a hedge. See [`Hedge::delay`].
+/// The delay before a hedge. See [`Hedge::delay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HedgeDelay {
-    /// This long: 1 ms to a day.
+    /// A fixed delay: 1 ms to a day.
     Fixed(Duration),
-    /// As long as so many of a hundred first attempts take: 50 to 99. Of the last one to two thousand of this caller and its
-    /// clones, and up to an eighth more than the exact one. One that was cut off, by its time or by a hedge's answer, counts
-    /// with the time it had, or the tail would be forgotten just because it is hedged. Failures do not count.
+    /// This percentile of the time that first attempts take: 50 to 99.
+    ///
+    /// It is that of the last one to two thousand first attempts of this caller and its clones, and at most an eighth
+    /// above the exact one. An attempt that was cut off, by its time limit or by a hedge's answer, counts with the time
+    /// it had: otherwise hedging itself would hide the tail. Failures do not count.
     Percentile(u32),
 }
 
@@ -63,14 +70,14 @@ impl Hedge {
         }
     }
 
-    /// A hedge when this long has gone by without an answer.
+    /// Sends a hedge after this delay without an answer.
     #[must_use]
     pub const fn after(delay: Duration) -> Self {
         Self::new(HedgeDelay::Fixed(delay))
     }
 
-    /// A hedge when an answer takes longer than so many of a hundred: see [`HedgeDelay::Percentile`]. The paper has 95: one in
-    /// twenty requests is sent twice.
+    /// Sends a hedge when an answer takes longer than this percentile: see [`HedgeDelay::Percentile`]. The paper uses
+    /// 95, so that one in twenty requests is sent twice.
     #[must_use]
     pub const fn at_percentile(percent: u32) -> Self {
         Self::new(HedgeDelay::Percentile(percent))
@@ -115,10 +122,10 @@ impl Hedge {
     }
 }
 
-/// A caller's hedging: the settings, and what is measured for them.
+/// A caller's hedging: the settings, and the latencies measured for them.
 pub(super) struct Hedging {
     pub(super) settings: Hedge,
-    /// If the delay is a percentile.
+    /// `None` if the delay is fixed.
     latencies: Option<Box<Latencies>>,
 }
 
@@ -136,12 +143,12 @@ impl Hedging {
         }
     }
 
-    /// What is measured, if anything is.
+    /// Returns the measured latencies, if the delay is a percentile.
     pub(super) fn latencies(&self) -> Option<&Latencies> {
         self.latencies.as_deref()
     }
 
-    /// How long before the next hedge; `None` while that is not known.
+    /// Returns the delay before the next hedge; `None` while the percentile is not known.
     pub(super) fn delay(&self) -> Option<Duration> {
         match self.settings.delay {
             HedgeDelay::Fixed(delay) => Some(delay),

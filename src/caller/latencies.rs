@@ -1,17 +1,17 @@
-//! How long attempts take, as a histogram, for a hedge that is due at a percentile of that.
+//! A histogram of attempt latencies, for a hedge that is due at a percentile.
 //!
-//! Eight buckets an octave from a microsecond to 4.6 minutes; a percentile is given as the upper edge of its bucket, so
-//! it is never below the true one and above it by an eighth at most. It is of the last one to two thousand attempts:
-//! all counts are halved when they add up to 2048, so old ones fade by count and not by time.
+//! It has eight buckets per octave, from a microsecond to 4.6 minutes. A percentile is reported as the upper edge of
+//! its bucket, so it is never below the true one, and above it by at most an eighth. It covers the last one to two
+//! thousand attempts: all counts are halved when their sum reaches 2048, so old attempts fade by count and not by time.
 
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering, Padded};
 use crate::time::nanos;
 
-/// The first bucket holds what is shorter than a microsecond, near enough.
+/// Latencies below 2^10 ns, about a microsecond, share the first bucket.
 const FIRST_OCTAVE: u32 = 10;
-/// Buckets an octave, as a power of two.
+/// Buckets per octave, as a power of two.
 const FINENESS: u32 = 3;
 const OCTAVES: u32 = 28;
 const BUCKETS: usize = if cfg!(evenkeel_loom) {
@@ -20,13 +20,13 @@ const BUCKETS: usize = if cfg!(evenkeel_loom) {
     ((OCTAVES << FINENESS) + 1) as usize
 };
 
-/// At so many the counts are halved. Between 1024 and that, a 95th percentile's share is exact to 0.7 points (one
-/// standard deviation, the root of 0.95 * 0.05 / 1024).
+/// The sum of counts at which they are halved. Between 1024 and this many, the share beyond a 95th percentile is exact
+/// to 0.7 points (one standard deviation: the square root of 0.95 * 0.05 / 1024).
 const MOST: u64 = if cfg!(evenkeel_loom) { 2 } else { 2048 };
-/// One attempt in so many works the percentile out anew, a pass over the buckets (some 100 ns).
+/// One attempt in this many recomputes the percentile, which is one pass over the buckets (some 100 ns).
 const EACH: u64 = if cfg!(evenkeel_loom) { 2 } else { 32 };
 
-/// Which bucket this long belongs to.
+/// Returns the bucket of a latency.
 fn bucket_of(nanos: u64) -> usize {
     let Some(octave) = nanos.max(1).ilog2().checked_sub(FIRST_OCTAVE) else {
         return 0;
@@ -36,14 +36,14 @@ fn bucket_of(nanos: u64) -> usize {
     (bucket as usize).min(BUCKETS - 1)
 }
 
-/// Where this bucket ends, in nanoseconds.
+/// Returns the upper edge of a bucket, in nanoseconds.
 const fn end_of(bucket: usize) -> u64 {
     let octave = FIRST_OCTAVE + (bucket as u32 >> FINENESS);
     let part = bucket as u64 & ((1 << FINENESS) - 1);
     (1 << octave) + (part << (octave - FINENESS))
 }
 
-/// The bucket that the percentile is in; `None` of nothing.
+/// Returns the bucket that holds the percentile; `None` if nothing has been counted.
 fn percentile_of(counts: &[u64], percent: u32) -> Option<usize> {
     let all: u64 = counts.iter().sum();
     let wanted = (all * u64::from(percent)).div_ceil(100).max(1);
@@ -54,14 +54,17 @@ fn percentile_of(counts: &[u64], percent: u32) -> Option<usize> {
     })
 }
 
-/// Every change is one read-modify-write, so no attempt is lost, whoever halves meanwhile; a pass that meets others'
-/// writes sees some of them. Two that halve at once fade twice. So nothing needs to be claimed.
+/// The histogram and its current percentile.
+///
+/// Every change is a single read-modify-write, so no attempt is lost while another thread halves the counts. A pass
+/// that runs concurrently with other threads' writes sees some of them, and two threads that halve at once halve twice.
+/// Neither needs to be excluded, so there is no claim.
 pub(super) struct Latencies {
     percent: u32,
     min_samples: u64,
-    /// How many have been counted, never halved: whose turn it is to work out the percentile.
+    /// How many attempts have been counted. It is never halved and decides which attempt recomputes the percentile.
     turn: Padded<AtomicU64>,
-    /// The percentile in nanoseconds; 0 while too few are known.
+    /// The percentile in nanoseconds; 0 while too few attempts are known.
     percentile: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
 }
@@ -77,10 +80,10 @@ impl Latencies {
         }
     }
 
-    /// An attempt took so long, or longer.
+    /// Counts an attempt that took this long, or was cut off after this long.
     pub(super) fn add(&self, latency: Duration) {
         let bucket = &self.buckets[bucket_of(nanos(latency))];
-        // ORDERING: Relaxed, both. Statistics; the turn is its own order.
+        // ORDERING: Relaxed, both. Statistics; `turn` is ordered by its own modification order.
         bucket.fetch_add(1, Ordering::Relaxed);
         let count = self.turn.0.fetch_add(1, Ordering::Relaxed) + 1;
         if count % EACH == 0 || count == self.min_samples {
@@ -88,9 +91,9 @@ impl Latencies {
         }
     }
 
-    /// The percentile, once enough is known.
+    /// Returns the percentile, once enough attempts are known.
     pub(super) fn percentile(&self) -> Option<Duration> {
-        // ORDERING: Relaxed. One number, complete in itself.
+        // ORDERING: Relaxed. A single value, complete in itself.
         let known = self.percentile.load(Ordering::Relaxed);
         (known > 0).then(|| Duration::from_nanos(known))
     }
@@ -113,7 +116,7 @@ impl Latencies {
 
     fn halve(&self) {
         for bucket in &self.buckets {
-            // ORDERING: Relaxed, both. A read-modify-write: what is added meanwhile is not lost.
+            // ORDERING: Relaxed, both. A read-modify-write, so additions made meanwhile are not lost.
             let _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count > 0).then_some(count / 2)
             });
@@ -131,13 +134,13 @@ mod loom_tests {
     fn count_while_halved(halve: fn(&Latencies)) {
         loom::model(move || {
             let latencies = Arc::new(Latencies::new(50, 100));
-            // ORDERING: Relaxed. The other thread is not there yet.
+            // ORDERING: Relaxed. The other thread has not been spawned yet.
             latencies.buckets[0].store(3, Ordering::Relaxed);
             let other = latencies.clone();
             let thread = thread::spawn(move || halve(&other));
             latencies.add(Duration::ZERO);
             thread.join().unwrap();
-            // ORDERING: Relaxed. Joined. It is 3 / 2 + 1, or 4 / 2.
+            // ORDERING: Relaxed. The thread is joined. The result is 3 / 2 + 1, or 4 / 2.
             let left = latencies.buckets[0].load(Ordering::Relaxed);
             assert_eq!(left, 2, "an attempt was lost");
         });
@@ -148,7 +151,7 @@ mod loom_tests {
         count_while_halved(Latencies::halve);
     }
 
-    /// Broken: a load and a store.
+    /// Broken: halves by a load and a store.
     #[test]
     #[should_panic = "an attempt was lost"]
     fn broken_variant_load_then_store() {
@@ -209,11 +212,11 @@ mod tests {
         fn a_bucket_holds_what_is_before_its_end(nanos in 1024u64..1 << 38) {
             let bucket = bucket_of(nanos);
             prop_assert!(end_of(bucket - 1) <= nanos && nanos < end_of(bucket));
-            // An eighth of what is in it.
+            // The width of a bucket is at most an eighth of its values.
             prop_assert!(end_of(bucket) - end_of(bucket - 1) <= nanos / 8 + 1);
         }
 
-        /// Against a sorted list.
+        /// Compares with a sorted list.
         #[test]
         fn a_percentile_is_a_list_s_and_an_eighth_more_at_most(
             mut all in prop::collection::vec(1_024u64..1 << 30, 100..1000),

@@ -1,4 +1,4 @@
-//! A request from first attempt to last: [`Caller`].
+//! [`Caller`]: sends a request, from its first attempt to its last.
 
 mod attempt;
 mod budget;
@@ -44,24 +44,26 @@ use stats::Counters;
 use throttle::Throttling;
 use timer::DynTimer;
 
-/// Sends requests through a transport to a cluster and retries failures on other endpoints, within a deadline and a retry budget. Build
-/// one; clones share budget and statistics.
+/// Sends requests through a transport to a cluster, and retries failures on other endpoints, within a deadline and a
+/// retry budget. Clones share budget and statistics: build one caller and clone it.
 ///
-/// Each attempt has a lease of its own and is charged to its own endpoint. A retry goes to an endpoint not yet tried for this request, or
-/// is not made. The transport says which results are retried ([`Transport::is_retryable`]; by default faults): **a request that must not be
-/// carried out twice needs a transport that says no**, and [`CallPlan::retry_timeouts`] off, or one attempt ([`CallOptions::attempts`]). An
-/// endpoint that never answers is given up only if the plan says when ([`CallPlan::attempt_timeout`], or a [`Hedge`]).
+/// Each attempt has a lease of its own, and its outcome is recorded for its own endpoint. A retry goes to an endpoint
+/// not yet tried for this request; if there is none, there is no retry. The transport decides which results are retried
+/// ([`Transport::is_retryable`]; by default faults). **A request that must not be carried out twice needs a transport
+/// that says no** and [`CallPlan::retry_timeouts`] off, or a single attempt ([`CallOptions::attempts`]). A call gives
+/// up on an endpoint that never answers only if the plan says when ([`CallPlan::attempt_timeout`], or a [`Hedge`]).
 ///
 /// # The budget
 ///
-/// A retry is sent if the retries of the last ten seconds, it included, are at most 20 % of that time's requests, or 3, whichever is more
-/// ([`CallPlan::budget_percent`], [`CallPlan::budget_floor`]). So in an outage, where every request fails, the load grows by a fifth, and
-/// by 3 requests for each ten seconds begun; not by [`attempts`](CallPlan::attempts) times. The ten are whole seconds of the [`Timer`]: the
-/// present one and the nine before.
+/// A retry is sent if the retries of the last ten seconds, this one included, are at most 20 % of the requests of that
+/// time, or at most 3, whichever is more ([`CallPlan::budget_percent`], [`CallPlan::budget_floor`]). In an outage,
+/// where every request fails, the load therefore grows by a fifth, and by 3 requests for each ten seconds begun,
+/// instead of [`attempts`](CallPlan::attempts) times. The ten seconds are whole seconds of the [`Timer`]: the present
+/// one and the nine before it.
 ///
-/// Hedges count as retries. A request counts when first sent, a retry when sent; waiting costs nothing, and nothing is given back. A caller
-/// and its clones share one budget: have one caller per service. It takes no lock. A clock that jumps ahead and returns may let one
-/// window's retries be forgotten.
+/// Hedges count as retries. A request counts when it is first sent, a retry when it is sent. Waiting costs nothing, and
+/// nothing is given back. A caller and its clones share one budget, so have one caller per service. The budget takes no
+/// lock. If the clock jumps ahead and returns, the retries of one window may be forgotten.
 ///
 /// # Examples
 ///
@@ -108,11 +110,11 @@ struct Inner<C, T> {
 }
 
 impl<C: Cluster, T> Caller<C, T> {
-    /// A caller with a budget of its own.
+    /// Creates a caller with a budget of its own.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Setting`] if a setting of the plan is out of its range.
+    /// [`BuildError::Setting`] if a setting of the plan is out of range.
     pub fn new(
         cluster: C,
         transport: T,
@@ -137,24 +139,25 @@ impl<C: Cluster, T> Caller<C, T> {
         })
     }
 
-    /// Sends a clone of the request, to as many endpoints as it takes and the plan allows, one after the other, or
-    /// beside each other if it [hedges](CallPlan::hedge).
+    /// Sends clones of the request until an attempt brings a final result or the plan allows no more: one after the
+    /// other, or concurrently if the plan [hedges](CallPlan::hedge).
     ///
     /// # Errors
     ///
-    /// [`CallerError`], with the [reason](StopReason) why it was not tried again and the transport's last error. If the
-    /// last attempt brought an `Ok` that the transport would have had tried again (a 503, say), that is
-    /// returned.
+    /// [`CallerError`], with the [reason](StopReason) why there was no further attempt and the transport's last error.
+    /// If the last attempt returned an `Ok` that the transport declares retryable (a 503, say), the call returns that
+    /// `Ok`.
     ///
     /// # Panics
     ///
-    /// Only if code of yours does: transport, timer, `clone`, policy, tracker. Counts stay right.
+    /// Panics only if code of yours does: transport, timer, `clone`, policy, tracker. In-flight counts stay right.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before its first poll does nothing. Dropping it while attempts are under way drops the
-    /// transport's futures, and each of those attempts counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned); dropping it in
-    /// a wait between two drops nothing else. The budget has been charged for what was sent, and for nothing else.
+    /// Dropping the future before its first poll does nothing. Dropping it while attempts are in flight drops the
+    /// transport's futures, and each of those attempts counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned).
+    /// Dropping it during a wait between two attempts drops nothing else. The budget is charged for exactly what was
+    /// sent.
     pub fn call<Req>(
         &self,
         request: Req,
@@ -166,20 +169,20 @@ impl<C: Cluster, T> Caller<C, T> {
         self.call_with(move || request.clone())
     }
 
-    /// As [`call`](Self::call), for requests that cannot be cloned: `make` makes one for each attempt, after its
-    /// endpoint has been picked.
+    /// The same as [`call`](Self::call), for requests that cannot be cloned. `make` makes the request of each attempt,
+    /// after its endpoint has been picked.
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     ///
     /// # Panics
     ///
-    /// As [`call`](Self::call), and if `make` does.
+    /// The same as [`call`](Self::call); also panics if `make` does.
     ///
     /// # Cancel safety
     ///
-    /// As [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     pub fn call_with<Req, F>(
         &self,
         make: F,
@@ -192,21 +195,21 @@ impl<C: Cluster, T> Caller<C, T> {
         self.inner.run(CallOptions::new(), make)
     }
 
-    /// As [`call_with`](Self::call_with), for a call with options of its own: an affinity, endpoints to avoid, a deadline, a number of
-    /// attempts.
+    /// The same as [`call_with`](Self::call_with), with options for this call: an affinity, endpoints to avoid, a
+    /// deadline, a number of attempts.
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call). If all endpoints were to be avoided from the start, that is
+    /// The same as [`call`](Self::call). If the options avoid every endpoint from the start, the error is
     /// [`StopReason::Pick`] with [`PickError::AllAvoided`](crate::PickError::AllAvoided).
     ///
     /// # Panics
     ///
-    /// As [`call_with`](Self::call_with).
+    /// The same as [`call_with`](Self::call_with).
     ///
     /// # Cancel safety
     ///
-    /// As [`call`](Self::call).
+    /// The same as [`call`](Self::call).
     ///
     /// ```
     /// # use evenkeel::{CallPlan, Fleet, from_fn, from_sleep};
@@ -238,7 +241,8 @@ impl<C: Cluster, T> Caller<C, T> {
 }
 
 impl<C, T> Caller<C, T> {
-    /// What this caller and its clones have done. Each number is right by itself.
+    /// Returns what this caller and its clones have done. Each number is right by itself; together they are not of one
+    /// moment.
     #[must_use]
     pub fn stats(&self) -> CallerStats {
         let inner = &*self.inner;
@@ -247,13 +251,13 @@ impl<C, T> Caller<C, T> {
         inner.counters.stats(budget_left, retries_in_flight)
     }
 
-    /// The cluster that it picks from.
+    /// Returns the cluster that this caller picks from.
     #[must_use]
     pub fn cluster(&self) -> &C {
         &self.inner.cluster
     }
 
-    /// Its settings.
+    /// Returns the settings of this caller.
     #[must_use]
     pub fn plan(&self) -> &CallPlan {
         &self.inner.plan

@@ -1,11 +1,10 @@
-//! What one call asks for: [`CallOptions`].
+//! Options of one call: [`CallOptions`].
 
 use std::time::Duration;
 
 use crate::options::{MemberId, PickOptions};
 
-/// What a caller wants of one call. By default nothing in particular. See
-/// [`Caller::call_with_options`](crate::Caller::call_with_options).
+/// Options of one call. The default sets none. See [`Caller::call_with_options`](crate::Caller::call_with_options).
 ///
 /// ```
 /// use evenkeel::CallOptions;
@@ -17,23 +16,30 @@ use crate::options::{MemberId, PickOptions};
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct CallOptions<'a> {
-    /// What is wanted of each attempt's pick. Those tried are avoided beside those named here.
+    /// Options of each attempt's pick. Endpoints already tried are avoided in addition to those listed here.
     pub pick: PickOptions<'a>,
-    /// How long this call may take in all. In place of [`CallPlan::deadline`](crate::CallPlan::deadline), shorter or longer; unset
-    /// by default. What is left of a deadline of the caller's own caller goes here. Zero: it fails at once.
+    /// How long this call may take in total, in place of [`CallPlan::deadline`](crate::CallPlan::deadline); it may be
+    /// shorter or longer. Unset by default.
+    ///
+    /// Pass what is left of the deadline of the request that you are serving. With zero, the call fails at once.
     pub deadline: Option<Duration>,
-    /// How often this request is sent at most, in place of [`CallPlan::attempts`](crate::CallPlan::attempts): 1 to 16 (clamped); unset by
-    /// default. Use 1 for a request that must not be carried out twice: it is neither retried nor hedged, but shares the caller, and so its
-    /// budget and statistics.
+    /// How many times this request is sent at most, in place of [`CallPlan::attempts`](crate::CallPlan::attempts): 1 to
+    /// 16 (clamped). Unset by default.
+    ///
+    /// Use 1 for a request that must not be carried out twice: it is neither retried nor hedged, but still shares the
+    /// caller's budget and statistics.
     pub attempts: Option<u32>,
-    /// How long each attempt of this call may take, in place of [`CallPlan::attempt_timeout`](crate::CallPlan::attempt_timeout); unset by
-    /// default. For a request that is slow by nature, with a [`deadline`](Self::deadline) as long; [`Duration::MAX`] leaves only that.
-    /// Zero: it is cut off unless ready at once.
+    /// How long each attempt of this call may take, in place of
+    /// [`CallPlan::attempt_timeout`](crate::CallPlan::attempt_timeout). Unset by default.
+    ///
+    /// Raise it, and the [`deadline`](Self::deadline) with it, for a request that is slow by nature. With
+    /// [`Duration::MAX`], only the deadline applies. With zero, an attempt is cut off unless it is ready at its first
+    /// poll.
     pub attempt_timeout: Option<Duration>,
 }
 
 impl<'a> CallOptions<'a> {
-    /// Nothing in particular.
+    /// Creates options that set nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! A caller's settings: [`CallPlan`].
+//! The settings of a caller: [`CallPlan`].
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use crate::error::BuildError;
 use crate::shared::below;
 use crate::time::nanos;
 
-/// How often a request is tried, for how long, and how many retries there may be over all.
+/// The settings of a [`Caller`](crate::Caller): how many times and for how long a request is tried, and how many
+/// retries there may be in total.
 ///
 /// ```
 /// use evenkeel::CallPlan;
@@ -23,48 +24,63 @@ use crate::time::nanos;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CallPlan {
-    /// How often a request is sent at most, the first time and hedges included: 1 to 16. Defaults to 2, one retry, as Envoy's
-    /// `num_retries`: each goes to another endpoint, and two bad ones in a row are rare where bad ones are ejected.
+    /// How many times a request is sent at most, the first attempt and hedges included: 1 to 16.
+    ///
+    /// Defaults to 2 (one retry), as Envoy's `num_retries`: each attempt goes to another endpoint, and two bad ones in
+    /// a row are rare where bad endpoints are ejected.
     pub attempts: u32,
-    /// How long each attempt may take: 1 ms to a day. One that takes longer is cut off, and counts as
-    /// [`Outcome::Timeout`](crate::Outcome::Timeout). Unset by default, as Envoy's `per_try_timeout`: what is long,
-    /// the service knows. **Set it, or a [`hedge`](Self::hedge):** without, an endpoint that accepts a request and never
-    /// answers uses up the whole deadline, and there is no retry.
+    /// How long each attempt may take: 1 ms to a day. An attempt that takes longer is cut off and counts as
+    /// [`Outcome::Timeout`](crate::Outcome::Timeout).
+    ///
+    /// Unset by default, as Envoy's `per_try_timeout`: only the service knows what is long. **Set it, or a
+    /// [`hedge`](Self::hedge).** Without either, an endpoint that accepts a request and never answers uses up the whole
+    /// deadline, and there is no retry.
     pub attempt_timeout: Option<Duration>,
-    /// How long a call may take in all, waits included: 1 ms to a day. Defaults to 15 s, Envoy's route
-    /// timeout. A first attempt that is cut off by it counts as [`Outcome::Timeout`](crate::Outcome::Timeout). A later one
-    /// had less than its time, so it counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned), and the fleet's patience
-    /// decides. Set the field to `None` for no limit.
+    /// How long a call may take in total, waits included: 1 ms to a day. Defaults to 15 s, Envoy's route timeout. Set
+    /// the field to `None` for no limit.
+    ///
+    /// A first attempt that is cut off by the deadline counts as [`Outcome::Timeout`](crate::Outcome::Timeout). A later
+    /// attempt had less time, so it counts as [`Outcome::Abandoned`](crate::Outcome::Abandoned), and the fleet's
+    /// patience decides.
     pub deadline: Option<Duration>,
-    /// Whether an attempt that was cut off after [`attempt_timeout`](Self::attempt_timeout) is tried again. Defaults
-    /// to yes, as a timeout is a fault. It may have been carried out, so say no where it must not be twice.
+    /// Whether an attempt that was cut off after [`attempt_timeout`](Self::attempt_timeout) is retried. Defaults to
+    /// `true`, because a timeout is a fault.
+    ///
+    /// The endpoint may still have carried out the request, so set this to `false` for requests that must not run
+    /// twice.
     pub retry_timeouts: bool,
-    /// The longest wait before the first retry; it doubles with each further one. The wait is drawn evenly between 0
-    /// and that (full jitter), so that requests which failed together do not return together. 0 to a day. Defaults to
-    /// 25 ms, Envoy's. 0: no waits.
+    /// The longest wait before the first retry; it doubles with each further one. 0 (no waits) to a day. Defaults to 25
+    /// ms, as in Envoy.
+    ///
+    /// The wait is drawn uniformly between 0 and that (full jitter), so that requests that failed together do not
+    /// return together.
     pub backoff_base: Duration,
-    /// Where the doubling ends: [`backoff_base`](Self::backoff_base) to a day. Defaults to 250 ms, Envoy's.
+    /// Where the doubling ends: [`backoff_base`](Self::backoff_base) to a day. Defaults to 250 ms, as in Envoy.
     pub backoff_max: Duration,
-    /// How many retries there may be for each hundred requests of the last ten seconds: 0 to 100. Defaults to 20,
-    /// Envoy's and Finagle's: in an outage the load grows by a fifth at most.
+    /// How many retries are allowed for each hundred requests of the last ten seconds: 0 to 100. Defaults to 20, as in
+    /// Envoy and Finagle: in an outage the load grows by a fifth at most.
     pub budget_percent: u32,
-    /// How many retries there may be in ten seconds where [`budget_percent`](Self::budget_percent) makes fewer: 0 to
-    /// 1000. Defaults to 3, Envoy's `min_retry_concurrency`. The default detector ejects after two failures, or three
-    /// timeouts, where nobody else fails, so three cover an endpoint that dies. (Finagle's 10 a *second* would let each of a thousand clients
-    /// that send now and then double its load in an outage.)
+    /// How many retries are allowed in ten seconds if [`budget_percent`](Self::budget_percent) allows fewer: 0 to 1000.
+    /// Defaults to 3, Envoy's `min_retry_concurrency`.
+    ///
+    /// The default detector ejects an endpoint after two failures or three timeouts if no other endpoint fails, so
+    /// three retries cover an endpoint that dies. (With Finagle's 10 a *second*, each of a thousand clients that send
+    /// now and then could double its load in an outage.)
     pub budget_floor: u32,
-    /// How many retries, hedges included, may be under way at once: 0 to a million. Unset by default, unlike Envoy's
-    /// `max_retries` of 3: that counts for a whole cluster whatever its load, so a service of a thousand requests
-    /// a second retries hardly anything. The budget grows with the load and bounds what an outage costs;
-    /// this is for what retries hold on to while they are under way (memory, connections).
+    /// How many retries, hedges included, may be in flight at once: 0 to a million. Unset by default.
+    ///
+    /// Envoy's `max_retries` is 3, for a whole cluster whatever its load, so that a service of a thousand requests a
+    /// second retries hardly anything. Here the budget grows with the load and bounds what an outage costs. This
+    /// setting bounds what retries hold while they are in flight (memory, connections).
     pub max_concurrent_retries: Option<u32>,
-    /// Whether and when a request is sent a second time before the first has answered. Unset by default, as it is
-    /// only for requests that may be carried out twice.
+    /// Whether and when a request is sent a second time before the first attempt has answered. Unset by default,
+    /// because it is only for requests that may be carried out twice.
     pub hedge: Option<Hedge>,
-    /// Whether requests are given up before they are sent, while the cluster has no healthy choice and most
-    /// are answered badly. Unset by default: it is for clients of servers that overload.
+    /// Whether calls are refused before they are sent, while the cluster has no healthy choice and most requests fail.
+    /// Unset by default: it is for clients of servers that can be overloaded.
     pub throttle: Option<Throttle>,
-    /// Makes repeatable what is drawn: waits, and what a [`Throttle`] refuses. Unset by default: then a seed of the operating system's.
+    /// Makes random draws repeatable: waits, and what a [`Throttle`] refuses. By default the seed comes from the
+    /// operating system.
     pub seed: Option<u64>,
 }
 
@@ -98,7 +114,7 @@ macro_rules! setters {
     )* };
 }
 
-/// The most attempts of one call.
+/// The largest number of attempts of one call.
 pub(super) const MOST_ATTEMPTS: u32 = 16;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -173,7 +189,7 @@ impl CallPlan {
         self.throttle.as_ref().map_or(Ok(()), Throttle::check)
     }
 
-    /// The wait before this retry, from 1 on, for 64 random bits.
+    /// Returns the wait before a retry, numbered from 1, drawn with 64 random bits.
     pub(super) fn backoff(&self, retry: u32, random: u64) -> Duration {
         let doubled = self.backoff_base.saturating_mul(1 << (retry - 1).min(31));
         Duration::from_nanos(below(nanos(doubled.min(self.backoff_max)), random))

@@ -1,4 +1,4 @@
-//! An attempt and its hedges, side by side.
+//! Hedging: an attempt and its hedges, in flight concurrently.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -13,13 +13,13 @@ use crate::cluster::Cluster;
 use crate::time::Tick;
 use crate::transport::{BoxFuture, Transport};
 
-/// Attempts under way. The first is a part of the race's own future.
+/// The attempts in flight. The first one is stored in the race's own future.
 struct Flights<'a, F: Future> {
     first: Option<Pin<&'a mut F>>,
     hedges: Vec<Pin<Box<F>>>,
-    /// The hedge that has not been polled, and so not been sent.
+    /// A hedge that has not been polled yet, and so has not been sent.
     unsent: Option<Pin<Box<F>>>,
-    /// What a hedge brought that ended when it was sent.
+    /// The output of a hedge that completed at its first poll.
     early: Option<F::Output>,
 }
 
@@ -28,8 +28,8 @@ impl<F: Future> Flights<'_, F> {
         self.first.is_none() && self.hedges.is_empty() && self.early.is_none()
     }
 
-    /// The output of one that has ended, the earliest sent first. A hedge that is not sent yet is sent before: it has been charged, and another's
-    /// answer may end the race.
+    /// Returns the output of an attempt that has ended, the earliest sent first. An unsent hedge is polled before the
+    /// others, because it has been charged already and another attempt's answer may end the race.
     fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         let sent = self.hedges.len();
         if let Some(mut hedge) = self.unsent.take() {
@@ -55,7 +55,8 @@ impl<F: Future> Flights<'_, F> {
 }
 
 impl<C: Cluster, T> Inner<C, T> {
-    /// The answer of this attempt or of a hedge of it, none if all were bad, or why the call ends.
+    /// Runs this attempt and its hedges. Returns the first good answer, `None` if all results were bad, or the reason
+    /// why the call ends.
     pub(super) async fn race<Req, F>(
         &self,
         launch: Launch<'_, C, Req>,
@@ -80,7 +81,7 @@ impl<C: Cluster, T> Inner<C, T> {
         let mut ends = None;
         loop {
             let ended = poll_fn(|cx| {
-                // Attempts before the timer: an answer that comes with it makes a hedge needless.
+                // Attempts are polled before the timer: an answer that arrives with it makes a hedge needless.
                 if let Poll::Ready(ended) = flights.poll_any(cx) {
                     return Poll::Ready(Some(ended));
                 }
@@ -126,7 +127,7 @@ impl<C: Cluster, T> Inner<C, T> {
         }
     }
 
-    /// Rings when the next hedge is due, if there is to be one.
+    /// Returns a timer for the next hedge, if there is to be one.
     fn hedge_due<R, E>(
         &self,
         trip: &Trip<'_, R, E>,
@@ -139,7 +140,7 @@ impl<C: Cluster, T> Inner<C, T> {
         Some(self.timer.sleep_boxed(delay))
     }
 
-    /// Another attempt beside those under way, unless budget, limit or endpoints are used up.
+    /// Launches another attempt beside those in flight, unless budget, retry slots or endpoints are used up.
     fn launch_hedge<Req, R, E>(
         &self,
         trip: &mut Trip<'_, R, E>,
@@ -154,7 +155,7 @@ impl<C: Cluster, T> Inner<C, T> {
         Some(hedge)
     }
 
-    /// A first attempt took so long, or was given up then.
+    /// Records the latency of a first attempt that ended, or was given up, now.
     fn measured(&self, begun: Tick) {
         let latencies = self.hedging.as_ref().and_then(Hedging::latencies);
         if let Some(latencies) = latencies {

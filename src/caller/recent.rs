@@ -1,11 +1,12 @@
-//! What was counted in the last ten seconds: requests, and something that is counted beside them (a [budget]'s retries, a
-//! [throttle]'s answers).
+//! Counts of the last ten seconds: requests, and a second kind of event (a [budget]'s retries, a [throttle]'s accepted
+//! answers).
 //!
-//! A ring of ten one-second buckets holds what was counted when, and one word the sum of them, by which one more
-//! is granted in one compare-and-swap: never one too many, and none refused that there is room for.
+//! A ring of ten one-second buckets holds when events were counted, and one word holds their sum. One more event is
+//! granted by a single compare-and-swap on the sum, so there is never one too many, and none is refused while there is
+//! room.
 //!
-//! From the top, a bucket is `epoch: 22 | others: 20 | requests: 22`, the sum `others: 32 | requests: 32`. Full fields
-//! of a bucket stop counting. Ten full buckets fit the sum.
+//! From the top bit down, a bucket is `epoch: 22 | others: 20 | requests: 22`, and the sum is `others: 32 | requests:
+//! 32`. A bucket field that is full stops counting. Ten full buckets fit the sum.
 //!
 //! [budget]: super::budget
 //! [throttle]: super::throttle
@@ -24,11 +25,11 @@ const EPOCH_SHIFT: u32 = REQUEST_BITS + OTHER_BITS;
 const EPOCH_MASK: u64 = (1 << (64 - EPOCH_SHIFT)) - 1;
 const COUNTS_MASK: u64 = (1 << EPOCH_SHIFT) - 1;
 
-/// What is counted.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Request,
-    /// What is counted beside them.
+    /// The second kind of event: a retry or an accepted answer.
     Other,
 }
 
@@ -58,7 +59,7 @@ impl Counts {
     }
 }
 
-/// One of these in the sum.
+/// Returns one event of this kind, as an addend to the sum.
 const fn one(event: Event) -> u64 {
     match event {
         Event::Request => 1,
@@ -66,25 +67,26 @@ const fn one(event: Event) -> u64 {
     }
 }
 
-/// Which bucket of all time this moment is in.
+/// Returns the number of the bucket that this time falls in, counted from the clock's origin.
 const fn number(now: Tick) -> u64 {
     now.as_nanos() / BUCKET_NANOS
 }
 
-/// Whether what is in this bucket counts. One ahead of `number` by up to a window was counted by a thread that
-/// read the clock later; further ahead it is of a clock that jumped and came back, and heals.
+/// Returns whether the counts of this bucket are in the window. A bucket ahead of `number` by up to a window was
+/// counted by a thread that read the clock later. One further ahead comes from a clock that jumped and returned; it is
+/// discarded, so the count heals.
 const fn is_in_window(word: u64, number: u64) -> bool {
     let age = number.wrapping_sub(word >> EPOCH_SHIFT) & EPOCH_MASK;
     age < BUCKETS || age >= EPOCH_MASK + 1 - BUCKETS
 }
 
-/// The bucket after one more event, and what it held before if that is of another time. `None` if it is full.
+/// Returns the bucket after one more event, and the counts it held if they are of another epoch. `None` if it is full.
 const fn counted(word: u64, number: u64, event: Event) -> Option<(u64, Counts)> {
     let (one, mask) = match event {
         Event::Request => (1, REQUEST_MASK),
         Event::Other => (1 << REQUEST_BITS, OTHER_MASK << REQUEST_BITS),
     };
-    // An empty one is of no time: one that has counted nothing yet least of all.
+    // An empty bucket belongs to no epoch, in particular one that has never counted anything.
     if word & COUNTS_MASK == 0 || !is_in_window(word, number) {
         let next = (number & EPOCH_MASK) << EPOCH_SHIFT | one;
         return Some((next, Counts::of_bucket(word)));
@@ -99,12 +101,14 @@ const fn counted(word: u64, number: u64, event: Event) -> Option<(u64, Counts)> 
     Some((word + one, none))
 }
 
-/// The protocol: an event is added to the sum *before* it is added to its bucket, and taken from the sum by whoever
-/// takes it out of the bucket, *after*. So the sum is never less than what the buckets hold. An event
-/// whose thread is suspended in between counts until its bucket's next life ends: an event too long, of as many as
-/// there are such threads.
+/// A sliding count of two kinds of events.
 ///
-/// A bucket that is untouched for 2^22 s (48 days), give or take a window, is taken for one of now.
+/// The protocol: an event is added to the sum *before* it is added to its bucket, and the thread that takes it out of
+/// the bucket subtracts it from the sum *after* that. So the sum is never less than what the buckets hold. If a thread
+/// is suspended between the two additions, its event may be counted with the bucket's next epoch, and then counts until
+/// that ends: too long, for at most as many events as there are such threads.
+///
+/// Epochs wrap: a bucket untouched for 2^22 s (48 days), give or take a window, is mistaken for a current one.
 #[derive(Debug)]
 pub(super) struct Recent {
     sum: Padded<AtomicU64>,
@@ -119,18 +123,19 @@ impl Recent {
         }
     }
 
-    /// Counts one, unless its bucket is full.
+    /// Counts one event, unless its bucket is full.
     pub(super) fn add(&self, now: Tick, event: Event) {
-        // ORDERING: Relaxed. It is ordered before its taking by `count`'s release.
+        // ORDERING: Relaxed. The release in `count` orders this addition before the event's subtraction.
         self.sum.0.fetch_add(one(event), Ordering::Relaxed);
         self.count_or_undo(now, event);
     }
 
-    /// Counts one if `may` allows it for what there is, which is never less than what is counted. Whether it was.
+    /// Counts one event if `may` allows it for the present counts, which are never less than what the buckets hold.
+    /// Returns whether it was counted.
     pub(super) fn add_if(&self, now: Tick, event: Event, may: impl Fn(Counts) -> bool) -> bool {
         self.expire(now);
         let grant = |sum: u64| may(Counts::of_sum(sum)).then(|| sum + one(event));
-        // ORDERING: Relaxed, both. One word decides, and its own order is enough; as in `add` else.
+        // ORDERING: Relaxed, both. One word decides, so its modification order is enough; the rest is as in `add`.
         let granted = self
             .sum
             .0
@@ -138,7 +143,7 @@ impl Recent {
         granted.is_ok() && self.count_or_undo(now, event)
     }
 
-    /// What there is. A hint where `add_if` decides.
+    /// Returns the present counts. A hint where `add_if` decides.
     pub(super) fn counts(&self, now: Tick) -> Counts {
         self.expire(now);
         // ORDERING: Relaxed. A hint.
@@ -148,22 +153,22 @@ impl Recent {
     fn count_or_undo(&self, now: Tick, event: Event) -> bool {
         let is_counted = self.count(now, event);
         if !is_counted {
-            // ORDERING: Relaxed. This thread's own addition is undone.
+            // ORDERING: Relaxed. Undoes this thread's own addition.
             self.sum.0.fetch_sub(one(event), Ordering::Relaxed);
         }
         is_counted
     }
 
-    /// Counts in the bucket of `now`; false if that is full.
+    /// Counts the event in the bucket of `now`. Returns `false` if that is full.
     fn count(&self, now: Tick, event: Event) -> bool {
         let number = number(now);
         let bucket = &self.buckets[(number % BUCKETS) as usize];
-        // ORDERING: Relaxed. The exchange below finds out whether it is still so.
+        // ORDERING: Relaxed. The exchange below checks that the value is still current.
         let mut word = bucket.load(Ordering::Relaxed);
         while let Some((next, old)) = counted(word, number, event) {
-            // ORDERING: AcqRel. The release puts this event's addition to the sum before whoever takes the
-            // event out; the acquire puts the additions of what is taken out here before `forget`.
-            // Relaxed on failure: it is tried again.
+            // ORDERING: AcqRel. The release orders this event's addition to the sum before its removal by another
+            // thread. The acquire orders the additions of the events removed here before `forget`. Relaxed on failure:
+            // the exchange is retried.
             match bucket.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
                     self.forget(old);
@@ -175,7 +180,7 @@ impl Recent {
         false
     }
 
-    /// Takes out what is older than the window.
+    /// Removes what is older than the window.
     fn expire(&self, now: Tick) {
         let number = number(now);
         for bucket in &self.buckets {
@@ -196,10 +201,10 @@ impl Recent {
         }
     }
 
-    /// These have been taken out of their bucket.
+    /// Subtracts counts from the sum after they have been removed from their bucket.
     fn forget(&self, old: Counts) {
         if old != Counts::default() {
-            // ORDERING: Relaxed. After their addition, by the acquire of whoever took them out.
+            // ORDERING: Relaxed. Ordered after their addition by the acquire of the exchange that removed them.
             self.sum.0.fetch_sub(old.as_sum(), Ordering::Relaxed);
         }
     }

@@ -1,16 +1,16 @@
-//! How many retries may be under way at once.
+//! A limit on the number of retries in flight.
 
 use std::fmt;
 
 use crate::sync::{AtomicU64, Ordering, Padded};
 
-/// Slots for retries under way. Without a limit they are only counted.
+/// Slots for retries in flight. Without a limit they are only counted.
 pub(super) struct Slots {
     most: u64,
     taken: Padded<AtomicU64>,
 }
 
-/// One of them, given back when dropped, wherever that is.
+/// A slot, given back when it is dropped.
 #[must_use]
 pub(super) struct Slot<'a>(&'a Slots);
 
@@ -23,7 +23,7 @@ impl Slots {
     }
 
     pub(super) fn take(&self) -> Option<Slot<'_>> {
-        // ORDERING: Relaxed, both. One word decides, and a slot guards nothing but its number.
+        // ORDERING: Relaxed, both. One word decides, and a slot protects nothing but its count.
         self.taken
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
@@ -33,13 +33,13 @@ impl Slots {
             .then(|| Slot(self))
     }
 
-    /// How many are taken.
+    /// Returns how many slots are taken.
     pub(super) fn taken(&self) -> u64 {
         // ORDERING: Relaxed. A hint: `take` decides.
         self.taken.0.load(Ordering::Relaxed)
     }
 
-    /// Whether there is one. A hint.
+    /// Returns whether a slot is free. A hint: `take` decides.
     pub(super) fn has_room(&self) -> bool {
         self.taken() < self.most
     }
@@ -64,14 +64,14 @@ mod loom_tests {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Two want the one slot, and give it back.
+    /// Two threads want the only slot, and give it back.
     fn two_for_one(take: fn(&Slots) -> Option<Slot<'_>>) {
         loom::model(move || {
             let slots = Arc::new(Slots::new(Some(1)));
             let held = Arc::new(loom::sync::atomic::AtomicU64::new(0));
             let work = move |slots: &Slots, held: &loom::sync::atomic::AtomicU64| {
                 if let Some(slot) = take(slots) {
-                    // ORDERING: Relaxed, both. One word; its own order is enough.
+                    // ORDERING: Relaxed, both. A single word; its modification order is enough.
                     let others = held.fetch_add(1, Ordering::Relaxed);
                     assert!(others < 1, "too many at once");
                     held.fetch_sub(1, Ordering::Relaxed);
@@ -91,7 +91,7 @@ mod loom_tests {
         two_for_one(Slots::take);
     }
 
-    /// Broken: looks, then takes.
+    /// Broken: checks, then takes.
     #[test]
     #[should_panic = "too many at once"]
     fn broken_variant_look_then_take() {

@@ -1,41 +1,41 @@
-//! What a caller has done, in numbers.
+//! Statistics of a caller.
 
 use super::error::StopReason;
 use crate::shared::Counter;
 
-/// What a caller and its clones have done since it was built. See [`Caller::stats`](crate::Caller::stats).
+/// What a caller and its clones have done since the caller was built. See [`Caller::stats`](crate::Caller::stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallerStats {
-    /// Calls that were sent at least once. Attempts are these and [`retries`](Self::retries).
+    /// Calls that were sent at least once. The number of attempts is this and [`retries`](Self::retries) together.
     pub requests: u64,
-    /// Times that a request was sent again, hedges included.
+    /// Attempts after the first, hedges included.
     pub retries: u64,
-    /// Those of them that were [hedges](crate::Hedge): sent while an earlier attempt was still under way.
+    /// The retries that were [hedges](crate::Hedge): sent while an earlier attempt was still in flight.
     pub hedges: u64,
-    /// Hedges whose answer was the call's.
+    /// Hedges whose answer became the call's answer.
     pub hedges_won: u64,
-    /// Attempts that were cut off, by [`attempt_timeout`](crate::CallPlan::attempt_timeout) or the deadline.
+    /// Attempts that were cut off by [`attempt_timeout`](crate::CallPlan::attempt_timeout) or the deadline.
     pub timeouts: u64,
-    /// Calls that ended for [`StopReason::NotRetryable`].
+    /// Calls that ended with [`StopReason::NotRetryable`].
     pub not_retryable: u64,
-    /// Calls that ended for [`StopReason::AttemptsUsed`].
+    /// Calls that ended with [`StopReason::AttemptsUsed`].
     pub attempts_used: u64,
-    /// Calls that ended for [`StopReason::Pick`], unsent or between two attempts.
+    /// Calls that ended with [`StopReason::Pick`], unsent or between two attempts.
     pub pick_failures: u64,
-    /// Calls that ended for [`StopReason::BudgetExhausted`].
+    /// Calls that ended with [`StopReason::BudgetExhausted`].
     pub budget_exhausted: u64,
-    /// Calls that ended for [`StopReason::NoEndpointLeft`].
+    /// Calls that ended with [`StopReason::NoEndpointLeft`].
     pub no_endpoint_left: u64,
-    /// Calls that ended for [`StopReason::Deadline`].
+    /// Calls that ended with [`StopReason::Deadline`].
     pub deadlines: u64,
-    /// Calls that ended for [`StopReason::TooManyRetries`].
+    /// Calls that ended with [`StopReason::TooManyRetries`].
     pub too_many_retries: u64,
-    /// Calls that ended for [`StopReason::Throttled`].
+    /// Calls that ended with [`StopReason::Throttled`].
     pub throttled: u64,
-    /// How many retries the budget has room for at present.
+    /// How many retries the budget allows at present.
     pub budget_left: u64,
-    /// How many retries, hedges included, are under way at present.
+    /// How many retries, hedges included, are in flight at present.
     pub retries_in_flight: u64,
 }
 

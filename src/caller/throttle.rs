@@ -1,23 +1,23 @@
-//! Adaptive throttling: requests that are given up before they are sent, while most are answered badly.
+//! Adaptive throttling: refusing calls before they are sent, while most requests fail.
 
 use super::recent::{Counts, Event, Recent};
 use crate::error::BuildError;
 use crate::time::Tick;
 
-/// When a [`Caller`](crate::Caller) gives requests up by itself: Google's adaptive throttling ("Handling Overload", in
-/// *Site Reliability Engineering*, 2016), where health is of no more help.
+/// Settings for client-side throttling: when a [`Caller`](crate::Caller) refuses calls by itself. It is Google's
+/// adaptive throttling ("Handling Overload", in *Site Reliability Engineering*, 2016), for when health is of no more
+/// help.
 ///
 /// While the cluster [has no healthy choice](crate::Cluster::has_healthy), a call is refused with
-/// [`StopReason::Throttled`](crate::StopReason::Throttled) before it is sent, with the probability
-/// max(0, (requests - k * accepts) / (requests + 1)) of the last ten seconds: *requests* are calls, those refused included, and
-/// *accepts* attempts that were answered neither by a fault nor by
-/// [`Overloaded`](crate::Outcome::Overloaded). So servers that are overloaded get about k times the load they can
-/// answer, and not all that there is. While there is a healthy choice, nothing is refused: then it is
-/// for ejection to turn from the bad.
+/// [`StopReason::Throttled`](crate::StopReason::Throttled) before it is sent. The probability is max(0, (requests - k *
+/// accepts) / (requests + 1)), over the last ten seconds. *Requests* are calls, refused ones included. *Accepts* are
+/// attempts that were answered neither with a fault nor with [`Overloaded`](crate::Outcome::Overloaded). So overloaded
+/// servers get about k times the load that they can answer, and not the whole demand. While there is a healthy choice
+/// nothing is refused: avoiding bad endpoints is then left to ejection.
 ///
-/// Ten seconds, not the book's two minutes: its client throttles by nothing else, and here it is the last resort, which
-/// should end soon after what caused it. A service that sends one request in ten seconds or less is refused half of them
-/// in an outage, at most.
+/// The window is ten seconds, not the book's two minutes: the book's client throttles by nothing else, while here it is
+/// the last resort and should end soon after its cause. In an outage, a service that sends at most one request in ten
+/// seconds has at most half of them refused.
 ///
 /// ```
 /// use evenkeel::{CallPlan, Throttle};
@@ -28,12 +28,14 @@ use crate::time::Tick;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Throttle {
-    /// How many requests may be sent for each that is answered well: 1 to 100. Defaults to 2, the book's: servers
-    /// see twice what they answer, and show soon when they can answer more. Lower refuses earlier.
+    /// How many requests may be sent for each one that is accepted: 1 to 100. Defaults to 2, as in the book: servers
+    /// get twice what they answer, so it shows soon when they can answer more. Lower values refuse earlier.
     pub k: f64,
-    /// How many of a hundred requests are refused at most: 1 to 100. Defaults to 80, Envoy's `max_rejection_probability`
-    /// (of its admission control). An ejected endpoint comes back by requests that probe it, so some must go
-    /// on; at 100 a service of many requests would send one in ten seconds.
+    /// How many of a hundred requests are refused at most: 1 to 100. Defaults to 80, the `max_rejection_probability` of
+    /// Envoy's admission control.
+    ///
+    /// Ejected endpoints come back by requests that probe them, so some requests must go on. At 100, a busy service
+    /// would send about one request in ten seconds.
     pub max_rejection_percent: u32,
 }
 
@@ -74,7 +76,7 @@ impl Throttle {
         Ok(())
     }
 
-    /// The probability with which a request is refused.
+    /// Returns the probability with which a request is refused.
     fn rejection(&self, counts: Counts) -> f64 {
         let requests = counts.requests as f64;
         let beyond = requests - self.k * counts.others as f64;
@@ -82,7 +84,7 @@ impl Throttle {
     }
 }
 
-/// A throttle's counts. More than a million accepts a second are not counted, and four million requests.
+/// The counts of a throttle. Beyond a million accepts or four million requests in one second, they are not counted.
 #[derive(Debug)]
 pub(super) struct Throttling {
     settings: Throttle,
@@ -97,14 +99,14 @@ impl Throttling {
         }
     }
 
-    /// A request comes: whether it is to be sent, for 64 random bits.
+    /// Counts a request and returns whether to send it, drawn with 64 random bits.
     pub(super) fn admits(
         &self,
         now: Tick,
         has_healthy: impl FnOnce() -> bool,
         random: impl FnOnce() -> u64,
     ) -> bool {
-        // By what was before it, so that the first of all is sent.
+        // Judged by the counts before it, so that the very first request is sent.
         let before = self.recent.counts(now);
         self.recent.add(now, Event::Request);
         let rejection = self.settings.rejection(before);
@@ -114,7 +116,7 @@ impl Throttling {
         (random() >> 11) as f64 / (1_u64 << 53) as f64 >= rejection
     }
 
-    /// An attempt was accepted.
+    /// Counts an accepted attempt.
     pub(super) fn accepted(&self, now: Tick) {
         self.recent.add(now, Event::Other);
     }
@@ -155,7 +157,7 @@ mod tests {
         }
         assert!(!throttling.admits(Tick::ZERO, || false, || 0));
         assert!(throttling.admits(Tick::ZERO, || false, || u64::MAX));
-        // Ten seconds later it is forgotten.
+        // Ten seconds later the counts are forgotten.
         let later = Tick::from_nanos(10_000_000_000);
         assert!(throttling.admits(later, || false, || 0));
     }

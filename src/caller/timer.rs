@@ -1,4 +1,4 @@
-//! How a caller is told the time and waits: [`Timer`].
+//! How a caller gets the time and waits: [`Timer`].
 
 use std::fmt;
 use std::future::Future;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::time::{Clock, MonotonicClock, Tick};
 use crate::transport::BoxFuture;
 
-/// A [`Caller`](crate::Caller)'s time: what it is, and how to wait. The crate has no timer of its own.
+/// The time source and the sleep of a [`Caller`](crate::Caller). The crate has no timer of its own.
 ///
-/// Where the runtime's timer follows the operating system's clock, [`from_sleep`] makes one of its `sleep`. For tokio, paused
-/// or not, there is `TokioTimer` behind the feature `tokio`.
+/// If the runtime's timer follows the operating system's clock, [`from_sleep`] makes a timer from its `sleep`. For
+/// tokio, paused or not, use `TokioTimer` from the feature `tokio`.
 ///
 /// # Examples
 ///
-/// Any clock with any timer:
+/// Any clock can be combined with any timer:
 ///
 /// ```
 /// use evenkeel::{Clock, ManualClock, Tick, Timer};
@@ -33,11 +33,13 @@ use crate::transport::BoxFuture;
 /// # assert_eq!(Mine(ManualClock::new()).now(), Tick::ZERO);
 /// ```
 pub trait Timer: Send + Sync {
-    /// The present moment. Read before each attempt and after each that failed, and, where it hedges by a percentile or
-    /// throttles, after each that was answered. Deadlines and the retry budget go by it.
+    /// Returns the current time. Deadlines and the retry budget go by it.
+    ///
+    /// It is read before each attempt and after each failed one, and after each answered one if the caller hedges by a
+    /// percentile or throttles.
     fn now(&self) -> Tick;
 
-    /// Is ready when `duration` has gone by since the call. If that takes longer, deadlines are late by as much.
+    /// Completes when `duration` has passed since the call. If it takes longer, deadlines are late by as much.
     ///
     /// # Cancel safety
     ///
@@ -45,7 +47,7 @@ pub trait Timer: Send + Sync {
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// [`Timer`] in an object-safe shape, so that a caller's type does not name it.
+/// An object-safe form of [`Timer`], so that the type of a caller does not name its timer.
 pub(super) trait DynTimer: Send + Sync {
     fn tick(&self) -> Tick;
     fn sleep_boxed(&self, duration: Duration) -> BoxFuture<'_, ()>;
@@ -61,15 +63,17 @@ impl<T: Timer> DynTimer for T {
     }
 }
 
-/// A runtime's `sleep` as a timer. See [`from_sleep`].
+/// A runtime's `sleep` as a timer. Made by [`from_sleep`].
 #[derive(Clone)]
 pub struct FromSleep<F> {
     sleep: F,
     clock: MonotonicClock,
 }
 
-/// Makes a timer of a function that sleeps, as `tokio::time::sleep` does, and the operating system's monotonic
-/// clock. Not for a runtime whose time is paused or simulated: implement [`Timer`] with its clock there.
+/// Makes a timer from a function that sleeps, such as `tokio::time::sleep`, and the operating system's monotonic clock.
+///
+/// Do not use it with a runtime whose time is paused or simulated: implement [`Timer`] with that runtime's clock
+/// instead.
 ///
 /// ```
 /// use evenkeel::from_sleep;
@@ -102,7 +106,7 @@ where
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
         let slept = (self.sleep)(duration);
         async move {
-            // What it resolves to, an instant in some runtimes, says nothing.
+            // The output (an instant in some runtimes) is not used.
             let _ = slept.await;
         }
     }

@@ -1,16 +1,18 @@
-//! tokio's time as a caller's: [`TokioTimer`].
+//! tokio's time for a caller: [`TokioTimer`].
 
 use std::time::Duration;
 
 use super::Timer;
 use crate::time::{Clock, Tick, TokioInstant, nanos, tokio_now};
 
-/// tokio's time, also where it is paused, for a [`Caller`](crate::Caller); and as a [`Clock`] for its fleet, if the two are
-/// to agree in a test with paused time. Ticks count from its creation. With the feature `tokio`.
+/// tokio's time, paused or not, as the [`Timer`] of a [`Caller`](crate::Caller). Needs the feature `tokio`.
+///
+/// It is also a [`Clock`], so that a fleet agrees with its caller in a test with paused time. Ticks count from the
+/// creation of this value.
 ///
 /// # Panics
 ///
-/// Its sleep panics outside a tokio runtime with timers, as tokio's does.
+/// Its `sleep` panics outside a tokio runtime with timers, as tokio's does.
 ///
 /// # Examples
 ///
@@ -36,7 +38,7 @@ pub struct TokioTimer {
 }
 
 impl TokioTimer {
-    /// A timer whose origin is now.
+    /// Creates a timer whose origin is now.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -44,7 +46,7 @@ impl TokioTimer {
         }
     }
 
-    /// The present moment. (Both of its traits have a method of this name.)
+    /// Returns the current time. (It is inherent because both of its traits have a method of this name.)
     #[must_use]
     pub fn now(&self) -> Tick {
         let elapsed = tokio_now().saturating_duration_since(self.origin);
@@ -68,7 +70,7 @@ impl Timer for TokioTimer {
     }
 }
 
-/// Each pick reads it: paused time is moved by hand, and a reading must not stand for another.
+/// Readings are not reused: paused time is advanced by hand, so each pick must read it.
 impl Clock for TokioTimer {
     fn now(&self) -> Tick {
         Self::now(self)

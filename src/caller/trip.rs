@@ -1,4 +1,4 @@
-//! A call from its first attempt to its last: what it asks for, and what has come of it.
+//! The state of a call, from its first attempt to its last, and the loop that runs it.
 
 use super::attempt::{Ended, How, within};
 use super::error::{CallerError, StopReason};
@@ -11,40 +11,41 @@ use crate::transport::Transport;
 
 use std::time::Duration;
 
-/// What a call has behind it.
+/// The state of a call: its options, and the results of its attempts so far.
 pub(super) struct Trip<'a, R, E> {
     pick: PickOptions<'a>,
-    /// When its time is over.
+    /// The deadline of the call.
     pub(super) ends: Option<Tick>,
-    /// How many attempts there may be.
+    /// How many attempts the call may make.
     pub(super) most_attempts: u32,
-    /// How long each may take.
+    /// How long each attempt may take.
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) attempts: u32,
-    /// To whom it was sent, the last time apart, and whom the caller told to avoid: so the first attempt, which is
-    /// mostly the only one, allocates nothing.
+    /// Endpoints to avoid: those that the caller listed and those that the request was sent to, except `last_tried`.
+    /// That one is added later so that the first attempt, which is mostly the only one, allocates nothing.
     tried: Vec<MemberId>,
     last_tried: Option<MemberId>,
     timed_out: bool,
-    /// What the attempt that ended last brought, if it was an `Ok`.
+    /// The `Ok` of the attempt that ended last, if it returned one.
     answer: Option<R>,
     last: Option<E>,
 }
 
-/// What an attempt that has ended means for its call.
+/// What the end of an attempt means for its call.
 pub(super) enum Verdict<R> {
-    /// That is the answer.
+    /// The answer of the call.
     Good(R),
-    /// It is bad, and may be tried again.
+    /// A bad result that may be retried.
     Bad,
-    /// It is bad, and must not be tried again; attempts under way may still bring a good one.
+    /// A bad result that must not be retried; attempts in flight may still bring a good answer.
     Last(StopReason),
-    /// It is bad, and others would say the same.
+    /// A bad result that ends the call, because other endpoints would answer the same.
     Final,
 }
 
 impl<R> Verdict<R> {
-    /// The answer, none if it was bad, or why the call ends, where no other attempt is under way.
+    /// For an attempt without others in flight: the answer, `None` after a bad result that may be retried, or the
+    /// reason why the call ends.
     #[inline]
     fn alone(self) -> Result<Option<R>, StopReason> {
         match self {
@@ -75,14 +76,14 @@ impl<'a, R, E> Trip<'a, R, E> {
         }
     }
 
-    /// Who is to be avoided from here on.
+    /// Returns the endpoints to avoid from here on.
     #[inline]
     pub(super) fn avoid(&mut self) -> &[MemberId] {
         self.tried.extend(self.last_tried.take());
         &self.tried
     }
 
-    /// What is wanted of the next pick.
+    /// Returns the options of the next pick.
     #[inline]
     pub(super) fn pick(&mut self) -> PickOptions<'_> {
         let pick = self.pick;
@@ -94,7 +95,7 @@ impl<'a, R, E> Trip<'a, R, E> {
         self.last_tried = Some(to);
     }
 
-    /// Takes in how an attempt ended.
+    /// Takes in the end of an attempt.
     #[inline]
     pub(super) fn ended(&mut self, ended: Ended<R, E>, retry_timeouts: bool) -> Verdict<R> {
         (self.timed_out, self.answer) = (false, None);
@@ -160,7 +161,7 @@ impl<C: Cluster, T> Inner<C, T> {
                 Ok(launch) => launch,
                 Err(reason) => break reason,
             };
-            // Without hedges it is sent from here, so that its future is no larger than it must be: to pass what an
+            // Without hedges it is sent from here, which keeps this future as small as possible: passing what an
             // attempt holds through three futures costs as much as the pick.
             let came = if self.hedging.is_some() && trip.most_attempts > 1 {
                 Box::pin(self.race(launch, &mut trip, now, &mut make)).await
@@ -197,7 +198,8 @@ impl<C: Cluster, T> Inner<C, T> {
             .is_none_or(|throttling| throttling.admits(now, has_healthy, || self.random()))
     }
 
-    /// How long to wait before the next attempt, or why there is none. Nobody waits for what can be refused now.
+    /// Returns how long to wait before the next attempt, or why there is none. It checks here what would refuse the
+    /// retry, so that no call waits in vain.
     fn next<R, E>(&self, trip: &mut Trip<'_, R, E>) -> Result<Duration, StopReason> {
         let now = self.timer.tick();
         let wait = self.plan.backoff(trip.attempts, self.random());

@@ -1,8 +1,8 @@
-//! How to do what, by task.
+//! How-tos, one per task.
 //!
 //! # Carry your own data
 //!
-//! An endpoint is a type of yours: a connection pool, a zone, whatever a request needs.
+//! An endpoint is a type of yours that carries whatever a request needs: a connection pool, a zone.
 //!
 //! ```
 //! use evenkeel::{Cluster, Endpoint, Fleet, Weight};
@@ -30,12 +30,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Follow a discovery
+//! # Follow service discovery
 //!
-//! Hand in the whole set whenever it changes. Endpoints that stay keep their in-flight counts, latency and health; an update that is
-//! refused leaves the old set in force. An empty set is accepted: where it is likelier a fault of your discovery, keep the last one. What
-//! you hand in replaces the old endpoint values, so for endpoints that stay and hold connections hand in the same `Arc` (which is an
-//! endpoint too).
+//! Hand in the whole set whenever it changes. Endpoints that stay keep their in-flight counts, latency and health. If
+//! an update is refused, the old set stays in force. An empty set is accepted: if it is more likely a fault of your
+//! discovery, keep the last set. The new values replace the old ones, so for endpoints that stay and hold connections,
+//! hand in the same `Arc` (which is an endpoint too).
 //!
 //! ```
 //! use evenkeel::{Fleet, Target};
@@ -51,10 +51,11 @@
 //!
 //! # Report what happened
 //!
-//! `Outcome::from(&result)` tells success from failure. Be more specific where you can: a timeout, a refused connection, a 429. What says
-//! nothing about the endpoint (your own limit, a bad request) is [`Ignored`](crate::Outcome::Ignored). In async code,
-//! [`Lease::track`](crate::Lease::track) records for you. If a timeout drops its future, that still counts: as a timeout, if it had
-//! outlasted the fleet's [patience](crate::FleetBuilder::patience).
+//! `Outcome::from(&result)` tells success from failure. Be more specific where you can: a 429, a timeout, a refused
+//! connection. What says nothing about the endpoint (your own limit, a bad request) is
+//! [`Ignored`](crate::Outcome::Ignored). In async code, [`Lease::track`](crate::Lease::track) records for you; if a
+//! timeout drops its future, that counts as a timeout, provided it outlasted the fleet's
+//! [patience](crate::FleetBuilder::patience).
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, Outcome};
@@ -73,17 +74,18 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! Record before you use `?` on the result: an early return drops the lease, and a quick drop says nothing.
+//! Record before you use `?` on the result: an early return drops the lease, and a quick drop counts for nothing.
 //!
 //! # Send through a transport
 //!
-//! [`ClusterExt::call`](crate::ClusterExt::call) picks, sends, classifies and records. A [`Caller`](crate::Caller) also retries what
-//! [`Transport::is_retryable`](crate::Transport::is_retryable) allows: by default faults, so the 429 and 503 above only if you say.
+//! [`ClusterExt::call`](crate::ClusterExt::call) picks, sends, classifies and records. A [`Caller`](crate::Caller) also
+//! retries what [`Transport::is_retryable`](crate::Transport::is_retryable) allows. By default it allows faults only,
+//! so the 429 and 503 above only if you say so.
 //!
-//! # Try again elsewhere
+//! # Retry on other endpoints
 //!
-//! A [`Caller`](crate::Caller) retries, within a deadline and a budget. It needs a timer; any runtime's `sleep` will do
-//! ([`from_sleep`](crate::from_sleep)).
+//! A [`Caller`](crate::Caller) retries within a deadline and a retry budget. It needs a timer; any runtime's `sleep`
+//! will do ([`from_sleep`](crate::from_sleep)).
 //!
 //! ```
 //! use evenkeel::{CallPlan, Caller, Fleet, StopReason, from_fn, from_sleep};
@@ -103,13 +105,14 @@
 //! # }
 //! ```
 //!
-//! A call may override the plan: a deadline (what is left of your own caller's), endpoints to avoid
-//! ([`call_with_options`](crate::Caller::call_with_options)). With the feature `tokio`, `TokioTimer` is the timer, also in paused time.
+//! A call may override the plan ([`call_with_options`](crate::Caller::call_with_options)): its deadline (pass what is
+//! left of your own caller's), or endpoints to avoid. With the feature `tokio`, use the timer `TokioTimer`, also in
+//! paused time.
 //!
-//! # Cut off the slowest answers
+//! # Hedge slow requests
 //!
-//! A [`Hedge`](crate::Hedge) sends the request to another endpoint too when the first takes long, and returns the first good answer. It is
-//! for requests that may be carried out twice. Hedges are charged to the retry budget.
+//! A [`Hedge`](crate::Hedge) sends the request to a second endpoint when the first takes long, and returns the first
+//! good answer. It is for requests that may be carried out twice. Hedges are charged to the retry budget.
 //!
 //! ```
 //! use evenkeel::{CallPlan, Caller, Fleet, Hedge, RoundRobin, from_fn, from_sleep};
@@ -136,15 +139,15 @@
 //! # }
 //! ```
 //!
-//! An attempt that loses is dropped: neutral, unless it outlasted the fleet's [`patience`](crate::FleetBuilder::patience). So where hedges
-//! are sent after a few milliseconds, set patience a little below a hedge's delay and an answer together; then an endpoint that hangs is
-//! ejected, not only overtaken each time.
+//! A losing attempt is dropped: neutral, unless it outlasted the fleet's [`patience`](crate::FleetBuilder::patience).
+//! If hedges are sent after a few milliseconds, set patience a little below a hedge's delay and an answer together. An
+//! endpoint that hangs is then ejected instead of being hedged around each time.
 //!
-//! # Spare servers that are overloaded
+//! # Protect overloaded servers
 //!
-//! The retry budget is on by default. A [`Throttle`](crate::Throttle) goes further: while the fleet has no healthy choice and most requests
-//! fail, it rejects some unsent. [`CallPlan::max_concurrent_retries`](crate::CallPlan::max_concurrent_retries) bounds the retries in
-//! flight.
+//! The retry budget is on by default. A [`Throttle`](crate::Throttle) goes further: while the fleet has no healthy
+//! choice and most requests fail, it refuses some of them unsent.
+//! [`CallPlan::max_concurrent_retries`](crate::CallPlan::max_concurrent_retries) limits the retries in flight.
 //!
 //! ```
 //! use evenkeel::{CallPlan, Caller, Fleet, StopReason, Throttle, from_fn, from_sleep};
@@ -165,10 +168,10 @@
 //! # }
 //! ```
 //!
-//! # Try again by hand
+//! # Retry by hand
 //!
-//! Avoid the endpoints you tried; the others get the request in proportion to their weights, and
-//! [`AllAvoided`](crate::PickError::AllAvoided) says when none is left.
+//! Avoid the endpoints you have tried. The others get the request in proportion to their weights, and
+//! [`AllAvoided`](crate::PickError::AllAvoided) is returned when none is left.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, MemberId, Outcome, PickError, PickOptions};
@@ -192,12 +195,13 @@
 //! # Ok::<(), PickError>(())
 //! ```
 //!
-//! # Keep from sending too much
+//! # Limit requests in flight
 //!
-//! [`FleetBuilder::limits`](crate::FleetBuilder::limits) bounds requests in flight: at each endpoint, and in all. An endpoint at its limit
-//! is passed over. When all are at theirs (or the only one that your own policy wants is), picks fail at once with
-//! [`Saturated`](crate::PickError::Saturated): reject the request, or wait and try again; the crate does not queue. By Little's law a limit
-//! is the rate that an endpoint can bear times its latency at that rate: 200 a second at 50 ms are 10 at once.
+//! [`FleetBuilder::limits`](crate::FleetBuilder::limits) limits the requests in flight, per endpoint and in total. An
+//! endpoint at its limit is passed over. When all are at their limits (or the only one that your own policy wants is),
+//! picks fail at once with [`Saturated`](crate::PickError::Saturated): reject the request, or wait and try again. The
+//! crate does not queue. By Little's law, a limit is the rate that an endpoint can serve times its latency at that
+//! rate: 200 requests a second at 50 ms are 10 in flight.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, Limits, PickError, Target};
@@ -219,14 +223,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! If you do not know the number, [`AdaptiveLimit`](crate::AdaptiveLimit) finds it:
+//! If you do not know the number, an [`AdaptiveLimit`](crate::AdaptiveLimit) finds it:
 //! `Limits::default().adaptive(AdaptiveLimit::default().max_concurrency_limit(200))`.
 //!
 //! # Check endpoints actively
 //!
-//! [`Fleet::health_check`](crate::Fleet::health_check) makes a driver. It says which endpoint to check when; you send the check and report
-//! its outcome. Spawn its future ([`run`](crate::HealthCheck::run), or [`run_through`](crate::HealthCheck::run_through) a transport), or
-//! call [`tick`](crate::HealthCheck::tick) from a loop of yours, as here. Checks and requests decide together about an endpoint: see
+//! [`Fleet::health_check`](crate::Fleet::health_check) makes a driver. It says which endpoint to check and when; you
+//! send the check and report its outcome. Spawn its future ([`run`](crate::HealthCheck::run), or
+//! [`run_through`](crate::HealthCheck::run_through) a transport), or call [`tick`](crate::HealthCheck::tick) from a
+//! loop of yours, as here. Checks and requests together decide about an endpoint: see
 //! [`HealthCheck`](crate::HealthCheck).
 //!
 //! ```
@@ -262,14 +267,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Fall over to another zone
+//! # Fail over to another zone
 //!
-//! Make a fleet for each zone, and a [`Failover`](crate::Failover) over them: the preferred one gets all requests while 72 % of it (five
-//! in seven) are eligible, and then less and less. A `Failover` is a [`Cluster`](crate::Cluster), so you can nest it for a third zone; a
-//! [`Caller`](crate::Caller) over it retries in the zone not yet tried. Set [`Ejection::under_failover`](crate::Ejection::under_failover)
-//! on the fleets, as there is somewhere else to go: all may be ejected and spared, and failures in a row count even if the whole zone
-//! fails. Without it half of a dead zone stays in, and more than half of all requests fail while it is dead. `examples/failover.rs` kills
-//! a zone.
+//! Make a fleet for each zone and a [`Failover`](crate::Failover) over them. The preferred fleet gets all requests
+//! while 72 % of it (five in seven) is eligible, and gradually fewer below that. A `Failover` is a
+//! [`Cluster`](crate::Cluster), so it can be nested for a third zone. A [`Caller`](crate::Caller) over it retries in
+//! the zone not yet tried. Set [`Ejection::under_failover`](crate::Ejection::under_failover) on the fleets, because
+//! their requests can go elsewhere: all endpoints may then be ejected and spared, and consecutive failures eject even
+//! if the whole zone fails. Without it, half of a dead zone stays in rotation, and more than half of all requests fail.
+//! `examples/failover.rs` kills a zone.
 //!
 //! ```
 //! use evenkeel::{Cluster, Ejection, Failover, Fleet, Outcome, PickOptions};
@@ -293,8 +299,9 @@
 //!
 //! # Send to my zone first, and to spares last
 //!
-//! Endpoints name their zone and priority, and [`Tiers`](crate::Tiers) wraps the policy that chooses within. A zone keeps what it can
-//! carry; the rest goes to the other zones, and what all of them cannot carry to the next priority.
+//! Endpoints name their zone and priority, and [`Tiers`](crate::Tiers) wraps the policy that chooses within a zone. A
+//! zone keeps what it can carry. The rest goes to the other zones, and what all of them cannot carry goes to the next
+//! priority.
 //!
 //! ```
 //! use evenkeel::{Adaptive, Cluster, Endpoint, Fleet, Mark, Target, Tiers};
@@ -322,19 +329,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! If you know how many callers are in each zone, [`zone_aware`](crate::Tiers::zone_aware) keeps all endpoints evenly loaded;
-//! [`locality_weights`](crate::Tiers::locality_weights) divides by weights of yours. [`Mark::Degraded`](crate::Mark::Degraded) makes an
-//! endpoint a spare whatever its priority.
+//! If you know how many callers are in each zone, [`zone_aware`](crate::Tiers::zone_aware) keeps all endpoints evenly
+//! loaded. [`locality_weights`](crate::Tiers::locality_weights) divides requests by weights of yours.
+//! [`Mark::Degraded`](crate::Mark::Degraded) makes an endpoint a spare, whatever its priority.
 //!
 //! # Take an endpoint out gracefully
 //!
-//! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the time is up, and removes
-//! the endpoint. [`Fleet::drain`](crate::Fleet::drain) and [`drain_within`](crate::Fleet::drain_within) do not remove it. The deadline is
-//! noticed by picks, a [`HealthCheck`](crate::HealthCheck)'s ticks, [`maintain`](crate::Fleet::maintain), or a poll: on an idle fleet wrap
-//! it in a timeout of yours. A discovery that still lists a retired endpoint inserts it anew with its next `update`: delist it first, or
-//! drain it and let the discovery remove it. An endpoint that announces its shutdown is taken out by
-//! [`Outcome::GoingAway`](crate::Outcome::GoingAway). Weight 0 also stops new requests until the weight returns. A [`Mark`](crate::Mark) is
-//! for doubts about health: the panic rule may ignore it.
+//! [`Fleet::retire`](crate::Fleet::retire) stops new requests at once, waits until the last one has ended or the time
+//! is up, and removes the endpoint. [`Fleet::drain`](crate::Fleet::drain) and
+//! [`drain_within`](crate::Fleet::drain_within) do not remove it. Picks, the ticks of a
+//! [`HealthCheck`](crate::HealthCheck), [`maintain`](crate::Fleet::maintain) and polls notice the deadline; on an idle
+//! fleet, wrap the future in a timeout of yours. A discovery that still lists a retired endpoint inserts it anew with
+//! its next `update`: delist it first, or drain it and let the discovery remove it. An endpoint that announces its
+//! shutdown is ejected by [`Outcome::GoingAway`](crate::Outcome::GoingAway). Weight 0 also stops new requests, until
+//! the weight returns. A [`Mark`](crate::Mark) is for doubts about health: the panic rule may ignore it.
 //!
 //! ```
 //! use evenkeel::Fleet;
@@ -348,10 +356,10 @@
 //! # }
 //! ```
 //!
-//! # See what goes on
+//! # Inspect a fleet
 //!
-//! [`Fleet::stats`](crate::Fleet::stats) is the fleet in numbers, [`Fleet::members`](crate::Fleet::members) each endpoint with its own.
-//! Neither takes a lock.
+//! [`Fleet::stats`](crate::Fleet::stats) returns the numbers of the fleet, [`Fleet::members`](crate::Fleet::members)
+//! those of each endpoint. Neither takes a lock.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet};
@@ -373,9 +381,9 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! [`Member::explain`](crate::Member::explain) tells, as data and as a line, why an endpoint gets no requests, or few: whether it may be
-//! picked, and what `Adaptive` takes a request to cost there (one that costs a few times the usual gets little). With
-//! [`events`](crate::FleetBuilder::events) set, the fleet keeps what happened until you take it.
+//! [`Member::explain`](crate::Member::explain) says, as data and as text, why an endpoint gets no or few requests:
+//! whether it may be picked, and its cost to `Adaptive` (at a few times the usual cost, it gets little). With
+//! [`events`](crate::FleetBuilder::events) set, the fleet keeps events until you take them.
 //!
 //! ```
 //! use evenkeel::{Fleet, ManualClock, Outcome};
@@ -406,9 +414,9 @@
 //!
 //! # Test a service
 //!
-//! Write it against [`Cluster`](crate::Cluster), and bring your own in tests, by [`Lease::detached`](crate::Lease::detached). Or use a
-//! fleet with a [`ManualClock`](crate::ManualClock) and a [seed](crate::FleetBuilder::seed): it then decides the same in each run, and time
-//! passes when you say so.
+//! Write it against [`Cluster`](crate::Cluster), and use a cluster of your own in tests, with
+//! [`Lease::detached`](crate::Lease::detached). Or use a fleet with a [`ManualClock`](crate::ManualClock) and a
+//! [seed](crate::FleetBuilder::seed): it decides the same in each run, and you control the time.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, ManualClock, MemberState, Outcome};

@@ -1,4 +1,4 @@
-//! Prose: how to use the crate, and how it works.
+//! Long-form documentation: how to use the crate, and how it works.
 
 pub mod guide;
 pub mod internals;

@@ -1,10 +1,10 @@
-//! The split against Envoy's numbers, and against an n-level model of its rule.
+//! The split against Envoy's numbers, and against a model of its rule for n levels.
 
 use super::*;
 use proptest::prelude::*;
 
-/// What each of these levels takes, by Envoy's rule without its integers: in order of priority, what is left of all, up
-/// to what the level can take of what all can.
+/// The share of each level by Envoy's rule, without its integer rounding: in order of priority, each level takes what
+/// is left of all requests, up to its own health as a share of the total health.
 fn by_levels(factor: f64, availability: &[f64]) -> Vec<f64> {
     let health: Vec<f64> = availability
         .iter()
@@ -24,7 +24,7 @@ fn split(factor: f64, preferred: f64, spare: f64) -> Split {
     Split::new(factor, preferred, || spare)
 }
 
-/// Percent to each of three under `Failover(Failover(a, b), c)`.
+/// Percent to each of three clusters under `Failover(Failover(a, b), c)`.
 fn nested(factor: f64, [a, b, c]: [f64; 3]) -> [f64; 3] {
     let both = (a + b).min(1.0);
     let (outer, inner) = (split(factor, both, c), split(factor, a, b));
@@ -34,8 +34,8 @@ fn nested(factor: f64, [a, b, c]: [f64; 3]) -> [f64; 3] {
 
 #[test]
 fn two_levels_share_as_envoys_tests_say() {
-    // Its cases by number: hosts and healthy ones of each level, factor in percent, percent to the first. Its integers are
-    // within one of ours.
+    // Envoy's cases by number: hosts and healthy hosts of each level, factor in percent, percent to the first level.
+    // Envoy's integers are within one of ours.
     let cases = [
         (1, (4, 2), (4, 2), 140, 70.0),
         (2, (4, 2), (4, 2), 100, 50.0),
@@ -47,7 +47,7 @@ fn two_levels_share_as_envoys_tests_say() {
         (26, (100, 72), (100, 72), 140, 100.0),
         (26, (100, 71), (100, 71), 140, 99.0),
         (26, (100, 50), (100, 60), 140, 70.0),
-        // 5 % and 65 %: its documentation says 7 and 93, its code 8 and 92.
+        // At 5 % and 65 %, Envoy's documentation says 7 and 93, its code 8 and 92.
         (0, (100, 5), (100, 65), 140, 8.0),
     ];
     for (case, first, second, factor, expected) in cases {
@@ -65,7 +65,7 @@ fn three_levels_nested_to_the_left_share_as_envoys_tests_say() {
         (11, [0.2, 0.2, 0.2], [34.0, 33.0, 33.0]),
         (12, [0.0, 0.0, 1.0], [0.0, 0.0, 100.0]),
         (13, [0.0, 0.0, 0.8], [0.0, 0.0, 100.0]),
-        // Without its panic, in which it forgets health.
+        // Without Envoy's panic, in which it ignores health.
         (0, [0.25, 0.25, 0.2], [37.0, 35.0, 28.0]),
     ];
     for (case, availability, expected) in cases {
@@ -80,7 +80,7 @@ fn three_levels_nested_to_the_left_share_as_envoys_tests_say() {
 fn with_nothing_anywhere_the_preferred_one_is_asked() {
     assert_eq!(split(1.4, 0.0, 0.0).preferred, 1.0);
     assert!(!split(1.4, 0.0, 0.0).is_enough);
-    // Three tenths and seven tenths are one.
+    // Three tenths and seven tenths add up to one.
     assert!(split(1.0, 0.3, 0.7).is_enough && split(1.0, 0.7, 0.1 + 0.2).is_enough);
 }
 
@@ -132,7 +132,7 @@ proptest! {
         }
     }
 
-    /// More of the preferred one never means less for it, nor more of the spare one more for the preferred one.
+    /// More eligible endpoints of the preferred cluster never lower its share; more of the spare one never raise it.
     #[test]
     fn who_has_more_gets_no_less(a in 0.0f64..=1.0, b in 0.0f64..=1.0, more in 0.0f64..=1.0) {
         let before = split(1.4, a, b).preferred;

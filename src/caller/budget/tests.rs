@@ -14,7 +14,7 @@ fn after(requests: u64, percent: u32, floor: u32) -> u64 {
     budget.left(millis(1))
 }
 
-/// Envoy's own table (`retry_budget`, envoyproxy/envoy#9069).
+/// Envoy's own table of expected values (`retry_budget`, envoyproxy/envoy#9069).
 #[test]
 fn as_many_as_envoy_grants() {
     assert_eq!(after(0, 20, 5), 5);
@@ -31,7 +31,7 @@ fn what_is_granted_is_bounded_and_returns_after_the_window() {
     }
     let granted = (0..100).filter(|_| budget.withdraw(millis(900))).count();
     assert_eq!(granted, 10);
-    // The requests leave together with the retries.
+    // The requests leave the window together with the retries.
     assert_eq!(budget.left(millis(9_999)), 0);
     assert_eq!(budget.left(millis(10_000)), 0);
     for _ in 0..10 {
@@ -49,7 +49,7 @@ fn a_clock_that_jumps_ahead_and_returns_blocks_nothing_for_long() {
     assert_eq!(budget.left(millis(1)), 3);
 }
 
-/// The same with lists.
+/// A reference model of the budget, made of lists.
 #[derive(Default)]
 struct Naive {
     requests: Vec<u64>,
@@ -90,7 +90,7 @@ proptest! {
                 prop_assert_eq!(budget.withdraw(millis(now)), expected);
             }
         }
-        // Windows that do not overlap, each ending with a retry, hold all of them.
+        // Windows that do not overlap, each ending with a retry, cover all retries.
         let windows = (now / 1000 - start / 1000) / 10 + 1;
         let most = sent * u64::from(percent) / 100 + windows * u64::from(floor);
         prop_assert!(naive.retries.len() as u64 <= most);

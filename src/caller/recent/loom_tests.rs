@@ -9,7 +9,7 @@ const fn second(second: u64) -> Tick {
 
 impl Recent {
     fn summed(&self) -> Counts {
-        // ORDERING: Relaxed. The model's threads are joined, or what is seen earlier is what is looked into.
+        // ORDERING: Relaxed. The model's threads are joined, or an earlier value is what the model examines.
         Counts::of_sum(self.sum.0.load(Ordering::Relaxed))
     }
 
@@ -33,8 +33,8 @@ fn request(recent: &Recent, now: Tick) {
     recent.add(now, Event::Request);
 }
 
-/// One is allowed in a window, and one from long ago is in the way. Two are asked for at once, in neighbouring
-/// buckets, one of which has to be made anew: one is granted.
+/// One event is allowed in a window, and an expired one is still counted. Two threads ask at once, in neighbouring
+/// buckets, one of which must be replaced: exactly one is granted.
 fn two_ask(ask: fn(&Recent, Tick) -> bool) {
     loom::model(move || {
         let recent = Arc::new(Recent::new());
@@ -54,7 +54,7 @@ fn one_token_is_granted_once() {
     two_ask(take);
 }
 
-/// Broken: looks, then takes.
+/// Broken: checks, then takes.
 #[test]
 #[should_panic = "overspent"]
 fn broken_variant_look_then_take() {
@@ -69,7 +69,7 @@ fn broken_variant_look_then_take() {
     });
 }
 
-/// A request is counted by a thread that comes late, while another makes its bucket anew.
+/// A late thread counts a request while another replaces the request's bucket.
 fn deposit_late(add: fn(&Recent, Tick)) {
     loom::model(move || {
         let recent = Arc::new(Recent::new());
@@ -91,7 +91,7 @@ fn the_sum_does_not_go_below_zero() {
     deposit_late(request);
 }
 
-/// Broken: the bucket first.
+/// Broken: adds to the bucket first.
 #[test]
 #[should_panic = "the sum went below zero"]
 fn broken_variant_bucket_first() {
@@ -105,14 +105,14 @@ fn broken_variant_bucket_first() {
     });
 }
 
-/// Loom runs read-modify-writes of one word in one order, whatever they say; a load shows what they order. Who sees a
-/// request in its bucket sees it in the sum.
+/// A thread that sees a request in its bucket sees it in the sum. The model uses a load to show the ordering, because
+/// loom runs the read-modify-writes of one word in one order whatever ordering they name.
 fn see(add: fn(&Recent, Tick)) {
     loom::model(move || {
         let recent = Arc::new(Recent::new());
         let other = recent.clone();
         let thread = thread::spawn(move || add(&other, second(1)));
-        // ORDERING: Acquire. As the exchange that takes it out.
+        // ORDERING: Acquire. As in the exchange that removes the event.
         let bucket = recent.buckets[1].load(Ordering::Acquire);
         let seen = recent.summed().requests;
         assert!(
@@ -128,12 +128,12 @@ fn the_sum_is_not_behind_a_bucket() {
     see(request);
 }
 
-/// Broken: nothing puts the addition to the sum first.
+/// Broken: nothing orders the addition to the sum first.
 #[test]
 #[should_panic = "the sum is behind"]
 fn broken_variant_relaxed_bucket() {
     see(|recent, _| {
-        // ORDERING: Relaxed, both. That is what is broken.
+        // ORDERING: Relaxed, both. This is what is broken.
         recent
             .sum
             .0

@@ -17,7 +17,8 @@ fn a_full_bucket_counts_no_more() {
 }
 
 proptest! {
-    /// Naive model: a list of seconds. What began with the clock, at 0, was all forgotten at once when the window was full.
+    /// Compares with a list of seconds. The start at 0 covers windows that begin with the clock: there, a full window
+    /// was once forgotten all at once.
     #[test]
     fn the_last_ten_seconds_count(
         start in prop_oneof![Just(0u64), 0u64..30, any::<u32>().prop_map(u64::from)],
@@ -36,7 +37,7 @@ proptest! {
         }
     }
 
-    /// Whatever the clock does, the sum is what the buckets hold.
+    /// Whatever the clock does, the sum equals what the buckets hold.
     #[test]
     fn the_sum_is_right_at_any_time(events in prop::collection::vec((any::<u64>(), any::<bool>(), 0u32..60), 1..80)) {
         let recent = Recent::new();
