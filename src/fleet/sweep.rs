@@ -244,7 +244,11 @@ impl Sweep {
         let (refused, answered) = core.refusals(now);
         let part = refused * PARTS / (refused + answered).max(1);
         self.refusing[part as usize] += 1;
-        if threshold > 0.0 && suspicion >= STANDS_OUT * threshold {
+        let stands_out = match core.rule() {
+            Some(_) => threshold > 0.0 && suspicion >= STANDS_OUT * threshold,
+            None => earned_ejection(&shared.ejection, health),
+        };
+        if stands_out {
             self.standing_out.0.add(report.total, report.faults);
             self.standing_out.1 += 1;
         }

@@ -51,6 +51,9 @@ pub(crate) use window::{BUCKETS, Counts, HALF, LATEST, Open, Window};
 /// Implement it, and pass it to [`FleetBuilder::tracker`](crate::FleetBuilder::tracker), to judge by something else
 /// than the built-in [`SlidingWindow`]. The built-in tracker is held concretely and costs no virtual call.
 ///
+/// A tracker only judges. Whatever it says, the fleet counts outcomes and latencies itself: for policies, for
+/// [`Usual`], for [`Member::outcomes`](crate::Member::outcomes), and to pass over an endpoint that is overloaded.
+///
 /// # Examples
 ///
 /// A tracker that ejects after two failures in a row:
@@ -296,7 +299,8 @@ impl Usual {
     /// share. Then it is the share among the last requests of the calling thread's shard, without the request being
     /// recorded, if that is higher. It stays so for as long as requests keep failing at different endpoints.
     ///
-    /// In a fleet whose trackers are your own it is always 0: only the built-in tracker counts outcomes for it.
+    /// In a fleet whose trackers are your own it is always the share in the window: only the built-in tracker tells who
+    /// is under suspicion. Endpoints that stand out are then those whose score ejects.
     #[must_use]
     pub const fn error_rate(&self) -> f64 {
         self.error_rate

@@ -58,8 +58,8 @@ impl SlidingWindow {
     /// Creates a tracker without data, for a tracker of your own to build on.
     ///
     /// Pass the settings that the fleet has. [`FleetBuilder::build`](crate::FleetBuilder::build) checks them; this
-    /// function does not. In a fleet with trackers of your own it compares with a fleet in which nothing fails: see
-    /// [`Usual::error_rate`](crate::Usual::error_rate).
+    /// function does not. Built into a tracker of your own it notices later than the fleet's built-in one that a fault is
+    /// shared by all endpoints, with the next upkeep: see [`Usual::error_rate`](crate::Usual::error_rate).
     #[must_use]
     pub fn new(settings: &Ejection) -> Self {
         Self {

@@ -17,9 +17,9 @@ use crate::time::{Tick, nanos};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcomes {
-    /// Requests that ended well or in a fault. The built-in tracker's score rests on them; 0 with a tracker of yours.
+    /// Requests that ended well or in a fault. The built-in tracker's score rests on them.
     pub in_window: u64,
-    /// How many of those ended in a fault; 0 with a tracker of yours.
+    /// How many of those ended in a fault.
     pub faults_in_window: u64,
     /// Failures.
     pub failures: u32,

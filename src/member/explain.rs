@@ -55,15 +55,17 @@ pub struct Explanation {
     /// computed now; with a tracker of yours it is of the last upkeep, as [`Member::score`].
     pub score: Figure,
     /// Requests in the sliding window that ended well or in a fault, against the
-    /// [`minimum_volume`](crate::Ejection::minimum_volume) that a score needs. `None` with a tracker of yours.
-    pub requests_in_window: Option<Figure>,
-    /// How many of those ended in a fault. `None` with a tracker of yours.
-    pub faults_in_window: Option<u64>,
+    /// [`minimum_volume`](crate::Ejection::minimum_volume) that a score needs. A tracker of yours says itself how many
+    /// its score rests on; then there is no threshold.
+    pub requests_in_window: Figure,
+    /// How many of those ended in a fault.
+    pub faults_in_window: u64,
     /// What each enabled detector measures now, in the order of [`Detector::ALL`], with its threshold. Units are as in
     /// [`EjectionReason::measured`].
     ///
     /// Thresholds of success rates and latencies come from the other endpoints: they are those of the last upkeep, or
-    /// `None` if too few endpoints had enough requests. With a tracker of yours only latency and score are listed.
+    /// `None` if too few endpoints had enough requests. With a tracker of yours, the sequential test and failures in a
+    /// row are not listed.
     pub detectors: Vec<(Detector, Figure)>,
     /// The share of the fleet's requests that fail, 0 to 1, without endpoints that stand out, as of the last upkeep.
     /// `None` until upkeep has looked at an endpoint that is judged.
@@ -183,7 +185,7 @@ impl<E: Endpoint> Member<E> {
         let (counts, judging) = (state.gate.counts(now), state.judging(now, &usual));
         let above = |threshold: f64| Some(threshold).filter(|threshold| *threshold > 0.0);
         let (rule, score) = match &state.tracker {
-            Tracker::Window(rule, _) => (Some(rule), health(counts, &judging).score),
+            Tracker::Window(rule) => (Some(rule), health(counts, &judging).score),
             Tracker::Custom(_) => (None, state.score()),
         };
         Explanation {
@@ -204,12 +206,13 @@ impl<E: Endpoint> Member<E> {
                 value: score,
                 threshold: above(settings.score_threshold),
             },
-            requests_in_window: rule.map(|_| Figure {
+            requests_in_window: Figure {
                 value: counts.total as f64,
                 threshold: above(settings.score_threshold)
+                    .and(rule)
                     .map(|_| settings.minimum_volume.max(1) as f64),
-            }),
-            faults_in_window: rule.map(|_| counts.faults),
+            },
+            faults_in_window: counts.faults,
             detectors: state.measure_all(now),
             usual_error_rate: shared.trend.known_error_rate(),
             latency: state.latency.get(),
@@ -273,11 +276,7 @@ impl State {
 
     /// What each enabled detector measures now.
     fn measure_all(&self, now: Tick) -> Vec<(Detector, Figure)> {
-        let is_counted = matches!(self.tracker, Tracker::Window(..));
-        let is_on = |detector: &Detector| {
-            let needs_counts = !matches!(detector, Detector::LatencyOutlier | Detector::Score);
-            is_on(*detector, &self.shared.ejection) && (is_counted || !needs_counts)
-        };
+        let is_on = |detector: &Detector| is_on(*detector, &self.shared.ejection);
         let figure = |detector| {
             let threshold = self.held_against(detector);
             let value = self.measure(detector, now)?;
@@ -292,17 +291,17 @@ impl State {
         let counts = self.gate.counts(now);
         let faults = counts.faults as f64 / counts.total.max(1) as f64;
         match (detector, &self.tracker) {
-            (Detector::Cusum, Tracker::Window(..)) => Some(self.evidence(now).into()),
+            (Detector::Cusum, Tracker::Window(_)) => Some(self.evidence(now).into()),
             (
                 Detector::ConsecutiveFailures
                 | Detector::ConsecutiveGatewayFailures
                 | Detector::ConsecutiveLocalOriginFailures,
-                Tracker::Window(rule, _),
+                Tracker::Window(rule),
             ) => Some(rule.in_a_row(detector) as f64),
             (Detector::SuccessRate, _) => Some(1.0 - faults),
             (Detector::FailurePercentage, _) => Some(faults * 100.0),
             (Detector::LatencyOutlier, _) => self.latency.get().map(|it| it.as_secs_f64()),
-            (Detector::Score, Tracker::Window(..)) => {
+            (Detector::Score, Tracker::Window(_)) => {
                 let usual = self.shared.usual();
                 Some(health(counts, &self.judging(now, &usual)).score)
             }

@@ -22,14 +22,14 @@ use crate::time::{Tick, nanos};
 
 #[derive(Debug)]
 pub(crate) enum Tracker {
-    /// The built-in tracker. Its counts are in the gate; refusals are kept here, where the variant has room.
-    Window(Rule, Refusals),
+    /// The built-in tracker, which judges by the gate's counts.
+    Window(Rule),
     Custom(Box<dyn HealthTracker>),
 }
 
 impl Tracker {
     pub(crate) fn built_in() -> Self {
-        Self::Window(Rule::new(), Refusals::new())
+        Self::Window(Rule::new())
     }
 }
 
@@ -63,6 +63,7 @@ pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
     classes: Classes,
+    pub(super) refused: Refusals,
     /// The score as of the last upkeep, in parts of [`WHOLE`].
     score: AtomicU16,
     /// An f32's bits: what errors multiply the cost of a request by.
@@ -121,6 +122,7 @@ impl State {
             shared,
             tracker,
             classes: Classes::default(),
+            refused: Refusals::new(),
             score: AtomicU16::new(WHOLE),
             penalty: AtomicU32::new(1.0f32.to_bits()),
             sparing: Sparing::default(),
@@ -141,24 +143,16 @@ impl State {
         let cx = cx.with_latency(self.latency.get()).with_mean_age(age);
         match self.tracker {
             // The built-in tracker does not use the count, and summing the cells waits for other threads' cache lines.
-            Tracker::Window(..) => cx,
+            Tracker::Window(_) => cx,
             Tracker::Custom(_) => cx.with_in_flight(self.gate.inside()),
         }
     }
 
-    /// The rule of the built-in tracker; `None` with a custom one. With the built-in one the gate counts successes.
+    /// The rule of the built-in tracker; `None` with a custom one.
     #[inline]
     pub(crate) const fn rule(&self) -> Option<&Rule> {
         match &self.tracker {
-            Tracker::Window(rule, _) => Some(rule),
-            Tracker::Custom(_) => None,
-        }
-    }
-
-    /// How often it refused a request. Not counted with a custom tracker.
-    pub(super) const fn refused(&self) -> Option<&Refusals> {
-        match &self.tracker {
-            Tracker::Window(_, refused) => Some(refused),
+            Tracker::Window(rule) => Some(rule),
             Tracker::Custom(_) => None,
         }
     }
@@ -226,39 +220,38 @@ impl State {
     }
 
     /// Hands the sample of a request of this cell to the tracker. Returns which detectors found something, and whether
-    /// leaving the gate is to count the request as a success.
+    /// leaving the gate is to count the request as a success. Outcomes are counted whichever tracker judges: policies
+    /// and upkeep work with the counts.
     pub(super) fn record(&self, cell: &Cell, sample: &Sample) -> (Detectors, bool) {
         let (now, shard) = (sample.at, self.shared.shard());
         self.count(sample.outcome, now);
         self.note_overload(sample);
-        let rule = match &self.tracker {
-            Tracker::Window(rule, _) => rule,
+        let found = match &self.tracker {
             Tracker::Custom(custom) => {
                 let usual = self.shared.usual_now(shard, false);
                 let alarm = custom.record(sample, &self.judging(now, &usual));
-                let found = |alarm| alarm == Alarm::Eject;
-                return (
-                    Detectors::NONE.with_if(Detector::Tracker, || found(alarm)),
-                    false,
-                );
+                Detectors::NONE.with_if(Detector::Tracker, || alarm == Alarm::Eject)
             }
+            Tracker::Window(_) => Detectors::NONE,
         };
         match Tells::of(sample) {
             Tells::Success => {
-                self.succeeded(rule, now, self.shared.own(shard));
-                (Detectors::NONE, true)
+                match self.rule() {
+                    Some(rule) => self.succeeded(rule, now, self.shared.own(shard)),
+                    None => self.shared.own(shard).ended_well(),
+                }
+                (found, true)
             }
             Tells::Fault => {
                 cell.window.record(now, true);
-                let was_suspect = !rule.suspicion.is_none();
+                let was_suspect = self.rule().is_some_and(|rule| !rule.suspicion.is_none());
                 let usual = self.shared.usual_now(shard, was_suspect);
                 self.shared.note_common(shard, now);
-                let cx = self.judging(now, &usual);
-                let counts = self.gate.counts(now);
-                let settings = &self.shared.ejection;
-                let on_trial = self.standing.get().is_on_trial();
-                let found = rule.fault(settings, on_trial, sample.outcome, &cx, || counts);
-                if !was_suspect {
+                let found = match self.rule() {
+                    Some(rule) => self.failed(rule, sample.outcome, &self.judging(now, &usual)),
+                    None => found,
+                };
+                if self.rule().is_some() && !was_suspect {
                     self.shared.trend.suspected();
                 }
                 self.shared.own(shard).ended_in_fault(self.id);
@@ -269,9 +262,16 @@ impl State {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
                     self.refuses(retry_after, now);
                 }
-                (Detectors::NONE, false)
+                (found, false)
             }
         }
+    }
+
+    /// Hands a fault to the rule of the built-in tracker.
+    fn failed(&self, rule: &Rule, outcome: Outcome, cx: &Judging<'_>) -> Detectors {
+        let counts = self.gate.counts(cx.now());
+        let on_trial = self.standing.get().is_on_trial();
+        rule.fault(&self.shared.ejection, on_trial, outcome, cx, || counts)
     }
 
     /// Counts an outcome by class, also one reported for a request that goes on.
@@ -300,7 +300,7 @@ impl State {
 
     /// Takes in the outcome of a check of a member that is in. It counts like a request for the sequential test.
     pub(crate) fn checked(&self, outcome: Outcome, test: Test, now: Tick) {
-        let Tracker::Window(rule, _) = &self.tracker else {
+        let Tracker::Window(rule) = &self.tracker else {
             return;
         };
         let standing = self.standing.get();
@@ -365,7 +365,7 @@ impl State {
     /// The evidence of the sequential test, from requests and checks together; 0 with a custom tracker.
     pub(crate) fn suspicion(&self, now: Tick) -> f32 {
         match &self.tracker {
-            Tracker::Window(rule, _) => {
+            Tracker::Window(rule) => {
                 if rule.suspicion.is_none() {
                     return 0.0;
                 }
@@ -376,11 +376,9 @@ impl State {
     }
 
     pub(super) fn forget_record(&self, now: Tick) {
+        self.gate.clear_counts(now);
         match &self.tracker {
-            Tracker::Window(rule, _) => {
-                self.gate.clear_counts(now);
-                rule.clear();
-            }
+            Tracker::Window(rule) => rule.clear(),
             Tracker::Custom(custom) => custom.readmitted(now),
         }
     }
@@ -406,7 +404,7 @@ impl State {
         let health = catch_unwind(AssertUnwindSafe(|| {
             let cx = self.judging(now, usual);
             match &self.tracker {
-                Tracker::Window(..) => health(counts, &cx),
+                Tracker::Window(_) => health(counts, &cx),
                 Tracker::Custom(custom) => custom.health(&cx),
             }
         }));

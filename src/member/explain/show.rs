@@ -117,12 +117,11 @@ impl Explanation {
             figure.show(*detector, "ejects ", f)?;
             write!(f, ",")?;
         }
-        match (self.faults_in_window, self.requests_in_window) {
-            (Some(faults), Some(requests)) => {
-                write!(f, " {faults} faults in {} requests,", requests.value)
-            }
-            _ => write!(f, " score {:.2},", self.score.value),
+        if self.evidence.is_none() {
+            write!(f, " score {:.2},", self.score.value)?;
         }
+        let (faults, requests) = (self.faults_in_window, self.requests_in_window.value);
+        write!(f, " {faults} faults in {requests} requests,")
     }
 }
 
