@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{SECOND, ejected, exact, fail, number, probe, sequence, servers, setup, state};
-use evenkeel::{Cluster, Endpoint, Fleet, ManualClock, Mark, MemberState, Outcome, Target};
+use evenkeel::{
+    Cluster, Ejection, Endpoint, Fleet, ManualClock, Mark, MemberState, Outcome, Target,
+    WeightedRoundRobin,
+};
 
 /// Of two endpoints one may be ejected, of one none: the limit is 0 while the ejected endpoint is absent.
 #[test]
@@ -278,4 +281,45 @@ fn a_lease_by_key_does_not_fail_beside_an_update() {
             fleet.lease(&0).unwrap().record(Outcome::Success);
         }
     });
+}
+
+/// An endpoint that comes back while its ejection lasts is published before the ejection is resumed. A pick at that
+/// moment must not take it for well: two threads, as long as it takes to change the set 300 times.
+#[test]
+fn a_pick_beside_an_update_that_resumes_an_ejection_does_not_find_it_well() {
+    let clock = ManualClock::new();
+    let long = Ejection::default().base_ejection_time(SECOND * 60);
+    // So many that the publication takes a while.
+    let fleet = setup(3_000, &clock)
+        .ejection(long)
+        .policy(WeightedRoundRobin::new());
+    let fleet = fleet.build().unwrap();
+    let others: Vec<_> = fleet
+        .members()
+        .iter()
+        .map(|it| it.endpoint().clone())
+        .collect();
+    fail(&fleet, 0, 5);
+    assert_eq!(fleet.member(&0).unwrap().state(), MemberState::Ejected);
+    let is_over = AtomicBool::new(false);
+    let found = std::thread::scope(|scope| {
+        let picks = scope.spawn(|| {
+            let mut found = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let lease = fleet.pick_endpoint().unwrap();
+                found += u32::from(lease.endpoint().key() == 0);
+                lease.record(Outcome::Success);
+            }
+            found
+        });
+        for _ in 0..300 {
+            // Without it and with it again, all others with their data replaced.
+            fleet.update(others[1..].to_vec()).unwrap();
+            fleet.update(others.clone()).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        picks.join().unwrap()
+    });
+    assert_eq!(fleet.member(&0).unwrap().state(), MemberState::Ejected);
+    assert_eq!(found, 0);
 }

@@ -50,7 +50,7 @@ impl<E: Endpoint> Fleet<E> {
         }
         let shard = shared.shard();
         let now = shared.time(shared.own(shard));
-        // Loaded before the ledger is read: a member that an update brings in marked down is counted there by then.
+        // Loaded before the ledger is read: a member that an update brings in out of rotation is counted there by then.
         let snapshot = inner.current.load();
         // A reused clock reading cannot make upkeep newly due.
         if shared.is_calm(now.at) && !(now.is_fresh && self.upkeep_is_due(now.at)) {

@@ -178,13 +178,18 @@ impl<E: Endpoint> Registry<E> {
         } = change;
         let changing = || leaving.iter().chain(touched.iter().map(|&at| &slots[at]));
         // A member that comes into rotation can be picked as soon as it is published, so it is settled before. An
-        // ejected member that leaves gives its ledger slot back now. Other leaving members are settled after the
-        // publication, as they may be picked until then.
-        let leaves = |slot: &&Slot<E>| !slot.is_routable();
+        // ejected member that leaves gives its ledger slot back now, and counts as down until the publication. Other
+        // leaving members are settled after it, as they may be picked until then.
         let is_ejected = |slot: &&Slot<E>| slot.member.core().standing.get().is_ejected();
-        for slot in changing().filter(|slot| slot.is_routable() || is_ejected(slot)) {
-            slot.settle(now);
-        }
+        let hold_leaving = || {
+            let leaving = changing().filter(|slot| !slot.is_routable());
+            let ejected = leaving.filter(is_ejected);
+            ejected.for_each(|slot| slot.member.core().hold_down(now));
+        };
+        changing()
+            .filter(|slot| slot.is_routable())
+            .for_each(|slot| slot.settle(now));
+        hold_leaving();
         // If all members are new, there are none to take the requests that slow start holds back.
         if shared.slow_start.new_endpoints && added.len() < snapshot.count {
             added
@@ -197,13 +202,14 @@ impl<E: Endpoint> Registry<E> {
             // An alarm may hold a slot whose member is not ejected yet, or eject a member that leaves: nothing is
             // published before the cap holds. Such an alarm is a few instructions from its end.
             while shared.ledger.read().ejected > limit {
-                changing()
-                    .filter(leaves)
-                    .filter(is_ejected)
-                    .for_each(|slot| slot.settle(now));
+                hold_leaving();
                 Self::pardon_down_to(limit, shared, slots, now);
                 give_way();
             }
+        }
+        // Held out until the new limit counts. As long as they are, picks are to look at standings.
+        for &(at, _) in ejected_before.iter() {
+            slots[at].member.core().hold_down(now);
         }
         shared.set_interval(slots.len());
         self.edition = snapshot.edition;
@@ -222,7 +228,6 @@ impl<E: Endpoint> Registry<E> {
         if (!judges_panic || count == 0) && self.cursor.forgets_panic() {
             shared.panic_is_over(now);
         }
-        // These were held out of rotation until here, where the new limit counts.
         for &(at, former) in ejected_before.iter() {
             slots[at].settle_degraded();
             slots[at].member.core().resume(former, now);

@@ -421,6 +421,11 @@ impl State {
         self.standing.place(self, Phase::Off, Tick::ZERO);
     }
 
+    /// Keeps picks away from it as long as they can reach it, though it holds no slot of the ledger: it counts as down.
+    pub(crate) fn hold_down(&self, now: Tick) {
+        self.standing.place(self, Phase::Down, now);
+    }
+
     /// Ends the time out of rotation: resumes the ejection from before, if there was one and the cap leaves room.
     /// Otherwise the member is back in.
     pub(crate) fn resume(&self, former: Former, now: Tick) {

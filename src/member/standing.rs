@@ -5,8 +5,7 @@
 //!
 //! From the top: `epoch: 24 (wrapping) | times (ejections in a row): 5 | phase: 3 | at: 32`. The epoch moves with every
 //! turn to another phase but the end of slow start, so that a result from before decides nothing. `at` is in
-//! milliseconds and wraps after 49 days; no ejection lasts longer than two, so a wrapped time reads as one that has
-//! passed.
+//! milliseconds and wraps after 49 days; no ejection lasts longer than two, so a wrapped time reads as passed.
 
 use std::time::Duration;
 
@@ -260,8 +259,7 @@ impl StandingCell {
         Verdict::Moot
     }
 
-    /// Makes an ejected member's probe due `length` of its n-th ejection from now, if that is sooner; returns whether
-    /// so.
+    /// Makes an ejected member's probe due `length` of its n-th ejection from now; returns whether that is sooner.
     pub(crate) fn hasten(&self, now: Tick, length: impl FnOnce(u32) -> Duration) -> bool {
         let from = self.get();
         if from.phase != Phase::Ejected {
@@ -277,8 +275,7 @@ impl StandingCell {
         let _ = from.is_in() && self.exchange(from, Standing { times: 0, ..from });
     }
 
-    /// Resumes an ejection from before the member left rotation, if a slot is free. On `false` the writer has to place
-    /// the member.
+    /// Resumes an ejection from before the member left rotation, if a slot is free. Else the writer has to place it.
     pub(crate) fn restore(&self, keeper: &impl Keeper, former: Standing) -> bool {
         let from = self.get();
         if !keeper.ledger().reserve() {
@@ -288,13 +285,15 @@ impl StandingCell {
             times: former.times,
             ..from.turn(Phase::Ejected, former.at)
         };
-        let restored = self.change(keeper, from, to);
-        if restored {
-            keeper.ledger().flipped();
-        } else {
+        if !self.change(keeper, from, to) {
             keeper.ledger().release();
+            return false;
         }
-        restored
+        if from.phase == Phase::Down {
+            keeper.ledger().remove_down();
+        }
+        keeper.ledger().flipped();
+        true
     }
 
     /// Restores the count of ejections in a row, for a member that is not published yet.
@@ -414,6 +413,10 @@ impl StandingCell {
                 return from;
             }
             if self.change(keeper, from, from.turn(phase, stamp(now))) {
+                // First, so that the ledger shows a member that is refused throughout.
+                if phase == Phase::Down {
+                    keeper.ledger().add_down();
+                }
                 if from.phase == Phase::Probing {
                     keeper.ledger().probes.give_back();
                 }
@@ -422,9 +425,6 @@ impl StandingCell {
                 }
                 if from.phase == Phase::Down {
                     keeper.ledger().remove_down();
-                }
-                if phase == Phase::Down {
-                    keeper.ledger().add_down();
                 }
                 keeper.ledger().flipped();
                 return from;
