@@ -1,4 +1,5 @@
-//! Who is picked by [`LeastConnections`]: by whole numbers, one member after the other, beside what it compares side by side.
+//! [`LeastConnections`] picks the least load. Its vectorised comparison is checked against a scan of one member after
+//! the other in whole numbers.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -17,7 +18,7 @@ fn hold(fleet: &Fleet<Server>, number: usize, times: usize) -> Vec<Lease<Server>
 }
 
 proptest! {
-    /// Compared as fractions, by whole numbers.
+    /// The expected choice compares loads as fractions, in whole numbers.
     #[test]
     fn the_least_load_of_all_is_found(
         all in prop::collection::vec((1u32..20, 0usize..6), 1..100),
@@ -27,12 +28,12 @@ proptest! {
     ) {
         let (weights, mut held): (Vec<u32>, Vec<usize>) = all.iter().copied().unzip();
         if !some_idle {
-            // One drawn that is idle is taken, whoever is less busy for its weight.
+            // The endpoint that is drawn first is taken if it is idle, even if another has less load for its weight.
             held.iter_mut().for_each(|held| *held += 1);
         }
         let fleet = fleet(&weights);
         for index in replaced {
-            // One who is out and back lies elsewhere on the board than its neighbours.
+            // A member that was removed and inserted again does not lie beside its neighbours on the board.
             let number = index.index(weights.len());
             prop_assert!(fleet.remove(&number));
             fleet.insert(servers(&weights).swap_remove(number)).unwrap();
@@ -56,9 +57,9 @@ proptest! {
     }
 }
 
-/// 100 in four rows, all with one in flight and loads of 2 / weight: the heaviest are equals, and drawn evenly. Each of
-/// 33 has 1/33 of 20 000 picks, 606 with a standard deviation of 24; that one of 33 is off by five of them has odds of 2 in
-/// 100 000, and the seed is fixed.
+/// 100 endpoints in four rows, each with one request in flight, so that their loads are 2 / weight. The heaviest are
+/// equals, and the draw among them is even. Each of 33 has 1/33 of 20 000 picks, 606 with a standard deviation of 24.
+/// The odds that one of 33 is off by five deviations are 2 in 100 000, and the seed is fixed.
 #[test]
 fn among_equals_of_many_rows_the_draw_is_by_weight() {
     let weights: Vec<u32> = (0..100).map(|number| number % 3 + 1).collect();
@@ -76,9 +77,9 @@ fn among_equals_of_many_rows_the_draw_is_by_weight() {
     }
 }
 
-/// Loads of 2/5 and 6/15 are equal, though their products are not, as 1/5 is rounded and 3 times 1/15 is rounded otherwise. Both
-/// are drawn by weight, in one row and in two: 5 of 20 in 4 000 picks are 1 000 with a standard deviation of 27, and 150 off has
-/// odds of 1 in 10^7.
+/// Loads of 2/5 and 6/15 are equal, although their products in floating point are not, as 1/5 and 3 times 1/15 are
+/// rounded differently. The draw between the two is by weight, in one row and in two: 5 of 20 in 4 000 picks are 1 000
+/// with a standard deviation of 27, and 150 off has odds of 1 in 10^7.
 #[test]
 fn equal_loads_are_equal_whatever_the_rounding() {
     for apart in [1, 70] {
@@ -103,8 +104,8 @@ fn equal_loads_are_equal_whatever_the_rounding() {
     }
 }
 
-/// Each row's load is less than that of the one before by as little as counts for the same, and the last row's less than the
-/// first's by six times that.
+/// Each row's load is below that of the row before by less than the tolerance within which loads count as equal. The
+/// last row's load is below the first's by six times that, so the first rows must not be drawn with the last.
 #[test]
 fn loads_that_fall_little_by_little_are_not_all_the_same() {
     let weights: Vec<u32> = (0..7 * 32)

@@ -1,4 +1,4 @@
-//! Limits: exact at every instant, never lost, heeded by each policy, and no queue behind them.
+//! Limits are exact at every instant, never lose a place, are respected with each policy, and have no queue.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -22,7 +22,7 @@ fn limited(count: usize, limits: Limits) -> Fleet<Server> {
     builder.policy(RoundRobin::new()).build().unwrap()
 }
 
-/// Leases until there is none.
+/// Picks until the fleet is saturated.
 fn fill(fleet: &Fleet<Server>) -> Vec<Lease<Server>> {
     let mut leases = Vec::new();
     loop {
@@ -54,7 +54,7 @@ fn each_endpoint_takes_its_limit_with_every_policy() {
             let each = [0, 1, 2].map(|server| at(&leases, server));
             assert_eq!(each, [4; 3], "{name}, round {round}");
             assert_eq!(fleet.stats().saturated, round + 1);
-            // One that ends makes room there, and nowhere else.
+            // A request that ends makes room at its endpoint and nowhere else.
             let mut leases = leases;
             let ended = number(&leases[5]);
             leases
@@ -121,7 +121,7 @@ fn every_end_gives_the_place_back() {
             .record_with_latency(outcome, SECOND);
     }
     drop(fleet.pick_endpoint().unwrap());
-    // A future that is dropped before it is polled, and one that panics.
+    // A future that is dropped before it is polled, and a caller that panics.
     drop(
         fleet
             .pick_endpoint()
@@ -187,7 +187,7 @@ fn those_at_their_limit_are_not_to_be_avoided() {
     let avoid = |ids: &[_]| fleet.pick_endpoint_with(&PickOptions::new().avoid(ids));
     for left in 0..3 {
         let tried: Vec<_> = ids.iter().copied().filter(|id| *id != ids[left]).collect();
-        // A later try may find the one that is left, whichever it is.
+        // A later attempt may find the endpoint that is left, whichever it is.
         assert_eq!(avoid(&tried).unwrap_err(), PickError::Saturated);
     }
     assert_eq!(
@@ -310,7 +310,7 @@ fn no_more_probes_than_may_be_and_a_forgotten_one_heals() {
         (0..10).for_each(|server| fail(&fleet, server, 5));
         fleet
     };
-    // All are out, so each pick may be a probe.
+    // All are ejected, so each pick may be a probe.
     let probes = |fleet: &Fleet<Server>| {
         let picks = (0..50).filter_map(|_| fleet.pick_endpoint().ok());
         picks.filter(Lease::is_probe).collect::<Vec<_>>()
@@ -320,14 +320,14 @@ fn no_more_probes_than_may_be_and_a_forgotten_one_heals() {
     assert_eq!(probes(&unbounded).len(), 10);
     let mut out = probes(&bounded);
     assert_eq!((out.len(), bounded.stats().probing), (3, 3));
-    // One that ends lets the next go at once.
+    // A probe that ends lets the next one start at once.
     let known = number(&out[0]);
     out.swap_remove(0).record(Outcome::Failure);
     assert_eq!(bounded.stats().probing, 2);
     let next = probes(&bounded);
     assert_eq!(next.len(), 1);
     assert_ne!(number(&next[0]), known);
-    // Forgotten ones are given up after their time, and leave their slots to others.
+    // Forgotten probes are given up after their timeout and leave their slots to others.
     out.into_iter().chain(next).for_each(std::mem::forget);
     assert_eq!(probes(&bounded).len(), 0);
     clock.advance(60 * SECOND);
@@ -350,7 +350,7 @@ fn a_change_of_weight_or_data_counts_on_and_another_incarnation_starts_at_none()
     drop(old.pop());
     assert_eq!(fill(&fleet).len(), 1);
     old.extend(fill(&fleet));
-    // Drained: the old requests end there.
+    // A drained endpoint: the old requests end at that incarnation.
     let drain = fleet.drain(&0).unwrap();
     assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::AllDraining);
     fleet.insert(Target::new(0, ())).unwrap();

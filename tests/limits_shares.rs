@@ -1,4 +1,4 @@
-//! Who gets what while some are at their limit, and a limit that finds itself.
+//! How endpoints share requests while some are at their limit, and the adaptive limit.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,12 +10,13 @@ fn limits() -> Limits {
     Limits::default()
 }
 
-/// Leases until there is none.
+/// Picks until a pick fails.
 fn fill(fleet: &Fleet<Server>) -> Vec<Lease<Server>> {
     std::iter::from_fn(|| fleet.pick_endpoint().ok()).collect()
 }
 
-/// In slow start an endpoint takes a tenth of what falls on it. Who is at the limit takes nothing, so it gets all.
+/// In slow start an endpoint takes a tenth of the requests that would be its own. An endpoint at its limit takes none,
+/// so the one in slow start gets all.
 #[test]
 fn one_in_slow_start_takes_what_is_too_much_for_others() {
     for (name, policy) in policies() {
@@ -34,9 +35,9 @@ fn one_in_slow_start_takes_what_is_too_much_for_others() {
     }
 }
 
-/// Two endpoints of ten at their limit: the others share by weight. For each the number of picks is binomial with
-/// n = 40 000 and p = its share of the weight of the eight; 4.5 standard deviations are exceeded in one of 150 000
-/// cases, and there are eight in each of three policies.
+/// Two of ten endpoints are at their limit, and the others share by weight. For each of those the number of picks is
+/// binomial with n = 40 000 and p = its share of the weight of the eight. 4.5 standard deviations are exceeded in one
+/// of 150 000 cases, and there are eight cases for each of three policies.
 #[test]
 fn those_below_their_limit_get_their_shares() {
     const PICKS: u64 = 40_000;
@@ -81,7 +82,7 @@ fn those_below_their_limit_get_their_shares() {
     }
 }
 
-/// The adaptive limit, through a fleet: one server of 100 ms for each 4 requests at once, and 10 ms for fewer.
+/// The adaptive limit, through a fleet. A batch of requests takes 10 ms for each 16 of them, or part of 16.
 #[test]
 fn an_adaptive_limit_finds_what_an_endpoint_can_do() {
     let clock = ManualClock::new();
@@ -91,14 +92,14 @@ fn an_adaptive_limit_finds_what_an_endpoint_can_do() {
         .limits(limits().adaptive(rule));
     let fleet = builder.build().unwrap();
     assert_eq!(fleet.members()[0].limit(), Some(100));
-    // Little is in flight: what is usual is known, and nothing moves.
+    // Little is in flight, so the usual latency becomes known and the limit does not move.
     for _ in 0..100 {
         let lease = fleet.pick_endpoint().unwrap();
         clock.advance(10 * MILLI);
         lease.record(Outcome::Success);
     }
     assert_eq!(fleet.members()[0].limit(), Some(100));
-    // All that it lets in: a queue.
+    // As much as the limit lets in, so that a queue builds up.
     for _ in 0..60 {
         let leases = fill(&fleet);
         let queue = (leases.len() as u32).div_ceil(16);
@@ -108,10 +109,10 @@ fn an_adaptive_limit_finds_what_an_endpoint_can_do() {
             .for_each(|lease| lease.record(Outcome::Success));
         clock.advance(100 * MILLI);
     }
-    // 16 at once, and the root of it.
+    // 16 at once, and the square root that the limit allows for a queue.
     let limit = fleet.members()[0].limit().unwrap();
     assert!((16..=40).contains(&limit), "{limit}");
-    // Nothing but timeouts: down to the least, and no further.
+    // Nothing but timeouts: the limit falls to its minimum and no further.
     for _ in 0..100 {
         let leases = fill(&fleet);
         clock.advance(100 * MILLI);
@@ -123,7 +124,7 @@ fn an_adaptive_limit_finds_what_an_endpoint_can_do() {
     assert_eq!(fill(&fleet).len(), 3, "nobody starves");
 }
 
-/// That an endpoint fails does not say that it has too much to do.
+/// A failure does not say that an endpoint is overloaded; a timeout does.
 #[test]
 fn failures_do_not_lower_an_adaptive_limit_and_timeouts_do() {
     for (outcome, limit) in [(Outcome::Failure, 20), (Outcome::Timeout, 3)] {

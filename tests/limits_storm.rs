@@ -1,4 +1,4 @@
-//! Limits under threads: not exceeded at any instant, no place lost, and every refusal counted.
+//! Limits under threads: they are not exceeded at any instant, no place is lost, and every refusal is counted.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,7 +16,7 @@ fn limits() -> Limits {
     Limits::default()
 }
 
-/// Threads that pick, hold and drop, some of them by panicking, while the set changes.
+/// Threads pick, hold and end leases, some by drop, while the set changes.
 fn storm(limits: Limits, per_endpoint: Option<u64>, in_all: Option<u64>) {
     let rounds: u64 = std::env::var("STORM")
         .ok()
@@ -39,7 +39,8 @@ fn storm(limits: Limits, per_endpoint: Option<u64>, in_all: Option<u64>) {
                     for round in 0..rounds {
                         match fleet.pick_endpoint() {
                             Ok(lease) => {
-                                // Counted after it has been picked, and uncounted before it ends: never too many here.
+                                // Counted after the pick and uncounted before the lease ends, so this never counts too
+                                // many.
                                 let before = held.fetch_add(1, Ordering::SeqCst);
                                 assert!(
                                     in_all.is_none_or(|limit| before < limit),
@@ -92,7 +93,7 @@ fn storm(limits: Limits, per_endpoint: Option<u64>, in_all: Option<u64>) {
     });
     assert_eq!(fleet.stats().in_flight, 0);
     assert_eq!(fleet.stats().saturated, refused.load(Ordering::SeqCst));
-    // Nothing is lost: all places are there.
+    // No place is lost: all of them can be taken.
     let all = per_endpoint
         .map_or(u64::MAX, |limit| 4 * limit)
         .min(in_all.unwrap_or(u64::MAX));
@@ -142,16 +143,16 @@ fn an_ejected_endpoint_stays_out_while_the_others_fill_and_empty() {
     });
 }
 
-/// Finds all places taken whenever it looks, by others who come and go in between.
+/// A policy that finds all places taken whenever it looks, as others take and release them in between.
 #[derive(Clone, Debug, Default)]
 struct Overtaken(Arc<Mutex<Others>>);
 
 #[derive(Debug, Default)]
 struct Others {
     fleet: Option<Fleet<Server>>,
-    /// So many looks find no room.
+    /// The number of looks that find no room.
     looks: u32,
-    /// Who stay when the last of those looks is over.
+    /// Whether the others keep their places after the last of those looks.
     stay: bool,
     staying: Vec<Lease<Server>>,
 }
@@ -173,7 +174,7 @@ impl Picker<Server> for Overtaken {
     }
 }
 
-/// What a pick comes to that is overtaken in so many looks, and by others who stay from the last one on.
+/// The result of a pick that finds no room in `looks` looks. With `stay`, the others stay from the last one on.
 fn overtaken(looks: u32, stay: bool) -> Result<usize, PickError> {
     let policy = Overtaken::default();
     let fleet = setup(3, &ManualClock::new()).policy(from_picker(policy.clone()));
@@ -186,7 +187,7 @@ fn overtaken(looks: u32, stay: bool) -> Result<usize, PickError> {
         staying: Vec::new(),
     };
     let picked = fleet.pick_endpoint().map(|lease| number(&lease));
-    // The fleet holds the policy, and the policy the fleet: let both go.
+    // The fleet holds the policy and the policy the fleet; this breaks the cycle.
     *policy.0.lock().unwrap() = Others::default();
     picked
 }
@@ -203,7 +204,7 @@ fn a_pick_that_is_overtaken_whenever_it_looks_is_not_taken_for_declined() {
     }
 }
 
-/// A policy that wants one endpoint and no other does not get another because the one is full.
+/// A policy that wants one particular endpoint does not get another because that one is full.
 #[test]
 fn who_wants_one_that_is_full_gets_no_other() {
     #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Promise: a request that is long, and no more than that, does not pass for a stall.
+//! Promise: a request that merely takes long is not taken for a stall.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use common::{MILLI, SECOND, Server, setup};
 use evenkeel::{Cluster, Endpoint, Fleet, Lease, ManualClock, Outcome};
 
-/// Requests of 5 ms, 1 200 a second, for so long; how many each of nine got, and how many were at one at once at most.
+/// Sends 1 200 requests of 5 ms a second for `length`. Returns the number that each of nine endpoints got, and the most
+/// that were in flight at one endpoint at once.
 fn short_ones(fleet: &Fleet<Server>, clock: &ManualClock, length: Duration) -> ([u32; 9], usize) {
     let apart = SECOND / 1_200;
     let mut open: VecDeque<(Duration, Lease<Server>)> = VecDeque::new();
@@ -35,7 +36,8 @@ fn short_ones(fleet: &Fleet<Server>, clock: &ManualClock, length: Duration) -> (
     (picked, most)
 }
 
-/// All nine had gone to one for as long as the streams were open, and for a while after.
+/// Open streams do not keep short requests away from their endpoints. Before the fix, all short requests went to one
+/// endpoint for as long as the streams were open, and for a while after.
 #[test]
 fn streams_do_not_send_all_short_requests_to_one() {
     let clock = ManualClock::new();
@@ -44,7 +46,7 @@ fn streams_do_not_send_all_short_requests_to_one() {
     let streams: Vec<_> = (0..6).map(|number| fleet.lease(&number).unwrap()).collect();
     for _ in 0..3 {
         let (picked, most) = short_ones(&fleet, &clock, 10 * SECOND);
-        // Three have no stream, and six at a time are short.
+        // Three endpoints have no stream, and six short requests are in flight at a time.
         let free = &picked[6..];
         assert!(free.iter().all(|&own| own > 2_000), "{picked:?}");
         assert!(most <= 5, "{most} at once");
@@ -54,16 +56,17 @@ fn streams_do_not_send_all_short_requests_to_one() {
         .for_each(|stream| stream.record(Outcome::Success));
     short_ones(&fleet, &clock, 8 * SECOND);
     let (picked, _) = short_ones(&fleet, &clock, 4 * SECOND);
-    // 533 each.
+    // The fair share is 533 each; this is half.
     assert!(picked.iter().all(|&own| own > 267), "{picked:?}");
 }
 
-/// A lease that nobody ends kept all others away for ever.
+/// A lease that never ends counts as one request in flight. Before the fix, it kept all other requests away from its
+/// endpoint for ever.
 #[test]
 fn one_that_is_forgotten_is_one_in_flight() {
     let clock = ManualClock::new();
     let fleet = setup(10, &clock).build().unwrap();
-    // 20 at a time, each for 20 ms; how many of a thousand the first one got.
+    // Keeps 20 requests in flight, each for 20 ms. Returns how many of a thousand the first endpoint got.
     let first = || {
         let (mut open, mut first) = (VecDeque::new(), 0);
         for _ in 0..1_000 {
@@ -81,15 +84,15 @@ fn one_that_is_forgotten_is_one_in_flight() {
     };
     first();
     std::mem::forget(fleet.lease(&0).unwrap());
-    // It may be one that hangs.
+    // At first, the endpoint may be one that hangs.
     assert!(first() < 30);
     clock.advance(60 * SECOND);
     first();
-    // One in flight of 21 is its own: it gets at least the half of its share that is left beside it.
+    // Of 21 in flight one is the forgotten lease, beside which the endpoint gets at least half of its share of 100.
     assert!(first() >= 50);
 }
 
-/// One that hangs is found all the same, before anything has failed there.
+/// An endpoint that hangs is found all the same, before any request has failed there.
 #[test]
 fn one_that_hangs_gets_a_few_and_no_more() {
     let clock = ManualClock::new();
@@ -113,7 +116,7 @@ fn one_that_hangs_gets_a_few_and_no_more() {
     assert!(hanging.iter().all(|lease| lease.member().in_flight() > 0));
 }
 
-/// The estimate of one of its kind beside a hundred others.
+/// The end of a stream moves the latency estimate as one sample among hundreds, not as much as its length.
 #[test]
 fn a_stream_that_ends_is_one_sample() {
     let clock = ManualClock::new();
@@ -129,7 +132,7 @@ fn a_stream_that_ends_is_one_sample() {
     answer(30 * SECOND);
     let latency = fleet.member(&0).unwrap().latency().unwrap();
     assert!(latency < 5 * MILLI, "{latency:?}");
-    // But one that is slow from now on is known to be, and soon.
+    // An endpoint that is slow from now on is known to be slow soon.
     (0..100).for_each(|_| answer(2 * SECOND));
     let latency = fleet.member(&0).unwrap().latency().unwrap();
     assert!(latency > SECOND / 2, "{latency:?}");

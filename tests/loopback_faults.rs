@@ -1,6 +1,6 @@
-//! What does one bad server of ten cost callers, on real sockets and processes? It answers 500 at once,
-//! is stopped, is killed and started again, turns ten times as slow, or fails 30 %. The fleet has the
-//! defaults everywhere, there are no retries, and the bounds are below. `--nocapture` shows the numbers.
+//! The cost to callers of one bad server of ten, on real sockets and processes. The server answers 500 at once, is
+//! stopped, is killed and started again, turns ten times as slow, or fails 30 %. The fleet has the defaults everywhere,
+//! there are no retries, and the bounds are below. `--nocapture` shows the numbers.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -18,79 +18,81 @@ use report::{Report, SLICE, Window, returned};
 use server::{BE_SLOW, FAIL, FAIL_SOMETIMES, Server, WELL};
 use traffic::{TIMEOUT, Traffic};
 
-/// Each gets 40 requests a second of 400, and so has 0.4 in flight.
+/// Each gets 40 of 400 requests a second, and so has 0.4 in flight.
 const SERVERS: usize = 10;
-/// The one that turns bad.
+/// The server that turns bad.
 const BAD: usize = 3;
 
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Short enough that one probe fails in it and no second: ejections last 2 s and then 4 s, give or take
-/// a quarter, so the first probe is after 1.5 s to 2.5 s and the second not before 4.5 s.
+/// Short enough that one probe fails during the fault and no second: ejections last 2 s and then 4 s, give or take a
+/// quarter, so the first probe is after 1.5 s to 2.5 s and the second not before 4.5 s.
 const FAULT: Duration = Duration::from_secs(4);
-/// How long the return is watched. More than its bound, so that a broken bound comes with a number.
+/// How long the return is watched: longer than its bound, so that a violation is reported with a number.
 const FOLLOW: Duration = Duration::from_secs(15);
 
-/// Noise above this may have let more requests through than the bounds have room for: four at a fair
-/// share. A run that is outside its bounds beside such noise is repeated; at most twice.
+/// Noise above this may have let more requests through than the bounds have room for, which is four at a fair share. A
+/// run that violates its bounds with more noise than this is repeated, at most twice.
 const QUIET: Duration = Duration::from_millis(100);
 const RUNS: usize = 3;
 
-/// What one scenario is held to. Nothing may fail at the other servers in any of them.
+/// The bounds of one scenario. In every scenario no request may fail at the other servers.
 struct Bounds {
-    /// Until it gets less than a quarter of its fair share.
+    /// The time until the server gets less than a quarter of its fair share.
     detected: Duration,
-    /// Errors that callers see, from beginning to end.
+    /// The errors that callers see, from beginning to end.
     errors: usize,
 }
 
-/// What it may have between the detection and its healing, in fair shares. It is a quarter that detects,
-/// so a server that had more on the whole was not kept out.
+/// The most that the bad server may get between its detection and its healing, in fair shares. Detection is at a
+/// quarter, so a server that had more overall was not kept out.
 const SHARE: f64 = 0.25;
 
-/// From its healing until it has half of its fair share. Its probe may have failed just before, and the
-/// second ejection lasts up to 5 s; the probe that failed may have waited for its timeout, and the next
-/// one comes with a pick. Then half of the slow start of 5 s. Two seconds are for slices and noise. One
-/// that was merely slow must not wait longer than one that was dead.
+/// The time from the healing until the server has half of its fair share. Its probe may have failed just before the
+/// healing, and the second ejection lasts up to 5 s. The failed probe may have waited for its timeout, and the next one
+/// comes with a pick. Then half of the slow start of 5 s passes. Two seconds are for slices and noise. A server that
+/// was only slow must not wait longer than one that was dead.
 const RETURNED: Duration = Duration::from_millis(5000 + TIMEOUT.as_millis() as u64 + 2500 + 2000);
 
-/// Answers 500 at once. Two or three failures in a row should be enough for a server that has not failed
-/// before: at 40 a second, 75 ms, and so two slices. Twelve errors: at most five that detect, which is what
+/// The server answers 500 at once. Two or three failures in a row should be enough for a server that has not failed
+/// before: 75 ms at 40 a second, and so two slices. The twelve errors are at most five until detection, which is what
 /// other balancers take, a probe, two that were on their way, and the four of [`QUIET`].
 const FAILS: Bounds = Bounds {
     detected: Duration::from_millis(500),
     errors: 12,
 };
 
-/// SIGSTOP. All that the fleet can see before the first timeout is what is in flight. A server of which
-/// more is in flight than of the others gets no more, and they rarely have more than two. So up to three
-/// wait when the first runs out after 0.5 s; three more replace them, and when those run out too, at 1 s,
-/// five faults in a row are more than enough. A half second is for their being spread over time. The errors
-/// are these six, one that was picked before the last of them was known, a probe, and the four of
-/// [`QUIET`]. (By a fair share, blind to what is in flight, it would be 20 before the first timeout.)
+/// SIGSTOP. All that the fleet can see before the first timeout is the number in flight. A server that has more in
+/// flight than the others gets no more, and the others rarely have more than two. So up to three requests wait when the
+/// first times out after 0.5 s. Three more replace them, and when those time out too, at 1 s, five faults in a row are
+/// more than enough. Half a second is for the spread of these requests over time.
+///
+/// The errors are these six, one that was picked before the last of them was known, a probe, and the four of [`QUIET`].
+/// (At a fair share, without regard to requests in flight, it would be 20 before the first timeout.)
 const STOPPED: Bounds = Bounds {
     detected: Duration::from_millis(1500),
     errors: 12,
 };
 
-/// SIGKILL: what was in flight is broken off, two or three at most; then all is refused at once, as by
-/// [`FAILS`]. Those in flight are among those that detect.
+/// SIGKILL. The requests in flight are broken off, two or three at most. Then all are refused at once, as with
+/// [`FAILS`]. The requests in flight count towards detection.
 const KILLED: Bounds = Bounds {
     detected: Duration::from_millis(500),
     errors: 12,
 };
 
-/// 100 ms and not 10 ms: far from the timeout, so nothing fails. The first answer that tells is out after
-/// 100 ms; the rest of the 2 s is for a policy to believe it.
+/// The server takes 100 ms instead of 10 ms, far from the timeout, so no request fails. The first answer that shows it
+/// comes after 100 ms; the rest of the 2 s is for a policy to believe it.
 const SLOW: Bounds = Bounds {
     detected: Duration::from_secs(2),
     errors: 0,
 };
 
-/// 30 % errors at once: some ten requests should tell that from chance where nobody fails otherwise. They
-/// take 0.25 s; 3 s are room for a row of successes and for noise. What is out comes back by a probe in
-/// seven cases of ten, and has to be detected again, while the slow start keeps it short of requests. So
-/// twice the four errors that detect, a probe that fails, the four of [`QUIET`], and as much again, as
-/// chance decides when errors come. (At its fair share all the time, it would be 48.)
+/// The server fails 30 % at once. Some ten requests should tell that from chance where no other request fails. They
+/// take 0.25 s; the 3 s have room for a row of successes and for noise. An ejected server comes back by a probe in
+/// seven cases of ten and has to be detected again, while slow start keeps its requests few.
+///
+/// The errors are twice the four until detection, a probe that fails and the four of [`QUIET`], and as much again
+/// because chance decides when errors come. (At its fair share all the time it would be 48.)
 const FAILS_SOMETIMES: Bounds = Bounds {
     detected: Duration::from_secs(3),
     errors: 25,
@@ -137,7 +139,7 @@ fn it_fails_30_percent() {
     );
 }
 
-/// Not a test: what the servers' processes run.
+/// Not a test: the servers' processes run this.
 #[test]
 fn serves() {
     if let Ok(address) = std::env::var(server::ADDRESS) {
@@ -145,9 +147,9 @@ fn serves() {
     }
 }
 
-/// Runs a scenario, and checks its bounds.
+/// Runs a scenario and checks its bounds.
 fn hold(name: &str, hurt: fn(&mut Server), heal: fn(&mut Server), bounds: &Bounds) {
-    // One after the other: they would be each other's noise.
+    // One scenario at a time, as each would be noise to the others.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for run in 1.. {
@@ -175,7 +177,7 @@ fn measure(hurt: fn(&mut Server), heal: fn(&mut Server)) -> Report {
     traffic.wait_until(hurt_at + FAULT);
     heal(bad);
     let healed = traffic.now();
-    // The last slice is left out: requests of it may be under way.
+    // The last slice is left out, as requests of it may be under way.
     while traffic.now() < healed + FOLLOW
         && returned(&traffic.seen(), healed, traffic.now() - SLICE).is_none()
     {

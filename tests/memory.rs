@@ -1,4 +1,5 @@
-//! Promise: a fleet takes no more memory for each endpoint than it says, the user's data apart, and changes leave none behind.
+//! Promise: a fleet takes no more memory per endpoint than documented, the user's data not counted, and changes leave
+//! no memory behind.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -41,20 +42,21 @@ fn bytes_each(count: u32, policy: impl LoadBalancer<Server> + 'static) -> f64 {
         .policy(policy)
         .build()
         .unwrap();
-    // What changes of the set leave behind counts too.
+    // Memory that changes of the set leave behind counts too.
     fleet.insert(Target::new(0, ()).with_weight(2)).unwrap();
     fleet.insert(Target::new(1, ()).with_weight(3)).unwrap();
     let after = LIVE.load(Ordering::Relaxed);
     drop(fleet);
-    // The endpoint itself is the user's; the fleet's own, a few kilobytes, counts for none of them.
+    // The endpoint itself is the user's. The fleet's own memory, a few kilobytes, is not attributed to endpoints.
     let users = size_of::<Server>() as f64;
     (after - before - 4096) as f64 / f64::from(count) - users
 }
 
-/// The count is the process's: one test at a time.
+/// The allocation count is the process's, so one test runs at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// What changes leave behind: places, cells, deadlines, events, what is remembered of the removed for a minute.
+/// Changes could leave behind places, cells, deadlines, events, and memories of removed endpoints, which last for a
+/// minute.
 #[test]
 fn changes_leave_nothing_behind() {
     let _one = ONE.lock();
@@ -72,7 +74,7 @@ fn changes_leave_nothing_behind() {
     let mut live = Vec::new();
     for key in 10..6_010 {
         clock.advance(Duration::from_millis(100));
-        // The removed has failed, and may be out; a request of its is still open.
+        // The removed endpoint has failed and may be ejected, and one of its requests is still open.
         let open = fleet.lease(&(key - 10)).unwrap();
         for _ in 0..3 {
             let failed = fleet.lease(&(key - 10)).unwrap();
@@ -88,7 +90,7 @@ fn changes_leave_nothing_behind() {
             fleet.pick_endpoint().unwrap().record(Outcome::Success);
         }
         open.record(Outcome::Success);
-        // After a minute nobody new is remembered.
+        // After the first minute the number of remembered endpoints does not grow.
         if key % 1_000 == 0 {
             live.push(LIVE.load(Ordering::Relaxed));
         }

@@ -1,4 +1,4 @@
-//! Any sequence of calls, against a model made of plain lists: members, counts, caps and errors.
+//! Any sequence of calls is checked against a model made of plain lists: members, counts, caps and errors.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the model knows of a key.
+/// The model's knowledge of a key.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     id: MemberId,
@@ -80,7 +80,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let clock = ManualClock::new();
         let builder = Fleet::builder().clock(clock.clone()).seed(seed);
-        // With a limit that is never reached each has one seat, and the arrays of seats are used again.
+        // With a limit (one that is never reached) each member has one seat, and the arrays of seats are reused.
         let builder = match seed % 2 {
             0 => builder,
             _ => builder.limits(Limits::default().max_requests_per_endpoint(1_000_000)),
@@ -246,7 +246,7 @@ impl World {
                     state,
                     MemberState::Ready | MemberState::Warming | MemberState::Up
                 );
-                // Upkeep within the pick may have changed it since; a probe takes an ejected one.
+                // Upkeep within the pick may have changed the state since. A probe takes an ejected endpoint.
                 assert!(
                     healthy || panicking || lease.is_probe() || self.fleet.stats().panicking,
                     "{state} was picked"
@@ -336,7 +336,7 @@ proptest! {
             world.apply(op);
             world.check();
         }
-        // Promise 4: left alone but for good requests, everybody returns.
+        // Promise 4: every endpoint returns if there are only good requests from now on.
         world.held.clear();
         for _ in 0..2_000 {
             world.clock.advance(Duration::from_millis(100));

@@ -1,5 +1,5 @@
-//! Promise: where there is little to do each endpoint is used too, from the first on and when it comes later, with the default policy;
-//! and one that comes later is not flooded.
+//! Promise: with the default policy, every endpoint is used even where there is little load, both from the first
+//! request on and when it joins later. An endpoint that joins later is not flooded.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,7 +12,8 @@ use evenkeel::{
     Clock, Cluster, Ejection, Endpoint, Fleet, Lease, ManualClock, Outcome, Target, Tick,
 };
 
-/// One request after the other, so long apart; an answer takes some 10 ms. Whom they go to.
+/// Sends requests one after the other, `apart` between them, and returns the endpoint of each. Answers take about
+/// 10 ms.
 fn requests(
     fleet: &Fleet<Server>,
     clock: &ManualClock,
@@ -31,7 +32,7 @@ fn requests(
     (0..count).map(request).collect()
 }
 
-/// From 5 to 15 ms, differently each time.
+/// A latency from 5 to 15 ms that differs from request to request.
 fn varying(to: usize, number: usize) -> Duration {
     let mixed = (to * 7919 + number * 104_729 + 17) % 101;
     Duration::from_micros(5_000 + 100 * mixed as u64)
@@ -53,7 +54,8 @@ fn each_has_a_turn_before_anybody_is_preferred() {
     }
 }
 
-/// It had nothing for ever before: it cost what is usual, and one of the others always cost less.
+/// An endpoint that joins is used within 60 requests. Before the fix it never got a request: its cost was the usual
+/// one, and one of the others always cost less.
 #[test]
 fn who_joins_others_that_are_known_is_used_soon() {
     let own = |to: usize, _| Duration::from_millis(if to == 10 { 9 } else { 5 + to as u64 });
@@ -68,7 +70,8 @@ fn who_joins_others_that_are_known_is_used_soon() {
     }
 }
 
-/// Each has its own latency, from 8 to 12 ms: the quickest would have all but the invitations, by what it was known for first.
+/// Each endpoint has its own latency, from 8 to 12 ms. Before the fix the quickest, by the latencies measured first,
+/// got everything but the invitations.
 #[test]
 fn nobody_has_all_for_being_a_little_quicker() {
     let own = |to: usize, _| Duration::from_micros(8_000 + 40 * to as u64);
@@ -81,7 +84,8 @@ fn nobody_has_all_for_being_a_little_quicker() {
     }
 }
 
-/// What became of its first request told nothing, and it was never asked again: 1 of 20 000.
+/// An endpoint whose first request gives no verdict is asked again. Before the fix it was never asked again: 1 of
+/// 20 000 requests.
 #[test]
 fn whose_first_request_tells_nothing_is_asked_again() {
     let told = [
@@ -89,7 +93,7 @@ fn whose_first_request_tells_nothing_is_asked_again() {
         Some(Outcome::Ignored),
         Some(Outcome::overloaded(None)),
     ];
-    // One that joins ten others, and one of the first set; a fifth as slow as the next.
+    // Endpoint 10 joins ten others, or is one of the first set. Its latency is a fifth of the next lowest.
     for (first_set, told) in [11, 10]
         .into_iter()
         .flat_map(|set| told.map(|told| (set, told)))
@@ -126,7 +130,8 @@ fn whose_first_request_tells_nothing_is_asked_again() {
     }
 }
 
-/// A hundred join ten at once, one of which had been slow: they are asked in the order they came, and it in turns with them.
+/// A hundred endpoints join ten at once, of which one had been slow. The new ones are asked in the order in which they
+/// joined, and the one that was slow is asked in between.
 #[test]
 fn those_who_join_are_asked_in_order_and_do_not_keep_others_away() {
     let clock = ManualClock::new();
@@ -145,7 +150,8 @@ fn those_who_join_are_asked_in_order_and_do_not_keep_others_away() {
     assert!(first(0) < first(40), "{:?} after {:?}", first(0), first(20));
 }
 
-/// However long it has been slow: by 32 s between two invitations it took up to 21 s.
+/// However long an endpoint has been slow, it is asked within 17 s of its recovery, as invitations are at most 16 s
+/// apart (a request takes 11 ms here). With up to 32 s between two invitations it took up to 21 s.
 #[test]
 fn who_was_slow_for_long_is_asked_soon_after_it_has_healed() {
     for seconds in [20, 40, 60, 90] {
@@ -162,7 +168,8 @@ fn who_was_slow_for_long_is_asked_soon_after_it_has_healed() {
     }
 }
 
-/// After one second, two, four, eight and each sixteen. Nobody stands out by the sequential test where that is off, as in Envoy's settings.
+/// It is invited after one second, two, four, eight and then every sixteen. Where the sequential test is off, as in
+/// Envoy's settings, no endpoint stands out by it.
 #[test]
 fn who_stays_slow_is_asked_again_but_less_and_less() {
     for ejection in [Ejection::default(), Ejection::envoy()] {
@@ -180,7 +187,8 @@ fn who_stays_slow_is_asked_again_but_less_and_less() {
     }
 }
 
-/// Its first request is dropped; from there on it is the quickest. Requests come in bursts, at even or at odd seconds.
+/// The first request of endpoint 10 is dropped; from then on it is the quickest. Requests come in bursts, in even or in
+/// odd seconds.
 #[test]
 fn who_has_told_nothing_is_asked_whenever_requests_come() {
     for (every, from) in [(1, 0), (2, 0), (2, 1), (4, 1)] {
@@ -226,7 +234,8 @@ fn who_joins_is_invited_also_without_the_sequential_test() {
     assert!(to.iter().filter(|&&to| to == 10).count() > 500);
 }
 
-/// A hundred callers, ten servers of 10 ms, and one that joins and never answers: it gets about as many as are at each of the others.
+/// A hundred callers, ten servers of 10 ms, and one that joins and never answers. It gets about as many requests as are
+/// in flight at each of the others.
 #[test]
 fn one_that_hangs_from_the_first_on_is_not_flooded() {
     let seeing_load = ["LeastConnections", "PowerOfTwo", "Adaptive"];
@@ -255,7 +264,8 @@ fn one_that_hangs_from_the_first_on_is_not_flooded() {
                 }
             }
         }
-        // Nine each; two of them drawn, or the penalty of those that answer, let one have a few more.
+        // Nine each: 100 in flight at eleven endpoints. Drawing only two endpoints, or the cost of those that answer,
+        // may give one a few more.
         assert!((5..=14).contains(&hung.len()), "{name}: {}", hung.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Promise: where all fail alike nobody is bad, also where nothing is answered well any more.
+//! Promise: where all endpoints fail alike none is treated as bad, even where no request succeeds any more.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,7 +12,8 @@ use evenkeel::{
     PowerOfTwo, RoundRobin,
 };
 
-/// The most of ten that are out at once while this share of all requests fails, for 20 s after 20 s in which all went well.
+/// The most of ten endpoints that are out at once while `percent` of all requests fail, for 20 s after 20 s in which
+/// all succeed.
 fn most_out(
     policy: impl LoadBalancer<common::Server> + 'static,
     a_second: u32,
@@ -40,8 +41,8 @@ fn most_out(
     most
 }
 
-/// Half of all is the cap, and what it was. In turns nobody fails twice before four have failed once, which tells that it is all; by two
-/// choices at random some do.
+/// The cap is half of all endpoints, and before the fix that many were out. With round robin no endpoint fails twice
+/// before four have failed once, which shows that all fail. With two random choices some endpoints do.
 #[test]
 fn where_all_fail_next_to_nobody_is_out() {
     for a_second in [20, 200, 2_000] {
@@ -66,8 +67,9 @@ fn where_all_fail_next_to_nobody_is_out() {
     }
 }
 
-/// Of nine that all fail for some seconds four were ejected four seconds after they were well again, for what was in their windows, and had
-/// got one request in a hundred until then: few answer enough to be like the others, and are held to what all had.
+/// After an outage, an endpoint with few requests since is not judged by the outage. Before the fix, four of nine were
+/// ejected four seconds after recovery for what was in their windows, and had got one request in a hundred until then:
+/// an endpoint with few new answers does not look like the others yet, and was held to the failures that all had.
 #[test]
 fn who_had_few_requests_since_all_failed_is_not_held_to_that() {
     for outage in [1, 4, 12] {
@@ -80,7 +82,7 @@ fn who_had_few_requests_since_all_failed_is_not_held_to_that() {
         for request in 0..a_second * (end + 12) {
             clock.advance(Duration::from_secs(1) / a_second);
             let is_down = (5 * a_second..end * a_second).contains(&request);
-            // 4 ms each; and none is open all along the outage.
+            // Each request takes 4 ms, and none stays open all through the outage.
             while open.len() > if is_down { 0 } else { 3 } {
                 let lease: Lease<_> = open.pop_front().unwrap();
                 lease.record(Outcome::Success);
@@ -102,7 +104,7 @@ fn who_had_few_requests_since_all_failed_is_not_held_to_that() {
         let is_out = |event: &Event<usize>| matches!(event.kind, EventKind::Ejected { .. });
         let late: Vec<_> = fleet.take_events().into_iter().filter(is_out).collect();
         assert!(late.is_empty(), "{outage} s: {late:?}");
-        // A third of the 178 that are its share.
+        // At least a third of 178, which is each one's share of two seconds.
         assert!(picked.iter().all(|&own| own > 59), "{outage} s: {picked:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Promise: an endpoint that says at once that it has too much to do is not preferred for having nothing in flight.
+//! Promise: an endpoint that refuses requests as overloaded is not preferred for having nothing in flight.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,17 +11,17 @@ use evenkeel::{Cluster, Ejection, Endpoint, Fleet, Lease, ManualClock, Outcome};
 
 const WORK: Duration = Duration::from_millis(50);
 
-/// An open load on nine endpoints of 50 ms, and what became of it.
+/// An open load on nine endpoints that take 50 ms, and the state of its requests.
 struct Load {
     clock: ManualClock,
     fleet: Fleet<common::Server>,
-    /// What is under way, the first to end first.
+    /// The requests in flight, in the order in which they end.
     open: VecDeque<(Duration, Lease<common::Server>)>,
     now: Duration,
     apart: Duration,
 }
 
-/// Requests of one stretch: all, those to the first endpoint, and those that it refused.
+/// The requests of one stretch: all, those to the first endpoint, and those that it refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Seen {
     all: u32,
@@ -46,7 +46,8 @@ impl Load {
         }
     }
 
-    /// For so long the first endpoint takes so many at a time, and refuses the others at once, asking for so much time.
+    /// For `length` seconds the first endpoint takes `room` requests at a time and refuses the others at once, asking
+    /// for `asks` of back-off.
     fn run(&mut self, length: u64, room: usize, asks: Option<Duration>) -> Seen {
         let first = self.fleet.members()[0].endpoint().key();
         let end = self.now + Duration::from_secs(length);
@@ -77,7 +78,7 @@ impl Load {
     }
 }
 
-/// It had 60 % of 800 requests a second, 90 of 3 200, and a ninth is its share.
+/// Before the fix it had 60 % of 800 requests a second and 90 % of 3 200. Its fair share is a ninth.
 #[test]
 fn one_that_refuses_all_gets_next_to_nothing() {
     for a_second in [100, 400, 800, 1_600] {
@@ -97,8 +98,8 @@ fn one_that_refuses_all_gets_next_to_nothing() {
     }
 }
 
-/// The more the others have in flight the less one that refuses costs; and a second's good answers before it did must not hide that, nor a
-/// long window's.
+/// The more requests the others have in flight, the cheaper an endpoint that refuses looks beside them. The good
+/// answers of the second before it began to refuse must not hide the refusals, nor may those of a long window.
 #[test]
 fn where_the_others_have_many_in_flight_it_gets_little_too() {
     for (ejection, a_second) in [
@@ -116,7 +117,7 @@ fn where_the_others_have_many_in_flight_it_gets_little_too() {
     }
 }
 
-/// Of one that has room for two where others have four, a few that are beyond.
+/// An endpoint with room for two requests, where the others have four in flight, gets what it can serve and a few more.
 #[test]
 fn one_that_refuses_some_gets_what_it_can_do() {
     for asks in [None, Some(Duration::from_secs(1))] {
@@ -124,13 +125,14 @@ fn one_that_refuses_some_gets_what_it_can_do() {
         load.run(3, usize::MAX, None);
         let seen = load.run(10, 2, asks);
         let (served, refused) = (seen.to_first - seen.refused, seen.refused);
-        // 40 a second is what it can do.
+        // It can serve 40 a second.
         assert!(served >= 100, "{asks:?}: {seen:?}");
         assert!(refused * 20 <= seen.all, "{asks:?}: {seen:?}");
     }
 }
 
-/// It refuses a hundred and says until when: what it was like then counts until then, though it is hardly asked and nothing is known of the last seconds.
+/// The endpoint refuses a hundred requests and says until when. What was seen then counts until that time, although it
+/// is hardly asked and nothing is known of the last seconds.
 #[test]
 fn who_has_said_until_when_is_left_alone_until_then() {
     let mut load = Load::new(3_200);
@@ -152,7 +154,7 @@ fn it_has_its_share_again_when_its_time_is_over() {
     }
 }
 
-/// Where all refuse a part alike, nobody is avoided for it.
+/// Where all endpoints refuse the same part of their requests, none is avoided for it.
 #[test]
 fn where_all_refuse_alike_all_are_used_alike() {
     let clock = ManualClock::new();

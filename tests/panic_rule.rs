@@ -1,4 +1,4 @@
-//! The panic rule: where it begins and ends, and what picks do meanwhile.
+//! The panic rule: where panic begins and ends, and what picks do meanwhile.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,7 +16,7 @@ fn fleet(count: usize, rule: PanicRule) -> Fleet<Server> {
     builder.panic_rule(rule).build().unwrap()
 }
 
-/// Marks servers down until so many of `of` are up.
+/// Marks servers down until `up` of `of` are up.
 fn leave_up(fleet: &Fleet<Server>, up: usize, of: usize) {
     for number in 0..of {
         let mark = if number < up { Mark::Auto } else { Mark::Down };
@@ -32,7 +32,7 @@ fn seen(fleet: &Fleet<Server>) -> usize {
 #[test]
 fn it_begins_below_half_and_is_over_at_six_of_ten() {
     let fleet = fleet(10, PanicRule::default());
-    // Up, whether it is panic, and how many take requests.
+    // The number of servers up, whether the fleet panics, and how many servers take requests.
     let steps = [
         (10, false, 10),
         (5, false, 5),
@@ -73,10 +73,10 @@ fn a_pair_of_which_one_is_back_does_not_panic() {
 fn an_update_that_adds_or_takes_away_may_end_it_or_begin_it() {
     let fleet = fleet(10, PanicRule::default());
     leave_up(&fleet, 5, 10);
-    // Nine, of which four are up.
+    // Nine endpoints, of which four are up.
     assert!(fleet.remove(&0));
     assert!(fleet.stats().panicking);
-    // Ten and five: still. Twelve and seven: over, and at six of eleven not again.
+    // Ten with five up: still in panic. Twelve with seven up: over, and with six of eleven it does not begin again.
     fleet.insert(servers(&[1; 11]).pop().unwrap()).unwrap();
     assert!(fleet.stats().panicking, "five of ten");
     let more = servers(&[1; 13]).into_iter().skip(11);
@@ -105,7 +105,7 @@ fn ejections_and_returns_count_as_marks_do() {
         probe.record(Outcome::Success);
         assert_eq!(fleet.stats().panicking, panics, "after {number}");
     }
-    // What was panic is forgotten: half is enough again, and one less is not.
+    // The panic is over and leaves no trace: half is enough again, and one endpoint less is not.
     for (number, panics) in [(6, false), (7, true)] {
         assert!(fleet.mark(&number, Mark::Down));
         assert_eq!(fleet.stats().panicking, panics, "without {number}");
@@ -137,7 +137,7 @@ fn failing_fast_fails_all_picks_but_probes_and_leases_by_key() {
     assert_eq!(error, PickError::TooFewEligible);
     assert!(!fleet.member(&3).unwrap().explain().is_eligible);
 
-    // The picks that fail make place for probes, which bring it back.
+    // Picks that fail do not hold up the probes, which bring the endpoints back.
     clock.advance(SECOND * 3);
     let mut probes = 0;
     for _ in 0..100 {
@@ -151,7 +151,7 @@ fn failing_fast_fails_all_picks_but_probes_and_leases_by_key() {
     }
     assert_eq!(probes, 3);
     assert!(!fleet.stats().panicking);
-    // With nobody eligible it is the same error; without the rule it is another.
+    // With no eligible endpoint the error is the same. Without the rule it is another.
     leave_up(&fleet, 0, 4);
     let error = fleet.pick_endpoint().unwrap_err();
     assert_eq!(error, PickError::TooFewEligible);

@@ -1,4 +1,4 @@
-//! Promise: an ejected endpoint stays out for its time, comes back by good probes, and late news decides
+//! Promise: an ejected endpoint stays out for its ejection time and comes back by good probes. Late results decide
 //! nothing.
 #![allow(clippy::unwrap_used)]
 
@@ -32,14 +32,14 @@ fn one_that_returned_and_fails_again_is_out_for_twice_as_long_until_it_is_forgiv
     assert_no_probe(&fleet);
     clock.advance(MILLI);
     bring_back(&fleet);
-    // It stays in for 30 s, and one of the two is forgotten: the next is the second again.
+    // It stays in for 30 s, so one of its two ejections is forgotten: the next counts as the second again.
     clock.advance(SECOND * 30);
     fail(&fleet, 0, 5);
     clock.advance(SECOND * 4 - MILLI);
     assert_no_probe(&fleet);
     clock.advance(MILLI);
     bring_back(&fleet);
-    // And for twice that: the count starts afresh.
+    // It stays in for twice that, so the count starts afresh.
     clock.advance(SECOND * 60);
     fail(&fleet, 0, 5);
     clock.advance(SECOND * 2 - MILLI);
@@ -88,7 +88,7 @@ fn good_probes_in_a_row_bring_it_back() {
     bring_back(&fleet);
     assert_eq!(fleet.stats().ejected, 0);
     assert!(sequence(&fleet, 2000).contains(&0));
-    // And nothing of the past is held against it.
+    // No earlier failure is held against it.
     fail(&fleet, 0, 1);
     assert_eq!(state(&fleet, 0), MemberState::Ready);
     fail(&fleet, 0, 1);
@@ -102,9 +102,9 @@ fn one_good_probe_brings_it_back_where_one_is_enough() {
     probe(&fleet).record(Outcome::Success);
     assert_eq!(fleet.stats().ejected, 0);
     assert_eq!(state(&fleet, 0), MemberState::Ready);
-    // 2000 picks of ten: all miss server 0 with odds of 0.9^2000, 10^-91.
+    // All of 2 000 picks among ten miss server 0 with odds of 0.9^2000, 10^-91.
     assert!(sequence(&fleet, 2000).contains(&0));
-    // And nothing of the past is held against it.
+    // No earlier failure is held against it.
     fail(&fleet, 0, 4);
     assert_eq!(state(&fleet, 0), MemberState::Ready);
 }
@@ -123,7 +123,8 @@ fn a_bad_probe_takes_it_out_for_twice_as_long() {
     }
 }
 
-/// A failed probe proves little there: another follows at once, and the ejection is no longer for it.
+/// A failed probe proves little where half of all requests fail: another probe follows at once, and the ejection does
+/// not get longer.
 #[test]
 fn where_half_of_all_fail_a_failed_probe_does_not_renew_the_ejection() {
     let clock = ManualClock::new();
@@ -146,8 +147,8 @@ fn where_half_of_all_fail_a_failed_probe_does_not_renew_the_ejection() {
     assert_eq!(fleet.member(&0).unwrap().explain().times, 1);
 }
 
-/// It leaves the endpoint out for the base time. Were the next probe sent at once, an endpoint whose every
-/// answer says nothing would get every request of a caller that sends one at a time.
+/// A probe without a verdict leaves the endpoint ejected for the base time. If the next probe were sent at once, an
+/// endpoint whose answers never give a verdict would get every request of a caller that sends one at a time.
 #[test]
 fn a_probe_that_says_nothing_is_followed_by_another_after_the_base_time() {
     let silent: [fn(Lease<Server>); 4] = [
@@ -210,7 +211,7 @@ fn a_forgotten_probe_is_given_up_after_its_time() {
 #[test]
 fn a_probe_that_was_given_up_decides_nothing_when_it_ends() {
     for outcome in [Outcome::Success, Outcome::Failure] {
-        // One good probe is enough, so that a lost one which counted would show.
+        // One good probe is enough here, so that a lost probe which counted would show.
         let (fleet, clock) = one_out_by(exact().healthy_threshold(1));
         clock.advance(SECOND * 2);
         let lost = probe(&fleet);
@@ -235,7 +236,7 @@ fn late_results_neither_bring_it_back_nor_eject_it_again() {
     assert_eq!(ejected(&fleet), [0], "late successes brought it back");
     clock.advance(SECOND * 2);
     bring_back(&fleet);
-    // It is on trial, where one failure of now would be enough.
+    // It is in slow start, where one current failure would be enough to eject it.
     for lease in early {
         lease.record(Outcome::Failure);
     }

@@ -1,5 +1,5 @@
-//! Promise 6, where wakers, drops and policies are the users': they may call the fleet, panic, or hold its
-//! last lease. A test that waits for itself does not end, so each runs beside a watchdog.
+//! Promise 6 for wakers, drops and policies, which are the user's code: they may call the fleet, panic, or hold its
+//! last lease. A deadlocked test would not end, so each test that could deadlock runs under a watchdog.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -18,7 +18,7 @@ use evenkeel::{
     Picker, Random, Target, View,
 };
 
-/// Runs `work`, which takes milliseconds; half a minute means that it waits for itself.
+/// Runs `work`, which takes milliseconds. Half a minute means a deadlock.
 fn without_deadlock(work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     let worker = std::thread::spawn(move || {
@@ -38,7 +38,7 @@ fn fleet_of_two() -> Fleet<Server> {
     servers(&[1, 1]).into_iter().collect()
 }
 
-/// A task that is gone but for its waker, and holds a lease.
+/// A task of which only the waker is left, and which holds a lease.
 struct Holding(#[expect(dead_code, reason = "it is dropped")] Mutex<Option<Lease<Server>>>);
 
 impl Wake for Holding {
@@ -88,7 +88,7 @@ fn a_waker_that_panics_keeps_no_other_asleep_and_harms_no_caller() {
     assert!(flag.0.load(Ordering::SeqCst));
 }
 
-/// Calls all that changes or reads the fleet, when woken.
+/// Calls everything that changes or reads the fleet, when woken.
 struct Calling(Fleet<Server>);
 
 impl Wake for Calling {
@@ -117,7 +117,7 @@ fn a_waker_may_call_the_fleet() {
 
 type Home = Arc<OnceLock<Fleet<Target<Key, ()>>>>;
 
-/// A key that does the fleet's upkeep when its last copy goes.
+/// A key that runs the fleet's upkeep when its last copy is dropped.
 #[derive(Clone, Debug)]
 struct Key(
     usize,
@@ -152,7 +152,7 @@ impl Hash for Key {
 
 #[test]
 fn a_key_may_call_the_fleet_when_it_is_dropped() {
-    // Of many, the array of members is one that was in force before.
+    // With many members (one seat each), the next member array is made from one that was in force before.
     for count in [4, 3000] {
         a_key_calls_the_fleet(count);
     }
@@ -161,7 +161,7 @@ fn a_key_may_call_the_fleet_when_it_is_dropped() {
 fn a_key_calls_the_fleet(count: usize) {
     without_deadlock(move || {
         let (home, drops, clock) = (Home::default(), Arc::default(), ManualClock::new());
-        // The others' keys are dropped in silence: upkeep of thousands for each of thousands takes long.
+        // The others' keys do nothing when dropped: upkeep of thousands for each of thousands takes long.
         let home_of = |n| {
             if n < 4 {
                 Arc::clone(&home)
@@ -190,7 +190,8 @@ fn a_key_calls_the_fleet(count: usize) {
     });
 }
 
-/// Finds nobody, and then has somebody return: what another thread does at the worst moment.
+/// A policy that finds no endpoint and then marks one up before it returns. This is what another thread does at the
+/// worst moment.
 #[derive(Clone)]
 struct TooEarly(Arc<OnceLock<Fleet<Server>>>);
 

@@ -1,5 +1,5 @@
-//! Promise 1: a pick that starts after `remove`, `update` or `insert` returned never yields what it
-//! removed or replaced; once a drain has resolved, no lease on that incarnation appears.
+//! Promise 1: a pick that starts after `remove`, `update` or `insert` has returned never yields what the change removed
+//! or replaced. Once a drain has resolved, no lease on the drained incarnation appears.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
@@ -15,20 +15,20 @@ use evenkeel::{
     Picker, Target, from_picker,
 };
 
-/// A key, and the version of its data: each change brings a higher one.
+/// A key, and the version of its data. Each change brings a higher version.
 type Versioned = Target<usize, u64>;
 
 const KEYS: usize = 6;
 
-/// What the updater has had returned, for readers to hold picks to.
+/// What the updater's calls have returned so far. Readers check their picks against it.
 #[derive(Default)]
 struct Told {
-    /// The lowest version of each key that a pick may yield that starts from now on.
+    /// The lowest version of each key that a pick starting from now on may yield.
     floor: [AtomicU64; KEYS],
     /// The incarnations whose drain has resolved.
     resolved: Mutex<HashSet<MemberId>>,
     done: AtomicBool,
-    /// Picks of all readers.
+    /// Picks of all readers together.
     picks: AtomicU64,
 }
 
@@ -78,8 +78,8 @@ fn read(fleet: &Fleet<Versioned>, told: &Told) -> u64 {
     picks
 }
 
-/// A policy that now and then takes its time between the snapshot and the choice: the time in which an
-/// update can be completed.
+/// A policy that yields the thread now and then between the snapshot and the choice, so that an update can complete in
+/// between.
 #[derive(Clone, Debug)]
 struct Dawdling;
 
@@ -110,7 +110,8 @@ fn a_storm_of_updates_yields_nothing_that_is_gone() {
             .collect();
         let mut version = 1;
         for round in 0usize.. {
-            // However quick updates are, the readers are to meet many of them; one that fails has ended.
+            // However fast updates are, the readers must meet many of them. A reader that has finished early has
+            // failed.
             let met = told.picks.load(SeqCst) > 10_000;
             if round >= 10_000 && (met || readers.iter().any(ScopedJoinHandle::is_finished)) {
                 break;
@@ -171,10 +172,11 @@ fn a_storm_of_updates_yields_nothing_that_is_gone() {
     assert_eq!(fleet.stats().in_flight, 0);
 }
 
-/// A policy that has the set changed under its own pick, once, after it has seen the old one: what an
-/// update on another thread does when it is completed at the worst moment.
+/// A change of the set, made by the policy during a pick.
 type ChangeOfSet = dyn Fn(&Fleet<Versioned>) + Send + Sync;
 
+/// A policy that changes the set during its own pick, once, after it has seen the old set. This is what an update on
+/// another thread does if it completes at the worst moment.
 #[derive(Clone)]
 struct Meddling {
     fleet: Arc<OnceLock<Fleet<Versioned>>>,
@@ -196,7 +198,7 @@ impl std::fmt::Debug for Meddling {
     }
 }
 
-/// The version that a pick yields under which the set is changed.
+/// The version that a pick yields if the set changes while it is under way.
 fn picked_under(change: impl Fn(&Fleet<Versioned>) + Send + Sync + 'static) -> u64 {
     let policy = Meddling {
         fleet: Arc::default(),
@@ -312,7 +314,7 @@ fn a_drain_holds_through_updates_until_the_endpoint_is_inserted_again() {
 
 #[test]
 fn what_is_removed_is_freed_with_its_last_lease() {
-    // Of many, the array of members is one that was in force before.
+    // With many members (one seat each), the next member array is made from one that was in force before.
     for (count, rounds) in [(3, 1000), (5000, 100)] {
         let data = Arc::new(());
         let all = || (0..count).map(|key| Target::new(key, data.clone()));
@@ -345,7 +347,7 @@ fn what_is_removed_is_freed_with_its_last_lease() {
 /// An endpoint whose copies can be counted.
 type Counted = Target<usize, Arc<()>>;
 
-/// Removes a hundred under its first pick, which holds the set of before meanwhile.
+/// Removes a hundred endpoints during its first pick, which holds the old set meanwhile.
 #[derive(Clone, Debug, Default)]
 struct Removing(Arc<OnceLock<Fleet<Counted>>>, Arc<AtomicBool>);
 

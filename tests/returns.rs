@@ -1,5 +1,5 @@
-//! Promise 4: who has recovered returns, soon and whatever the traffic; and who has not does not take the
-//! requests of others by its probes. Each of these failed once.
+//! Promise 4: a recovered endpoint returns soon, whatever the traffic. The probes of one that has not recovered do not
+//! take the requests of others. Each of these tests failed once.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,7 +11,8 @@ use common::{
 };
 use evenkeel::{Cluster, Fleet, Lease, ManualClock, MemberState, Outcome};
 
-/// Ten picks a tenth of a second, all good, until `done` or for five minutes; how long it took.
+/// Sends ten good requests each tenth of a second until `done`, for at most five minutes. Returns the seconds that it
+/// took.
 fn traffic_until(fleet: &Fleet<Server>, clock: &ManualClock, done: impl Fn() -> bool) -> u64 {
     for tenth in 0..3_000 {
         if done() {
@@ -25,7 +26,7 @@ fn traffic_until(fleet: &Fleet<Server>, clock: &ManualClock, done: impl Fn() -> 
     300
 }
 
-/// The dead one's time is up at each pick of a caller that picks each minute and a half.
+/// The dead endpoint's ejection has expired at each pick of a caller that picks every minute and a half.
 #[test]
 fn a_quiet_client_does_not_send_everything_to_the_dead_one() {
     let clock = ManualClock::new();
@@ -47,7 +48,7 @@ fn a_quiet_client_does_not_send_everything_to_the_dead_one() {
     assert!((1..=91).contains(&to_dead), "{to_dead} of 1000");
 }
 
-/// 500 of 1000 dead, ten requests a second: their probes alone could be more than that.
+/// 500 of 1000 endpoints are dead at ten requests a second. Their probes alone could be more than all requests.
 #[test]
 fn a_dead_half_takes_no_more_than_a_tenth_of_the_requests() {
     let clock = ManualClock::new();
@@ -74,7 +75,7 @@ fn a_dead_half_that_recovers_is_back_at_once_as_good_probes_need_not_wait() {
     let fleet = setup(100, &clock).build().unwrap();
     (0..50).for_each(|n| fail(&fleet, n, 5));
     clock.advance(3 * SECOND);
-    // A search looks at 64 members a pick, and begins anew behind each that it finds.
+    // A search looks at 64 members a pick, and starts anew behind each one that it finds.
     let most = 50 * GOOD_PROBES + 60;
     let picks = (0..=most).take_while(|_| {
         fleet.pick_endpoint().unwrap().record(Outcome::Success);
@@ -104,11 +105,11 @@ fn one_whose_probes_say_nothing_keeps_no_other_from_its_own() {
         });
     }
     assert_eq!(state(&fleet, 1), MemberState::Ready);
-    // A minute, and one probe each two seconds.
+    // A minute, with one probe each two seconds.
     assert!((1..=31).contains(&to_busy), "{to_busy} of 600");
 }
 
-/// All answers are good and take 12 s; a probe is given up after 10, the next after 20.
+/// All answers are good and take 12 s. A probe is given up after 10 s, the next after 20 s.
 #[test]
 fn one_that_answers_later_than_the_probe_timeout_returns() {
     let clock = ManualClock::new();
@@ -125,7 +126,7 @@ fn one_that_answers_later_than_the_probe_timeout_returns() {
     assert_eq!(state(&fleet, 0), MemberState::Ready);
 }
 
-/// A pick looks at some of them, and the next one goes on from there without waiting.
+/// A pick looks at some of the members, and the next pick goes on from there without waiting.
 #[test]
 fn one_of_many_is_found_as_soon_as_its_time_is_up() {
     let clock = ManualClock::new();
@@ -135,7 +136,7 @@ fn one_of_many_is_found_as_soon_as_its_time_is_up() {
     assert!((0..100).any(|_| fleet.pick_endpoint().unwrap().is_probe()));
 }
 
-/// The search has got to 128 of 200 when five before it are removed: 130 is now behind it.
+/// The search has reached 128 of 200 members when five before it are removed, so that 130 is behind it.
 #[test]
 fn a_removal_in_the_middle_of_a_search_hides_nobody_for_long() {
     let clock = ManualClock::new();
@@ -149,7 +150,7 @@ fn a_removal_in_the_middle_of_a_search_hides_nobody_for_long() {
     assert!(waited <= 2, "{waited} s");
 }
 
-/// In since 30 days: more than half of the time stamp's range.
+/// Some of these times are beyond half of the range of the 32-bit time stamp in milliseconds, which is 24.9 days.
 #[test]
 fn one_that_served_well_for_long_starts_from_the_base_time_again() {
     for days in [1, 24, 25, 30, 45] {

@@ -1,4 +1,4 @@
-//! A clock whose readings may be used again: what is decided by deadlines and windows stays right.
+//! With a clock whose readings may be reused, decisions by deadlines and windows stay right.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,7 +16,7 @@ use evenkeel::{
     ManualClock, MemberState, Outcome, PickContext, PickOptions, RoundRobin, SlowStart, Tick, View,
 };
 
-/// Stands still until told, and may be reused like the operating system's.
+/// A clock that stands still until moved, and whose readings may be reused like the operating system clock's.
 #[derive(Clone, Debug)]
 struct Reused(ManualClock);
 
@@ -34,7 +34,7 @@ fn setup(count: usize, clock: &ManualClock) -> FleetBuilder<Server> {
     builder.clock(Reused(clock.clone())).seed(7)
 }
 
-/// Picks and ends so many requests, a tenth of a microsecond apart.
+/// Picks and ends `picks` requests, 100 ns apart.
 fn burst(fleet: &Fleet<Server>, clock: &ManualClock, picks: usize) {
     for _ in 0..picks {
         clock.advance(Duration::from_nanos(100));
@@ -42,8 +42,8 @@ fn burst(fleet: &Fleet<Server>, clock: &ManualClock, picks: usize) {
     }
 }
 
-/// A burst leaves an old reading behind; requests after it, a millisecond apart and picked by key, must not
-/// be counted as of then: with only faults in the window, four in a hundred would look like all.
+/// A burst leaves an old reading behind. Requests after it, a millisecond apart and picked by key, must not be counted
+/// at the time of that reading: with only faults in the window, four in a hundred would look like all.
 #[test]
 fn successes_after_a_burst_are_counted_when_they_end() {
     let clock = ManualClock::new();
@@ -69,8 +69,8 @@ fn successes_after_a_burst_are_counted_when_they_end() {
     assert!(fleet.member(&0).unwrap().score() > 0.9, "{fleet:?}");
 }
 
-/// A burst of picks whose requests end together much later: those that were not measured come first, and count as of when they
-/// end but for the few before somebody reads the clock.
+/// A burst of picks whose requests end together much later. The leases that were not measured end first. They count as
+/// of their end, except for the few before the first that reads the clock.
 #[test]
 fn a_fan_out_is_counted_when_it_ends() {
     for given in [None, Some(60 * SECOND)] {
@@ -95,7 +95,8 @@ fn a_fan_out_is_counted_when_it_ends() {
     }
 }
 
-/// The same where nothing fails: who was measured reads the clock, also if the caller says how long it took.
+/// The same where no request fails: a measured lease reads the clock, even if the caller says how long the request
+/// took.
 #[test]
 fn a_fan_out_that_goes_well_is_counted_when_it_ends() {
     for given in [None, Some(15 * SECOND)] {
@@ -115,14 +116,14 @@ fn a_fan_out_that_goes_well_is_counted_when_it_ends() {
                     None => lease.record(Outcome::Success),
                 }
             }
-            // But for those before the first that was measured.
+            // Except those before the first that was measured.
             let counted = fleet.member(&0).unwrap().outcomes().in_window;
             assert!(counted >= 60, "{counted} of 100");
         }
     }
 }
 
-/// Who is new gets its share step by step, also after a burst of just now or of long ago.
+/// A new endpoint gets its share step by step, even if a burst ended just now or long ago.
 #[test]
 fn slow_start_counts_after_a_burst() {
     for ago in [Duration::from_micros(10), 60 * SECOND] {
@@ -130,7 +131,7 @@ fn slow_start_counts_after_a_burst() {
         let builder = setup(4, &clock).policy(RoundRobin::new());
         let slow_start = SlowStart::default().new_endpoints(true);
         let fleet = builder.slow_start(slow_start).build().unwrap();
-        // So many leave nearly all uses of a reading.
+        // After this many picks nearly all uses of a reading are left.
         burst(&fleet, &clock, 945);
         clock.advance(ago);
         fleet.insert(Server::new(4, ())).unwrap();
@@ -141,13 +142,13 @@ fn slow_start_counts_after_a_burst() {
             to_it += usize::from(lease.endpoint().key() == 4);
             lease.record(Outcome::Success);
         }
-        // A tenth of twenty turns, and some that other draws bring; all of its turns are twenty.
+        // A tenth of its twenty turns, and some picks that were drawn again. All of its turns would be twenty.
         assert!(to_it <= 10, "{to_it} of 100 after {ago:?}");
     }
 }
 
-/// Who waits for a drain's deadline is woken by the first pick after it, also where a burst of before has left a reading for
-/// another minute's.
+/// A task that waits for a drain's deadline is woken by the first pick after the deadline, even where an earlier burst
+/// has left an old reading with many uses.
 #[test]
 fn a_deadline_is_kept_after_a_burst() {
     struct Woken(AtomicBool);
@@ -178,7 +179,7 @@ fn a_deadline_is_kept_after_a_burst() {
     assert!(drain.poll(&mut cx).is_ready());
 }
 
-/// A burst of picks whose requests end together a second later, again and again, one in five badly.
+/// Bursts of picks whose requests end together 15 s later, again and again, one in five with a failure.
 #[test]
 fn a_fan_out_ejects_nobody_that_works() {
     let clock = ManualClock::new();
@@ -205,13 +206,13 @@ fn a_fan_out_ejects_nobody_that_works() {
     assert_eq!(fleet.stats().ejections, 0);
 }
 
-/// An ejection lasts as long as it says, also for a shard whose last reading is hours old, and one probe is out
-/// at a time.
+/// An ejection lasts its full time, even for a shard whose last reading is hours old, and only one probe is out at a
+/// time.
 #[test]
 fn an_ejection_is_not_ended_by_an_old_reading() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
-    // One has been out and is back, so that a look for probes is due from now on.
+    // An endpoint has been ejected and is back, so that from now on a search for probes is due.
     fail(&fleet, 3, 5);
     clock.advance(3 * SECOND);
     bring_back(&fleet);
@@ -234,9 +235,9 @@ fn an_ejection_is_not_ended_by_an_old_reading() {
     assert!((0..100).all(|_| !fleet.pick_endpoint().unwrap().is_probe()));
 }
 
-/// Who is back gets its share step by step also where most picks use an old reading. Of 2 000 picks a quarter fall on it, and it
-/// takes a tenth of them at first, of which another draw may make a few more: 50 to 70, with a sigma of 8. All of its
-/// turns were 500.
+/// An endpoint that is back gets its share step by step, even where most picks use an old reading. A quarter of the
+/// 2 000 picks are its turns. It takes a tenth of those at first, and a few more that were drawn again: 50 to 70, with
+/// a sigma of 8. All of its turns would be 500.
 #[test]
 fn slow_start_counts_for_picks_that_use_a_reading_again() {
     let clock = ManualClock::new();
@@ -257,7 +258,7 @@ fn slow_start_counts_for_picks_that_use_a_reading_again() {
     assert!((10..120).contains(&to_it), "{to_it} of 2000");
 }
 
-/// Handed members by a view of one's own, it compares what is in flight.
+/// With a view that the user has made, the policy compares the members' own counts of requests in flight.
 #[test]
 fn least_connections_sees_loads_through_any_view() {
     let clock = ManualClock::new();

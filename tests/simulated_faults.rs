@@ -1,4 +1,5 @@
-//! Faults in the simulation: how soon they are found out, what callers see of them, and how soon who has healed is back.
+//! Faults in the simulation: how soon they are detected, what callers see of them, and how soon a healed server is
+//! back.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,10 +9,9 @@ use common::{MILLI, SECOND};
 use evenkeel::sim::{self, Fault, Policy, Study};
 use evenkeel::{Ejection, Fleet, HealthCheckSettings};
 
-/// Each of ten clients sends 28 requests a second to each server, so its fifth failure comes within half a
-/// second but once in 1 000 (a Poisson of mean 14); the half second after that is clean. Ejections of 2 s
-/// and 4 s, a quarter more at most, end 7.5 s after the fault began, 4.5 s after it has ended; ten picks may go by
-/// before the probe.
+/// Each of ten clients sends 28 requests a second to each server, so half a second brings five failures in all but 2 of
+/// 1 000 cases (a Poisson of mean 14). The half second after that is clean. Ejections of 2 s and 4 s, at most a quarter
+/// longer, end 7.5 s after the fault began, 4.5 s after it has ended. Ten picks may go by before the probe.
 #[test]
 fn a_dead_server_is_found_out_and_comes_back() {
     let scenario = scenario("S5a").window(15 * SECOND, 18 * SECOND);
@@ -20,14 +20,15 @@ fn a_dead_server_is_found_out_and_comes_back() {
     assert!(report.recovered_after.unwrap() <= 5 * SECOND, "{report:?}");
     assert!(report.window.share_to_unwell < report.window.unwell / 4.0);
     assert!(report.ejections >= 10 && report.false_ejections == 0);
-    // One of twenty, for each of ten clients.
+    // One of twenty servers, with each of ten clients.
     assert!((report.most_ejected - 0.05).abs() < 1e-9);
     let well = sim::run(&well(), &named("power-of-two"), 1).unwrap();
     assert_eq!((well.detected_after, well.ejections), (None, 0));
 }
 
-/// Where all queues are short each server refuses some, now one and now another: what a server refuses like others costs it little. 1.6 % in the
-/// mean of these seeds; 2.4 where all that is refused counts.
+/// Where all queues are short, each server refuses some requests, now one server and now another. Refusals that a
+/// server has in common with the others cost it little. The mean over these seeds is 1.6 % of errors; 2.4 % if all
+/// refusals count.
 #[test]
 fn where_all_queues_are_short_nobody_is_avoided_for_what_all_refuse() {
     let study = Study::new(vec![scenario("S22")], vec![named("adaptive")], 1..7);
@@ -37,8 +38,9 @@ fn where_all_queues_are_short_nobody_is_avoided_for_what_all_refuse() {
     assert!(mean < 0.019, "{mean}");
 }
 
-/// Where all fail for twenty seconds, three clients in twenty of each server's have it out at most, while it lasts and after: a server whose window
-/// is full of what all had is not ejected for it once others have had more requests since. Without that it was two in five.
+/// Where all servers fail for twenty seconds, at most three in twenty of each server's clients have it ejected, during
+/// the outage and after it. A server whose window is full of failures that all had is not ejected for them once others
+/// have had more requests since. Without that rule it was two in five.
 #[test]
 fn an_outage_of_all_ejects_few_also_when_it_is_over() {
     let study = Study::new(vec![scenario("S18")], vec![named("adaptive")], 1..7);
@@ -52,9 +54,10 @@ fn an_outage_of_all_ejects_few_also_when_it_is_over() {
     }
 }
 
-/// Checks find out after one failure of each client's, so the bounds are those of Poisson about that: 168 000 requests,
-/// ten clients, and fewer than seven more with odds of 1e-5 (see `linkerds_biaser_pays_one_failure_a_client`). It is back
-/// within 1.1 s to the next check, 2 s of checks that pass, and half of the slow start of 5 s: 5.6 s.
+/// With checks, each client detects a server after one failure, so the bounds are Poisson bounds around that: 168 000
+/// requests, ten clients, and fewer than seven failures more with odds of 1e-5 (see
+/// `linkerds_biaser_pays_one_failure_a_client`). The server is back after at most 1.1 s to the next check, 2 s of
+/// passed checks, and half of the slow start of 5 s: 5.6 s.
 #[test]
 fn with_checks_a_client_sees_one_failure() {
     for (name, servers) in [("S4", 1.0), ("S5a", 1.0), ("S5b", 5.0), ("S6", 1.0)] {
@@ -64,17 +67,20 @@ fn with_checks_a_client_sees_one_failure() {
         assert!(failed <= most, "{name}: {failed} failed");
         assert!(report.ejections >= (10.0 * servers) as u64 && report.false_ejections == 0);
         assert!(report.recovered_after.unwrap() <= 6 * SECOND, "{name}");
-        // Ten clients check twenty servers every 5.25 s, for 60 s; some more for those in doubt.
+        // Ten clients check twenty servers every 5.25 s, for 60 s, and servers in doubt more often.
         assert!((2200..5000).contains(&report.checks), "{report:?}");
     }
     let without = sim::run(&well(), &named("adaptive"), 1).unwrap();
     assert_eq!(without.checks, 0);
 }
 
-/// Where all fail alike, checks that fail too prove nothing: at most five false alarms in a million requests, or
-/// two in these 384 000, which is which Poisson takes above 9 with odds of 5e-5. And while all fail half, most are suspect: no storm of checks
-/// (in doubt each would be checked without end), and of the 700 that are sent by their interval three misses in a
-/// row, one in eight, take none out while that is known: 36 in the mean of ten runs, 260 if it is not minded.
+/// Where all servers fail alike, failed checks prove nothing about one of them. At most five false alarms in a million
+/// requests are two in these 384 000, and a Poisson of that mean is above 9 with odds of 5e-5.
+///
+/// While all servers fail half of their requests, most are suspects. There must be no storm of checks (a suspect would
+/// be checked without end). Of the 700 checks sent at their interval, three misses in a row (one in eight) take no
+/// server out while the fleet's failure is known: 36 ejections in the mean of ten runs, 260 if it is not taken into
+/// account.
 #[test]
 fn checks_single_nobody_out_when_all_fail_alike() {
     let report = sim::run(&scenario("S13"), &named("adaptive-checked"), 1).unwrap();
@@ -85,10 +91,13 @@ fn checks_single_nobody_out_when_all_fail_alike() {
     assert!(report.checks < report.requests / 20, "{}", report.checks);
 }
 
-/// Where many fail for a moment at once or in turn, ejections do not take away more than they save, whatever the policy and who
-/// probes. In percent, ten seeds, `Adaptive` and `PowerOfTwo` have 0.59 and 0.61 in S20 and 1.5 and 1.3 in S21; with all to be spared
-/// ([`Ejection::spare_capacity_percent`]) 4.0 and 19, 4.7 and 12. The bounds are a third more than the worst seed. And five that flap while the
-/// others can carry all are out for long: 0.035 with checks, of which 0.21 where capacity is taken to be short.
+/// Where many servers fail for a moment, together or in turn, ejections do not remove more capacity than they save, for
+/// each policy and with probes by requests or by checks. Over ten seeds, `Adaptive` and `PowerOfTwo` have 0.59 and
+/// 0.61 % of errors in S20 and 1.5 and 1.3 % in S21. With all capacity to spare ([`Ejection::spare_capacity_percent`])
+/// they have 4.0 and 19 %, and 4.7 and 12 %. The bounds are a third above the worst seed.
+///
+/// Five servers that flap while the others can carry all the load stay out for long: 0.035 % of errors with checks, and
+/// 0.21 % if capacity is taken to be short.
 #[test]
 fn moments_of_many_do_not_cost_the_capacity_of_those_that_are_well() {
     let bounds = [("S20", [0.8, 0.45, 0.85]), ("S21", [2.7, 0.75, 2.0])];
@@ -111,8 +120,8 @@ fn moments_of_many_do_not_cost_the_capacity_of_those_that_are_well() {
     assert!(report.window.errors < 0.0006, "{}", report.window.errors);
 }
 
-/// Whom a stall had kept away is invited a second after its last answer at most, and taken for well by the first that is like the others'.
-/// Before that took three or four of them, S7a's server was back after 6.5 s.
+/// A server that is avoided after a stall is invited at most a second after its last answer, and the first answer like
+/// the others' ends the avoidance. When that took three or four answers, S7a's server was back after 6.5 s.
 #[test]
 fn who_stalled_is_back_with_its_first_good_answer() {
     let many = scenario("S7a")
@@ -130,21 +139,21 @@ fn who_stalled_is_back_with_its_first_good_answer() {
             "{report:?}"
         );
     }
-    // A client of 200 sends each server a request each second, so it has few invitations: 21 s before.
+    // Each of 200 clients sends each server a request a second, so it has few invitations. It was 21 s before.
     for report in study(many, 1..2) {
         assert!(report.recovered_after.unwrap() <= 15 * SECOND, "{report:?}");
     }
 }
 
-/// Where four requests fill a queue, who says it is full is not avoided so much that the others fill: 4.6 % were refused with
-/// four times the cost, 1.7 % with twice.
+/// Where four requests fill a queue, a server that says it is full is not avoided so much that the others fill up:
+/// 4.6 % of the requests were refused with four times the cost, 1.7 % with twice.
 #[test]
 fn who_is_full_is_not_left_to_itself() {
     let report = sim::run(&scenario("S22"), &named("adaptive"), 1).unwrap();
     assert!(report.window.errors < 0.025, "{}", report.window.errors);
 }
 
-/// What a server does to requests it does to checks, and a check of one that was replaced is told that nobody is there.
+/// A server treats checks as it treats requests, and a check of a replaced server finds it unreachable.
 #[test]
 fn checks_see_what_requests_would() {
     let idle = || well().load(0.001);
@@ -161,7 +170,7 @@ fn checks_see_what_requests_would() {
                 .timeout(SECOND / 4)
                 .unhealthy_threshold(1),
         );
-        // Hardly a request; the ten clients find out from checks.
+        // There is hardly a request; the ten clients detect the fault by checks.
         let report = sim::run(&idle().fault(fault.clone().on(0..1)), &checked, 1).unwrap();
         assert!(report.ejections >= 10, "{fault:?}: {}", report.ejections);
         assert_eq!(report.false_ejections, 0, "{fault:?}");
@@ -172,8 +181,8 @@ fn checks_see_what_requests_would() {
     assert_eq!(report, sim::run(&replaced, &checked, 1).unwrap());
 }
 
-/// Half of their share is back when half of the clients let them in and half of the ramp, of 5 s, is over; to a tenth of a
-/// second, which is how often that is looked at.
+/// Half of the servers' share is back when half of the clients have let them in and half of the ramp of 5 s is over,
+/// within the tenth of a second at which it is measured.
 #[test]
 fn healed_servers_are_back_with_the_back_off_then_running_and_half_the_ramp() {
     let faulty = ["S4", "S5a", "S5b", "S6", "S12"];
@@ -181,7 +190,7 @@ fn healed_servers_are_back_with_the_back_off_then_running_and_half_the_ramp() {
     for report in study.run(|_, _| ()).unwrap() {
         assert!(report.longest_out_for >= report.out_for);
         let back = report.out_for.unwrap() + 2_600 * MILLI;
-        // If it is within the run.
+        // Checked only if the return is within the run.
         assert!(
             back > 15 * SECOND || report.recovered_after.is_some_and(|after| after <= back),
             "{} {}: {:?}, {:?}",

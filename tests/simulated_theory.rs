@@ -1,5 +1,4 @@
-//! The simulator and its models of other balancers against what is published about them, and against
-//! theory.
+//! The simulator and its models of other balancers, compared with published results and with theory.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,16 +13,18 @@ fn run(scenario: &Scenario, policy: &str) -> Report {
     sim::run(scenario, &named(policy), 1).unwrap()
 }
 
-/// Shares of the window's attempts that went to the servers that are not well, in percent.
+/// Shares of the window's attempts that went to unwell servers, in percent.
 fn shares<const N: usize>(name: &str, policies: [&str; N]) -> [f64; N] {
     let scenario = scenario(name);
     policies.map(|policy| 100.0 * run(&scenario, policy).window.share_to_unwell)
 }
 
-/// Linkerd 2016: one of 11 servers answers in 2 s, 1 000 requests a second. Of those the published order
-/// is round robin, least loaded, peak EWMA, at 95, 99 and 99.9 % within a second. Another model of the same
-/// saw 9.09, 1.02 and 0.16 % of the requests go there. 30 000 requests: for a share of 1 % the deviation is
-/// 0.06 points, so 0.3 is 5 of them; peak EWMA sends a few each time that its memory fades.
+/// Linkerd 2016: one of 11 servers answers in 2 s, at 1 000 requests a second. The published order of these policies is
+/// round robin, least loaded, peak EWMA, with 95, 99 and 99.9 % of the requests within a second. Another model of the
+/// same scenario saw 9.09, 1.02 and 0.16 % of the requests go to the slow server.
+///
+/// With 30 000 requests the deviation of a share of 1 % is 0.06 points, so 0.3 is five of them. Peak EWMA sends a few
+/// requests each time that its memory fades.
 #[test]
 fn linkerds_slow_server_gets_what_was_published() {
     let [round_robin, two, peak] = shares("S3b", ["plain-round-robin", "p2c", "peak-ewma"]);
@@ -32,9 +33,10 @@ fn linkerds_slow_server_gets_what_was_published() {
     assert!((peak - 0.16).abs() < 0.1, "{peak}");
 }
 
-/// brpc 3340: two of four servers are 5 ms slower. Two choices meet both slow ones once in six, so no rule
-/// over two can do better than 16.7 %; another model saw 21.3, 17.5 and 18.9 % for these three.
-/// 120 000 requests: the deviation is 0.12 points, and a point is 8 of them.
+/// brpc 3340: two of four servers are 5 ms slower. Two choices meet both slow ones once in six picks, so no rule over
+/// two choices can do better than 16.7 %. Another model saw 21.3, 17.5 and 18.9 % for these three.
+///
+/// With 120 000 requests the deviation is 0.12 points, and a point is 8 of them.
 #[test]
 fn two_choices_have_a_floor() {
     let [two, peak, kratos, all, random] =
@@ -47,8 +49,8 @@ fn two_choices_have_a_floor() {
     assert!((random - 50.0).abs() < 1.0, "{random}");
 }
 
-/// Fast failures attract who is blind to them, and an ejector with a cap of a tenth leaves most.
-/// (Errors in percent as another model saw them: 29, 43, 19, 5.5 and 0.31.)
+/// Fast failures attract policies that do not see errors, and an ejector with a cap of a tenth leaves most of the dead
+/// servers in. (Another model saw 29, 43, 19, 5.5 and 0.31 % of errors.)
 #[test]
 fn five_dead_servers_of_twenty_divide_the_rules() {
     let scenario = scenario("S5b");
@@ -66,11 +68,13 @@ fn five_dead_servers_of_twenty_divide_the_rules() {
     assert!(breaker < 0.6, "{breaker}");
 }
 
-/// Linkerd's load biaser takes a failure for an answer after 5 s, so who has failed once is avoided for as long as that
-/// fades, with a time constant of 10 s, to what others cost: 5 s / 17 ms is e^5.7. Each of ten clients fails once, plus
-/// what it has there at that time: it sends 28 requests a second to a server, so 0.04 during the 1.5 ms that a
-/// failure takes, and 0.3 of 0.28 during the 10 ms of another answer: 0.8 in all, and more than 6 with odds of 1e-5.
-/// (Another model saw 0.006 % of 168 000, which is 10, and the breaker never opens.)
+/// Linkerd's load biaser takes a failure for an answer of 5 s. An endpoint that has failed once is avoided until that
+/// has faded, with a time constant of 10 s, to what others cost: 5 s / 17 ms is e^5.7.
+///
+/// Each of ten clients fails once, plus the requests that it has in flight there at that time. It sends 28 requests a
+/// second to a server, so 0.04 during the 1.5 ms that a failure takes, and 0.3 of 0.28 during the 10 ms of another
+/// answer: 0.8 in all, and more than 6 with odds of 1e-5. (Another model saw 0.006 % of 168 000, which is 10, and the
+/// breaker never opens.)
 #[test]
 fn linkerds_biaser_pays_one_failure_a_client() {
     for name in ["S4", "S5a", "S6"] {
@@ -81,18 +85,18 @@ fn linkerds_biaser_pays_one_failure_a_client() {
             assert_eq!(report.ejections, 0, "{name} {policy}");
         }
     }
-    // Where five of twenty fail, both of a pair do once in 19, for as long as nothing takes them out: 10 / 190 = 5.26 %
-    // of 144 000, whose deviation is 0.06 points.
+    // Where five of twenty servers fail, both of a pair fail once in 19 pairs, as long as none is ejected: 10 / 190 =
+    // 5.26 % of 144 000 requests, with a deviation of 0.06 points.
     let [alone, broken] = ["linkerd-biaser", "linkerd-biaser-breaker"]
         .map(|policy| 100.0 * run(&scenario("S5b"), policy).window.errors);
     assert!((alone - 5.26).abs() < 0.3, "{alone}");
-    // As without the bias: five failures each, and probes. (The other model: 0.31.)
+    // As without the bias: five failures each, and probes. (The other model saw 0.31 %.)
     assert!((broken - 0.31).abs() < 0.08, "{broken}");
 }
 
-/// And it comes back late: after a stall of 5 s another model saw half the share after 38 s, peak EWMA's after 22 s. The cost
-/// falls by a tenth in a second, which is what a second's measurement can tell apart; 4 s are e^0.4, half again the
-/// cost.
+/// The biaser returns a server late: after a stall of 5 s another model saw half the share after 38 s, and after 22 s
+/// with peak EWMA. The cost falls by a tenth in a second, which is what a measurement of a second can tell apart. The
+/// tolerance of 4 s is e^0.4, half again the cost.
 #[test]
 fn linkerds_biaser_comes_back_late() {
     let stall = scenario("S7a");
@@ -102,13 +106,14 @@ fn linkerds_biaser_comes_back_late() {
     assert!((biaser - 38.0).abs() < 4.0, "{biaser}");
 }
 
-/// The queue of the supermarket (Mitzenmacher 1996; Vvedenskaya, Dobrushin, Karpelevich 1996): at load 0.9
-/// the mean time in the system, in services, is 10 for one choice (M/M/1), and the sum over i of
-/// 0.9^((d^i - 1) / (d - 1)) / 0.9 for d: 2.61 for two and 1.78 for four.
+/// The supermarket queue (Mitzenmacher 1996; Vvedenskaya, Dobrushin, Karpelevich 1996): at load 0.9 the mean time in
+/// the system, in service times, is 10 for one choice (M/M/1), and the sum over i of 0.9^((d^i - 1) / (d - 1)) / 0.9
+/// for d choices: 2.61 for two and 1.78 for four.
 ///
-/// One choice: 100 queues whose relaxation takes 1 / (1 - sqrt(0.9))^2 = 380 services, 3.8 s, for 295 s make
-/// some 3 900 independent views of a time whose deviation is its mean: 1.6 %, so 10 % is 6 of them. With
-/// choices relaxation is far shorter; the limit is for endless servers, and 100 are within 3 % of it.
+/// Tolerances: with one choice, 100 queues whose relaxation takes 1 / (1 - sqrt(0.9))^2 = 380 services, 3.8 s, make
+/// some 3 900 independent samples in 295 s. A sample's deviation is its mean, so the mean of them has 1.6 %, and 10 %
+/// is 6 of those. With more choices relaxation is far shorter. The formula is the limit for infinitely many servers;
+/// 100 are within 3 % of it.
 #[test]
 fn queues_are_as_long_as_theory_says() {
     let shop = Scenario::new("shop", "")
@@ -132,8 +137,8 @@ fn queues_are_as_long_as_theory_says() {
     }
 }
 
-/// Nobody knows more than an oracle: none is beaten by more than the 0.8 % that a percentile is counted
-/// to, where all servers are alike.
+/// An oracle knows more than any policy. Where all servers are alike, no policy beats the best oracle by more than the
+/// 0.8 % to which each of the two percentiles is counted.
 #[test]
 fn oracles_bound_the_others() {
     let scenario = scenario("S1b").cut_to(Duration::from_secs(20));
@@ -153,8 +158,8 @@ fn oracles_bound_the_others() {
     }
 }
 
-/// What is on the wire counts: with 10 ms each way, an oracle that did not see it would send a burst to
-/// whoever looked idle, and be worse than choosing by what one has sent oneself.
+/// Oracles count requests that are still on the wire. With 10 ms each way, an oracle that did not see those would send
+/// a burst to every server that looked idle, and be worse than a choice by the client's own requests in flight.
 #[test]
 fn oracles_count_what_is_on_the_wire() {
     let far = scenario("S15b")
@@ -167,9 +172,9 @@ fn oracles_count_what_is_on_the_wire() {
     }
 }
 
-/// n balls in n bins, n = 2^16: the fullest holds about ln n / ln ln n = 4.6 and some for one choice (7 or 8
-/// seen elsewhere in six trials), ln ln n / ln 2 + O(1) for two (3 or 4). By the crate's own policies,
-/// with a lease for each ball.
+/// n balls in n bins, n = 2^16. The fullest bin holds about ln n / ln ln n = 4.6 and some for one choice (7 or 8 seen
+/// elsewhere in six trials), and ln ln n / ln 2 + O(1) for two (3 or 4). The bins are filled by the crate's own
+/// policies, with a lease for each ball.
 #[test]
 fn balls_in_bins() {
     type Bin = Target<u32, ()>;

@@ -1,6 +1,8 @@
-//! The crate's promises in the simulator: every built-in scenario and random ones, checked after each
-//! event. `SEEDS` says how many seeds; `SEEDS=10000 cargo test --release --features sim --test simulation --
-//! --ignored` is the long run.
+//! The crate's promises in the simulator: every built-in scenario and random ones, checked after each event.
+//!
+//! `SEEDS` sets the number of seeds. The long run is:
+//!
+//! `SEEDS=10000 cargo test --release --features sim --test simulation -- --ignored`.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -21,14 +23,14 @@ fn seeds(by_default: u64) -> u64 {
     })
 }
 
-/// The crate's own policies; those that they are compared with promise nothing.
+/// The crate's own policies. The baselines and oracles that they are compared with promise nothing.
 fn shipped() -> Vec<Policy> {
     let all = policies().into_iter();
     all.filter(|policy| !policy.is_baseline() && !policy.is_oracle())
         .collect()
 }
 
-/// Every scenario in 12 virtual seconds, faults from 3 s to 9 s.
+/// Every scenario cut to 12 virtual seconds, with faults from 3 s to 9 s.
 fn short() -> Vec<Scenario> {
     let all = scenarios().into_iter();
     all.map(|scenario| scenario.cut_to(12 * SECOND)).collect()
@@ -61,7 +63,7 @@ fn the_promises_hold_in_every_scenario() {
     assert!(reports.iter().all(|report| report.requests > 1000));
 }
 
-/// A scenario that nobody thought of.
+/// A random combination of settings and faults.
 fn random_scenario(seed: u64) -> (Scenario, Policy) {
     let mut state = seed;
     let mut below = move |bound: u64| {
@@ -219,7 +221,8 @@ fn a_retry_rescues_and_the_budget_bounds_it() {
     let report = sim::run(&all_dead, &named("plain-round-robin"), 1)
         .unwrap()
         .window;
-    // A fifth of the requests, and what ten clients have at the beginning: 100 each, of 3 360.
+    // A fifth of the requests, and what ten clients have saved up before: at most 100 retries each, of 3 360 requests
+    // each.
     assert!(
         report.attempts < 1.2 + 10.0 * 100.0 / report.requests as f64,
         "{report:?}"
@@ -246,7 +249,7 @@ fn what_is_under_way_at_the_end_is_followed() {
 fn no_budget_is_no_retry() {
     let dead = well().retries(1).retry_budget(0.0).fault(Fault::fails(1.0));
     let window = sim::run(&dead, &named("plain-random"), 1).unwrap().window;
-    // Those that began before the fault may still succeed.
+    // Requests that began before the fault may still succeed.
     let failed = (window.errors * window.requests as f64).round() as u64;
     assert!(failed > 30_000 && window.attempts == 1.0, "{window:?}");
     assert_eq!(window.retries_denied, failed);

@@ -1,5 +1,5 @@
-//! Promise: who is back after an ejection gets its share step by step, by every policy, and nobody is refused
-//! for it.
+//! Promise: an endpoint that is back after an ejection gets its share step by step, with every policy, and no request
+//! is refused because of it.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,7 +14,7 @@ use evenkeel::{
     PowerOfTwo, SlowStart, Target, Tick, WeightedRoundRobin,
 };
 
-/// Ten servers that know one another's latency; server 0 is just back.
+/// Ten servers whose latencies are known; server 0 has just returned.
 fn just_back(policy: Policy, slow_start: SlowStart, seed: u64) -> (Fleet<Server>, ManualClock) {
     let clock = ManualClock::new();
     let builder = setup(10, &clock).policy(policy).ejection(exact());
@@ -26,16 +26,17 @@ fn just_back(policy: Policy, slow_start: SlowStart, seed: u64) -> (Fleet<Server>
     (fleet, clock)
 }
 
-/// Which part of its fair share, a tenth, server 0 gets now.
+/// The part of its fair share (a tenth of the picks) that server 0 gets now.
 fn part(fleet: &Fleet<Server>, picks: usize) -> f64 {
     let picked = sequence(fleet, picks);
     let to_zero = picked.iter().filter(|&&number| number == 0).count();
     to_zero as f64 * 10.0 / picks as f64
 }
 
-/// A pick goes to server 0 with the odds s / 10, s being its share of the moment; those of a policy that keeps turns
-/// vary less. Of 20 000 picks the part of the fair share has a sigma of 10 · √(s/10 · (1 − s/10) / 20 000), at most
-/// 0.0212. Six of them, and 0.02 for a server that has waited, whose turn comes first when it is back: 40 picks.
+/// A pick goes to server 0 with odds of s / 10, with s its share at the moment; the picks of a policy that takes turns
+/// vary less. Over 20 000 picks the part of the fair share has a sigma of 10 · √(s/10 · (1 − s/10) / 20 000), at most
+/// 0.0212. The tolerance is six of those, and 0.02 (40 picks) for a server that has waited and whose turn comes first
+/// when it is back.
 fn assert_part(what: &str, seen: f64, due: f64) {
     let odds = due / 10.0;
     let sigma = 10.0 * (odds * (1.0 - odds) / 20_000.0).sqrt();
@@ -81,8 +82,8 @@ fn the_least_share_is_there_from_the_first_pick() {
     }
 }
 
-/// Fifteen passes in a row over 2 s are the first 2 s of its slow start; it is full 3 s after its return. That it was slow
-/// before is not held against it.
+/// Fifteen passed checks in a row over 2 s count as the first 2 s of its slow start, so it has its full share 3 s after
+/// its return. That it was slow before is not held against it.
 #[test]
 fn who_passed_checks_before_it_came_back_is_as_far_on() {
     let mut setting = with(10, exact(), each_second());
@@ -107,7 +108,7 @@ fn who_passed_checks_before_it_came_back_is_as_far_on() {
     assert_eq!(state(&setting.fleet, 0), MemberState::Ready);
 }
 
-/// Envoy's figures for case 96 are (t / window) ^ (1 / aggression).
+/// The ramp is Envoy's in case 96: (t / window) ^ (1 / aggression).
 #[test]
 fn aggression_bends_the_ramp() {
     for (aggression, due) in [(1.0, 0.25f64), (2.0, 0.5), (0.5, 0.0625)] {
@@ -152,7 +153,7 @@ fn new_ones_begin_with_it_only_if_asked() {
         fleet.maintain();
         assert_eq!(state(&fleet, 9), MemberState::Ready);
     }
-    // By insert as by update, and in proportion.
+    // `insert` begins slow start as `update` does, and the share rises in proportion.
     let (fleet, clock) = grown(SlowStart::default().new_endpoints(true), 10);
     assert!(fleet.remove(&0));
     fleet.insert(Target::new(0, ())).unwrap();
@@ -166,7 +167,7 @@ fn never_the_initial_set_nor_where_all_are_new() {
     let fleet = setup(10, &ManualClock::new()).slow_start(asked.clone());
     let fleet = fleet.build().unwrap();
     assert!((0..10).all(|new| state(&fleet, new) == MemberState::Ready));
-    // An empty fleet that gets its first set, and a set that is replaced whole.
+    // An empty fleet that gets its first set, and a set that is replaced as a whole.
     let (fleet, _clock) = grown(asked, 0);
     assert!((0..10).all(|new| state(&fleet, new) == MemberState::Ready));
     let others = (10..20).map(|number| Target::new(number, ()));
@@ -174,7 +175,7 @@ fn never_the_initial_set_nor_where_all_are_new() {
     assert!((10..20).all(|new| state(&fleet, new) == MemberState::Ready));
 }
 
-/// Two servers: one is ejected or avoided, the other has just come. All requests go there.
+/// Of two servers one is ejected or avoided and the other has just joined. All requests go to that one.
 #[test]
 fn a_pick_succeeds_where_only_those_in_slow_start_are_left() {
     for threshold in [0, 50] {
@@ -210,7 +211,7 @@ fn one_failure_sends_out_again_who_is_just_back() {
     fail(&fleet, 0, 1);
     assert_eq!(ejected(&fleet), [0]);
     assert_eq!(fleet.stats().ejections, 2);
-    // Once it is over, it takes two again.
+    // After its slow start it takes two failures again.
     clock.advance(SECOND * 4);
     bring_back(&fleet);
     clock.advance(SECOND * 5);

@@ -1,7 +1,7 @@
-//! Everything at once, from four threads, with a clock that jumps: the cap holds whenever one looks, and
-//! when the storm is over all books are right, nothing is wedged and nothing has leaked.
+//! All calls at once, from four threads, with a clock that jumps. The cap holds at every look. After the storm all
+//! counts are right, every endpoint can return, and nothing has leaked.
 //!
-//! `STORM=1000 cargo test --release --test storm` for a long one.
+//! `STORM=1000 cargo test --release --test storm` is a long run.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -17,7 +17,7 @@ use evenkeel::{
     PickOptions, PowerOfTwo, Random, RoundRobin, Stats, Tick, Upkeep, Weight, WeightedRoundRobin,
 };
 
-/// An endpoint that counts how many there are.
+/// An endpoint that counts its live copies.
 struct Counted {
     key: usize,
     weight: u32,
@@ -46,7 +46,7 @@ fn policy(which: usize) -> Box<dyn LoadBalancer<Counted>> {
     }
 }
 
-/// splitmix64, so that a round repeats its choices (though not its interleaving).
+/// SplitMix64, so that a round repeats its choices (though not its interleaving).
 struct Dice(u64);
 
 impl Dice {
@@ -116,7 +116,7 @@ impl Storm {
         }
     }
 
-    /// One thread's share of it.
+    /// One thread's part of the storm.
     fn blow(&self, seed: u64, calls: u32) {
         let mut dice = Dice(seed);
         let mut mine: Vec<Lease<Counted>> = Vec::new();
@@ -194,7 +194,7 @@ impl Storm {
         }
     }
 
-    /// Lets the time jump and looks at the cap, until told.
+    /// Lets the time jump and checks the cap, until `over` is set.
     fn watch(&self, seed: u64, over: &AtomicBool) {
         let mut dice = Dice(seed);
         while !over.load(Ordering::SeqCst) {
@@ -205,7 +205,7 @@ impl Storm {
                 _ => self.clock.advance(MILLI * dice.below(400) as u32),
             }
             for _ in 0..50 {
-                // One look is not of one moment: the set may have been changed twice within it.
+                // One look does not show a single moment: the set may have changed twice within it.
                 let looks: Vec<_> = (0..4).map(|_| self.fleet.stats()).collect();
                 assert!(
                     !looks.iter().all(|stats| self.is_over_the_cap(stats)),
@@ -217,7 +217,7 @@ impl Storm {
     }
 
     fn is_over_the_cap(&self, stats: &Stats) -> bool {
-        // While an update makes the fleet smaller, the limit is the next set's already.
+        // While an update makes the fleet smaller, the limit is already that of the next set.
         let of_this_set = match stats.routable {
             0 | 1 => 0,
             routable => (routable * self.max_percent as usize / 100).max(1),
@@ -248,9 +248,9 @@ impl Storm {
         }
     }
 
-    /// From now on all is well: everybody returns.
+    /// From now on all requests succeed, and every endpoint returns.
     fn calm(&self) {
-        // The jumps may have ended where no time is left to wait in.
+        // The jumps may have ended so late that no time is left to wait in.
         let latest = Tick::from_nanos(u64::MAX - 3_600 * 1_000_000_000);
         self.clock.set(latest.min(self.clock.now()));
         for key in 0..self.keys {

@@ -9,7 +9,7 @@ use evenkeel::{
     Cluster, Fleet, LoadBalancer, ManualClock, Outcome, Picker, RoundRobin, Upkeep, View,
 };
 
-/// A policy whose preparation waits for a word.
+/// A policy whose preparation waits for a message.
 #[derive(Debug)]
 struct Stuck {
     reached: Sender<()>,
@@ -24,8 +24,8 @@ impl LoadBalancer<String> for Stuck {
     }
 }
 
-/// While one thread holds the update mutex, this one picks, records, drops and reads, through upkeep
-/// that is due and ejections. If any of it waited for the mutex, the test would not end.
+/// While one thread holds the update mutex, this one picks, records, drops and reads, with upkeep that is due and with
+/// ejections. If any of that waited for the mutex, the test would not end.
 fn requests_beside_a_stuck_update(upkeep: Upkeep) {
     let clock = ManualClock::new();
     let fleet = Fleet::builder()
@@ -70,7 +70,7 @@ fn so_they_do_when_the_caller_does_upkeep() {
     requests_beside_a_stuck_update(Upkeep::Caller);
 }
 
-/// What picks the policy calls back into finds no lock held either.
+/// A policy may call the fleet during a pick: no lock is held there either.
 #[test]
 fn a_policy_may_call_the_fleet_in_its_pick() {
     use evenkeel::{Choice, PickContext, from_picker};

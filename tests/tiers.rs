@@ -1,5 +1,6 @@
-//! Promise: load spills to the next priority by what the first can carry, degraded endpoints get what the healthy cannot, and panic is
-//! judged for each priority by itself. Numbers in names are those of reference/envoy.md, section 3.
+//! Promise: load spills over to the next priority by what the first can carry, degraded endpoints get what the healthy
+//! ones cannot carry, and panic is judged for each priority by itself. Numbers in names are those of
+//! reference/envoy.md, section 3.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -18,7 +19,7 @@ fn the_first_priority_dead_and_the_second_well_is_no_panic() {
     mark(&fleet, 0..10, Mark::Down);
     assert_eq!(share(&taken(&fleet, 1000), |n| n >= 10), 1.0);
     assert!(!fleet.stats().panicking);
-    // The same by one policy for all is.
+    // With one policy for all priorities the fleet panics.
     fleet.set_policy(RoundRobin::new()).unwrap();
     assert!(fleet.stats().panicking);
     assert!(share(&taken(&fleet, 1000), |n| n < 10) > 0.5);
@@ -27,8 +28,8 @@ fn the_first_priority_dead_and_the_second_well_is_no_panic() {
     assert_eq!(share(&taken(&fleet, 1000), |n| n >= 10), 1.0);
 }
 
-/// In panic those that are marked down take requests: a retry that there is somebody for is not given up, and health does not tell
-/// good from bad.
+/// In panic, endpoints that are marked down take requests. So a retry is not given up while such an endpoint is left,
+/// and the fleet has no healthy endpoint, as health does not tell good from bad.
 #[test]
 fn what_a_caller_asks_knows_of_panic() {
     let fleet = fleet(&[4], RoundRobin::new());
@@ -45,7 +46,7 @@ fn what_a_caller_asks_knows_of_panic() {
     assert!(fleet.leaves_none(&two));
 }
 
-/// One tier's panic is not everybody's: with the first priority dead the second tells good from bad.
+/// The panic of one tier is not that of all: health still counts in the second priority, so the fleet has healthy ones.
 #[test]
 fn one_tier_in_panic_leaves_healthy_ones() {
     let fleet = five_and_sixty_five(PanicRule::envoy());
@@ -53,7 +54,7 @@ fn one_tier_in_panic_leaves_healthy_ones() {
     assert!(fleet.has_healthy());
 }
 
-/// The first priority 5 % healthy, the second 65 %.
+/// The first priority is 5 % healthy, the second 65 %.
 fn five_and_sixty_five(rule: PanicRule) -> Fleet<Server> {
     let builder = builder(levels(&[100, 100])).policy(Tiers::new(RoundRobin::new()));
     let fleet = builder.panic_rule(rule).build().unwrap();
@@ -67,7 +68,7 @@ fn five_and_sixty_five_percent_one_priority_panics_and_the_other_does_not() {
     let fleet = five_and_sixty_five(PanicRule::envoy());
     let seen = taken(&fleet, PICKS);
     assert!(near(share(&seen, |n| n < 100), 0.08, PICKS), "{seen:?}");
-    // 95 of 100 of the picks there.
+    // 95 of 100 of the picks there go to endpoints that are marked down.
     assert!(near(share(&seen, |n| (5..100).contains(&n)), 0.076, PICKS));
     assert_eq!(share(&seen, |n| n >= 165), 0.0);
     let tiers = fleet.tiers();
@@ -203,7 +204,8 @@ fn a_priority_that_panicked_goes_on_to_the_end_of_the_gap_also_through_an_update
     ));
 }
 
-/// Of the first priority one of two is down, and by weight three quarters; 1.4 times what is left is carried.
+/// One of two endpoints of the first priority is down, which is three quarters of it by weight. 1.4 times what is left
+/// is carried.
 #[test]
 fn a_priority_is_as_well_as_its_weights_say_where_that_is_set() {
     for (by_weight, to_first) in [(false, 0.7), (true, 0.35)] {
@@ -247,7 +249,7 @@ fn the_healthy_of_all_priorities_come_before_the_degraded() {
     mark(&fleet, [2], Mark::Down);
     let seen = taken(&fleet, PICKS);
     assert!(near(share(&seen, |n| n == 3), 0.7, PICKS), "{seen:?}");
-    // A retry that has been to the one healthy goes to a degraded one.
+    // A retry that has tried the one healthy endpoint goes to a degraded one.
     let healthy = fleet.lease(&3).unwrap();
     let tried = [healthy.id()];
     for _ in 0..100 {
@@ -270,7 +272,7 @@ fn a_degraded_endpoint_is_judged_and_counts_as_any_for_other_policies() {
     );
     fail(&fleet, 0, 5);
     assert_eq!(state(&fleet, 0), MemberState::Ejected);
-    // Weight 0 and back: it is as it was.
+    // Weight 0 and back does not change its state.
     fleet.insert(Target::new(0, ()).with_weight(0)).unwrap();
     fleet.insert(Target::new(0, ())).unwrap();
     assert_eq!(state(&fleet, 0), MemberState::Ejected);
@@ -278,7 +280,7 @@ fn a_degraded_endpoint_is_judged_and_counts_as_any_for_other_policies() {
     assert_eq!(state(&fleet, 0), MemberState::Ejected);
 }
 
-/// Chooses the fourth, whoever there is.
+/// Chooses index 3, however many members there are.
 #[derive(Clone, Debug)]
 struct Fourth;
 
@@ -288,7 +290,7 @@ impl Picker<Server> for Fourth {
     }
 }
 
-/// The fourth of the fleet is none of the three that stand in the first priority.
+/// Index 3 is valid in the fleet, but not among the three members of the first priority.
 #[test]
 fn an_index_out_of_range_of_a_priority_is_counted_and_another_of_it_is_picked() {
     let fleet = fleet(&[3, 2], from_picker(Fourth));

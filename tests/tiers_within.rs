@@ -1,4 +1,5 @@
-//! Promise: whatever policy chooses within a priority, it works as it does alone: its positions, health, slow start, avoidance, updates.
+//! Promise: within a priority any policy works as it does alone: its positions, health, slow start, avoidance and
+//! updates.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -86,7 +87,7 @@ fn ejections_move_load_and_returns_bring_it_back() {
     for (failed, expected) in [(0, 0.0), (1, 30.0), (2, 65.0), (3, 100.0)] {
         fail(&fleet, failed, 5);
         assert_eq!(spilt(&fleet), expected, "{failed} and those before");
-        // The very next pick goes by it, and meets none of the ejected.
+        // The very next pick follows the new load and meets no ejected endpoint.
         let seen = taken(&fleet, PICKS);
         assert!(
             near(share(&seen, |n| n >= 4), expected / 100.0, PICKS),
@@ -94,7 +95,7 @@ fn ejections_move_load_and_returns_bring_it_back() {
         );
         assert_eq!(share(&seen, |n| n <= failed), 0.0);
     }
-    // By 2 s: probes, one after the other, until all are back.
+    // The ejections end after 2 s: probes follow one another until all endpoints are back.
     clock.advance(3 * SECOND);
     for _ in 0..100 {
         fleet
@@ -129,7 +130,7 @@ fn a_retry_goes_on_to_the_next_priority() {
 
 #[test]
 fn slow_start_holds_within_a_tier() {
-    // The second priority first, so that nobody has the same place within the tier and in the fleet.
+    // The second priority comes first, so that no endpoint has the same index in its tier and in the fleet.
     let clock = ManualClock::new();
     let fleet = Fleet::builder()
         .endpoints(levels(&[4, 4]).into_iter().rev())
@@ -144,7 +145,7 @@ fn slow_start_holds_within_a_tier() {
     clock.advance(3 * SECOND);
     common::probe(&fleet).record_with_latency(Outcome::Success, MILLI);
     assert_eq!(state(&fleet, 0), MemberState::Warming);
-    // It counts as healthy, and takes a tenth of its turns at first, half of them in the middle.
+    // It counts as healthy. It takes a tenth of its turns at first, and half of them in the middle of its slow start.
     assert_eq!(fleet.tiers()[0].load_percent, 100.0);
     for (seconds, share_of) in [(0, 0.1), (5, 0.5), (5, 1.0)] {
         clock.advance(seconds * SECOND);
@@ -199,8 +200,8 @@ fn one_endpoint_and_none() {
     assert!(taken(&fleet, 1000)[&2] > 900);
 }
 
-/// A spare priority that has been used once is idle for ever after. It must not take the invitations by which a policy finds
-/// out that an endpoint which it avoided has healed.
+/// The endpoints of a spare priority that has been used once are idle for ever after. They must not take the
+/// invitations by which a policy finds out that an endpoint which it avoided has healed.
 #[test]
 fn idle_spares_do_not_keep_an_avoided_endpoint_from_being_tried() {
     let clock = ManualClock::new();
@@ -226,16 +227,17 @@ fn idle_spares_do_not_keep_an_avoided_endpoint_from_being_tried() {
     mark(&fleet, 0..4, Mark::Down);
     run(4, false);
     mark(&fleet, 0..4, Mark::Auto);
-    // It is invited at 1, 2, 4, 8, 16 and 31 s. From 36 s on the spares have been idle for longer than anybody waits.
+    // While it is slow it is invited after 1, 2, 4, 8 and then each 16 s. Before this stretch ends, the spares have
+    // been idle for longer than the longest of those waits.
     run(44, true);
     assert!(run(1, true) < 0.01, "it is avoided");
-    // The next is due at 63 s. By then the estimate has not drifted back by itself.
+    // The next invitation comes within these 20 s. By then the estimate has not drifted back by itself.
     run(20, false);
     let healed = run(2, false);
     assert!((0.2..0.3).contains(&healed), "{healed}");
 }
 
-/// Leases are on the board that it reads, also where it reads only a part of it.
+/// The policy sees leases through the fleet's board, even where it reads only a part of it.
 #[test]
 fn adaptive_sees_what_is_in_flight_within_its_tier() {
     let fleet = fleet(&[4, 4], Adaptive::new());
@@ -246,7 +248,7 @@ fn adaptive_sees_what_is_in_flight_within_its_tier() {
     assert_eq!(counts.collect::<Vec<_>>(), [4, 4, 4]);
 }
 
-/// Over their limits, endpoints are passed over: the next priority takes what the first cannot, by any policy.
+/// Endpoints at their limit are passed over: the next priority takes what the first cannot, with any policy.
 #[test]
 fn limits_hold_within_a_tier_and_pass_on_what_is_over() {
     for policy in policies() {
@@ -273,7 +275,7 @@ fn limits_hold_within_a_tier_and_pass_on_what_is_over() {
     }
 }
 
-/// Of ten servers in two priorities two are left. By itself their tiers panic; beside a zone that is whole they do not.
+/// Of ten servers in two priorities two are left. Alone, their tiers panic; beside a zone that is whole they do not.
 #[test]
 fn under_a_failover_a_tiers_panic_is_suspended() {
     for policy in policies() {
@@ -290,12 +292,13 @@ fn under_a_failover_a_tiers_panic_is_suspended() {
             *taken.entry(lease.endpoint().key()).or_default() += 1;
         }
         assert_eq!(to_down(&taken), 0.0, "{name}");
-        // A fifth, 1.4 times.
+        // A fifth of the capacity is left, times 1.4.
         assert!((share(&taken, |n| n < 10) - 0.28).abs() < 0.02, "{name}");
     }
 }
 
-/// Nor does it then divide by it: each priority gets what it could carry of its ten, 14 and 56 %.
+/// With panic suspended, the load is not divided by the panic rule either: of ten endpoints each priority gets what it
+/// could carry, 14 and 56 %.
 #[test]
 fn under_a_failover_priorities_share_as_if_there_were_no_panic_rule() {
     let here = fleet(&[10, 10], RoundRobin::new());
@@ -314,7 +317,7 @@ fn under_a_failover_priorities_share_as_if_there_were_no_panic_rule() {
     assert!(near(its, 0.2, PICKS / 2), "{first} and {second}");
 }
 
-/// Nobody in the first priority is warm: the second has no load all the same.
+/// The whole first priority is in slow start, and the second still gets no load.
 #[test]
 fn slow_start_of_a_whole_priority_moves_nothing_to_another() {
     for policy in policies() {
@@ -333,7 +336,8 @@ fn slow_start_of_a_whole_priority_moves_nothing_to_another() {
     }
 }
 
-/// What has the same hash keeps to a priority as long as its load allows, and hashes are shared as requests are.
+/// Requests with the same hash keep to a priority as long as its load allows, and hashes are divided in the same shares
+/// as requests.
 #[test]
 fn an_affinity_keeps_to_its_priority() {
     let fleet = fleet(&[10, 10], RoundRobin::new());
@@ -347,7 +351,7 @@ fn an_affinity_keeps_to_its_priority() {
     let first = sides.iter().filter(|side| **side == 0).count();
     assert!(near(first as f64 / 2000.0, 0.7, 2000), "{first}");
     assert!((0..2000).all(|hash| side(hash) == sides[hash as usize]));
-    // Another goes: those that stay are among those who were there.
+    // Another endpoint goes down: the hashes that stay in the priority were all there before.
     mark(&fleet, 5..6, Mark::Down);
     let came = (0..2000).filter(|&hash| side(hash) == 0 && sides[hash as usize] == 1);
     assert_eq!(came.count(), 0);

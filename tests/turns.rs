@@ -1,5 +1,5 @@
-//! Promise: with the default policy everybody has its turns by weight, however few the requests are, whoever asks and however seldom, and
-//! from a fleet's first request on.
+//! Promise: with the default policy every endpoint has its turns by weight, however few the requests are, whichever
+//! thread picks and however seldom, and from a fleet's first request on.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -19,7 +19,7 @@ fn key(lease: &Lease<Server>) -> usize {
     lease.endpoint().key()
 }
 
-/// Whom so many requests go to, one after the other, each of the same length.
+/// Sends requests of one length, one after the other, and returns how many each endpoint gets.
 fn one_by_one(
     fleet: &Fleet<Server>,
     clock: &ManualClock,
@@ -35,8 +35,9 @@ fn one_by_one(
     seen
 }
 
-/// A canary of a thousandth had up to 19 times its share, as it was invited whenever it had been idle for a second, and each time those of
-/// middle weight caught up with its turn.
+/// A light endpoint is not invited for being light. Before the fix a canary with a thousandth of the weight had up to
+/// 19 times its share: it was invited whenever it had been idle for a second, and each invitation moved the time of all
+/// to its turn, which is far ahead for a light endpoint, so that those of middle weight caught up with it.
 #[test]
 fn a_light_one_is_not_invited_for_being_light() {
     let mut weights = vec![100; 10];
@@ -44,13 +45,14 @@ fn a_light_one_is_not_invited_for_being_light() {
     for length in [1, 5, 10, 100, 1_000] {
         let clock = ManualClock::new();
         let seen = one_by_one(&fleet(&weights, &clock), &clock, (10_060, MILLI * length));
-        // 10 and 50 are due, each within three picks of exact as in a cycle.
+        // 10 and 50 are due, each within three picks of exact, as in a cycle.
         assert!(seen[10].abs_diff(10) <= 3, "{length} ms: {seen:?}");
         assert!(seen[11].abs_diff(50) <= 3, "{length} ms: {seen:?}");
     }
 }
 
-/// Nor is one that is a little of all: three of four had 18 % of the requests for 1.5.
+/// Light endpoints beside a very heavy one are not invited for being light either: the three light ones of four had
+/// 18 % of the requests instead of 1.5 %.
 #[test]
 fn very_uneven_weights_hold_while_the_heavy_one_is_busy() {
     let clock = ManualClock::new();
@@ -65,27 +67,27 @@ fn very_uneven_weights_hold_while_the_heavy_one_is_busy() {
             open.pop_front().unwrap().record(Outcome::Success);
         }
     }
-    // 300 and 9 are due; the lightest has its first turn.
+    // 300 and 9 are due, and one first turn for the lightest.
     assert!(seen[1] <= 3 && seen[2] < 330 && seen[3] < 15, "{seen:?}");
 }
 
-/// One pick in 103 is one of four other threads'. To those of other shards than the busy one's all seemed to have had a turn just now, and
-/// each of them went to the same endpoint for ever.
+/// One pick in 103 comes from one of four other threads. Before the fix, for threads on other shards than the busy one,
+/// all endpoints seemed to have had a turn just now, and each of these threads picked the same endpoint for ever.
 #[test]
 fn threads_that_pick_seldom_go_round_as_well() {
     go_round(10);
 }
 
-/// Whoever is out keeps a turn of long ago, by which all others' would seem far ahead still.
+/// An endpoint that is out keeps a turn of long ago. Compared with that, all others would still seem to be far ahead.
 #[test]
 fn threads_that_pick_seldom_go_round_as_well_while_one_is_out() {
     go_round(11);
 }
 
-/// Ten servers take requests; if there is one more, it has had turns and is marked down.
+/// Ten servers take requests. If there is one more, it has had turns and is marked down.
 fn go_round(count: usize) {
     let clock = ManualClock::new();
-    // Without a seed: with one all threads share a shard.
+    // Without a seed, because with a seed all threads share a shard.
     let builder = Fleet::builder().endpoints(servers(&vec![1; count]));
     let fleet = builder.clock(clock.clone()).build().unwrap();
     one_by_one(&fleet, &clock, (100, MILLI));
@@ -120,7 +122,8 @@ fn go_round(count: usize) {
         drop(ask);
         thread.join().unwrap();
     }
-    // 412 picks from one to the next: two further on each time, so five endpoints have all of a thread's.
+    // A thread picks every 412 picks, which is two endpoints further each time. So five endpoints share all of its 100
+    // picks, 20 each.
     for own in seldom {
         assert!(own.iter().all(|&own| own <= 30), "{seldom:?}");
     }
@@ -130,7 +133,8 @@ fn go_round(count: usize) {
     );
 }
 
-/// A fleet for each request, as in a function that is started for one: without regard to weights the lightest had 5.2 times its share.
+/// A new fleet for each request, as in a function that is started for a single request. Before the fix first turns
+/// ignored weights, and the lightest endpoint had 5.2 times its share.
 #[test]
 fn the_first_request_of_a_fleet_is_by_weight() {
     let weights: Vec<u32> = (1..=10).collect();
@@ -143,7 +147,7 @@ fn the_first_request_of_a_fleet_is_by_weight() {
         lease.record(Outcome::Success);
     }
     for (weight, &seen) in weights.iter().zip(&seen) {
-        // A binomial's six sigma: sqrt(5 500 p (1 - p)) is at most 28.6 for p = 10 / 55.
+        // Six sigma of a binomial: sqrt(5 500 p (1 - p)) is at most 28.6, for p = 10 / 55.
         let due = f64::from(100 * weight);
         let sigma = (due * (1.0 - due / 5_500.0)).sqrt();
         assert!(
@@ -153,8 +157,8 @@ fn the_first_request_of_a_fleet_is_by_weight() {
     }
 }
 
-/// As many again join, where each gets a request in ten seconds. By invitations, one request in fifty, a third of them were never used in
-/// 200 s.
+/// As many endpoints join as there are, and each gets a request in ten seconds. While they were used only by
+/// invitations, one request in fifty, a third of them were never used in 200 s.
 #[test]
 fn those_that_join_are_used_soon_where_requests_are_few() {
     let clock = ManualClock::new();
@@ -183,8 +187,8 @@ fn those_that_join_are_used_soon_where_requests_are_few() {
     assert!((800..1_200).contains(&new), "{new} of 2000");
 }
 
-/// The heaviest goes and comes again before each pick. As one that has had no turn it was taken for the first that was due, and had 5.5 times
-/// its share while it was there.
+/// The heaviest endpoint leaves and comes back again and again, in every second pick. When it was treated as an
+/// endpoint without a turn, it was the first that was due, and had 5.5 times its share while it was there.
 #[test]
 fn one_that_comes_and_goes_is_not_due_before_all_others() {
     let clock = ManualClock::new();
@@ -201,6 +205,6 @@ fn one_that_comes_and_goes_is_not_due_before_all_others() {
         clock.advance(MILLI * 5);
         lease.record(Outcome::Success);
     }
-    // 455 are due; by invitations, of which there is one in fifty requests, and by its turns.
+    // 455 are due. It gets requests by invitations, one in fifty requests, and by its turns.
     assert!((100..900).contains(&there), "{there}");
 }

@@ -1,4 +1,5 @@
-//! Where all may be picked the crate's policies are asked without a context: they choose whom they choose with one.
+//! Where all endpoints may be picked, the crate's policies are asked without a context. They make the same choices as
+//! with one.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -13,7 +14,7 @@ use evenkeel::{
 };
 use proptest::prelude::*;
 
-/// A policy of somebody's, around one of the crate's: it knows of no other way than by a context.
+/// A user's policy around one of the crate's, which always picks with a context.
 #[derive(Debug)]
 struct ByContext<L>(L);
 
@@ -31,10 +32,10 @@ impl Picker<Server> for Forward {
     }
 }
 
-/// What happens between two picks.
+/// The events between two picks.
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// Whose request ends, of those that are open.
+    /// Which of the open requests ends.
     ends: Option<prop::sample::Index>,
     latency: Duration,
     passes: Duration,
@@ -42,7 +43,7 @@ struct Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let ends = prop::option::weighted(0.6, any::<prop::sample::Index>());
-    // Some answer late, so that what is open shows it.
+    // Some answers are late, so that open requests become overdue.
     let latency = prop_oneof![4 => 1u64..20, 1 => 100u64..2000];
     (ends, latency, 0u64..10).prop_map(|(ends, latency, passes)| Step {
         ends,
@@ -51,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
-/// Whom a fleet of this policy picks.
+/// The endpoints that a fleet with this policy picks.
 fn picks(
     policy: impl LoadBalancer<Server> + 'static,
     weights: &[u32],

@@ -12,7 +12,7 @@ fn set(keys: &[usize]) -> Vec<Server> {
     keys.iter().map(|&key| Target::new(key, ())).collect()
 }
 
-/// Who stays keeps its place, and who is new comes after: that is not the order in which they were given.
+/// An endpoint that stays keeps its place and new ones come after, so the order is not that of the update.
 #[test]
 fn an_update_in_another_order_finds_each_by_its_key() {
     let fleet = setup(5, &ManualClock::new()).build().unwrap();
@@ -40,7 +40,7 @@ fn an_update_in_another_order_finds_each_by_its_key() {
 fn a_policy_that_was_set_stays_through_changes_of_the_set() {
     let clock = ManualClock::new();
     let fleet = setup(5, &clock).policy(Random::new()).build().unwrap();
-    // Each once in a round, which a random one does hardly ever.
+    // Each endpoint once in every round, which a random policy hardly ever does.
     let takes_turns = |fleet: &Fleet<Server>| {
         let count = fleet.members().len();
         (0..10).all(|_| {

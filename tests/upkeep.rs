@@ -13,7 +13,7 @@ use evenkeel::{
     RoundRobin, Sample, SlidingWindow, Target, Tick,
 };
 
-/// The crate's own tracker, which counts how often it is asked for an endpoint's health.
+/// The crate's own tracker, with a count of how often it is asked for an endpoint's health.
 #[derive(Debug)]
 struct Counting(Arc<AtomicU64>, SlidingWindow);
 
@@ -32,7 +32,7 @@ impl HealthTracker for Counting {
     }
 }
 
-/// How often each of so many endpoints is looked at in so many picks, which come so far apart.
+/// How often each of `count` endpoints is looked at in `picks` picks that are `apart` from one another.
 fn looks(count: usize, window: Duration, picks: u32, apart: Duration) -> f64 {
     let (clock, looks) = (ManualClock::new(), Arc::new(AtomicU64::new(0)));
     let ejection = Ejection::default().window(window);
@@ -53,15 +53,17 @@ fn looks(count: usize, window: Duration, picks: u32, apart: Duration) -> f64 {
     looks.load(Ordering::Relaxed) as f64 / count as f64
 }
 
-/// An interval is 10 us for each endpoint, so these are looked at three times in a second, and once more where a sweep begins
-/// with it. They were 192 times when the interval grew and what a clock may be ahead by did not.
+/// The interval is 10 us for each endpoint, so 30 000 endpoints are looked at three times in a second, and once more
+/// where a sweep begins with one. It was 192 times when the interval grew with the fleet but the limit on how far ahead
+/// upkeep may be due did not.
 #[test]
 fn thirty_thousand_are_looked_at_three_times_in_a_second() {
     let each = looks(30_000, 10 * SECOND, 100_000, Duration::from_micros(10));
     assert!((2.0..=4.0).contains(&each), "{each}");
 }
 
-/// With a short window that is so of fewer: 2 100 of 21 ms, in a second of a pick each 10 us, and no more often.
+/// With a short window the interval grows for fewer endpoints already: it is 21 ms for 2 100. In a second, with a pick
+/// each 10 us, they are looked at no more often than that.
 #[test]
 fn a_short_window_makes_upkeep_no_endless_work() {
     let each = looks(2_100, 100 * MILLI, 100_000, Duration::from_micros(10));

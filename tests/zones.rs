@@ -1,5 +1,6 @@
-//! Promise: zones of a priority get their shares: mine first, by the callers of each, or by weights; and where a zone cannot carry
-//! its share, others do. Numbers in names are those of reference/envoy.md, section 3.
+//! Promise: the zones of a priority get their shares: the caller's zone first, by the callers of each zone, or by
+//! weights. Where a zone cannot carry its share, others do. Numbers in names are those of reference/envoy.md, section
+//! 3.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,12 +17,12 @@ use evenkeel::{
 
 const PICKS: usize = 20_000;
 
-/// Five standard deviations of a share of so many picks, each on its own: one run in two million is beyond.
+/// Within five standard deviations of a share of independent picks, which one run in two million exceeds.
 fn near(seen: f64, share: f64) -> bool {
     (seen - share).abs() <= 5.0 * (share * (1.0 - share) / PICKS as f64).sqrt() + 1e-9
 }
 
-/// Servers, numbered through, so many in each zone, of this priority.
+/// Servers of this priority, numbered from `first` on, as many in each zone as given.
 fn standing(zones: &[(&str, usize)], priority: u32, first: usize) -> Vec<Server> {
     let zone = |&(zone, size): &(&'static str, usize)| (0..size).map(move |_| zone);
     let zones: Vec<(&'static str, usize)> =
@@ -89,7 +90,7 @@ fn assert_shares(fleet: &Fleet<Server>, expected: &[(u32, &str, f64)]) {
     }
     let total: f64 = expected.iter().map(|it| it.2).sum();
     assert!((total - 1.0).abs() < 1e-3, "the test is to name all");
-    // What is shown is what is done.
+    // The tiers show the same loads.
     for tier in fleet.tiers() {
         let its = expected
             .iter()
@@ -129,13 +130,14 @@ fn by_callers_in_every_priority_and_by_what_is_well() {
     let policy = Tiers::new(RoundRobin::new()).zone_aware("a", [("a", 1), ("b", 1)]);
     let fleet = fleet(servers, policy);
     assert_shares(&fleet, &[(0, "a", 1.0)]);
-    // A has 2 of 6: two thirds of its callers' half. Six of eight still carry all.
+    // Zone a has 2 of 6 eligible endpoints, which is two thirds of its callers' half. Six of eight endpoints still
+    // carry all the load of the priority.
     mark(&fleet, [0, 1], Mark::Down);
     assert_shares(&fleet, &[(0, "a", 0.6666), (0, "b", 0.3334)]);
-    // The first priority is dead: in the second all stay in their zone.
+    // The first priority is dead. In the second, all requests stay in their zone.
     mark(&fleet, 0..8, Mark::Down);
     assert_shares(&fleet, &[(1, "a", 1.0)]);
-    // Five of eight are fewer than six: zones do not count.
+    // Five of eight are fewer than the minimum cluster size of six, so zones do not count.
     mark(&fleet, [8, 12, 13], Mark::Down);
     assert_shares(&fleet, &[(1, "a", 0.6), (1, "b", 0.4)]);
 }
@@ -171,7 +173,7 @@ fn case_42_forced_to_stay_and_by_weight() {
     let policy = Tiers::new(WeightedRoundRobin::new())
         .zone_aware("a", callers)
         .locality_basis(LocalityBasis::HealthyHostsWeight);
-    // Four of eight by weight.
+    // Zone a has four of eight by weight.
     assert_shares(&fleet(servers, policy), &[(0, "a", 1.0)]);
 }
 
@@ -220,7 +222,7 @@ fn cases_61_to_63_locality_weights() {
     };
     let fleet = by([("a", 1), ("b", 6), ("c", 3)]);
     assert_shares(&fleet, &[(0, "a", 0.1), (0, "b", 0.6), (0, "c", 0.3)]);
-    // A half carries 70 % of its weight: 4.2 of 8.2.
+    // Zone b is half eligible and carries 70 % of its weight: 4.2 of 8.2 in all.
     mark(&fleet, [2], Mark::Down);
     let of = |weight: f64| weight / 8.2;
     assert_shares(
@@ -231,7 +233,7 @@ fn cases_61_to_63_locality_weights() {
         &by([("a", 1), ("b", 0), ("c", 1)]),
         &[(0, "a", 0.5), (0, "c", 0.5)],
     );
-    // Case 62, all 0: Envoy's round robin then goes round all.
+    // Case 62, all weights 0: Envoy's round robin then uses all zones in turn.
     let third = 1.0 / 3.0;
     assert_shares(
         &by([("a", 0), ("b", 0), ("c", 0)]),
@@ -252,7 +254,8 @@ fn a_panicking_priority_is_one_pool() {
 fn degraded_and_healthy_are_divided_apart() {
     let servers = standing(&[("a", 4), ("b", 4)], 0, 0);
     let fleet = fleet(servers, Tiers::new(RoundRobin::new()).prefer_zone("a"));
-    // Two healthy of b carry 140 * 2 / 8 = 35 %; a's degraded, a half of the priority, the other 65 %.
+    // Two healthy endpoints of b carry 140 * 2 / 8 = 35 %. The degraded ones of a, half of the priority, carry the
+    // other 65 %.
     mark(&fleet, 0..4, Mark::Degraded);
     mark(&fleet, [4, 5], Mark::Down);
     assert_shares(&fleet, &[(0, "a", 0.65), (0, "b", 0.35)]);
@@ -267,7 +270,7 @@ fn a_thousand_zones_and_a_fleet_that_is_counted_in_slices() {
     );
     assert_eq!(sequence(&fleet, 10), [3; 10]);
     mark(&fleet, [3], Mark::Down);
-    // Nobody is picked that may not be, from the next pick on; and four picks count a thousand.
+    // From the next pick on no ineligible endpoint is picked, although a count of a thousand takes four picks.
     assert!(!sequence(&fleet, 1000).contains(&3));
     let weights = (0..1000).map(|n| (format!("zone {n}"), u32::from(n % 2 == 0)));
     fleet
@@ -301,8 +304,8 @@ fn settings_out_of_range_are_named() {
     assert!(fleet.tiers().is_empty());
 }
 
-/// Marks, updates and picks from several threads: nobody is picked while it is down from before the pick, and when all is quiet the
-/// loads are those of what is.
+/// Marks, updates and picks from several threads. No endpoint is picked that was down before the pick. When all is
+/// quiet, the loads are those of the present eligibility.
 #[test]
 fn loads_are_right_when_all_is_quiet() {
     let servers = || {
@@ -350,7 +353,8 @@ fn loads_are_right_when_all_is_quiet() {
     assert!(sequence(&fleet, 500).iter().all(|&number| number < 4));
 }
 
-/// A cluster over the fleet that has enough elsewhere suspends panic, and so zones count: b is worth nothing while a can take it.
+/// A `Failover` with enough capacity in another fleet suspends panic, so zones count: b has weight 0 and gets nothing
+/// while a can take the load.
 #[test]
 fn under_a_failover_zones_count_as_if_there_were_no_panic_rule() {
     let policy = Tiers::new(RoundRobin::new()).locality_weights([("a", 1), ("b", 0)]);
@@ -363,7 +367,7 @@ fn under_a_failover_zones_count_as_if_there_were_no_panic_rule() {
     assert_eq!(in_b.count(), 0);
 }
 
-/// Slow start weighs within a zone: one whose endpoints are all new keeps its share.
+/// Slow start acts within a zone: a zone whose endpoints are all new keeps its share.
 #[test]
 fn slow_start_of_a_whole_zone_moves_nothing_to_another() {
     let set = |first| {

@@ -1,4 +1,4 @@
-//! What is measured of a run.
+//! The measurements of a run.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,36 +6,36 @@ use std::time::Duration;
 use crate::traffic::Seen;
 use crate::{BAD, SERVERS};
 
-/// What shares are measured in: a fair share is ten requests of a slice.
+/// The unit of time in which shares are measured. A fair share is ten requests of a slice.
 pub(crate) const SLICE: Duration = Duration::from_millis(250);
-/// Slices that must agree, so that chance does not decide.
+/// The number of slices that must agree, so that chance does not decide.
 const AGREE: usize = 3;
 
-/// When the bad server turned bad, and well again.
+/// When the bad server turned bad, and when it was healed.
 #[derive(Clone, Copy)]
 pub(crate) struct Window {
     pub(crate) hurt: Duration,
     pub(crate) healed: Duration,
 }
 
-/// Shares are in fair shares: 1 is a tenth of the requests.
+/// The result of a run. Shares are in fair shares: 1 is a tenth of the requests.
 pub(crate) struct Report {
-    /// What it had before the fault, the first second left out.
+    /// The bad server's share before the fault, without the first second.
     pub(crate) before: f64,
-    /// From the fault to the first of two slices with less than a quarter of its fair share.
+    /// The time from the fault to the first of two slices in which it gets less than a quarter of its fair share.
     pub(crate) detected: Option<Duration>,
-    /// What it got from then on until it was well.
+    /// Its share from then until it is healed.
     pub(crate) share: f64,
     /// Errors of the bad server that callers saw, from beginning to end.
     pub(crate) errors: usize,
-    /// Requests, to anybody, while it was bad.
+    /// Requests to any server while it was bad.
     pub(crate) requests: usize,
-    /// Errors of the others, and refused picks.
+    /// Errors of the other servers, and refused picks.
     pub(crate) elsewhere: usize,
-    /// From the healing until it had half of its fair share, by the median of three slices.
+    /// The time from the healing until it had half of its fair share, by the median of three slices.
     pub(crate) returned: Option<Duration>,
-    /// The longest that a request to another server took, from when it was to start. The others work for
-    /// 10 ms whatever comes, so what is above that is this machine's doing.
+    /// The longest that a request to another server took, from when it was to start. The others take 10 ms under any
+    /// load, so what is above that comes from this machine.
     pub(crate) noise: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Report {
     }
 }
 
-/// How long after the healing it had half of its fair share, if it had that before `end`.
+/// The time from the healing until the bad server had half of its fair share; `None` if it had not before `end`.
 pub(crate) fn returned(seen: &[Seen], healed: Duration, end: Duration) -> Option<Duration> {
     let slices = slices(seen, healed, end);
     let had_half = |some: &[f64]| some.iter().filter(|&&share| share >= 0.5).count() > AGREE / 2;
@@ -84,14 +84,14 @@ fn within(seen: &[Seen], from: Duration, to: Duration) -> impl Iterator<Item = &
     seen.iter().filter(move |s| (from..to).contains(&s.at))
 }
 
-/// The bad server's share of this time's requests; NaN of none.
+/// The bad server's share of the requests between these times; NaN if there were none.
 fn share(seen: &[Seen], from: Duration, to: Duration) -> f64 {
     let all = within(seen, from, to).count();
     let its = within(seen, from, to).filter(|s| s.server == Some(BAD));
     (its.count() * SERVERS) as f64 / all as f64
 }
 
-/// Its share of each slice that ends in time.
+/// Its share of each slice that ends before `to`.
 fn slices(seen: &[Seen], from: Duration, to: Duration) -> Vec<f64> {
     let starts = (0..).map(|slice| from + SLICE * slice);
     let whole = starts.take_while(|&start| start + SLICE <= to);

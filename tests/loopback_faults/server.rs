@@ -1,4 +1,4 @@
-//! A server in a process of its own: this test binary, run again.
+//! A server in a process of its own, which is this test binary run again.
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,26 +16,26 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-/// Where the process that has it in its environment is to listen.
+/// The environment variable with the address on which a server's process listens.
 pub(crate) const ADDRESS: &str = "EVENKEEL_LOOPBACK_ADDRESS";
-/// What it prints before the address that it got.
+/// What a server prints before its actual address.
 const LISTENS: &str = "listens on ";
 
 /// How long a good answer takes.
 pub(crate) const WORK: Duration = Duration::from_millis(10);
 
-/// An order to a server: how to answer from now on. They are bytes on its standard input.
+/// An order to a server: how to answer from now on. Orders are bytes on its standard input.
 pub(crate) type Order = u8;
 pub(crate) const WELL: Order = b'w';
 pub(crate) const FAIL: Order = b'f';
 pub(crate) const FAIL_SOMETIMES: Order = b's';
 pub(crate) const BE_SLOW: Order = b'l';
 
-/// A server's process. It ends with this value, and by itself when this process ends.
+/// A server's process. It ends when this value is dropped, and by itself when this process ends.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     process: Child,
-    /// The shell that has stopped it, and wakes it when its standard input ends.
+    /// The shell that has stopped the process. It continues the process when the shell's standard input ends.
     stopped_by: Option<Child>,
 }
 
@@ -53,7 +53,7 @@ impl Server {
             .spawn()
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        // The harness prints something before.
+        // The test harness prints something before.
         let address = lines
             .map_while(Result::ok)
             .find_map(|line| line.split(LISTENS).nth(1)?.parse().ok());
@@ -69,8 +69,8 @@ impl Server {
         orders.write_all(&[order]).unwrap();
     }
 
-    /// SIGSTOP: the kernel goes on accepting connections and bytes, and nobody answers. If this process
-    /// were killed meanwhile, the shell would wake the server, which would then find its own input ended.
+    /// SIGSTOP: the kernel goes on accepting connections and bytes, and nothing answers. If this process were killed
+    /// meanwhile, the shell would continue the server, which would then find its own input ended.
     pub(crate) fn stop(&mut self) {
         let script = r#"kill -STOP "$0"; read -r _; kill -CONT "$0""#;
         let shell = Command::new("sh")
@@ -84,19 +84,19 @@ impl Server {
     pub(crate) fn go_on(&mut self) {
         if let Some(mut shell) = self.stopped_by.take() {
             drop(shell.stdin.take());
-            // All that could be amiss is that the server is gone.
+            // The only possible error is that the server is gone.
             let _ = shell.wait();
         }
     }
 
-    /// SIGKILL: the port is closed, and connections are broken off.
+    /// SIGKILL: the port is closed and connections are broken off.
     pub(crate) fn kill(&mut self) {
-        // It may have gone already.
+        // The process may be gone already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// Another process on the same port; returns once it listens.
+    /// Starts another process on the same port, and returns once it listens.
     pub(crate) fn restart(&mut self) {
         *self = Self::listen(self.address);
     }
@@ -109,7 +109,7 @@ impl Drop for Server {
     }
 }
 
-/// What the servers' processes do. Does not return.
+/// The body of a server's process. Does not return.
 pub(crate) fn serve(address: &str) {
     let site = Arc::new(Site {
         order: AtomicU8::new(WELL),
@@ -165,7 +165,7 @@ impl Site {
     }
 }
 
-/// 30 % of the numbers, scattered as if by chance, and the same in every run (SplitMix64).
+/// 30 % of the numbers, scattered pseudo-randomly (SplitMix64) and the same in every run.
 fn is_unlucky(number: u64) -> bool {
     let z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

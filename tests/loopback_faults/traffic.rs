@@ -1,4 +1,4 @@
-//! The client: requests at a fixed rate, whatever becomes of them.
+//! The client: sends requests at a fixed rate, however they end.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +16,14 @@ use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
 
-/// Between two requests.
+/// The time between two requests.
 pub(crate) const PERIOD: Duration = Duration::from_micros(2500);
 /// How long a caller waits for an answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What an endpoint carries: where it is, and the connections that are kept.
+/// An endpoint's data: its address, and its kept-alive connections.
 struct Peer {
     address: SocketAddr,
     pool: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
@@ -45,7 +45,7 @@ impl Peer {
     async fn connect(&self) -> Fallible<SendRequest<Empty<Bytes>>> {
         let keep = || self.pool.lock().unwrap().pop();
         while let Some(mut kept) = keep() {
-            // One that the server has closed meanwhile says so here.
+            // A connection that the server has closed meanwhile fails here.
             if kept.ready().await.is_ok() {
                 return Ok(kept);
             }
@@ -60,12 +60,12 @@ impl Peer {
 /// One request as its caller saw it.
 #[derive(Clone, Copy)]
 pub(crate) struct Seen {
-    /// When it was to start, since the first.
+    /// When it was to start, counted from the first request.
     pub(crate) at: Duration,
     /// The server; `None` if the pick was refused.
     pub(crate) server: Option<usize>,
     pub(crate) outcome: Outcome,
-    /// From when it was to start, so that a stall of this process shows.
+    /// Counted from when it was to start, so that a stall of this process shows.
     pub(crate) latency: Duration,
 }
 
@@ -82,7 +82,7 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Requests on their way, on threads of their own.
+/// The running client, with threads of its own.
 pub(crate) struct Traffic {
     shared: Arc<Shared>,
     runtime: Runtime,
@@ -90,7 +90,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Begins, over a fleet that has the defaults everywhere.
+    /// Starts requests over a fleet that has the defaults everywhere.
     pub(crate) fn start(addresses: impl Iterator<Item = SocketAddr>) -> Self {
         let peers = addresses.enumerate().map(|(number, address)| {
             let pool = Mutex::default();
@@ -129,7 +129,7 @@ impl Traffic {
         self.shared.seen.lock().unwrap().clone()
     }
 
-    /// Starts no more, waits for those under way, and returns all.
+    /// Starts no more requests, waits for those under way, and returns all.
     pub(crate) fn finish(self) -> Vec<Seen> {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.runtime.block_on(self.launcher).unwrap();
@@ -159,7 +159,7 @@ async fn call(shared: Arc<Shared>, at: Duration) {
             let outcome = match timeout(TIMEOUT, lease.endpoint().data().get()).await {
                 Ok(Ok(status)) if status >= 500 => Outcome::Failure,
                 Ok(Ok(_)) => Outcome::Success,
-                // Refused, reset, or broken off.
+                // The connection was refused, reset or broken off.
                 Ok(Err(_)) => Outcome::Unreachable,
                 Err(_) => Outcome::Timeout,
             };
