@@ -177,8 +177,14 @@ impl Fault {
 
     /// The time in which a fault with [targets](Self::has_targets) may be active, in nanoseconds.
     pub(super) fn span(&self, window: (u64, u64)) -> (u64, u64) {
+        let (start, end) = window;
         match self.when {
             When::Between(start, end) => (nanos(start), nanos(end)),
+            When::Flapping { bad, good } => {
+                let period = (nanos(bad).saturating_add(nanos(good))).max(1);
+                let last = end - ((end - start).saturating_sub(1)) % period - 1;
+                (start, last.saturating_add(nanos(bad)).min(end))
+            }
             _ => window,
         }
     }
@@ -368,81 +374,4 @@ fn turns(when: &When, scenario: &Scenario, stream: &mut Stream) -> Vec<(u64, u64
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn seconds(changes: &[Change]) -> Vec<(u64, usize, Step)> {
-        let second = nanos(SECOND);
-        changes
-            .iter()
-            .map(|change| (change.at / second, change.position, change.step))
-            .collect()
-    }
-
-    #[test]
-    fn a_schedule_is_in_order_and_within_the_run() {
-        let scenario = Scenario::new("x", "")
-            .servers(3)
-            .fault(Fault::stalls().on(1..2).flapping(20 * SECOND, SECOND))
-            .fault(Fault::refuses().on(0..1).between(SECOND, 99 * SECOND));
-        assert_eq!(
-            seconds(&schedule(&scenario, 7)),
-            [
-                (1, 0, Step::Begin(1)),
-                (15, 1, Step::Begin(0)),
-                (35, 1, Step::End(0)),
-                (36, 1, Step::Begin(0)),
-                (45, 1, Step::End(0)),
-            ]
-        );
-    }
-
-    #[test]
-    fn machines_are_replaced_in_turn_and_warm_up() {
-        let scenario = Scenario::new("x", "")
-            .servers(3)
-            .churn(25 * SECOND, 2, 0.5, SECOND);
-        let changes = schedule(&scenario, 7);
-        let replaced: Vec<_> = seconds(&changes)
-            .into_iter()
-            .filter(|(_, _, step)| *step == Step::Replace(0.5))
-            .map(|(at, position, _)| (at, position))
-            .collect();
-        assert_eq!(replaced, [(25, 0), (25, 1), (50, 2), (50, 0)]);
-        let last = changes.iter().rev().find(|change| change.position == 0);
-        assert_eq!(
-            last.map(|change| change.step),
-            Some(Step::Warm { nth: 2, to: 1.0 })
-        );
-    }
-
-    #[test]
-    fn replacements_may_be_asked_for_in_any_order() {
-        let sorted = |scenario: Scenario| {
-            let mut changes = schedule(&scenario, 7);
-            changes.sort_by_key(|change| (change.at, change.position));
-            changes
-        };
-        let base = || Scenario::new("x", "").servers(3);
-        let early = |scenario: Scenario| scenario.replace(15 * SECOND, 2, 0.2, SECOND);
-        let late = |scenario: Scenario| scenario.replace(40 * SECOND, 2, 0.2, SECOND);
-        assert_eq!(sorted(early(late(base()))), sorted(late(early(base()))));
-    }
-
-    #[test]
-    fn random_turns_come_from_the_seed() {
-        let noisy =
-            Fault::slow(0.3).at_random(Demand::exponential(SECOND), Demand::exponential(SECOND));
-        let scenario = Scenario::new("x", "").servers(3).fault(noisy);
-        assert_eq!(schedule(&scenario, 7), schedule(&scenario, 7));
-        assert_ne!(schedule(&scenario, 7), schedule(&scenario, 8));
-        // 60 s with a mean period of 2 s, for three servers: 90 periods, with a standard deviation below 10.
-        let begun = schedule(&scenario, 7)
-            .iter()
-            .filter(|change| change.step == Step::Begin(0))
-            .count();
-        assert!(begun.abs_diff(90) < 60, "{begun}");
-    }
-}
+mod tests;

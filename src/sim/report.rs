@@ -41,8 +41,7 @@ pub struct Report {
     /// How long these servers' ejections still had to run at the end of the last such fault: the median, over servers
     /// and clients, of the time until the next probe is due. A server that is not ejected counts as 0.
     ///
-    /// `None` if there is no such fault, or if no fault ends at that time: a flapping fault whose last bad period is
-    /// over before the window ends, or a fault that outlasts the run. 0 for a model or an oracle.
+    /// `None` if there is no such fault, or if it outlasts the run. 0 for a model or an oracle.
     pub out_for: Option<Duration>,
     /// The longest of the times of which [`out_for`](Self::out_for) is the median.
     pub longest_out_for: Option<Duration>,

@@ -285,7 +285,8 @@ impl Scenario {
     /// Replaces the first `servers` servers by new ones at the time `at`.
     ///
     /// A new server has a new key. It starts at the share `from` of its speed, above 0 and at most 1, and reaches its
-    /// full speed after `over`. An old server finishes the requests that it has.
+    /// full speed after `over`. An old server finishes the requests that it has, with the faults that it has then: one
+    /// that stalls when it is replaced never answers them.
     #[must_use]
     pub fn replace(mut self, at: Duration, servers: usize, from: f64, over: Duration) -> Self {
         self.replacements.push(Replacement {

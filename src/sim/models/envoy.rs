@@ -31,6 +31,7 @@ struct Host {
 /// servers is ejected, but one always may be.
 pub(in crate::sim) struct Envoy {
     hosts: Vec<Host>,
+    /// At least as many as are ejected: a server that was replaced meanwhile is counted until the next sweep.
     out: usize,
     next_sweep: u64,
 }
@@ -68,7 +69,11 @@ impl Model for Envoy {
             self.sweep(sight);
         }
         // Panic mode: if less than half of the servers are in, ejections are ignored.
-        let panics = (sight.members.len() - self.out) * 2 < sight.members.len();
+        let out = match self.out {
+            0 => 0,
+            _ => self.ejected(sight.members),
+        };
+        let panics = (sight.members.len() - out) * 2 < sight.members.len();
         for _ in 0..64 {
             let (first, second) = sight.pair();
             let (first_in, second_in) = (
@@ -86,14 +91,15 @@ impl Model for Envoy {
     }
 
     fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+        let most = (sight.members.len() * PERCENT / 100).max(1);
+        let has_room = self.out < most || self.ejected(sight.members) < most;
         let host = &mut self.hosts[ending.machine];
         if ending.outcome == Outcome::Success {
             host.in_a_row = 0;
             return false;
         }
         host.in_a_row += 1;
-        let most = (sight.members.len() * PERCENT / 100).max(1);
-        let out = host.in_a_row >= IN_A_ROW && host.ejected_at == 0 && self.out < most;
+        let out = host.in_a_row >= IN_A_ROW && host.ejected_at == 0 && has_room;
         if out {
             host.times += 1;
             host.ejected_at = sight.now;
