@@ -51,6 +51,18 @@ fn a_light_one_is_not_invited_for_being_light() {
     }
 }
 
+/// Nor where many endpoints have no weight at all, which are none to compare with.
+#[test]
+fn a_light_one_is_not_invited_beside_many_without_weight() {
+    let mut weights = vec![100; 10];
+    weights.extend([1, 5]);
+    weights.extend([0; 300]);
+    let clock = ManualClock::new();
+    let seen = one_by_one(&fleet(&weights, &clock), &clock, (10_060, MILLI * 100));
+    assert!(seen[10].abs_diff(10) <= 3, "{:?}", &seen[..12]);
+    assert!(seen[11].abs_diff(50) <= 3, "{:?}", &seen[..12]);
+}
+
 /// Light endpoints beside a very heavy one are not invited for being light either: the three light ones of four had
 /// 18 % of the requests instead of 1.5 %.
 #[test]

@@ -176,8 +176,10 @@ impl Sweep {
         for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
             if !slot.draining {
                 let weight = slot.member.weight().get();
-                self.weights.0 += u64::from(weight);
-                self.weights.1 += 1;
+                if slot.is_routable() {
+                    self.weights.0 += u64::from(weight);
+                    self.weights.1 += 1;
+                }
                 let core = slot.member.core();
                 self.look(index, (slot.is_routable(), weight), core, shared, now);
             }

@@ -133,7 +133,7 @@ impl LatencyCell {
                 word if elapsed(word, stamp) >= IDLE_MILLIS => {
                     let usual = usual().map_or(f32::INFINITY, believable);
                     let next = observed(word, stamp, sample);
-                    is_back = sample < LIKE_OTHERS * usual;
+                    is_back = usual < f32::INFINITY && sample < LIKE_OTHERS * usual;
                     match root(next) / usual {
                         far if is_back && far > FAR => pack(samples(next), stamp, usual),
                         above if is_back && above > 1.0 => {
@@ -292,6 +292,16 @@ mod tests {
         });
         assert!(!cell.is_new() && !cell.is_anew());
         cell
+    }
+
+    #[test]
+    fn who_answers_after_a_pause_is_back_if_that_is_as_usual() {
+        let back = |usual: Option<u32>| {
+            let later = at(IDLE_MILLIS as u64 + 1);
+            let usual = || usual.map(|usual| usual * MILLI);
+            known(10 * MILLI).observe(later, 10 * MILLI, usual).is_back
+        };
+        assert_eq!([Some(10), Some(1), None].map(back), [true, false, false]);
     }
 
     #[test]

@@ -136,10 +136,9 @@ impl Suspicion {
                 .compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => {
-                    return Change {
-                        before,
-                        after: after.max(0.0),
-                    };
+                    // A trace is not kept.
+                    let after = if next == 0 { 0.0 } else { after };
+                    return Change { before, after };
                 }
                 Err(now) => word = now,
             }
@@ -182,6 +181,14 @@ mod tests {
 
     fn at(millis: u64) -> Tick {
         Tick::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn what_is_left_as_a_trace_is_none() {
+        let (cell, fading) = (Suspicion::new(), Fading::at_pace(100.0));
+        cell.add(1.0, at(0), fading);
+        let change = cell.add(TRACE / 2.0 - 1.0, at(0), fading);
+        assert_eq!((change.after, cell.is_none()), (0.0, true));
     }
 
     /// How many outcomes it takes to reach the threshold; `None` if it is not reached within `most`. The outcomes are a

@@ -350,8 +350,9 @@ impl Shared {
 
     /// A probe has succeeded: the next one need not wait.
     pub(crate) fn probe_succeeded(&self) {
+        // Far from where a pick that adds one at the same time would wrap it.
         // ORDERING: Relaxed. As above.
-        self.picks_since_probe.store(u64::MAX, Ordering::Relaxed);
+        self.picks_since_probe.store(1 << 63, Ordering::Relaxed);
     }
 
     /// Takes a slot for a lease, if the fleet's requests are limited.
