@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{SECOND, Server, ejected, exact, servers, setup};
 use evenkeel::{
-    Cluster, Detector, Ejection, EventKind, Fleet, FleetBuilder, ManualClock, Mark, Outcome,
-    Return, SlowStart, Tick,
+    Cluster, Detector, Ejection, EventKind, Fleet, FleetBuilder, ManualClock, Mark, MemberState,
+    Outcome, Return, SlowStart, Tick,
 };
 
 /// Ten servers that need one successful probe to return; up to 64 events are kept.
@@ -262,6 +262,19 @@ fn nothing_is_lost_or_told_twice_while_threads_race() {
     let ejections = count(|kind| matches!(kind, EventKind::Ejected { .. }));
     let returns = count(|kind| matches!(kind, EventKind::Returned { .. }));
     assert_eq!(stats.events_dropped, 0);
+    // By endpoint: a lost event of one does not make up for a doubled one of another.
+    for member in fleet.members() {
+        let own = events.iter().filter(|it| it.member == Some(member.id()));
+        let balance: i32 = own
+            .map(|it| match it.kind {
+                EventKind::Ejected { .. } => 1,
+                EventKind::Returned { .. } => -1,
+                _ => 0,
+            })
+            .sum();
+        let is_out = matches!(member.state(), MemberState::Ejected | MemberState::Probing);
+        assert_eq!(balance, i32::from(is_out), "{member:?}");
+    }
     assert_eq!(ejections, stats.ejections);
     assert_eq!(ejections - returns, stats.ejected as u64);
     let begun = count(|kind| matches!(kind, EventKind::PanicBegun { .. }));

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +17,7 @@ fn limits() -> Limits {
     Limits::default()
 }
 
-/// Threads pick, hold and end leases, some by drop, while the set changes.
+/// Threads pick, hold and end leases, some by drop and some by a panic, while the set changes.
 fn storm(limits: Limits, per_endpoint: Option<u64>, in_all: Option<u64>) {
     let rounds: u64 = std::env::var("STORM")
         .ok()
@@ -63,6 +64,13 @@ fn storm(limits: Limits, per_endpoint: Option<u64>, in_all: Option<u64>) {
                             held.fetch_sub(1, Ordering::SeqCst);
                             let lease = leases.swap_remove(round as usize % leases.len());
                             match round % 7 {
+                                0 if round % 3 == 0 => {
+                                    let panics = AssertUnwindSafe(|| {
+                                        let _lease = lease;
+                                        resume_unwind(Box::new("a request panics"))
+                                    });
+                                    assert!(catch_unwind(panics).is_err());
+                                }
                                 0 => drop(lease),
                                 1 => lease.record(Outcome::Failure),
                                 _ => lease.record(Outcome::Success),
