@@ -23,7 +23,7 @@ use crate::transport::Transport;
 /// ```
 /// use evenkeel::{Cluster, Lease, PickError, PickOptions};
 ///
-/// /// Always the same.
+/// /// Always picks the same endpoint.
 /// struct Only(String);
 ///
 /// impl Cluster for Only {

@@ -77,7 +77,7 @@ const OVERPROVISIONING: u32 = 140;
 /// let cluster = Failover::new(here.clone(), there.clone());
 /// assert_eq!(cluster.preferred_load(), 1.0);
 ///
-/// // Half of it is gone: 1.4 times a half stays.
+/// // Half of its endpoints are out: it keeps 1.4 times a half of the load.
 /// for number in 0..2 {
 ///     here.mark(&format!("here-{number}"), Mark::Down);
 /// }

@@ -69,13 +69,13 @@ const FAR: i32 = 1 << 30;
 /// errors. The default policy.
 ///
 /// ```text
-/// cost     = latency · (in_flight + 1) · mean weight / weight · penalty · (1 − 0.02 · waited)
-/// latency  = of the endpoint's estimate in units of the fleet's usual, x: 1 + min(8 (x − 1)², 3 x) above 1, x − min((1 − x)² / 2, 0.03 x)
-///            below; 3 times that, with the penalty, where the mean age of its requests in flight is more than 3 times that, up to a minute
-///            or 12 times the usual
-/// penalty  = 1 / (1 − e)² + 20 e    e: its share of errors above the fleet's, in the window's later half
-/// waited   = rounds since its turn came, by its weight; at most as many as go by in 1.5 s, or 2 / (requests a second to each) where that
-///            is more, from 2 to 16, and no more than 200 / (requests a second to each), or 6 where that is less
+/// cost    = own · (in_flight + 1) · mean weight / weight · (1 − 0.02 · waited)
+/// own     = latency · penalty                         three times that while requests in flight are overdue
+/// latency = usual · (1 + min(8 (x − 1)², 3 x))        above x = 1
+///           usual · (x − min((1 − x)² / 2, 0.03 x))   below
+/// penalty = 1 / (1 − e)² + 20 e                       e: its share of errors above the fleet's, in the window's later half
+/// waited  = rounds since its turn came, at most r     r: max(1.5 p, 2 / p) within 2 to 16, and at most max(200 / p, 6),
+///                                                     with p requests a second to each endpoint
 /// ```
 ///
 /// Here x is the endpoint's latency estimate divided by the fleet's usual latency. Requests in flight are overdue, and

@@ -27,7 +27,7 @@ use crate::error::BuildError;
 /// use evenkeel::{CallPlan, Hedge};
 /// use std::time::Duration;
 ///
-/// // One more, when it takes longer than 95 of 100 do.
+/// // A second attempt once the first takes longer than 95 of 100 requests do.
 /// let plan = CallPlan::default().hedge(Hedge::at_percentile(95));
 /// // Up to two more, 30 ms apart.
 /// let other = CallPlan::default().attempts(3).hedge(Hedge::after(Duration::from_millis(30)).max_hedges(2));

@@ -86,7 +86,7 @@ use timer::DynTimer;
 /// let caller = Caller::new(fleet, transport, CallPlan::default(), from_sleep(tokio::time::sleep))?;
 ///
 /// for _ in 0..3 {
-///     assert!(caller.call("/").await.is_ok()); // what failed at a was tried again at b or c
+///     assert!(caller.call("/").await.is_ok()); // a failed attempt at a is repeated at b or c
 /// }
 /// assert!(caller.stats().retries > 0);
 /// # Ok(())

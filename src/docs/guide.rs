@@ -132,7 +132,7 @@
 //! let plan = CallPlan::default().hedge(Hedge::after(Duration::from_millis(5)));
 //! let caller = Caller::new(fleet, send, plan, from_sleep(tokio::time::sleep))?;
 //! for _ in 0..2 {
-//!     assert_eq!(caller.call("/").await?, 200); // one of two is stuck
+//!     assert_eq!(caller.call("/").await?, 200); // one of the two is stuck
 //! }
 //! assert!(caller.stats().hedges_won > 0);
 //! # Ok(())
@@ -321,7 +321,7 @@
 //! let load = |fleet: &Fleet<_>| -> Vec<f64> { fleet.tiers().iter().map(|tier| tier.load_percent).collect() };
 //! assert_eq!(load(&fleet), [70.0, 30.0, 0.0]);
 //!
-//! // All of a, and one of b: three of eight carry 52 %.
+//! // All of zone a and one of zone b are out: three of eight carry 52 %.
 //! for down in 2..=4 {
 //!     fleet.mark(&down, Mark::Down);
 //! }

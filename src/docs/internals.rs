@@ -3,23 +3,23 @@
 //! # One request
 //!
 //! ```text
-//! pick ──▶ all calm?     the ledger's word, until when somebody warms up, and by a fresh reading whether upkeep is due: then
-//!                       there is nothing to do but to choose
-//!          upkeep due?   claimed by one pick: a slice of at most 64 members
-//!          probe due?    taken by one pick: looks at up to 64 members, takes this request to an ejected one
+//! pick ──▶ all calm?     no endpoint is ejected, down or in slow start, and by a fresh clock reading no upkeep is due:
+//!                       then only the choice is left
+//!          upkeep due?   one pick claims a slice of at most 64 members
+//!          probe due?    one pick looks at up to 64 members, and becomes the probe of an ejected one
 //!          snapshot      one pointer: members and picker together
-//!          picker.pick   one virtual call; an index. Where all may be picked, a policy of the crate's is asked without a
-//!                        context, which takes as long to make as a choice
-//!          may_pick?     no: drawn again at random, at most 8 times, then one O(n) draw by weight
-//!          gate.enter    one fetch_add, whose value tells: closed, or newer data → leave, start again
-//!                        the seat's handle is counted: both belong to the thread's shard
+//!          picker.pick   one virtual call, which returns an index. If all may be picked, a built-in policy is called
+//!                        without a context, which would cost as much to make as the choice
+//!          may_pick?     if not: redrawn at random, at most 8 times, then one O(n) weighted draw
+//!          gate.enter    one fetch_add. Its value tells whether the gate is closed or has newer data: then leave, and
+//!                        start again. The seat's handle is counted; both belong to the thread's shard
 //!      ◀── lease         holds one member, never the snapshot
 //! … the caller's I/O …
-//! record ─▶ a success with nothing to measure or to make good, while readings are used again and the window's bucket is
-//!           open: it leaves the board, and gate.leave_well_at_once, nothing else
-//!           else latency; a success: gate.leave_well, one fetch_add that leaves and counts it
-//!           else tracker.record, where an alarm ejects now, if the ledger has a slot, and gate.leave
-//!           the last one out of a closed gate wakes its drains
+//! record ─▶ a success with nothing to measure or to clear, while readings are reused and the window's bucket is open:
+//!           leave the board, gate.leave_well_at_once, nothing else
+//!           any other success: latency, then gate.leave_well, one fetch_add that leaves and counts it
+//!           else: tracker.record, whose alarm ejects at once if the ledger has a slot, then gate.leave
+//!           the last request out of a closed gate wakes its drains
 //! upkeep ─▶ tracker.health → score; ejection by score; the fleet's usual latency; old snapshots freed
 //! ```
 //!

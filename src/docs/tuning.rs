@@ -37,7 +37,7 @@
 //! fleet.mark(out.endpoint(), Mark::Up); // at once: it is in, and not judged until Mark::Auto
 //! assert_eq!(fleet.stats().ejected, 1);
 //!
-//! ejection.consecutive_failures = 0; // for the next fleet: the detectors left compare with the others
+//! ejection.consecutive_failures = 0; // for the next fleet: only detectors that compare endpoints
 //! assert_eq!(outage(ejection)?.stats().ejected, 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

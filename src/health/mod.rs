@@ -68,7 +68,7 @@ pub(crate) use window::{BUCKETS, Counts, HALF, LATEST, Open, Window};
 /// impl HealthTracker for TwoStrikes {
 ///     fn record(&self, sample: &Sample, _: &Judging<'_>) -> Alarm {
 ///         if sample.kind != SampleKind::Request {
-///             return Alarm::None; // the fleet decides by probes; late news is no news
+///             return Alarm::None; // the fleet judges probes; late results say nothing
 ///         }
 ///         if !sample.outcome.is_fault() {
 ///             self.0.store(0, Ordering::Relaxed);

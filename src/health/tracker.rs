@@ -24,10 +24,10 @@ const SLOWEST: f64 = 0.6;
 ///
 /// ```text
 /// score = (1 − e) · (0.6 + 0.4 · f)                               1 while the window is empty
-/// e     = max(0, b − u) / max(1 − u, 0.2)  b: least share of faults that the window proves,
+/// e     = max(0, b − u) / max(1 − u, 0.2)  b: a lower bound for the endpoint's share of faults,
 ///                                          u: the share of faults that is usual in the fleet
-/// f     = 1 / (1 + max(0, r − 2)² / 9)     r = latency, or the mean age of what is open if that
-///                                          is more, / the fleet's median
+/// f     = 1 / (1 + max(0, r − 2)² / 9)     r = max(latency, mean age of the requests in flight)
+///                                              / the fleet's median latency
 /// ```
 ///
 /// In a long window of a fleet where no other endpoint fails, 1 − e is the mean of the results, each 1 or 0. With few
