@@ -46,7 +46,7 @@ impl<'a> Asker<'a> {
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
-    use crate::balancer::{PickContext, Regard};
+    use crate::balancer::{HealthMode, PickContext};
     use crate::options::PickOptions;
     use crate::time::Tick;
 
@@ -55,7 +55,7 @@ mod tests {
         let (shared, same) = (Shared::alone(), Shared::alone());
         let options = PickOptions::new();
         for _ in 0..10 {
-            let calm = Regard::NoneRefused;
+            let calm = HealthMode::AllEligible;
             let mut cx =
                 PickContext::<String>::of_fleet(&[], &options, Tick::ZERO, 0, &shared, calm);
             let mut randoms = Asker::new(&same, 0).randoms();

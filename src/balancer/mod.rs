@@ -27,8 +27,8 @@ use crate::time::Tick;
 
 pub use adaptive::Adaptive;
 pub use asker::Asker;
+pub(crate) use context::HealthMode;
 pub use context::PickContext;
-pub(crate) use context::Regard;
 pub use least_connections::LeastConnections;
 pub use least_response_time::LeastResponseTime;
 pub use power_of_two::PowerOfTwo;

@@ -2,8 +2,8 @@
 
 use super::best::Best;
 use super::notes::{Candidates, Notes};
-use super::rows::{Least, Measure, Row, Terms};
-use super::{Lowest, ahead};
+use super::rows::{CompareParams, Least, Row, Terms};
+use super::{AdaptivePicker, ahead};
 use crate::shared::{JOINED, LANES, Readings};
 
 /// Whether a member may be picked, or `None` if all may. Asking takes longer than comparing.
@@ -12,20 +12,25 @@ pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
 /// How often the best of a row are checked before all of the row are.
 const LOOKS: usize = 5;
 
-impl Lowest {
+impl AdaptivePicker {
     /// Compares all members, or those that may be picked.
     ///
     /// The virtual time of a shard that picks seldom lags behind. All members would seem to have just had a turn, and
     /// the first of equals would be chosen each time. The comparison is then repeated at the time of the earliest turn
     /// to come.
     #[inline(always)]
-    pub(super) fn all(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
+    pub(super) fn all(
+        &self,
+        board: &Readings,
+        with: &mut CompareParams,
+        may_pick: MayPick<'_>,
+    ) -> Best {
         let best = self.rows(board, with, may_pick);
         let chosen = best.index(|one, other| self.is_before(one, other));
         // A turn that this shard has set is at most one round ahead.
         let is_far = |index: usize| {
             let turn = board.at(index).turn();
-            turn > JOINED && ahead(turn, with.present) > self.rounds[index] as i32
+            turn > JOINED && ahead(turn, with.virtual_now) > self.rounds[index] as i32
         };
         if chosen.is_some_and(is_far) {
             return self.all_later(board, with, may_pick);
@@ -35,18 +40,18 @@ impl Lowest {
 
     #[cold]
     #[inline(never)]
-    fn all_later(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
+    fn all_later(&self, board: &Readings, with: &mut CompareParams, may_pick: MayPick<'_>) -> Best {
         let turns = (0..self.rounds.len()).map(|index| board.at(index).turn());
         // Only turns ahead: a member that is out or avoided has one of long ago.
-        let to_come = turns.filter(|&turn| turn > JOINED && ahead(turn, with.present) > 0);
-        if let Some(next) = to_come.min_by_key(|&turn| ahead(turn, with.present)) {
-            with.present = next;
+        let to_come = turns.filter(|&turn| turn > JOINED && ahead(turn, with.virtual_now) > 0);
+        if let Some(next) = to_come.min_by_key(|&turn| ahead(turn, with.virtual_now)) {
+            with.virtual_now = next;
         }
         self.rows(board, with, may_pick)
     }
 
     #[inline(always)]
-    fn rows(&self, board: &Readings, with: &Measure, may_pick: MayPick<'_>) -> Best {
+    fn rows(&self, board: &Readings, with: &CompareParams, may_pick: MayPick<'_>) -> Best {
         let mut best = Best::none();
         let mut row = Row::new();
         for number in 0..self.rounds.len().div_ceil(LANES) {
@@ -60,7 +65,7 @@ impl Lowest {
         &self,
         candidates: &Candidates,
         board: &Readings,
-        with: &Measure,
+        with: &CompareParams,
         notes: &Notes,
         may_pick: MayPick<'_>,
     ) -> Best {
@@ -85,7 +90,7 @@ impl Lowest {
         best: &mut Best,
         row: &mut Row,
         board: &Readings,
-        with: &Measure,
+        with: &CompareParams,
         number: usize,
         may_pick: MayPick<'_>,
     ) {
@@ -110,7 +115,7 @@ impl Lowest {
         best: &mut Best,
         row: &mut Row,
         board: &Readings,
-        with: &Measure,
+        with: &CompareParams,
         indices: impl Iterator<Item = usize>,
         may_pick: MayPick<'_>,
     ) {
@@ -139,7 +144,7 @@ impl Lowest {
         best: &mut Best,
         (row, least): (&Row, &Least),
         board: &Readings,
-        with: &Measure,
+        with: &CompareParams,
         terms: &Terms<&[f32]>,
         index: impl Fn(usize) -> usize,
     ) {
@@ -161,7 +166,7 @@ impl Lowest {
         best: &mut Best,
         (row, mut least): (&mut Row, Least),
         board: &Readings,
-        with: &Measure,
+        with: &CompareParams,
         terms: &Terms<&[f32]>,
         (index, may_pick): (impl Fn(usize) -> usize, &dyn Fn(usize) -> bool),
     ) {

@@ -42,7 +42,9 @@ type Flip = fn(&Setting, usize);
 /// What a pick does.
 fn pick(setting: &Setting) {
     if setting.counted.is_stale(setting.ledger.flips().version()) {
-        setting.counted.go_on(&setting.ledger, &Both(setting));
+        setting
+            .counted
+            .continue_count(&setting.ledger, &Both(setting));
     }
 }
 
@@ -104,7 +106,7 @@ fn pick_with_the_later_version(setting: &Setting) {
     (0..2).for_each(|at| both.count(at, &mut count.found));
     both.publish(&mut count.found);
     let version = setting.ledger.flips().version();
-    // ORDERING: Release. As in `go_on`.
+    // ORDERING: Release. As in `continue_count`.
     setting.counted.version.store(version, Ordering::Release);
 }
 
