@@ -24,7 +24,7 @@ pub(super) struct Snapshot<E: Endpoint> {
     /// The number of this set; each change gets another.
     pub(super) edition: u64,
     /// All other members: those of weight 0 or draining.
-    pub(super) rest: Box<[Member<E>]>,
+    pub(super) unroutable: Box<[Member<E>]>,
     pub(super) picker: Box<dyn Picker<E>>,
     /// Whether the picker reads the board (the members' loads side by side), so that leases must be counted there.
     pub(super) reads_board: bool,
@@ -49,7 +49,7 @@ impl<E: Endpoint> Snapshot<E> {
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Member<E>> {
-        self.routable().iter().chain(&self.rest)
+        self.routable().iter().chain(&self.unroutable)
     }
 
     /// Returns how far health counts for this pick, by the ledger. Fails if so few members are eligible that the panic
@@ -277,7 +277,7 @@ impl<E: Endpoint> Snapshot<E> {
     /// Draws any member that may be picked, by weight, or returns the reason why there is none.
     fn any(&self, cx: &mut PickContext<'_, E>, shared: &Shared) -> Result<usize, PickError> {
         if self.count == 0 {
-            return Err(if self.rest.is_empty() {
+            return Err(if self.unroutable.is_empty() {
                 PickError::Empty
             } else {
                 PickError::AllDraining

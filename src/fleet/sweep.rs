@@ -67,12 +67,12 @@ impl Share {
 /// time, since with more dead endpoints than the cap allows every probe is a failed request. Each time they are due
 /// after a quarter of the base ejection time at the latest.
 #[derive(Clone, Copy, Debug, Default)]
-struct Room {
+struct CapPressure {
     next: Option<(Tick, Duration)>,
 }
 
-impl Room {
-    fn is_wanted(&mut self, shared: &Shared, now: Tick) -> bool {
+impl CapPressure {
+    fn claim_room(&mut self, shared: &Shared, now: Tick) -> bool {
         let overflowed = |within| shared.trend.has_overflowed(within, now);
         let base = shared.ejection.base_ejection_time;
         let lately = base.max(2 * shared.interval());
@@ -109,7 +109,7 @@ pub(super) struct Sweep {
     standing_out: (Share, usize),
     /// How many members refuse which share of their requests, in steps of one in [`PARTS`].
     refusing: [usize; PARTS as usize + 1],
-    room: Room,
+    cap_pressure: CapPressure,
     /// Whether the probes of ejected members are to be brought forward, because their slots under the cap are wanted.
     makes_room: bool,
     suspects: usize,
@@ -143,7 +143,7 @@ impl Sweep {
             invitations: self.invitations,
             in_a_row: self.in_a_row,
             mean_weight: self.mean_weight,
-            room: self.room,
+            cap_pressure: self.cap_pressure,
             makes_room: self.makes_room,
             ..Self::default()
         };
@@ -170,7 +170,7 @@ impl Sweep {
             let before = self.begun.replace(now);
             let passed = before.map_or_else(|| shared.interval(), |before| now.since(before));
             self.passed = passed.min(shared.interval().max(Duration::from_secs(5)));
-            self.makes_room |= self.room.is_wanted(shared, now);
+            self.makes_room |= self.cap_pressure.claim_room(shared, now);
         }
         let end = slots.len().min(self.next + SLICE);
         for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
@@ -420,14 +420,14 @@ mod tests {
     /// again after a time in which none did.
     #[test]
     fn room_is_made_less_and_less() {
-        let (shared, mut room) = (Shared::alone(), Room::default());
+        let (shared, mut cap_pressure) = (Shared::alone(), CapPressure::default());
         let mut made = Vec::new();
         for second in 0..200u64 {
             let now = Tick::from_nanos(second * 1_000_000_000);
             if !(40..120).contains(&second) {
                 shared.trend.overflowed(now);
             }
-            if room.is_wanted(&shared, now) {
+            if cap_pressure.claim_room(&shared, now) {
                 made.push(second);
             }
         }

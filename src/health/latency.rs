@@ -60,7 +60,7 @@ pub(crate) struct LatencyCell(AtomicU64);
 
 /// The result of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct Observation {
     /// The new estimate, in nanoseconds.
     pub(crate) estimate: f32,
     /// Whether the endpoint was idle for a while and then answered like the others, or no usual latency is known.
@@ -96,13 +96,13 @@ impl LatencyCell {
 
     /// Marks the estimate as new and lowers it to what is usual, if it is above: the past says little about the
     /// present. The next answer replaces it.
-    pub(crate) fn begin_anew(&self, usual: Option<Duration>) {
+    pub(crate) fn reset(&self, usual: Option<Duration>) {
         let most = usual.map_or(f32::INFINITY, believable);
         self.change(|word| (word != UNKNOWN).then(|| pack(0, when(word), root(word).min(most))));
     }
 
     /// Whether an estimate is known but marked as new again.
-    pub(crate) fn is_anew(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         // ORDERING: Relaxed. As above.
         let word = self.0.load(Ordering::Relaxed);
         word != UNKNOWN && samples(word) < NEW
@@ -122,7 +122,7 @@ impl LatencyCell {
         now: Tick,
         latency: Duration,
         usual: impl Fn() -> Option<Duration>,
-    ) -> Seen {
+    ) -> Observation {
         let (stamp, sample) = (stamp(now), believable(latency));
         let mut is_back = false;
         let first = || usual().map_or(sample, |usual| (believable(usual) + sample) / 2.0);
@@ -145,7 +145,7 @@ impl LatencyCell {
                 word => observed(word, stamp, sample),
             })
         });
-        Seen { estimate, is_back }
+        Observation { estimate, is_back }
     }
 
     /// Takes in a request that ended without an answer after `latency`. That is a lower bound, so the estimate can only
@@ -290,7 +290,7 @@ mod tests {
         (0..NEW).for_each(|_| {
             cell.observe(at(0), latency, || None);
         });
-        assert!(!cell.is_new() && !cell.is_anew());
+        assert!(!cell.is_new() && !cell.is_reset());
         cell
     }
 
@@ -320,16 +320,16 @@ mod tests {
     fn the_first_answer_after_a_new_beginning_counts_for_all() {
         let cell = known(1_000 * MILLI);
         let shown = || cell.get().unwrap().as_secs_f64().mul_add(1_000.0, 0.5) as u32;
-        cell.begin_anew(None);
+        cell.reset(None);
         assert_eq!((cell.is_new(), shown()), (true, 1_000));
-        cell.begin_anew(Some(20 * MILLI));
+        cell.reset(Some(20 * MILLI));
         assert_eq!((cell.is_new(), shown()), (true, 20));
         cell.observe(at(10), 10 * MILLI, || None);
         assert_eq!(shown(), 10);
-        cell.begin_anew(Some(20 * MILLI));
+        cell.reset(Some(20 * MILLI));
         assert_eq!(shown(), 10, "only down");
         let unknown = LatencyCell::new();
-        unknown.begin_anew(Some(MILLI));
+        unknown.reset(Some(MILLI));
         assert_eq!(unknown.get(), None);
     }
 

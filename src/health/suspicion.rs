@@ -207,13 +207,13 @@ mod tests {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             let failed = ((random >> 11) as f64 / (1u64 << 53) as f64) < faults;
-            let told = if failed {
+            let log_ratio = if failed {
                 evidence.fault
             } else {
                 -evidence.success
             };
             let now = at(u64::from(request) * apart);
-            cell.add(told, now, fading).after >= THRESHOLD
+            cell.add(log_ratio, now, fading).after >= THRESHOLD
         })
     }
 

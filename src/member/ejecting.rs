@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::standing::{Finding, Phase, ProbedBy, Verdict};
-use super::state::{Former, State};
+use super::state::{PastEjection, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
 use crate::shared::{EventKind, PRESENCE, Return, mix};
@@ -32,13 +32,13 @@ impl State {
             return;
         };
         let random = shared.random(shared.shard());
-        let strain = shared.strain();
+        let fleet_state = shared.fleet_state();
         let verdict = self.standing.eject(
             self,
             epoch,
             now,
-            |times, stayed| times_left(settings, times, strain.short, stayed),
-            |times| ejection_time(settings, times, strain, random),
+            |times, stayed| times_left(settings, times, fleet_state.short, stayed),
+            |times| ejection_time(settings, times, fleet_state, random),
         );
         match verdict {
             Verdict::Ejected => {
@@ -218,12 +218,12 @@ impl State {
 
     /// Brings the probe forward to when it would be due if the ejection began now, as the fleet is short of capacity.
     pub(crate) fn hasten(&self, now: Tick, index: usize) {
-        let (shared, strain) = (&*self.shared, self.shared.strain());
+        let (shared, fleet_state) = (&*self.shared, self.shared.fleet_state());
         // The number is the same at each look: of many draws the shortest jitter would win. Endpoints that were ejected
         // at the same time differ by their index in the set, not by their id, as ids are counted over the process.
         let random = mix(self.ejected_at() ^ mix(index as u64));
         self.hasten_to(now, |times| {
-            ejection_time(&shared.ejection, times, strain, random)
+            ejection_time(&shared.ejection, times, fleet_state, random)
         });
     }
 
@@ -315,7 +315,7 @@ impl State {
             }
             if finding == Finding::Good {
                 // A request as the probe would have shown its present latency; a check does not.
-                self.latency.begin_anew(self.shared.usual().latency());
+                self.latency.reset(self.shared.usual().latency());
             }
         }
         self.find(epoch, (finding, wanted), now);
@@ -334,7 +334,7 @@ impl State {
             self.forget_record(now);
         }
         let random = shared.random(shared.shard());
-        let strain = shared.strain();
+        let fleet_state = shared.fleet_state();
         let back = self.back();
         if finding == Finding::Good && back == Phase::Warming {
             // Before the return: otherwise a pick in between would not apply the slow start's share.
@@ -343,7 +343,7 @@ impl State {
         let changed = self
             .standing
             .conclude(self, epoch, finding, back, now, |times| {
-                ejection_time(&shared.ejection, times, strain, random)
+                ejection_time(&shared.ejection, times, fleet_state, random)
             });
         if !changed {
             return;
@@ -360,7 +360,7 @@ impl State {
                 let by = Return::Probe;
                 self.tell(now, EventKind::Returned { by });
                 self.begins_to_warm(back, now);
-                if strain.short {
+                if fleet_state.short {
                     self.standing.forgive();
                 }
                 shared.settle_panic(now);
@@ -408,8 +408,8 @@ impl State {
     }
 
     /// What to remember of it while it is out of rotation.
-    pub(crate) fn former(&self) -> Former {
-        Former {
+    pub(crate) fn past_ejection(&self) -> PastEjection {
+        PastEjection {
             standing: self.standing.get().pack(),
             ejected_at: self.ejected_at(),
             cause: self.cause(),
@@ -428,12 +428,15 @@ impl State {
 
     /// Ends the time out of rotation: resumes the ejection from before, if there was one and the cap leaves room.
     /// Otherwise the member is back in.
-    pub(crate) fn resume(&self, former: Former, now: Tick) {
+    pub(crate) fn resume(&self, past_ejection: PastEjection, now: Tick) {
         // ORDERING: Relaxed, both. As in `ejected_at` and `cause`.
-        self.ejected_at.store(former.ejected_at, Ordering::Relaxed);
-        self.cause
-            .store(former.cause.map_or(0, Detector::number), Ordering::Relaxed);
-        if self.standing.restore(self, former.standing()) {
+        self.ejected_at
+            .store(past_ejection.ejected_at, Ordering::Relaxed);
+        self.cause.store(
+            past_ejection.cause.map_or(0, Detector::number),
+            Ordering::Relaxed,
+        );
+        if self.standing.restore(self, past_ejection.standing()) {
             self.want_all(now);
             self.is_out(now);
         } else {

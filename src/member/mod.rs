@@ -33,7 +33,7 @@ pub(crate) use inviting::Guest;
 pub use lease::Lease;
 use standing::ProbedBy;
 pub(crate) use standing::{Phase, Standing};
-pub(crate) use state::{Former, State, Tracker};
+pub(crate) use state::{PastEjection, State, Tracker};
 
 /// A fleet's handle to one endpoint, with its live numbers. Cheap to clone.
 ///

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::state::State;
-use crate::health::{LATEST, cost_of};
+use crate::health::{RECENT_BUCKETS, error_factor};
 use crate::outcome::{Outcome, Sample};
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::{Tick, nanos};
@@ -96,7 +96,7 @@ impl State {
         let share = refused as f64 / (refused + answered + FEW) as f64;
         let usual = f64::from(self.shared.trend.refusal_rate()) + SOME_MORE;
         // The excess as a share of what the others do not refuse.
-        let factor = SPARED * cost_of((share - usual) / (1.0 - usual).max(0.1));
+        let factor = SPARED * error_factor((share - usual) / (1.0 - usual).max(0.1));
         let so_far = self.sparing.get(now, self.shared.longest_ejection());
         // If the endpoint has said until when, the former factor holds until then. Otherwise each refusal sets it anew.
         let held = match (retry_after, so_far) {
@@ -145,7 +145,7 @@ impl State {
         }
         // Answers are counted by tenths of the window, so they are scaled.
         let (tenth, second) = self.tenth_and_second();
-        let answered = u128::from(self.gate.last(LATEST, now).total);
+        let answered = u128::from(self.gate.last(RECENT_BUCKETS, now).total);
         let answered = answered * u128::from(second) / u128::from(tenth);
         (refused.into(), answered as u64)
     }

@@ -10,9 +10,9 @@ use super::gate::Gate;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Counts, Detector, Detectors, Fading, HALF, Health, HealthTracker, Judging, LATEST,
-    LatencyCell, Refusals, Report, Rule, Tells, Test, Usual, cost_of_latency, doubt,
-    earned_ejection, health, penalty,
+    Alarm, CheckWeighing, Counts, Detector, Detectors, Fading, HALF_BUCKETS, Health, HealthTracker,
+    Judging, LatencyCell, RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual,
+    cost_of_latency, earned_ejection, error_penalty, health, suspect_factor,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -35,14 +35,14 @@ impl Tracker {
 
 /// What is remembered of a member that is out of rotation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Former {
+pub(crate) struct PastEjection {
     /// Packed, as one is kept for each remembered key.
     pub(super) standing: u64,
     pub(crate) ejected_at: u64,
     pub(crate) cause: Option<Detector>,
 }
 
-impl Former {
+impl PastEjection {
     pub(crate) const fn standing(&self) -> Standing {
         Standing::read(self.standing)
     }
@@ -234,15 +234,15 @@ impl State {
             }
             Tracker::Window(_) => Detectors::NONE,
         };
-        match Tells::of(sample) {
-            Tells::Success => {
+        match SampleClass::of(sample) {
+            SampleClass::Success => {
                 match self.rule() {
                     Some(rule) => self.succeeded(rule, now, self.shared.own(shard)),
                     None => self.shared.own(shard).ended_well(),
                 }
                 (found, true)
             }
-            Tells::Fault => {
+            SampleClass::Fault => {
                 cell.window.record(now, true);
                 let was_suspect = self.rule().is_some_and(|rule| !rule.suspicion.is_none());
                 let usual = self.shared.usual_now(shard, was_suspect);
@@ -258,7 +258,7 @@ impl State {
                 self.set_penalty(now, &usual);
                 (found, false)
             }
-            Tells::Nothing => {
+            SampleClass::Neutral => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
                     self.refuses(retry_after, now);
                 }
@@ -285,11 +285,13 @@ impl State {
     /// everywhere, once that is over: an endpoint with few requests since would be held to them beside others with
     /// many.
     pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
-        let counts = self.gate.last(self.shared.tenths_apart(now).min(HALF), now);
-        let mut penalty = penalty(counts.faults, counts.total, usual.error_rate());
+        let counts = self
+            .gate
+            .last(self.shared.tenths_apart(now).min(HALF_BUCKETS), now);
+        let mut penalty = error_penalty(counts.faults, counts.total, usual.error_rate());
         penalty *= self.spared(now);
         if self.is_suspect(now) {
-            penalty *= doubt(usual.error_rate());
+            penalty *= suspect_factor(usual.error_rate());
         }
         // ORDERING: Relaxed. As in `publish`.
         self.penalty.store(penalty.to_bits(), Ordering::Relaxed);
@@ -299,19 +301,19 @@ impl State {
     }
 
     /// Takes in the outcome of a check of a member that is in. It counts like a request for the sequential test.
-    pub(crate) fn checked(&self, outcome: Outcome, test: Test, now: Tick) {
+    pub(crate) fn checked(&self, outcome: Outcome, weighing: CheckWeighing, now: Tick) {
         let Tracker::Window(rule) = &self.tracker else {
             return;
         };
         let standing = self.standing.get();
         let was_suspect = !rule.suspicion.is_none();
-        if !standing.is_in() || !(was_suspect || test == Test::Anyway) {
+        if !standing.is_in() || !(was_suspect || weighing == CheckWeighing::Anyway) {
             return;
         }
         let usual = self.shared.usual_now(self.shared.shard(), was_suspect);
-        let least = match test {
-            Test::IfSuspect(share) => share.into(),
-            Test::Anyway => 0.0,
+        let least = match weighing {
+            CheckWeighing::IfSuspect(share) => share.into(),
+            CheckWeighing::Anyway => 0.0,
         };
         let rate = usual.error_rate().max(least);
         let others = self.shared.usual().with_error_rate(rate);
@@ -319,7 +321,8 @@ impl State {
             self.is_made_good(now, &others, |cx| rule.passed(cx));
         } else if outcome.is_fault() {
             let cx = Judging::new(now, &others).with_fading(self.fading(now));
-            let found = rule.doubt(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
+            let found =
+                rule.sequential_test(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
             if !was_suspect {
                 self.shared.trend.suspected();
             }
@@ -393,7 +396,7 @@ impl State {
         };
         let slow = || health(without, &self.judging(now, usual));
         self.rule().is_none()
-            || self.gate.last(LATEST, now).faults > 0
+            || self.gate.last(RECENT_BUCKETS, now).faults > 0
             || earned_ejection(&self.shared.ejection, slow())
     }
 

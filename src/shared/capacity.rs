@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Shared;
-use crate::health::{Strain, are_many};
+use crate::health::{FleetState, exceeds_spare};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The fleet becomes short if answers take more than this many times their calm latency.
@@ -119,9 +119,9 @@ impl Shared {
     }
 
     /// The state of the fleet for the length of an ejection.
-    pub(crate) fn strain(&self) -> Strain {
+    pub(crate) fn fleet_state(&self) -> FleetState {
         let out = self.ledger.read().ejected.max(1);
-        Strain {
+        FleetState {
             short: self.is_short(),
             rate: f64::from(self.trend.rate()) / out as f64,
         }
@@ -137,7 +137,7 @@ impl Shared {
     }
 
     fn many_are_out(&self) -> bool {
-        are_many(&self.ejection, self.out(), self.ledger.count())
+        exceeds_spare(&self.ejection, self.out(), self.ledger.count())
     }
 
     /// How many endpoints are out, or in slow start after an ejection. One that was ejected again since upkeep counted

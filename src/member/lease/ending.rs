@@ -196,7 +196,7 @@ impl<E: Endpoint> Seat<E> {
             SampleKind::Probe => !state.standing.awaits(self.marks.epoch()),
             kind => kind == SampleKind::Late,
         };
-        let is_old = is_from_before && state.latency.is_anew();
+        let is_old = is_from_before && state.latency.is_reset();
         match (outcome, latency.filter(|_| !is_old)) {
             (Outcome::Success, Some(latency)) => {
                 state.observe(now, latency, self.marks.has(Marks::BOARD))
