@@ -16,8 +16,8 @@
 //!      ◀── lease         holds one member, never the snapshot
 //! … the caller's I/O …
 //! record ─▶ a success with nothing to measure or to make good, while readings are used again and the window's bucket is
-//!           open: it leaves the board, and gate.leave_well_at_once, nothing else
-//!           else latency; a success: gate.leave_well, one fetch_add that leaves and counts it
+//!           open: it leaves the board, and gate.leave_with_success_at_once, nothing else
+//!           else latency; a success: gate.leave_with_success, one fetch_add that leaves and counts it
 //!           else tracker.record, where an alarm ejects now, if the ledger has a slot, and gate.leave
 //!           the last one out of a closed gate wakes its drains
 //! upkeep ─▶ tracker.health → score; ejection by score; the fleet's usual latency; old snapshots freed

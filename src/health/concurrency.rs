@@ -133,7 +133,7 @@ impl Concurrency {
 
     /// Takes in a success that took `latency` while `in_flight` requests were in flight. Adjusts `limit` if a look is
     /// due.
-    pub(crate) fn succeeded(
+    pub(crate) fn note_success(
         &self,
         now: Tick,
         latency: Duration,
@@ -154,7 +154,7 @@ impl Concurrency {
     }
 
     /// Takes in a timeout, or an answer that the endpoint is overloaded. Adjusts `limit` if a look is due.
-    pub(crate) fn was_overloaded(&self, now: Tick, in_flight: u64, limit: &AtomicU32) {
+    pub(crate) fn note_overloaded(&self, now: Tick, in_flight: u64, limit: &AtomicU32) {
         // ORDERING: Relaxed. A statistic.
         self.overloaded.fetch_add(1, Ordering::Relaxed);
         self.note_in_flight(in_flight);
@@ -266,7 +266,7 @@ mod loom_tests {
 
     #[test]
     fn one_looks_at_a_time() {
-        two_look_at_once(|cell, limit| cell.was_overloaded(SECOND, 100, limit));
+        two_look_at_once(|cell, limit| cell.note_overloaded(SECOND, 100, limit));
     }
 
     /// Broken: a thread that finds a look due evaluates it without a claim.
@@ -274,7 +274,7 @@ mod loom_tests {
     #[should_panic = "it shrank twice for one look"]
     fn broken_variant_look_without_a_claim() {
         two_look_at_once(|cell, limit| {
-            // ORDERING: Relaxed, all. As in `was_overloaded`, but without the claim.
+            // ORDERING: Relaxed, all. As in `note_overloaded`, but without the claim.
             cell.overloaded.fetch_add(1, Ordering::Relaxed);
             cell.note_in_flight(100);
             if let Some(length) = cell.passed(cell.since.load(Ordering::Relaxed), SECOND) {

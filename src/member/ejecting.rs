@@ -20,7 +20,7 @@ const URGENT: Duration = Duration::from_secs(1);
 
 /// The good probes still wanted are counted in this many parts of one. At most 600 are wanted: twice three times the
 /// highest setting.
-const WANTED: f32 = 100.0;
+const WANTED_PARTS: f32 = 100.0;
 
 impl State {
     /// Ejects the member for what was found, if that is enforced, it has been in since `epoch`, and the cap allows it.
@@ -47,21 +47,21 @@ impl State {
                 // ORDERING: Relaxed. As in `cause`.
                 self.cause.store(cause.number(), Ordering::Relaxed);
                 self.note_evidence(cause, now);
-                self.want_all(now);
+                self.reset_wanted(now);
                 shared.counters.ejected_by(cause);
-                self.is_out(now);
+                self.on_ejected(now);
             }
             Verdict::Full => {
                 shared.counters.overflows.count();
                 shared.trend.overflowed(now);
             }
-            Verdict::Moot => {}
+            Verdict::Stale => {}
         }
     }
 
     /// Acts on the endpoint's announcement that it is going away, unless the standing has moved since `epoch`. Policies
     /// prefer others for a moment, and the endpoint is ejected as far as the cap allows.
-    pub(super) fn goes_away(&self, epoch: u32, now: Tick) {
+    pub(super) fn on_going_away(&self, epoch: u32, now: Tick) {
         if self.standing.epoch() == epoch {
             self.spare_a_moment(now);
             self.eject(epoch, Detectors::NONE.with(Detector::GoingAway), now);
@@ -87,7 +87,7 @@ impl State {
     }
 
     /// Follows an ejection: the member is to be probed when its time is up.
-    fn is_out(&self, now: Tick) {
+    fn on_ejected(&self, now: Tick) {
         let standing = self.standing.get();
         let until = standing.probe_due_at(now);
         self.shared.probe_due.lower(until);
@@ -103,7 +103,7 @@ impl State {
     /// Called when a request has left a closed gate. Emits the event if that was the last one of a drain. `at` stands
     /// in for the time if a clock of the user's panics: a lease may be dropped while another panic unwinds.
     #[cold]
-    pub(crate) fn may_be_drained(&self, at: Tick) {
+    pub(crate) fn announce_if_drained(&self, at: Tick) {
         if self.shared.events.is_some() && self.gate.may_announce() {
             let now = catch_unwind(AssertUnwindSafe(|| self.shared.now()));
             self.tell(now.unwrap_or(at), EventKind::DrainOver);
@@ -115,14 +115,14 @@ impl State {
     }
 
     /// Wants as many good probes as a return takes.
-    fn want_all(&self, now: Tick) {
-        self.passes_no_more();
-        self.set_wanted(self.all(now));
+    fn reset_wanted(&self, now: Tick) {
+        self.reset_passes();
+        self.set_wanted(self.probes_for_return(now));
     }
 
     /// How many good probes a return takes. Three times as many where a driver checks out of band, as checks fail no
     /// request. 0 for an endpoint ejected by checks: their own thresholds decide its return.
-    fn all(&self, now: Tick) -> f32 {
+    fn probes_for_return(&self, now: Tick) -> f32 {
         let times = match self.cause() {
             Some(Detector::ActiveCheck) => 0,
             _ if self.shared.prober.is_here(now) => CHECKS_FOR_A_PROBE,
@@ -140,13 +140,13 @@ impl State {
     fn set_wanted(&self, wanted: f32) {
         // ORDERING: Relaxed. One probe is out at a time; the standing orders one after the other.
         self.wanted
-            .store((wanted * WANTED).ceil() as u16, Ordering::Relaxed);
+            .store((wanted * WANTED_PARTS).ceil() as u16, Ordering::Relaxed);
     }
 
     /// How many more good probes are wanted.
     pub(super) fn wanted(&self) -> f32 {
         // ORDERING: Relaxed. As in `set_wanted`.
-        f32::from(self.wanted.load(Ordering::Relaxed)) / WANTED
+        f32::from(self.wanted.load(Ordering::Relaxed)) / WANTED_PARTS
     }
 
     /// Acts on a probe's outcome. One without a verdict leaves the endpoint out for the base ejection time, so that an
@@ -160,23 +160,23 @@ impl State {
             Outcome::Overloaded {
                 retry_after: Some(wait),
             } => (
-                Finding::Nothing(
+                Finding::Inconclusive(
                     wait.clamp(settings.base_ejection_time, settings.longest_ejection()),
                 ),
                 None,
             ),
             // It has only begun to go away: good probes before that say nothing of what comes after.
             Outcome::GoingAway => (
-                Finding::Nothing(settings.base_ejection_time),
-                Some(self.all(now)),
+                Finding::Inconclusive(settings.base_ejection_time),
+                Some(self.probes_for_return(now)),
             ),
-            _ => (Finding::Nothing(settings.base_ejection_time), None),
+            _ => (Finding::Inconclusive(settings.base_ejection_time), None),
         };
         if self.standing.awaits(epoch) {
             // From here on requests are the probes.
-            self.passes_no_more();
+            self.reset_passes();
         }
-        self.find(epoch, finding, now);
+        self.apply_finding(epoch, finding, now);
     }
 
     /// What a probe's end means after those before it, and how many good probes are wanted then. It counts for as much
@@ -191,7 +191,7 @@ impl State {
             Evidence::against(usual.error_rate() as f32),
             Evidence::against(0.0),
         );
-        let all = self.all(now);
+        let needed = self.probes_for_return(now);
         let wanted = self.wanted();
         let next = if success {
             wanted - evidence.success / plain.success
@@ -202,10 +202,10 @@ impl State {
         // one.
         if next < 0.5 {
             (Finding::Good, None)
-        } else if success || (evidence.fault < PROOF && next <= 2.0 * all) {
-            (Finding::Nothing(Duration::ZERO), Some(next))
+        } else if success || (evidence.fault < PROOF && next <= 2.0 * needed) {
+            (Finding::Inconclusive(Duration::ZERO), Some(next))
         } else {
-            (Finding::Bad, Some(all))
+            (Finding::Bad, Some(needed))
         }
     }
 
@@ -237,7 +237,7 @@ impl State {
 
     /// The probe of `epoch` was not sent; another may be sent at once.
     pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
-        self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now);
+        self.apply_finding(epoch, (Finding::Inconclusive(Duration::ZERO), None), now);
     }
 
     /// Renews the ejection if its probe has run out of time. Used where probes are limited, so that others get the
@@ -246,9 +246,9 @@ impl State {
         let standing = self.standing.get();
         let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
         if standing.phase == Phase::Probing && is_due {
-            let wanted = Some(self.all(now));
-            self.passes_no_more();
-            self.find(standing.epoch, (Finding::Bad, wanted), now);
+            let wanted = Some(self.probes_for_return(now));
+            self.reset_passes();
+            self.apply_finding(standing.epoch, (Finding::Bad, wanted), now);
         }
     }
 
@@ -265,7 +265,7 @@ impl State {
         )?;
         if before.phase == Phase::Probing || before.overdue(now) > PRESENCE {
             // The last probe was given up, or no driver has checked for a while.
-            self.passes_no_more();
+            self.reset_passes();
         }
         // If this check is lost and its driver gone, a request becomes the next probe.
         let due = self.standing.get().probe_due_at(now);
@@ -289,28 +289,28 @@ impl State {
     ) -> Duration {
         let settings = &self.shared.ejection;
         let wait = wait.min(self.shared.longest_ejection());
-        let all = self.all(now);
+        let needed = self.probes_for_return(now);
         let (finding, wanted) = match passed {
             // The thresholds of checks decide the return of an endpoint that checks ejected.
-            Some(true) if all == 0.0 && !may_return => (Finding::Nothing(wait), None),
+            Some(true) if needed == 0.0 && !may_return => (Finding::Inconclusive(wait), None),
             Some(passed) => self.weigh(passed, now),
-            None => (Finding::Nothing(wait), None),
+            None => (Finding::Inconclusive(wait), None),
         };
         let can_spare_all = settings.spare_capacity_percent >= 100;
         let is_urgent = self.shared.is_short()
             || (!can_spare_all && self.shared.trend.has_overflowed(URGENT, now));
-        let spread = first_time(settings, is_urgent) / (all as u32).saturating_sub(1).max(1);
+        let spread = first_time(settings, is_urgent) / (needed as u32).saturating_sub(1).max(1);
         let (finding, wait) = match finding {
             // A failed check does not lengthen the ejection: a longer one is there to spare requests.
-            Finding::Bad => (Finding::Nothing(wait), wait),
-            Finding::Good if !may_return => (Finding::Nothing(wait), wait),
-            Finding::Nothing(Duration::ZERO) => (Finding::Nothing(spread), spread),
+            Finding::Bad => (Finding::Inconclusive(wait), wait),
+            Finding::Good if !may_return => (Finding::Inconclusive(wait), wait),
+            Finding::Inconclusive(Duration::ZERO) => (Finding::Inconclusive(spread), spread),
             finding => (finding, wait),
         };
         if self.standing.awaits(epoch) {
             match passed {
-                Some(true) if all > 0.0 => self.passes(now),
-                Some(false) => self.passes_no_more(),
+                Some(true) if needed > 0.0 => self.note_pass(now),
+                Some(false) => self.reset_passes(),
                 _ => {}
             }
             if finding == Finding::Good {
@@ -318,7 +318,7 @@ impl State {
                 self.latency.reset(self.shared.usual().latency());
             }
         }
-        self.find(epoch, (finding, wanted), now);
+        self.apply_finding(epoch, (finding, wanted), now);
         wait
     }
 
@@ -327,7 +327,7 @@ impl State {
         self.latency.get().is_some() || self.gate.inside() > 0 || self.gate.counts(now).total > 0
     }
 
-    fn find(&self, epoch: u32, (finding, wanted): (Finding, Option<f32>), now: Tick) {
+    fn apply_finding(&self, epoch: u32, (finding, wanted): (Finding, Option<f32>), now: Tick) {
         let shared = &*self.shared;
         if finding == Finding::Good && self.standing.awaits(epoch) {
             // Before the return, so that nothing recorded after it is lost, and nothing from before it ejects again.
@@ -335,14 +335,14 @@ impl State {
         }
         let random = shared.random(shared.shard());
         let fleet_state = shared.fleet_state();
-        let back = self.back();
-        if finding == Finding::Good && back == Phase::Warming {
+        let return_phase = self.return_phase();
+        if finding == Finding::Good && return_phase == Phase::Warming {
             // Before the return: otherwise a pick in between would not apply the slow start's share.
             shared.warms_from(now);
         }
         let changed = self
             .standing
-            .conclude(self, epoch, finding, back, now, |times| {
+            .conclude(self, epoch, finding, return_phase, now, |times| {
                 ejection_time(&shared.ejection, times, fleet_state, random)
             });
         if !changed {
@@ -359,20 +359,20 @@ impl State {
             Finding::Good => {
                 let by = Return::Probe;
                 self.tell(now, EventKind::Returned { by });
-                self.begins_to_warm(back, now);
+                self.tell_slow_start(return_phase, now);
                 if fleet_state.short {
                     self.standing.forgive();
                 }
                 shared.settle_panic(now);
                 shared.probe_succeeded();
             }
-            Finding::Bad | Finding::Nothing(_) => {
+            Finding::Bad | Finding::Inconclusive(_) => {
                 if finding == Finding::Bad {
                     let standing = self.standing.get();
                     let (times, until) = (standing.times, standing.probe_due_at(now));
                     self.tell(now, EventKind::Renewed { times, until });
                 }
-                if finding == Finding::Nothing(Duration::ZERO) && wanted.is_some() {
+                if finding == Finding::Inconclusive(Duration::ZERO) && wanted.is_some() {
                     // The next probe need not wait: this one was good, or its failure proved little.
                     shared.probe_succeeded();
                 }
@@ -394,17 +394,17 @@ impl State {
     /// Brings an ejected member back without a probe, when the writer makes room under the cap.
     pub(crate) fn pardon(&self, now: Tick) {
         self.readmit(now);
-        self.passes_no_more();
-        let back = self.back();
-        if back == Phase::Warming {
+        self.reset_passes();
+        let return_phase = self.return_phase();
+        if return_phase == Phase::Warming {
             self.shared.warms_from(now);
         }
-        let from = self.standing.place(self, back, now);
+        let from = self.standing.place(self, return_phase, now);
         if from.is_ejected() {
             let by = Return::Pardon;
             self.tell(now, EventKind::Returned { by });
         }
-        self.begins_to_warm(back, now);
+        self.tell_slow_start(return_phase, now);
     }
 
     /// What to remember of it while it is out of rotation.
@@ -437,8 +437,8 @@ impl State {
             Ordering::Relaxed,
         );
         if self.standing.restore(self, past_ejection.standing()) {
-            self.want_all(now);
-            self.is_out(now);
+            self.reset_wanted(now);
+            self.on_ejected(now);
         } else {
             self.pardon(now);
         }

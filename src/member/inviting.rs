@@ -70,7 +70,7 @@ impl State {
     }
 
     /// Resets the invitations: the endpoint has shown that it is like the others.
-    pub(super) fn is_back(&self) {
+    pub(super) fn reset_invitations(&self) {
         // ORDERING: Relaxed. As in `may_be_invited`.
         self.invited.fetch_and(DEGRADED, Ordering::Relaxed);
     }

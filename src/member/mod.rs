@@ -309,7 +309,7 @@ impl<E: Endpoint> Member<E> {
         let state = self.core();
         state.gate.turn_back(self.cell());
         // The refused request was counted inside for a moment, and may have been the last to leave.
-        state.may_be_drained(Tick::ZERO);
+        state.announce_if_drained(Tick::ZERO);
         refused
     }
 

@@ -91,7 +91,7 @@ impl Keeper for State {
         &self.shared.ledger
     }
 
-    fn turned(&self, epoch: u32) {
+    fn epoch_changed(&self, epoch: u32) {
         self.gate.show_epoch(epoch);
     }
 }
@@ -161,19 +161,19 @@ impl State {
     #[inline]
     pub(crate) fn succeeded(&self, rule: &Rule, now: Tick, own: &Shard) {
         if !rule.is_quiet() {
-            self.make_good(rule, now);
+            self.success_slow(rule, now);
         }
-        own.ended_well();
+        own.count_success();
     }
 
     /// Takes in a success while the rule holds something against the endpoint.
     #[cold]
-    fn make_good(&self, rule: &Rule, now: Tick) {
+    fn success_slow(&self, rule: &Rule, now: Tick) {
         let usual = self.shared.usual_now(self.shared.shard(), true);
-        self.is_made_good(now, &usual, |cx| rule.success(cx));
+        self.clear_suspicion(now, &usual, |cx| rule.success(cx));
     }
 
-    fn is_made_good(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
+    fn clear_suspicion(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
         let cx = Judging::new(now, usual).with_fading(self.fading(now));
         if is_cleared(&cx) {
             self.shared.trend.cleared();
@@ -187,12 +187,12 @@ impl State {
     /// Takes in the latency of a success, and publishes the cost if the lease is on the board.
     pub(crate) fn observe(&self, now: Tick, latency: Duration, on_board: bool) {
         if self.shared.limits.adaptive.is_some() {
-            self.gate.took(now, latency);
+            self.gate.observe_latency(now, latency);
         }
         let usual = || self.shared.usual().latency();
         let seen = self.latency.observe(now, latency, usual);
         if seen.is_back {
-            self.is_back();
+            self.reset_invitations();
         }
         if on_board {
             self.publish(seen.estimate, Place::set_cost);
@@ -238,7 +238,7 @@ impl State {
             SampleClass::Success => {
                 match self.rule() {
                     Some(rule) => self.succeeded(rule, now, self.shared.own(shard)),
-                    None => self.shared.own(shard).ended_well(),
+                    None => self.shared.own(shard).count_success(),
                 }
                 (found, true)
             }
@@ -254,13 +254,13 @@ impl State {
                 if self.rule().is_some() && !was_suspect {
                     self.shared.trend.suspected();
                 }
-                self.shared.own(shard).ended_in_fault(self.id);
+                self.shared.own(shard).count_fault(self.id);
                 self.set_penalty(now, &usual);
                 (found, false)
             }
             SampleClass::Neutral => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
-                    self.refuses(retry_after, now);
+                    self.note_refusal(retry_after, now);
                 }
                 (found, false)
             }
@@ -282,14 +282,13 @@ impl State {
 
     /// Sets what errors multiply the cost by. It counts the window's later half, so errors do not weigh for long on an
     /// endpoint with few requests since. It leaves out the buckets up to the last in which most requests failed
-    /// everywhere, once that is over: an endpoint with few requests since would be held to them beside others with
-    /// many.
+    /// everywhere, once that is over: else they would weigh longest on endpoints with few requests since.
     pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
         let counts = self
             .gate
             .last(self.shared.tenths_apart(now).min(HALF_BUCKETS), now);
         let mut penalty = error_penalty(counts.faults, counts.total, usual.error_rate());
-        penalty *= self.spared(now);
+        penalty *= self.sparing_factor(now);
         if self.is_suspect(now) {
             penalty *= suspect_factor(usual.error_rate());
         }
@@ -318,7 +317,7 @@ impl State {
         let rate = usual.error_rate().max(least);
         let others = self.shared.usual().with_error_rate(rate);
         if outcome == Outcome::Success {
-            self.is_made_good(now, &others, |cx| rule.passed(cx));
+            self.clear_suspicion(now, &others, |cx| rule.passed(cx));
         } else if outcome.is_fault() {
             let cx = Judging::new(now, &others).with_fading(self.fading(now));
             let found =

@@ -276,14 +276,14 @@ impl Shard {
 
     /// Counts a request that succeeded.
     #[inline]
-    pub(crate) fn ended_well(&self) {
+    pub(crate) fn count_success(&self) {
         if !self.is_quiet() {
             self.count(0.0, 0.0);
         }
     }
 
     /// Counts a request that ended in a fault at this endpoint.
-    pub(crate) fn ended_in_fault(&self, at: MemberId) {
+    pub(crate) fn count_fault(&self, at: MemberId) {
         // ORDERING: Relaxed. A statistic.
         let before = self.failed_at.swap(at.get(), Ordering::Relaxed);
         let is_another = before != 0 && before != at.get();
@@ -320,8 +320,8 @@ mod tests {
     fn one_in_four(shared: &Shared, endpoints: u64) {
         for request in 0..160 {
             match request % 4 {
-                0 => (shared.own(0)).ended_in_fault(MemberId::new(1 + request / 4 % endpoints)),
-                _ => shared.own(0).ended_well(),
+                0 => (shared.own(0)).count_fault(MemberId::new(1 + request / 4 % endpoints)),
+                _ => shared.own(0).count_success(),
             }
         }
     }
@@ -353,8 +353,7 @@ mod tests {
         for (endpoints, all, stays) in [(1, false, false), (3, false, true), (1, true, true)] {
             let shared = Shared::alone();
             one_in_four(&shared, endpoints);
-            (0..if all { 50 } else { 0 })
-                .for_each(|_| shared.own(0).ended_in_fault(MemberId::new(1)));
+            (0..if all { 50 } else { 0 }).for_each(|_| shared.own(0).count_fault(MemberId::new(1)));
             let rate = || shared.usual_now(0, false).error_rate();
             shared.trend.publish(0.01, 20, 21);
             assert!(rate() > 0.2);
@@ -363,7 +362,7 @@ mod tests {
             shared.trend.publish(0.01, 1, 2);
             assert!(rate() < 0.02, "of two nobody is the fleet, whatever was");
             shared.trend.publish(0.01, 1, 21);
-            (0..300).for_each(|_| shared.own(0).ended_well());
+            (0..300).for_each(|_| shared.own(0).count_success());
             assert!(rate() < 0.02);
         }
     }
@@ -378,7 +377,7 @@ mod tests {
         let fail = |tenths, suspects, judged| {
             shared.trend.publish(0.9, suspects, judged);
             let own = shared.own(0);
-            (0..50).for_each(|request| own.ended_in_fault(MemberId::new(1 + request % 3)));
+            (0..50).for_each(|request| own.count_fault(MemberId::new(1 + request % 3)));
             shared.usual_now(0, false);
             shared.note_common(0, at(tenths));
         };
@@ -409,7 +408,7 @@ mod tests {
     #[test]
     fn the_first_failures_tell_at_once() {
         let shared = Shared::alone();
-        (0..8).for_each(|fault| shared.own(0).ended_in_fault(MemberId::new(fault)));
+        (0..8).for_each(|fault| shared.own(0).count_fault(MemberId::new(fault)));
         let failing = shared.own(0).failing();
         assert!((failing - 8.0 / 11.0).abs() < 0.01, "{failing}");
     }
@@ -417,9 +416,9 @@ mod tests {
     #[test]
     fn failures_are_forgotten_after_many_successes() {
         let shared = Shared::alone();
-        shared.own(0).ended_in_fault(MemberId::new(1));
+        shared.own(0).count_fault(MemberId::new(1));
         assert!(shared.own(0).failing() > 0.2);
-        (0..250).for_each(|_| shared.own(0).ended_well());
+        (0..250).for_each(|_| shared.own(0).count_success());
         assert_eq!(shared.own(0).failing(), 0.0);
     }
 

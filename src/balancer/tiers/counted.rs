@@ -55,8 +55,8 @@ impl<T> Counted<T> {
     /// Whether any eligibility has changed since the count in force began.
     #[inline]
     pub(super) fn is_stale(&self, version: u64) -> bool {
-        // ORDERING: Acquire. Pairs with the store in `continue_count`: a pick that finds the count complete sees what it
-        // published.
+        // ORDERING: Acquire. Pairs with the store in `continue_count`: a pick that finds the count complete sees what
+        // it published.
         self.version.load(Ordering::Acquire) != version
     }
 

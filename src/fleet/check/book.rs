@@ -357,7 +357,7 @@ impl Book {
         }
     }
 
-    /// How a result counts for the sequential test. A missing answer in doubt counts once it is known how the others are.
+    /// How a result counts for the sequential test. In doubt, a missing answer counts once it is known how others are.
     fn weigh(
         &mut self,
         id: MemberId,

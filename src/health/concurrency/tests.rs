@@ -182,7 +182,7 @@ fn limit(word: &AtomicU32) -> u32 {
 fn it_looks_each_interval_once_there_is_enough() {
     let (cell, word) = (Concurrency::new(rule()), AtomicU32::new(20));
     let ten = Duration::from_millis(10);
-    let end = |now| cell.succeeded(now, ten, 20, &word);
+    let end = |now| cell.note_success(now, ten, 20, &word);
     (0..24).for_each(|_| end(at(1000)));
     assert_eq!(limit(&word), 20, "too few");
     end(at(1000));
@@ -196,12 +196,12 @@ fn it_looks_each_interval_once_there_is_enough() {
 #[test]
 fn a_look_takes_what_there_is() {
     let (cell, word) = (Concurrency::new(rule()), AtomicU32::new(100));
-    cell.was_overloaded(at(1000), 100, &word);
+    cell.note_overloaded(at(1000), 100, &word);
     assert_eq!(limit(&word), 57);
-    cell.was_overloaded(at(1050), 100, &word);
+    cell.note_overloaded(at(1050), 100, &word);
     assert_eq!(limit(&word), 57, "too soon");
     // Two overloaded, and nothing left over from the first look.
-    cell.was_overloaded(at(1100), 1, &word);
+    cell.note_overloaded(at(1100), 1, &word);
     assert_eq!(limit(&word), 33);
 }
 
@@ -209,9 +209,9 @@ fn a_look_takes_what_there_is() {
 fn many_of_the_longest_do_not_carry() {
     let (cell, word) = (Concurrency::new(rule()), AtomicU32::new(20));
     // A first look, so that the next one is an interval later.
-    cell.was_overloaded(at(1000), 1, &word);
+    cell.note_overloaded(at(1000), 1, &word);
     for _ in 0..3 * MANY {
-        cell.succeeded(at(1001), Duration::MAX, 1, &word);
+        cell.note_success(at(1001), Duration::MAX, 1, &word);
     }
     // ORDERING: Relaxed. One thread.
     let latencies = cell.latencies.load(Ordering::Relaxed);
@@ -222,10 +222,10 @@ fn many_of_the_longest_do_not_carry() {
 #[test]
 fn a_clock_that_has_gone_back_does_not_stop_the_looks() {
     let (cell, word) = (Concurrency::new(rule()), AtomicU32::new(100));
-    cell.was_overloaded(Tick::from_nanos(u64::MAX), 100, &word);
-    cell.was_overloaded(at(1000), 100, &word);
+    cell.note_overloaded(Tick::from_nanos(u64::MAX), 100, &word);
+    cell.note_overloaded(at(1000), 100, &word);
     assert_eq!(limit(&word), 33, "two looks");
     // Another thread's time may lag a little.
-    cell.was_overloaded(at(999), 100, &word);
+    cell.note_overloaded(at(999), 100, &word);
     assert_eq!(limit(&word), 33);
 }

@@ -94,7 +94,7 @@ fn broken_variant_conclude_by_phase() {
         setting
             .cell
             .0
-            .store(from.turn(Phase::In, 3000).pack(), Ordering::Release);
+            .store(from.next_epoch(Phase::In, 3000).pack(), Ordering::Release);
         setting.ledger.release();
         true
     });
@@ -156,13 +156,13 @@ fn broken_variant_store_instead_of_exchange() {
     removal_against_alarm(|setting| {
         let from = setting.cell.get();
         if from.phase != Phase::In || !setting.ledger.reserve() {
-            return Verdict::Moot;
+            return Verdict::Stale;
         }
         // ORDERING: Release. Not what is broken.
-        setting
-            .cell
-            .0
-            .store(from.turn(Phase::Ejected, 2000).pack(), Ordering::Release);
+        setting.cell.0.store(
+            from.next_epoch(Phase::Ejected, 2000).pack(),
+            Ordering::Release,
+        );
         Verdict::Ejected
     });
 }
@@ -255,7 +255,7 @@ fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
                 prober.attend(at(3), true);
                 let sent = claim(&setting, at(3));
                 if let Some(epoch) = sent {
-                    let again = Finding::Nothing(SECOND);
+                    let again = Finding::Inconclusive(SECOND);
                     setting
                         .cell
                         .conclude(&setting.ledger, epoch, again, Phase::In, at(3), |_| SECOND);
@@ -288,7 +288,7 @@ fn broken_variant_trust_the_hint() {
         if due {
             // ORDERING: Release. Not what is broken.
             cell.0
-                .store(from.turn(Phase::Probing, 0).pack(), Ordering::Release);
+                .store(from.next_epoch(Phase::Probing, 0).pack(), Ordering::Release);
         }
         due
     });
@@ -326,7 +326,7 @@ fn broken_variant_give_back_by_a_look() {
         let from = setting.cell.get();
         if setting
             .cell
-            .change(&setting.ledger, from, from.turn(Phase::In, 3000))
+            .change(&setting.ledger, from, from.next_epoch(Phase::In, 3000))
         {
             setting.ledger.release();
         }

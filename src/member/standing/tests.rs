@@ -53,7 +53,7 @@ proptest! {
 fn ejection_probe_and_return() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Ejected);
-    assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Moot);
+    assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Stale);
     assert_eq!(ledger.read().ejected, 1);
     assert_eq!(claim(&cell, &ledger, at(999)), None);
     let epoch = claim(&cell, &ledger, at(1000)).unwrap();
@@ -85,7 +85,7 @@ fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
     assert!(cell.conclude(
         &ledger,
         second,
-        Finding::Nothing(SECOND),
+        Finding::Inconclusive(SECOND),
         Phase::In,
         at(2002),
         seconds
@@ -128,7 +128,7 @@ fn nobody_is_ejected_beyond_the_cap_or_against_a_mark() {
     for phase in [Phase::Up, Phase::Down, Phase::Off] {
         assert_eq!(
             eject(&StandingCell::new(phase), &ledger, at(0)),
-            Verdict::Moot
+            Verdict::Stale
         );
     }
     assert_eq!(ledger.read().ejected, 0);
@@ -209,7 +209,7 @@ fn a_probe_holds_a_slot_until_it_is_over_and_a_forgotten_one_leaves_it_to_the_ne
     let check = third.claim_probe(&ledger, ProbedBy::Check, at(2000), |_| SECOND, DAY);
     assert!(check.is_some());
     assert_eq!(ledger.probes.taken(), 2);
-    assert!(end(other, probe, Finding::Nothing(SECOND)));
+    assert!(end(other, probe, Finding::Inconclusive(SECOND)));
     assert_eq!(claim(other, &ledger, at(5000)), None, "the check's");
     third.place(&ledger, Phase::Off, at(5000));
     assert_eq!(ledger.probes.taken(), 0);
@@ -242,7 +242,7 @@ fn an_alarm_from_before_its_return_ejects_nobody() {
     assert!(cell.conclude(&ledger, probe, Finding::Good, Phase::In, at(1000), seconds));
     for epoch in [before, probe] {
         let verdict = cell.eject(&ledger, epoch, at(1001), forgive, seconds);
-        assert_eq!(verdict, Verdict::Moot);
+        assert_eq!(verdict, Verdict::Stale);
     }
     assert_eq!(ledger.read().ejected, 0);
     assert_eq!(eject(&cell, &ledger, at(1001)), Verdict::Ejected);
