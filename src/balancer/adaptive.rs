@@ -6,7 +6,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{JOINED, Readings, below, forgotten, mix};
+use crate::shared::{BoardView, JOINED, below, forgotten, mix};
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
@@ -145,7 +145,7 @@ impl<E: Endpoint> LoadBalancer<E> for Adaptive {
         let pace = view
             .members()
             .first()
-            .map(|one| one.core().shared.trend.pace());
+            .map(|one| one.core().shared.rates.pace());
         picker.assign_first_turns(pace.unwrap_or(0.0), order);
         Box::new(picker)
     }
@@ -169,13 +169,13 @@ struct AdaptivePicker {
     kept: u32,
     table: Cumulative,
     /// `None` if the view was not the fleet's own.
-    board: Option<Readings>,
+    board: Option<BoardView>,
     notes: Box<[Padded<Notes>]>,
 }
 
 impl AdaptivePicker {
     /// `order` decides which member comes first among equals, and where draws begin.
-    fn new(weights: &[u64], board: Option<Readings>, order: u64, shards: usize) -> Self {
+    fn new(weights: &[u64], board: Option<BoardView>, order: u64, shards: usize) -> Self {
         let mean = weights.iter().sum::<u64>() as f64 / weights.len().max(1) as f64;
         let most = weights.iter().copied().max().unwrap_or(1);
         let queue = (mean / (most << ROUND_BITS) as f64) as f32;
@@ -264,7 +264,7 @@ impl AdaptivePicker {
     fn choose(
         &self,
         best: &Best,
-        board: &Readings,
+        board: &BoardView,
         with: &CompareParams,
         notes: &Notes,
         any: bool,
@@ -303,7 +303,7 @@ impl AdaptivePicker {
     /// fleet that has few before it is dropped would ignore weights.
     #[cold]
     #[inline(never)]
-    fn draw_untried(&self, board: &Readings, notes: &Notes) -> Option<usize> {
+    fn draw_untried(&self, board: &BoardView, notes: &Notes) -> Option<usize> {
         const DRAWS: u32 = 16;
         let drawn = (0..DRAWS).filter_map(|_| self.table.draw(notes.draw()));
         let mut waiting = drawn.filter(|&index| board.at(index).turn() == 0);
@@ -353,7 +353,7 @@ impl AdaptivePicker {
 
 /// The virtual time, recovered from the members' turns: when the latest turn was. An update therefore does not reset
 /// it, which would make all members wait again.
-fn virtual_now(board: &Readings, rounds: &[u32]) -> u32 {
+fn virtual_now(board: &BoardView, rounds: &[u32]) -> u32 {
     let turns = rounds.iter().enumerate().map(|(index, round)| {
         let turn = board.at(index).turn();
         (turn > JOINED).then(|| turn.wrapping_sub(*round))

@@ -28,7 +28,7 @@ impl<'a> Asker<'a> {
 
     #[inline]
     pub(super) fn pace(self) -> f32 {
-        self.shared.trend.pace()
+        self.shared.rates.pace()
     }
 
     #[inline]
@@ -39,7 +39,7 @@ impl<'a> Asker<'a> {
     /// The same random numbers that a context would draw.
     #[inline]
     pub(super) fn randoms(self) -> Randoms {
-        self.shared.own(self.shard).randoms()
+        self.shared.shard_state(self.shard).randoms()
     }
 }
 

@@ -307,7 +307,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
 
     /// The mean number of requests per second and endpoint; 0 while unknown.
     pub(super) fn pace(&self) -> f32 {
-        self.shared.map_or(0.0, |shared| shared.trend.pace())
+        self.shared.map_or(0.0, |shared| shared.rates.pace())
     }
 
     /// The time of the pick.

@@ -5,7 +5,7 @@ use super::lanes::{FOUR, Fours, Lanes};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{LANES, Randoms, Readings, Spots, below};
+use crate::shared::{BoardView, LANES, Randoms, Spots, below};
 use crate::time::Tick;
 
 /// Picks the endpoint with the fewest requests in flight for its weight, out of all; among equals, one by weight at
@@ -53,7 +53,7 @@ struct LeastConnectionsPicker {
     /// The reciprocal of each member's weight: what one request adds to its load.
     parts: Box<[f32]>,
     /// `None` if the view was not the fleet's own.
-    board: Option<Readings>,
+    board: Option<BoardView>,
 }
 
 impl LeastConnectionsPicker {

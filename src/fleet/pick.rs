@@ -49,7 +49,7 @@ impl<E: Endpoint> Fleet<E> {
             return self.pick_within_limit(options);
         }
         let shard = shared.shard();
-        let now = shared.time(shared.own(shard));
+        let now = shared.time(shared.shard_state(shard));
         // Loaded before the ledger is read: a member that an update brings in out of rotation is counted there by then.
         let snapshot = inner.current.load();
         // A reused clock reading cannot make upkeep newly due.

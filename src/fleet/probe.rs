@@ -128,7 +128,7 @@ impl<E: Endpoint> Fleet<E> {
             let standing = member.core().standing.get();
             if standing.probe_is_due(now, longest) {
                 if let Some(probe) = member.claim_probe(now) {
-                    shared.probe_sent();
+                    shared.note_probe_sent();
                     search.found(at + 1);
                     shared.probe_due.lower(now);
                     return Some(probe);

@@ -14,7 +14,7 @@ use crate::error::{BuildError, UpdateError};
 use crate::health::{HealthTracker, ejection_limit};
 use crate::member::{Member, Tracker};
 use crate::shared::{Board, Shared};
-use crate::sync::{Arc, SnapshotCell, give_way};
+use crate::sync::{Arc, SnapshotCell, yield_now};
 use crate::time::Tick;
 
 /// Makes a health tracker for each new endpoint.
@@ -206,7 +206,7 @@ impl<E: Endpoint> Registry<E> {
             while shared.ledger.read().ejected > limit {
                 hold_leaving();
                 Self::pardon_down_to(limit, shared, slots, now);
-                give_way();
+                yield_now();
             }
         }
         // Held out until the new limit counts. As long as they are, picks are to look at standings.

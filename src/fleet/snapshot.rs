@@ -193,7 +193,7 @@ impl<E: Endpoint> Snapshot<E> {
         shared: &Shared,
     ) -> Result<usize, PickError> {
         self.look_again(first, cx, shared)
-            .inspect_err(|error| shared.refused(*error))
+            .inspect_err(|error| shared.count_refused(*error))
     }
 
     /// Looks again. Members may become eligible between two looks, so one look is not enough to say that there is none,

@@ -7,7 +7,7 @@ use super::standing::{Finding, Phase, ProbedBy, Verdict};
 use super::state::{PastEjection, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{EventKind, PRESENCE, Return, mix};
+use crate::shared::{EventKind, Return, TICK_TTL, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -27,7 +27,7 @@ impl State {
     pub(crate) fn eject(&self, epoch: u32, found: Detectors, now: Tick) {
         let shared = &*self.shared;
         let settings = &shared.ejection;
-        shared.counters.found(found);
+        shared.counters.count_found(found);
         let Some(cause) = found.without(settings.detect_only).iter().next() else {
             return;
         };
@@ -48,12 +48,12 @@ impl State {
                 self.cause.store(cause.number(), Ordering::Relaxed);
                 self.note_evidence(cause, now);
                 self.reset_wanted(now);
-                shared.counters.ejected_by(cause);
+                shared.counters.count_ejected(cause);
                 self.on_ejected(now);
             }
             Verdict::Full => {
                 shared.counters.overflows.count();
-                shared.trend.overflowed(now);
+                shared.rates.note_overflow(now);
             }
             Verdict::Stale => {}
         }
@@ -263,7 +263,7 @@ impl State {
             |_| patience.min(longest),
             longest,
         )?;
-        if before.phase == Phase::Probing || before.overdue(now) > PRESENCE {
+        if before.phase == Phase::Probing || before.overdue(now) > TICK_TTL {
             // The last probe was given up, or no driver has checked for a while.
             self.reset_passes();
         }
@@ -298,7 +298,7 @@ impl State {
         };
         let can_spare_all = settings.spare_capacity_percent >= 100;
         let is_urgent = self.shared.is_short()
-            || (!can_spare_all && self.shared.trend.has_overflowed(URGENT, now));
+            || (!can_spare_all && self.shared.rates.has_overflowed(URGENT, now));
         let spread = first_time(settings, is_urgent) / (needed as u32).saturating_sub(1).max(1);
         let (finding, wait) = match finding {
             // A failed check does not lengthen the ejection: a longer one is there to spare requests.
@@ -338,7 +338,7 @@ impl State {
         let return_phase = self.return_phase();
         if finding == Finding::Good && return_phase == Phase::Warming {
             // Before the return: otherwise a pick in between would not apply the slow start's share.
-            shared.warms_from(now);
+            shared.note_slow_start(now);
         }
         let changed = self
             .standing
@@ -364,7 +364,7 @@ impl State {
                     self.standing.forgive();
                 }
                 shared.settle_panic(now);
-                shared.probe_succeeded();
+                shared.note_probe_success();
             }
             Finding::Bad | Finding::Inconclusive(_) => {
                 if finding == Finding::Bad {
@@ -374,7 +374,7 @@ impl State {
                 }
                 if finding == Finding::Inconclusive(Duration::ZERO) && wanted.is_some() {
                     // The next probe need not wait: this one was good, or its failure proved little.
-                    shared.probe_succeeded();
+                    shared.note_probe_success();
                 }
                 shared
                     .probe_due
@@ -397,7 +397,7 @@ impl State {
         self.reset_passes();
         let return_phase = self.return_phase();
         if return_phase == Phase::Warming {
-            self.shared.warms_from(now);
+            self.shared.note_slow_start(now);
         }
         let from = self.standing.place(self, return_phase, now);
         if from.is_ejected() {

@@ -95,7 +95,7 @@ impl State {
         self.refused.count(self.second(now));
         let (refused, answered) = self.refusals(now);
         let share = refused as f64 / (refused + answered + PRIOR_ANSWERS) as f64;
-        let usual = f64::from(self.shared.trend.refusal_rate()) + TOLERATED_EXCESS;
+        let usual = f64::from(self.shared.rates.refusal_rate()) + TOLERATED_EXCESS;
         // The excess as a share of what the others do not refuse.
         let factor = SPARED * error_factor((share - usual) / (1.0 - usual).max(0.1));
         let so_far = self.sparing.get(now, self.shared.longest_ejection());

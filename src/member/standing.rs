@@ -252,7 +252,7 @@ impl StandingCell {
             ..from.next_epoch(Phase::Ejected, until)
         };
         if self.change(keeper, from, to) {
-            keeper.ledger().flipped();
+            keeper.ledger().bump_eligibility();
             return Verdict::Ejected;
         }
         keeper.ledger().release();
@@ -292,7 +292,7 @@ impl StandingCell {
         if from.phase == Phase::Down {
             keeper.ledger().remove_down();
         }
-        keeper.ledger().flipped();
+        keeper.ledger().bump_eligibility();
         true
     }
 
@@ -399,7 +399,7 @@ impl StandingCell {
         }
         if changed && finding == Finding::Good {
             keeper.ledger().release();
-            keeper.ledger().flipped();
+            keeper.ledger().bump_eligibility();
         }
         changed
     }
@@ -426,7 +426,7 @@ impl StandingCell {
                 if from.phase == Phase::Down {
                     keeper.ledger().remove_down();
                 }
-                keeper.ledger().flipped();
+                keeper.ledger().bump_eligibility();
                 return from;
             }
         }

@@ -16,7 +16,7 @@ use crate::health::{
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{Calm, Ledger, Place, Shard, Shared};
+use crate::shared::{BaselineLatency, Ledger, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -57,7 +57,7 @@ pub(crate) struct State {
     pub(crate) gate: Gate,
     pub(crate) standing: StandingCell,
     pub(crate) latency: LatencyCell,
-    pub(crate) calm: Calm,
+    pub(crate) baseline_latency: BaselineLatency,
     /// Its place on the fleet's board; `None` outside a fleet.
     pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
@@ -105,7 +105,7 @@ impl State {
         phase: Phase,
     ) -> Self {
         if shared.usual().latency().is_some() {
-            place.iter().for_each(Place::joins);
+            place.iter().for_each(Place::mark_joined);
         }
         let limits = &shared.limits;
         let gate = match limits.of_endpoint() {
@@ -117,7 +117,7 @@ impl State {
             gate,
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
-            calm: Calm::new(),
+            baseline_latency: BaselineLatency::new(),
             place,
             shared,
             tracker,
@@ -159,11 +159,11 @@ impl State {
 
     /// Takes in a success of an ordinary request of this shard, which the gate counts.
     #[inline]
-    pub(crate) fn succeeded(&self, rule: &Rule, now: Tick, own: &Shard) {
+    pub(crate) fn succeeded(&self, rule: &Rule, now: Tick, shard: &Shard) {
         if !rule.is_quiet() {
             self.success_slow(rule, now);
         }
-        own.count_success();
+        shard.count_success();
     }
 
     /// Takes in a success while the rule holds something against the endpoint.
@@ -176,7 +176,7 @@ impl State {
     fn clear_suspicion(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
         let cx = Judging::new(now, usual).with_fading(self.fading(now));
         if is_cleared(&cx) {
-            self.shared.trend.cleared();
+            self.shared.rates.remove_suspect();
             if self.shared.prober.is_here(now) {
                 // The update of the penalty was put off while a driver checks.
                 self.set_penalty(now, &self.shared.usual());
@@ -237,8 +237,8 @@ impl State {
         match SampleClass::of(sample) {
             SampleClass::Success => {
                 match self.rule() {
-                    Some(rule) => self.succeeded(rule, now, self.shared.own(shard)),
-                    None => self.shared.own(shard).count_success(),
+                    Some(rule) => self.succeeded(rule, now, self.shared.shard_state(shard)),
+                    None => self.shared.shard_state(shard).count_success(),
                 }
                 (found, true)
             }
@@ -252,9 +252,9 @@ impl State {
                     None => found,
                 };
                 if self.rule().is_some() && !was_suspect {
-                    self.shared.trend.suspected();
+                    self.shared.rates.add_suspect();
                 }
-                self.shared.own(shard).count_fault(self.id);
+                self.shared.shard_state(shard).count_fault(self.id);
                 self.set_penalty(now, &usual);
                 (found, false)
             }
@@ -284,9 +284,8 @@ impl State {
     /// endpoint with few requests since. It leaves out the buckets up to the last in which most requests failed
     /// everywhere, once that is over: else they would weigh longest on endpoints with few requests since.
     pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
-        let counts = self
-            .gate
-            .last(self.shared.tenths_apart(now).min(HALF_BUCKETS), now);
+        let tenths = self.shared.tenths_since_common_fault(now);
+        let counts = self.gate.last(tenths.min(HALF_BUCKETS), now);
         let mut penalty = error_penalty(counts.faults, counts.total, usual.error_rate());
         penalty *= self.sparing_factor(now);
         if self.is_suspect(now) {
@@ -323,7 +322,7 @@ impl State {
             let found =
                 rule.sequential_test(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
             if !was_suspect {
-                self.shared.trend.suspected();
+                self.shared.rates.add_suspect();
             }
             self.set_penalty(now, &usual);
             if !found.is_empty() {
@@ -345,7 +344,7 @@ impl State {
         self.is_suspect(now)
             && f64::from(self.suspicion(now)) < settings.cusum_threshold
             && !settings.detect_only.contains(Detector::Cusum)
-            && !self.shared.trend.is_common(true)
+            && !self.shared.rates.is_common(true)
     }
 
     /// How long evidence lasts. Where this endpoint gets fewer requests than the mean, as an avoided one does, its own
@@ -353,7 +352,7 @@ impl State {
     pub(super) fn fading(&self, now: Tick) -> Fading {
         let window = self.shared.ejection.window.as_secs_f32();
         let own = (self.gate.counts(now).total + 1) as f32 / window;
-        Fading::at_pace(self.shared.trend.pace().min(own))
+        Fading::at_pace(self.shared.rates.pace().min(own))
     }
 
     /// Brings the evidence up to date, at each upkeep. Each stretch of time so fades at its own pace: at the present

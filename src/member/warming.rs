@@ -72,7 +72,7 @@ impl State {
     /// Begins a slow start, for a member that is not published yet.
     pub(crate) fn warm(&self, now: Tick) {
         if self.return_phase() == Phase::Warming {
-            self.shared.warms_from(now);
+            self.shared.note_slow_start(now);
             self.standing.warm(now);
             self.tell_slow_start(self.standing.get().phase, now);
         }

@@ -4,7 +4,7 @@ use super::best::Best;
 use super::notes::{Candidates, Notes};
 use super::rows::{CompareParams, Least, Row, Terms};
 use super::{AdaptivePicker, ahead};
-use crate::shared::{JOINED, LANES, Readings};
+use crate::shared::{BoardView, JOINED, LANES};
 
 /// Whether a member may be picked, or `None` if all may. Asking takes longer than comparing.
 pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
@@ -21,7 +21,7 @@ impl AdaptivePicker {
     #[inline(always)]
     pub(super) fn all(
         &self,
-        board: &Readings,
+        board: &BoardView,
         with: &mut CompareParams,
         may_pick: MayPick<'_>,
     ) -> Best {
@@ -40,7 +40,12 @@ impl AdaptivePicker {
 
     #[cold]
     #[inline(never)]
-    fn all_later(&self, board: &Readings, with: &mut CompareParams, may_pick: MayPick<'_>) -> Best {
+    fn all_later(
+        &self,
+        board: &BoardView,
+        with: &mut CompareParams,
+        may_pick: MayPick<'_>,
+    ) -> Best {
         let turns = (0..self.rounds.len()).map(|index| board.at(index).turn());
         // Only turns ahead: a member that is out or avoided has one of long ago.
         let to_come = turns.filter(|&turn| turn > JOINED && ahead(turn, with.virtual_now) > 0);
@@ -51,7 +56,7 @@ impl AdaptivePicker {
     }
 
     #[inline(always)]
-    fn rows(&self, board: &Readings, with: &CompareParams, may_pick: MayPick<'_>) -> Best {
+    fn rows(&self, board: &BoardView, with: &CompareParams, may_pick: MayPick<'_>) -> Best {
         let mut best = Best::none();
         let mut row = Row::new();
         for number in 0..self.rounds.len().div_ceil(LANES) {
@@ -64,7 +69,7 @@ impl AdaptivePicker {
     pub(super) fn some(
         &self,
         candidates: &Candidates,
-        board: &Readings,
+        board: &BoardView,
         with: &CompareParams,
         notes: &Notes,
         may_pick: MayPick<'_>,
@@ -89,7 +94,7 @@ impl AdaptivePicker {
         &self,
         best: &mut Best,
         row: &mut Row,
-        board: &Readings,
+        board: &BoardView,
         with: &CompareParams,
         number: usize,
         may_pick: MayPick<'_>,
@@ -114,7 +119,7 @@ impl AdaptivePicker {
         &self,
         best: &mut Best,
         row: &mut Row,
-        board: &Readings,
+        board: &BoardView,
         with: &CompareParams,
         indices: impl Iterator<Item = usize>,
         may_pick: MayPick<'_>,
@@ -143,7 +148,7 @@ impl AdaptivePicker {
         &self,
         best: &mut Best,
         (row, least): (&Row, &Least),
-        board: &Readings,
+        board: &BoardView,
         with: &CompareParams,
         terms: &Terms<&[f32]>,
         index: impl Fn(usize) -> usize,
@@ -165,7 +170,7 @@ impl AdaptivePicker {
         &self,
         best: &mut Best,
         (row, mut least): (&mut Row, Least),
-        board: &Readings,
+        board: &BoardView,
         with: &CompareParams,
         terms: &Terms<&[f32]>,
         (index, may_pick): (impl Fn(usize) -> usize, &dyn Fn(usize) -> bool),

@@ -3,7 +3,7 @@
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
-use crate::shared::{AGES, JOINED, LANES, OVERDUE, Spot};
+use crate::shared::{AGE_UNITS_PER_NANO, JOINED, LANES, OVERDUE, Spot};
 use crate::time::Tick;
 
 /// The part of a cost that each round of waiting takes off: 2 %.
@@ -17,7 +17,7 @@ pub(super) const FIRST: f32 = 1e-6;
 const NOT_DUE: f32 = 1.04;
 
 /// The unit of ages, in nanoseconds.
-const AGE: f32 = 1.0 / AGES as f32;
+const AGE: f32 = 1.0 / AGE_UNITS_PER_NANO as f32;
 
 /// A lateness below that of any turn.
 pub(super) const NEVER: i32 = i32::MIN;

@@ -102,7 +102,7 @@ fn costs(of: &[Shown], picker: &AdaptivePicker, with: &CompareParams) -> Vec<Opt
 }
 
 /// Puts the members on a board; from index `scattered` on, with a gap before each.
-fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, Readings) {
+fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, BoardView) {
     let mut all = Vec::new();
     let mut own = Vec::new();
     for (index, one) in of.iter().enumerate() {
@@ -120,7 +120,7 @@ fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, Readin
         }
         own.push(place);
     }
-    let read = Readings::of(own.iter().map(Some)).expect("each has a place");
+    let read = BoardView::of(own.iter().map(Some)).expect("each has a place");
     for (index, one) in of.iter().enumerate() {
         read.at(index).set_turn(one.turn);
     }
@@ -200,7 +200,7 @@ proptest! {
 fn what_was_usual_is_kept() {
     let mut board = Board::new();
     let place = board.place();
-    let read = Readings::of([Some(&place)].into_iter()).expect("it has a place");
+    let read = BoardView::of([Some(&place)].into_iter()).expect("it has a place");
     let picker = AdaptivePicker::new(&[1], None, 0, 1);
     let notes = &picker.notes[0].0;
     let mut with = picker.compare_params(notes, NOW, Some(Duration::from_millis(7)), 0.0);
@@ -214,7 +214,7 @@ fn what_was_usual_is_kept() {
 fn whatever_is_answered_there_is_an_end() {
     let mut board = Board::new();
     let places: Vec<_> = (0..300).map(|_| board.place()).collect();
-    let read = Readings::of(places.iter().map(Some)).expect("each has a place");
+    let read = BoardView::of(places.iter().map(Some)).expect("each has a place");
     for from in 0..30 {
         // At first all eight remembered members are the first one.
         let picker = AdaptivePicker::new(&[1; 300], None, 0, 1);

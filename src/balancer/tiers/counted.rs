@@ -70,7 +70,7 @@ impl<T> Counted<T> {
         let count = &mut *count;
         if count.at == 0 {
             // Read before any member is counted: a later change is either counted or makes this count stale.
-            count.version = ledger.flips().version();
+            count.version = ledger.eligibility().version();
             members.begin(&mut count.found);
         }
         let end = members.len().min(count.at + SLICE);

@@ -226,8 +226,8 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let ledger = &self.shared.as_ref()?.ledger;
         cx.set_failure(None);
-        let flips = ledger.flips();
-        if self.counted.is_stale(flips.version()) {
+        let eligibility = ledger.eligibility();
+        if self.counted.is_stale(eligibility.version()) {
             let counting = Counting {
                 of: self,
                 now: cx.now(),
@@ -242,7 +242,7 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
         } else {
             None
         };
-        let some_degraded = flips.some_degraded();
+        let some_degraded = eligibility.some_degraded();
         let chosen = self.pick_from(part, zone, some_degraded, cx);
         // A part in panic that fails its picks must not flood the other parts with them.
         if chosen.is_none() && cx.failure().is_none() {

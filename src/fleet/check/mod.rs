@@ -30,7 +30,7 @@ pub use probe::Probe;
 /// mistake.
 const WATCH: Duration = Duration::from_millis(20);
 /// The same between ticks once the fleet is gone.
-const CALM: Duration = Duration::from_secs(1);
+const FLEET_GONE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Checks a fleet's endpoints actively, with the caller's own I/O.
 ///
@@ -192,7 +192,7 @@ impl<E: Endpoint> HealthCheck<E> {
         let snapshot = inner.current.load();
         let members = snapshot.routable();
         let mut book = core.book.lock();
-        shared.prober.attend(now, book.belief.is_believed());
+        shared.prober.record_tick(now, book.belief.is_believed());
         let ids = members.iter().map(Member::id);
         book.follow(now, snapshot.edition, ids, |at| {
             let random = shared.random(shared.shard());
@@ -209,7 +209,7 @@ impl<E: Endpoint> HealthCheck<E> {
         core.give_up(&mut book, members, now);
         core.watch(&mut book, members, now);
         // Checks that are not believed bring no endpoint back either: requests do, as if there were no checks.
-        shared.prober.attend(now, book.belief.is_believed());
+        shared.prober.record_tick(now, book.belief.is_believed());
         core.release(&mut book, members, now);
         core.begin_round(&mut book, members, now);
         while let Some((id, at)) = book.due(now, core.settings.max_probes) {
@@ -229,7 +229,7 @@ impl<E: Endpoint> HealthCheck<E> {
     #[must_use]
     pub fn next_due(&self) -> Duration {
         if self.is_over() {
-            return CALM;
+            return FLEET_GONE_INTERVAL;
         }
         let core = &*self.core;
         let now = core.shared.now();
@@ -278,7 +278,7 @@ impl Core {
         // Traffic matters only if there is an interval for no traffic.
         book.had_traffic |= self.settings.no_traffic_interval.is_none();
         let is_quiet = self.shared.ledger.read().ejected == 0
-            && !self.shared.trend.has_suspects()
+            && !self.shared.rates.has_suspects()
             && book.belief.is_believed();
         let every = WATCH.max(self.shared.interval() / 10);
         if is_quiet {
@@ -402,7 +402,7 @@ impl Core {
 fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Duration> {
     let action = match action {
         // Where many are suspect, a missing answer proves little; the sequential test knows how little.
-        Action::Eject(_, CheckResult::NoAnswer) if state.shared.trend.is_common(true) => {
+        Action::Eject(_, CheckResult::NoAnswer) if state.shared.rates.is_common(true) => {
             Action::Tested(CheckWeighing::IfSuspect(0.0))
         }
         action => action,

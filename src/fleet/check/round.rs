@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::health::CheckResult;
-use crate::shared::COMMON;
+use crate::shared::COMMON_FAULT_SHARE;
 use crate::time::Tick;
 
 /// The most members that a round checks: where half of the fleet fails, fewer than two fifths of this many do in one
@@ -131,7 +131,7 @@ impl Round {
 
 /// Whether so many fail that all share the fault: the same share as of suspects. `false` if there are none.
 fn is_all(failed: u32, of: u32) -> bool {
-    failed > 0 && f64::from(failed) >= COMMON * f64::from(of)
+    failed > 0 && f64::from(failed) >= COMMON_FAULT_SHARE * f64::from(of)
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]

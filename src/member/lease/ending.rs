@@ -32,13 +32,13 @@ impl<E: Endpoint> LeaseGuard<E> {
         match state.rule() {
             Some(rule) if is_plain => {
                 // Most requests end here. At high rates few of them are measured.
-                let own = state.shared.own(state.shared.shard());
+                let shard = state.shared.shard_state(state.shared.shard());
                 let now = if self.marks.has(Marks::MEASURED) {
-                    self.observe(measured, own)
+                    self.observe(measured, shard)
                 } else {
-                    state.shared.time_of_end(own)
+                    state.shared.time_of_end(shard)
                 };
-                state.succeeded(rule, now, own);
+                state.succeeded(rule, now, shard);
                 self.mark_success(now);
             }
             _ => self.record_slow(outcome, measured),
@@ -92,12 +92,12 @@ impl<E: Endpoint> LeaseGuard<E> {
         if self.marks.without(Marks::BOARD) != Marks::plain(member.cell().epoch()) {
             return false;
         }
-        let own = member.shared().own(member.shared().shard());
-        let is_quiet = |rule: &Rule| rule.is_quiet() && own.is_quiet();
+        let shard = member.shared().shard_state(member.shared().shard());
+        let is_quiet = |rule: &Rule| rule.is_quiet() && shard.is_quiet();
         if !member.core().rule().is_some_and(is_quiet) {
             return false;
         }
-        let Some(now) = own.last() else {
+        let Some(now) = shard.last() else {
             return false;
         };
         if self.marks.has(Marks::BOARD) {
@@ -163,11 +163,11 @@ impl<E: Endpoint> LeaseGuard<E> {
 
     /// Takes in the latency of a success; returns the time.
     #[inline(never)]
-    fn observe(&self, given: Option<Duration>, own: &Shard) -> Tick {
+    fn observe(&self, given: Option<Duration>, shard: &Shard) -> Tick {
         let state = self.member.core();
         // Not a reused reading: the request may end on another thread, whose shard may have an old one.
         let now = state.shared.now();
-        own.count_use();
+        shard.count_use();
         if let Some(latency) = given.or_else(|| self.measure(now)) {
             state.observe(now, latency, self.marks.has(Marks::BOARD));
         }

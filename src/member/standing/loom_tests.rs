@@ -252,7 +252,7 @@ fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
         let driver = {
             let (setting, prober) = (setting.clone(), prober.clone());
             thread::spawn(move || {
-                prober.attend(at(3), true);
+                prober.record_tick(at(3), true);
                 let sent = claim(&setting, at(3));
                 if let Some(epoch) = sent {
                     let again = Finding::Inconclusive(SECOND);

@@ -307,9 +307,9 @@ fn probes_without_an_answer_are_counted_up_to_a_limit() {
 #[test]
 fn each_move_in_or_out_of_rotation_is_told() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
-    let mut last = ledger.flips().version();
+    let mut last = ledger.eligibility().version();
     let mut moved = |is: bool, what: &str| {
-        let version = ledger.flips().version();
+        let version = ledger.eligibility().version();
         assert_eq!(version != last, is, "{what}");
         last = version;
     };
