@@ -108,7 +108,7 @@ fn the_reason_is_of_who_was_closer() {
         (Empty, Empty, Empty),
     ];
     for (first, second, expected) in cases {
-        assert_eq!(more_telling(first, second), expected);
+        assert_eq!(closer_error(first, second), expected);
     }
 }
 
