@@ -121,7 +121,7 @@ mod tests {
     proptest! {
         /// Each member is drawn as the table draws it, one pick late, whether or not a second one is asked for.
         #[test]
-        fn what_is_drawn_is_for_the_next(
+        fn a_draw_is_for_the_next_pick(
             weights in prop::collection::vec(1u64..100, 1..20),
             asks in prop::collection::vec((0usize..4, any::<bool>()), 1..100),
         ) {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_nobody() {
+    fn an_empty_set_yields_no_member() {
         assert!(Drawn::from(&[], 1).draw(0, || 7).is_none());
     }
 }
@@ -199,7 +199,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn a_second_is_another_than_the_first() {
+    fn the_second_member_differs_from_the_first() {
         two_draw(|drawn, seed| {
             let (first, second) = pair(drawn, seed);
             assert_eq!(second, Some(1 - first), "of two the other");

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_before_there_are_enough() {
+    fn no_percentile_is_given_before_there_are_enough_samples() {
         let latencies = Latencies::new(95, 100);
         for _ in 0..99 {
             latencies.add(micros(1000));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_long_ago_fades() {
+    fn old_latencies_fade() {
         let latencies = Latencies::new(95, 100);
         for latency in [100, 100_000, 100] {
             for _ in 0..20_000 {
@@ -218,7 +218,7 @@ mod tests {
 
         /// Compares with a sorted list.
         #[test]
-        fn a_percentile_is_a_list_s_and_an_eighth_more_at_most(
+        fn a_percentile_exceeds_the_exact_one_by_an_eighth_at_most(
             mut all in prop::collection::vec(1_024u64..1 << 30, 100..1000),
             percent in 50u32..100,
         ) {

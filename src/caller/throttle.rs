@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_book_s_formula() {
+    fn the_rejection_follows_the_sre_books_formula() {
         let all = Throttle::default().max_rejection_percent(100);
         for (requests, accepts, expected) in [
             (0, 0, 0.0),

@@ -179,7 +179,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn one_searches_at_a_time() {
+    fn only_one_pick_searches_at_a_time() {
         two_searchers(ProbeSearch::take);
     }
 

@@ -419,7 +419,7 @@ mod tests {
     /// At once, then after two seconds and twice as long each time, for as long as ejections meet the cap. At once
     /// again after a time in which none did.
     #[test]
-    fn room_is_made_less_and_less() {
+    fn room_is_made_less_and_less_often() {
         let (shared, mut cap_pressure) = (Shared::alone(), CapPressure::default());
         let mut made = Vec::new();
         for second in 0..200u64 {

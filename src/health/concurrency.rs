@@ -265,7 +265,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn one_looks_at_a_time() {
+    fn only_one_thread_looks_at_a_time() {
         two_look_at_once(|cell, limit| cell.note_overloaded(SECOND, 100, limit));
     }
 

@@ -62,7 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn errors_cost_and_no_more_than_others_have_cost_nothing() {
+    fn errors_raise_the_cost_only_beyond_what_fails_elsewhere() {
         assert_eq!(error_penalty(0, 100, 0.0), 1.0);
         assert!(error_penalty(2, 100, 0.02) < 1.01);
         assert!(error_penalty(1, 100, 0.0) < 1.3);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_slower_costs_more_than_in_proportion() {
+    fn a_slower_endpoint_costs_more_than_in_proportion() {
         const MS: f32 = 1e6;
         let costs = [
             // As usual, within the noise, and slower.
@@ -104,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn who_is_slower_never_costs_less(one in 0.0..3e11f32, other in 0.0..3e11f32, usual in 0.0..3e11f32) {
+        fn a_slower_endpoint_never_costs_less(one in 0.0..3e11f32, other in 0.0..3e11f32, usual in 0.0..3e11f32) {
             let (quick, slow) = (one.min(other), one.max(other));
             let (low, high) = (cost_of_latency(quick, usual), cost_of_latency(slow, usual));
             // The tolerance covers the rounding of a 24-bit mantissa.

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn who_answers_after_a_pause_is_back_if_that_is_as_usual() {
+    fn a_usual_answer_after_a_pause_means_that_the_endpoint_is_back() {
         let back = |usual: Option<u32>| {
             let later = at(IDLE_MILLIS as u64 + 1);
             let usual = || usual.map(|usual| usual * MILLI);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_answer_after_a_new_beginning_counts_for_all() {
+    fn the_first_answer_after_a_reset_counts_for_all() {
         let cell = known(1_000 * MILLI);
         let shown = || cell.get().unwrap().as_secs_f64().mul_add(1_000.0, 0.5) as u32;
         cell.reset(None);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_does_not_own_it() {
+    fn a_spike_does_not_own_the_estimate() {
         let cell = known(10 * MILLI);
         // At a hundred requests a second, one takes a second. The square root of 100 times is 10 times, and a hundredth
         // of it is taken: (1 + 0.09) squared.
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn it_follows_a_change_within_its_time_constant() {
+    fn the_estimate_follows_a_change_within_its_time_constant() {
         let cell = known(10 * MILLI);
         for request in 1..=40 {
             cell.observe(at(request * 100), 160 * MILLI, || None);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_never_lowers_it() {
+    fn a_failure_never_lowers_the_estimate() {
         let cell = known(10 * MILLI);
         cell.raise(at(60_000), MILLI);
         assert!(cell.get().unwrap().abs_diff(10 * MILLI) < MILLI / 1000);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sample_is_half_of_it_where_the_usual_is_known() {
+    fn the_first_sample_is_half_of_the_estimate_where_the_usual_is_known() {
         let cell = LatencyCell::new();
         cell.observe(at(0), Duration::ZERO, || Some(4 * MILLI));
         assert!(cell.get().unwrap().abs_diff(MILLI) < MILLI / 100);
@@ -432,7 +432,7 @@ mod tests {
     proptest! {
         /// Whatever the samples, the estimate stays between the smallest and the largest of them.
         #[test]
-        fn stays_within_what_it_saw(samples in prop::collection::vec((0u64..100_000, 1u64..10_000_000), 1..50)) {
+        fn the_estimate_stays_within_what_was_observed(samples in prop::collection::vec((0u64..100_000, 1u64..10_000_000), 1..50)) {
             let cell = LatencyCell::new();
             for &(millis, latency) in &samples {
                 cell.observe(at(millis), Duration::from_nanos(latency), || None);

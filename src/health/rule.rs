@@ -178,7 +178,7 @@ mod tests {
     /// A passing check clears suspicion. It neither ends a row of failed requests nor clears what requests alone have
     /// found.
     #[test]
-    fn what_requests_find_is_not_undone_by_checks() {
+    fn checks_do_not_undo_what_requests_find() {
         let (usual, settings) = (
             Usual::new(None),
             Ejection::default().consecutive_failures(3),
@@ -210,7 +210,7 @@ mod tests {
     /// When requests become fewer, evidence lasts longer from then on. Evidence that has faded by then does not come
     /// back.
     #[test]
-    fn what_has_faded_does_not_come_back() {
+    fn faded_evidence_does_not_come_back() {
         use std::time::Duration;
         let (usual, settings) = (Usual::new(None), Ejection::default());
         let cx = Judging::new(Tick::ZERO, &usual);
@@ -225,7 +225,7 @@ mod tests {
     }
     /// Where nearly all requests fail, a fault raises no suspicion but still extends a row, which a success has to end.
     #[test]
-    fn a_row_that_is_all_there_is_ends_with_a_success() {
+    fn a_success_ends_a_row_without_suspicion() {
         let (usual, settings) = (
             Usual::new(None).with_error_rate(0.9),
             Ejection::default().consecutive_failures(2),

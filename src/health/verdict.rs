@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn where_requests_are_many_they_double_until_a_probe_is_one_in_ten_thousand() {
+    fn with_many_requests_lengths_double_until_a_probe_is_one_in_ten_thousand() {
         let longest = |rate| {
             let settings = Ejection::default().jitter_percent(0);
             let fleet_state = FleetState { short: false, rate };
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn where_capacity_is_short_they_are_half_as_long_and_the_first_a_quarter() {
+    fn lengths_are_half_where_capacity_is_short_and_the_first_a_quarter() {
         let settings = Ejection::default().jitter_percent(0);
         let millis: Vec<_> = (1..9)
             .map(|times| ejection_time(&settings, times, fleet_state(true), 7).as_millis())

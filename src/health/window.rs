@@ -256,7 +256,7 @@ mod tests {
 
     /// A sample of up to a window ago is late. An older one shows that the clock has gone back.
     #[test]
-    fn who_is_late_opens_no_bucket() {
+    fn a_late_sample_opens_no_bucket() {
         let window = ten_seconds();
         assert!(matches!(window.claim(at(100)), Open::Claimed(_)));
         window.open(at(100));

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_who_is_inside_over_all_cells() {
+    fn requests_inside_are_counted_over_all_cells() {
         let gate = gate(4);
         for shard in 0..10 {
             gate.enter(gate.cell(shard % 4), 0).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_gate_takes_so_many_and_again_whom_one_makes_room_for() {
+    fn a_limited_gate_admits_its_limit_and_one_more_for_each_that_leaves() {
         let gate = Gate::limited(2, None, Duration::from_secs(10));
         assert_eq!(gate.limit(), Some(2));
         assert_eq!(
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_leaves_at_once_wakes_who_waits_like_any_other() {
+    fn a_success_that_leaves_at_once_wakes_a_waiting_drain() {
         struct Woken(OnceLock<()>);
         impl Wake for Woken {
             fn wake(self: Arc<Self>) {

@@ -383,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_refused_is_not_inside() {
+    fn a_refused_request_is_not_inside() {
         let member = Member::alone("a".to_string());
         member.core().gate.close();
         assert_eq!(member.enter(), Err(Refused::Stale));

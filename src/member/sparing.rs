@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_over_in_time_and_after_a_clock_that_went_back() {
+    fn sparing_ends_in_time_and_after_a_clock_that_went_back() {
         let longest = Duration::from_secs(64);
         let at = |millis: u64| Tick::from_nanos(millis * 1_000_000);
         for start in [0, 1, 999, 8_191_990, 8_192_000, 1 << 40] {

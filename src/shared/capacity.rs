@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_short_while_many_are_out_and_answers_take_twice_as_long() {
+    fn capacity_is_short_while_many_are_out_and_answers_take_twice_as_long() {
         let one = endpoint();
         assert_eq!(during(&one, 10, 10.0, false), 0.0);
         assert_eq!(during(&one, 10, 19.0, true), 0.0);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_is_how_it_is() {
+    fn a_lasting_latency_becomes_the_baseline() {
         let one = endpoint();
         during(&one, 10, 10.0, false);
         // From 10 to 50 with a time constant of 600 s: 1.5 times the baseline latency is below 50 for ln(40 / 16.7)
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_that_comes_while_it_is_short_no_calm_is_known() {
+    fn an_endpoint_that_joins_while_capacity_is_short_has_no_baseline() {
         let baseline = BaselineLatency::new();
         assert_eq!(baseline.update(50.0, (true, true), 0.1), None);
         assert_eq!(baseline.update(10.0, (true, false), 0.1), Some(1.0));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn no_latency_brings_it_down() {
+    fn no_latency_breaks_the_baseline() {
         let one = endpoint();
         for latency in [f32::MAX, 0.0, 1.0, f32::MAX, 1.0] {
             during(&one, 1, latency, true);

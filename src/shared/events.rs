@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn first_in_first_out_and_what_finds_it_full_is_counted() {
+    fn events_leave_first_in_first_out_and_dropped_ones_are_counted() {
         let events = Events::new(3);
         assert_eq!(events.capacity(), 4);
         let mut next = 0;
@@ -349,7 +349,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn what_is_taken_is_whole() {
+    fn events_are_taken_whole() {
         two_threads(Events::put, Events::take);
     }
 

@@ -310,7 +310,7 @@ mod tests {
 
     /// Both are in one word: lowering the count must not lower the version.
     #[test]
-    fn who_becomes_degraded_is_counted_and_each_is_a_change() {
+    fn degraded_members_are_counted_and_each_change_bumps_the_version() {
         let ledger = Ledger::new(PanicRule::default());
         for (is, some) in [(true, true), (true, true), (false, true), (false, false)] {
             let before = ledger.eligibility().version();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn each_turn_is_told_once_and_the_bit_goes_with_the_last_of_them() {
+    fn each_change_of_panic_is_told_once_and_the_bit_follows_the_last() {
         let ledger = Ledger::new(PanicRule::default());
         let mut turns = Vec::new();
         let mut down = 0;
@@ -428,7 +428,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn who_settles_last_knows_all() {
+    fn the_last_thread_to_settle_knows_all_changes() {
         settle_against_update(|ledger| ledger.settle(|_, _| {}));
     }
 

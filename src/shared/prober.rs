@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_there_for_three_seconds_after_a_tick_or_until_it_leaves() {
+    fn a_driver_counts_for_three_seconds_after_a_tick_or_until_it_leaves() {
         let prober = Prober::new();
         assert!(!prober.is_here(at(0)));
         prober.record_tick(at(10), true);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_ignored_is_not_there_for_as_long_as_it_ticks() {
+    fn an_ignored_driver_does_not_count_while_it_ticks() {
         let prober = Prober::new();
         prober.record_tick(at(10), false);
         assert!(!prober.is_here(at(11)) && prober.is_ignored(at(11)));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ticked_in_a_future_that_was_taken_back_is_not_there() {
+    fn a_driver_that_ticked_before_the_clock_went_back_does_not_count() {
         let prober = Prober::new();
         prober.record_tick(at(1_000_000), true);
         assert!(!prober.is_here(at(10)));

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn two_fifths_of_the_others_under_suspicion_are_the_fault_of_all() {
+    fn two_fifths_of_the_others_under_suspicion_are_a_common_fault() {
         let shared = Shared::alone();
         one_in_four(&shared, 1);
         shared.rates.publish(0.01, 7, 21);
@@ -351,7 +351,7 @@ mod tests {
     /// Failures at one endpoint alone do not prolong a common fault, unless most requests fail: it ends as soon as few
     /// endpoints are suspect.
     #[test]
-    fn it_stays_the_fault_of_all_while_requests_fail_here_and_there() {
+    fn a_common_fault_lasts_while_requests_fail_here_and_there() {
         for (endpoints, all, stays) in [(1, false, false), (3, false, true), (1, true, true)] {
             let shared = Shared::alone();
             one_in_four(&shared, endpoints);
@@ -373,7 +373,7 @@ mod tests {
     /// While a common fault lasts, an endpoint's failures still tell it from the others. Those from before its end no
     /// longer do.
     #[test]
-    fn what_all_had_counts_until_it_is_over() {
+    fn a_common_fault_counts_until_it_is_over() {
         let shared = Shared::alone();
         let tenth = shared.ejection.window / 10;
         let at = |tenths: u32| Tick::ZERO.after(tenth * tenths);
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_cleared_twice() {
+    fn an_endpoint_is_not_cleared_twice() {
         let rates = FleetRates::new();
         rates.remove_suspect();
         rates.publish(0.0, 0, 5);

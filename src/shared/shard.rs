@@ -263,20 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn each_is_measured_at_more_than_two_microseconds_apart() {
+    fn picks_two_microseconds_apart_are_all_measured() {
         let times = (1..100).map(|pick| pick * 2_001);
         assert!(read(times).into_iter().all(|fresh| fresh));
     }
 
     #[test]
-    fn one_in_so_many_reads_when_they_come_thick() {
+    fn frequent_picks_reuse_a_reading_as_often_as_allowed() {
         let fresh = read((1..=1 + 10 * MIN_USES).map(|pick| 1_000_000 + pick * 999));
         assert_eq!(&fresh[..3], [true, true, false]);
         assert_eq!(fresh.iter().filter(|fresh| **fresh).count(), 1 + 10);
     }
 
     #[test]
-    fn the_thicker_they_come_the_fewer_read() {
+    fn the_more_frequent_the_picks_the_fewer_read_the_clock() {
         let gaps = |apart: u64| {
             let fresh = read((1..=2_000).map(|pick| 1_000_000 + pick * apart));
             let reads = fresh.iter().enumerate().filter(|(_, fresh)| **fresh);
@@ -291,7 +291,7 @@ mod tests {
     /// Picks and records alternate, from either start: one pick in sixteen reads the clock. In an earlier version
     /// records took turns at the shared reading, and then no pick read the clock any more.
     #[test]
-    fn one_pick_in_sixteen_reads_whatever_falls_between() {
+    fn one_pick_in_sixteen_reads_the_clock_whatever_falls_between() {
         for odd in [0, 1, 2, 7] {
             let shard = Shard::new(0);
             let mut reads = 0;
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_over_is_forgotten_by_the_next_who_reads_the_clock() {
+    fn a_leftover_reading_is_discarded_by_the_next_thread_that_reads_the_clock() {
         let shard = Shard::new(0);
         let burst: Vec<u64> = (1..=1_000).map(|pick| 1_000_000 + pick * 100).collect();
         for at in &burst {

@@ -341,7 +341,7 @@ mod tests {
     /// Each kind of violated invariant is reported with a description. Bugs planted in the crate itself were found this
     /// way.
     #[test]
-    fn what_is_broken_is_told() {
+    fn a_violated_invariant_is_told() {
         type Plant = fn(&mut Fleets, &mut World);
         let plants: [(Plant, &str); 4] = [
             (

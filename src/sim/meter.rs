@@ -386,7 +386,7 @@ mod tests {
 
     /// The fair share is 10 of 40 attempts. A quarter of it is 2.5 attempts per tenth.
     #[test]
-    fn found_out_when_half_a_second_is_below_a_quarter_of_the_fair_share() {
+    fn a_fault_is_detected_when_half_a_second_is_below_a_quarter_of_the_fair_share() {
         let after = |tenths: u64| Some(Duration::from_millis(100 * tenths));
         let found = |to_bad: fn(u64) -> u64| metered(to_bad).detection().0;
         assert_eq!(found(|_| 0), after(0));
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn back_when_a_second_has_half_of_the_fair_share_in_the_middle() {
+    fn recovery_is_the_middle_of_the_first_second_with_half_the_fair_share() {
         let after = |tenths: u64| Some(Duration::from_millis(100 * tenths));
         let back = |to_bad: fn(u64) -> u64| metered(to_bad).detection().1;
         assert_eq!(back(|_| 10), after(0));

@@ -130,7 +130,7 @@ fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, BoardV
 
 proptest! {
     #[test]
-    fn the_least_by_the_formula_is_found(
+    fn the_least_cost_by_the_formula_is_found(
         (virtual_now, of) in any::<u32>().prop_flat_map(|virtual_now| (
             Just(virtual_now),
             prop::collection::vec(shown(virtual_now), 1..100),
@@ -197,7 +197,7 @@ proptest! {
 
 /// If the usual latency is no longer known, unknown endpoints cost what was usual, and not next to nothing.
 #[test]
-fn what_was_usual_is_kept() {
+fn the_last_usual_latency_is_kept() {
     let mut board = Board::new();
     let place = board.place();
     let read = BoardView::of([Some(&place)].into_iter()).expect("it has a place");
@@ -211,7 +211,7 @@ fn what_was_usual_is_kept() {
 
 /// A pick ends even if a member is in a row several times and `may_pick` answers differently from look to look.
 #[test]
-fn whatever_is_answered_there_is_an_end() {
+fn a_pick_ends_whatever_may_pick_answers() {
     let mut board = Board::new();
     let places: Vec<_> = (0..300).map(|_| board.place()).collect();
     let read = BoardView::of(places.iter().map(Some)).expect("each has a place");
@@ -237,7 +237,7 @@ fn whatever_is_answered_there_is_an_end() {
 /// Draws are spread evenly: of 960 members in 30 rows, 19 picks of three rows each compare every row. With random
 /// draws, four rows would be left out (30 times 29/30 to the power of 57).
 #[test]
-fn each_row_is_soon_looked_at_again() {
+fn each_row_is_soon_compared_again() {
     let picker = AdaptivePicker::new(&[1; 960], None, 0, 1);
     let notes = picker.notes_of(0);
     for _ in 0..100 {
@@ -249,7 +249,7 @@ fn each_row_is_soon_looked_at_again() {
 
 /// A drawn member that is better takes the place of the worst.
 #[test]
-fn the_good_are_remembered() {
+fn good_members_are_remembered() {
     let picker = AdaptivePicker::new(&[1; 960], None, 0, 1);
     let notes = picker.notes_of(0);
     let mut found = std::collections::BTreeSet::new();
@@ -268,7 +268,7 @@ fn the_good_are_remembered() {
 /// Waiting counts most where an endpoint is tried often enough for a try to be cheap, and too seldom for its estimate
 /// to be sure.
 #[test]
-fn waiting_counts_for_as_long_as_it_tells_something() {
+fn how_long_waiting_counts_depends_on_the_pace() {
     let paces = [0.0, 0.4, 1.0, 4.0, 12.0, 25.0, 50.0, 1e6, f32::MAX];
     let rounds = [16.0, 5.0, 2.0, 6.0, 16.0, 8.0, 6.0, 6.0, 6.0];
     assert_eq!(paces.map(max_waited_rounds), rounds);

@@ -176,7 +176,7 @@ mod tests {
     proptest! {
         /// With few members, the scan gives the same cycle as the heap.
         #[test]
-        fn few_are_spread_alike(counts in prop::collection::vec(1u64..200, 1..=FEW)) {
+        fn few_members_are_spread_alike_by_scan_and_heap(counts in prop::collection::vec(1u64..200, 1..=FEW)) {
             let (length, whose) = (counts.iter().sum(), |member| member);
             prop_assert_eq!(spread(&counts, length, whose), by_heap(&counts, length, whose));
         }

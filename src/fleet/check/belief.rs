@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_more_than_half_that_contradict_for_a_second() {
+    fn checks_are_disbelieved_when_more_than_half_contradict_for_a_second() {
         assert_eq!(after(&[(4, 5); 3]), [true, true, false]);
         for few in [(5, 5), (9, 1), (9, 0)] {
             assert_eq!(after(&[few; 4]), [true; 4], "{few:?}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_believed_again_when_two_fifths_contradict() {
+    fn checks_are_believed_again_when_two_fifths_contradict() {
         let lost = [(0, 9); 3];
         let then = |next| after(&[&lost[..], &[next]].concat())[3];
         assert!(!then((5, 4)) && then((6, 4)) && then((1, 0)));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_may_go_back_and_one_may_rest() {
+    fn the_time_of_contradiction_starts_over_after_a_reset_or_a_clock_set_back() {
         let mut belief = Belief::default();
         let agreement = CheckAgreement {
             agreeing: 0,

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_for_a_tenth_of_a_second_after_its_last_answer() {
+    fn the_verdict_holds_for_a_tenth_of_a_second_after_the_last_answer() {
         let round = after(4, 4, 0);
         assert_eq!(round.verdict_at(at(799)), RoundVerdict::FailureShare(0.0));
         assert_eq!(round.verdict_at(at(800)), RoundVerdict::NoRecentRound);
@@ -173,7 +173,7 @@ mod tests {
 
     /// A check that hung ends seconds later: what the others told is not of that time.
     #[test]
-    fn who_answers_after_it_is_over_does_not_keep_it_fresh() {
+    fn an_answer_after_the_end_does_not_keep_a_round_fresh() {
         let mut round = after(4, 3, 0);
         round.note(round.number(), at(790), CheckResult::NoAnswer);
         assert_eq!(round.verdict_at(at(799)), RoundVerdict::FailureShare(0.25));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_those_that_waited_once_however_late() {
+    fn waiting_results_take_the_verdict_once_however_late() {
         let mut round = after(4, 4, 0);
         assert_eq!(round.verdict_at(at(90_000)), RoundVerdict::NoRecentRound);
         assert_eq!(round.take_verdict(), Some(RoundVerdict::FailureShare(0.0)));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn two_fifths_that_fail_are_all_and_the_rest_of_a_zone_is_not() {
+    fn two_fifths_that_fail_count_as_all_and_the_rest_of_a_zone_does_not() {
         assert_eq!(after(20, 12, 8).verdict_at(at(700)), RoundVerdict::AllFail);
         assert_eq!(
             after(20, 14, 6).verdict_at(at(700)),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_need_not_answer_and_who_says_nothing_does_not_count() {
+    fn a_quarter_need_not_answer_and_inconclusive_results_do_not_count() {
         assert_eq!(after(20, 14, 0).verdict_at(at(2499)), RoundVerdict::Pending);
         assert_eq!(
             after(20, 14, 0).verdict_at(at(2500)),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_hangs_is_not_waited_for_where_it_makes_no_difference() {
+    fn a_hanging_check_that_makes_no_difference_is_not_waited_for() {
         assert_eq!(
             after(3, 2, 0).verdict_at(at(700)),
             RoundVerdict::FailureShare(0.0)
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_for_another_look_does_not_count() {
+    fn a_check_for_an_earlier_round_does_not_count() {
         let mut round = after(4, 0, 0);
         let before = round.number();
         round.begin(at(600), Duration::from_secs(2));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_does_not_have_it_waited_for_until_it_was() {
+    fn a_clock_that_goes_back_ends_the_wait_for_a_round() {
         assert_eq!(
             after(4, 0, 0).verdict_at(at(499)),
             RoundVerdict::NoRecentRound
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_no_others_none_of_them_fails() {
+    fn a_round_without_members_has_no_failures() {
         assert_eq!(
             after(0, 0, 0).verdict_at(at(500)),
             RoundVerdict::FailureShare(0.0)

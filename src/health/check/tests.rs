@@ -144,7 +144,7 @@ fn case_128_jitter_only_adds_and_stays_below_its_share() {
 }
 
 #[test]
-fn what_says_nothing_changes_nothing() {
+fn an_inconclusive_result_changes_nothing() {
     for outcome in [
         Outcome::Ignored,
         Outcome::Abandoned,
@@ -161,7 +161,7 @@ fn what_says_nothing_changes_nothing() {
 }
 
 #[test]
-fn found_out_by_requests_it_takes_the_healthy_threshold() {
+fn an_ejection_by_requests_takes_the_healthy_threshold_to_end() {
     let out = Checked::PASSING.after_ejection();
     let flips: Vec<bool> = after(out, &[SUCCESS; 3]).iter().map(|it| it.0).collect();
     assert_eq!(flips, [true, true, false]);

@@ -36,7 +36,7 @@ fn envoy_case_120_the_gradient() {
 }
 
 #[test]
-fn it_does_not_rise_while_it_holds_nobody_back() {
+fn the_limit_does_not_rise_while_it_holds_no_request_back() {
     let half = |most| Sampled {
         most,
         ..pressed(10.0)
@@ -54,7 +54,7 @@ fn it_does_not_rise_while_it_holds_nobody_back() {
 }
 
 #[test]
-fn it_shrinks_by_half_of_the_share_that_is_overloaded() {
+fn the_limit_shrinks_by_half_of_the_overloaded_share() {
     let ended = |samples, overloaded| Sampled {
         samples,
         overloaded,
@@ -68,7 +68,7 @@ fn it_shrinks_by_half_of_the_share_that_is_overloaded() {
 }
 
 #[test]
-fn a_few_latencies_are_not_looked_at() {
+fn a_few_latencies_do_not_change_the_limit() {
     let few = Sampled {
         samples: ENOUGH - 1,
         overloaded: 1,
@@ -83,7 +83,7 @@ proptest! {
     /// Whatever is sampled, the limit stays within its bounds and does not rise without demand, and numbers stay
     /// finite.
     #[test]
-    fn stays_within_its_bounds(
+    fn the_limit_stays_within_its_bounds(
         limit in prop_oneof![3u32..=30, 3u32..=1000],
         usual in prop_oneof![Just(0.0f32), 1e-3f32..1e12],
         samples in 0u64..=8192,
@@ -113,7 +113,7 @@ fn overload(state: LimitState, slots: f32, looks: usize) -> LimitState {
 }
 
 #[test]
-fn it_settles_where_the_queue_is_as_long_as_the_buffer_allows() {
+fn the_limit_settles_where_the_queue_is_as_long_as_the_buffer_allows() {
     let settled = overload(state(20, 10.0), 50.0, 600);
     // L · g = 1.25 · 50, and its square root is 7.9.
     assert!((65..=80).contains(&settled.limit), "{settled:?}");
@@ -137,7 +137,7 @@ fn half_an_hour_of_overload_and_a_pause() {
 
 /// Every latency doubles for good, without a queue: the limit falls, and recovers within half an hour.
 #[test]
-fn slower_for_good_is_believed_in_the_end() {
+fn a_lasting_slowdown_becomes_the_usual_latency_in_the_end() {
     let slower =
         |state, looks| (0..looks).fold(state, |state, _| rule().next_state(state, &pressed(20.0)));
     let soon = slower(state(100, 10.0), 100);
@@ -179,7 +179,7 @@ fn limit(word: &AtomicU32) -> u32 {
 }
 
 #[test]
-fn it_looks_each_interval_once_there_is_enough() {
+fn a_look_comes_each_interval_once_there_are_enough_samples() {
     let (cell, word) = (Concurrency::new(rule()), AtomicU32::new(20));
     let ten = Duration::from_millis(10);
     let end = |now| cell.note_success(now, ten, 20, &word);
@@ -194,7 +194,7 @@ fn it_looks_each_interval_once_there_is_enough() {
 }
 
 #[test]
-fn a_look_takes_what_there_is() {
+fn a_look_takes_all_that_was_collected() {
     let (cell, word) = (Concurrency::new(rule()), AtomicU32::new(100));
     cell.note_overloaded(at(1000), 100, &word);
     assert_eq!(limit(&word), 57);

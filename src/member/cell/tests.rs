@@ -111,7 +111,7 @@ fn a_clock_ten_years_ahead_and_back_heals() {
 proptest! {
     /// A request that the quick check admits is admitted by the full one.
     #[test]
-    fn a_plain_word_refuses_nobody(word: u64, generation in 0..=GENERATION_MASK, near in 0u64..3) {
+    fn the_quick_check_admits_only_what_the_full_check_admits(word: u64, generation in 0..=GENERATION_MASK, near in 0u64..3) {
         // A generation near the word's, most of the time.
         let generation = if near > 0 { generation_of(word).wrapping_add(near - 1) & GENERATION_MASK } else { generation };
         if is_plain(word, generation) {
@@ -142,7 +142,7 @@ fn an_open_word_of_its_generation_is_plain() {
 
 /// Failures alone open no other bucket: successes from a while ago do not count as recent.
 #[test]
-fn what_was_good_a_while_ago_is_not_of_late() {
+fn old_successes_are_not_in_the_recent_buckets() {
     let cell = Cell::new(Duration::from_secs(10));
     let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);
     for _ in 0..100 {

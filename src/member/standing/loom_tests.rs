@@ -273,7 +273,7 @@ fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
 }
 
 #[test]
-fn one_of_a_pick_and_a_prober_gets_the_probe() {
+fn either_a_pick_or_a_prober_gets_the_probe() {
     pick_against_prober(|setting, now| claim(setting, now).is_some());
 }
 
@@ -358,7 +358,7 @@ fn hasten_against_probe(hasten: fn(&Setting)) {
 }
 
 #[test]
-fn who_is_hastened_meets_its_probe() {
+fn hastening_does_not_undo_a_return() {
     hasten_against_probe(|setting| {
         setting.cell.hasten(at(1), |_| SECOND);
     });

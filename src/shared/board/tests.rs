@@ -8,7 +8,7 @@ fn view(places: &[Place]) -> BoardView {
 }
 
 #[test]
-fn each_has_a_place_of_its_own() {
+fn each_member_has_a_place_of_its_own() {
     let mut board = Board::new();
     let places: Vec<_> = (0..150).map(|_| board.place()).collect();
     for (number, place) in places.iter().enumerate() {
@@ -132,7 +132,7 @@ fn a_start_that_is_later_than_now_is_no_age() {
 
 /// The limit is a minute, or twelve times the usual latency where that is more. Older requests no longer count.
 #[test]
-fn what_has_been_open_for_too_long_is_forgotten() {
+fn requests_open_for_too_long_are_forgotten() {
     let place = Board::new().place();
     place.add(Tick::ZERO);
     let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);

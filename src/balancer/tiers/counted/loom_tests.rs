@@ -160,7 +160,7 @@ fn complete_means_published(is_stale: fn(&Setting) -> bool) {
 }
 
 #[test]
-fn who_finds_the_count_complete_sees_the_loads() {
+fn a_pick_that_finds_the_count_complete_sees_the_loads() {
     complete_means_published(|setting| {
         setting
             .counted
