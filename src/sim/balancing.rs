@@ -177,7 +177,7 @@ pub(super) trait Balancing {
         &[]
     }
 
-    /// Clears the [`load_probes`](Self::questions), which have been sent.
+    /// Clears the [`load_probes`](Self::load_probes), which have been sent.
     fn clear_load_probes(&mut self) {}
 
     /// Returns the timeout of active checks, or `None` if there are no checks.
