@@ -67,7 +67,7 @@ fn where_all_fail_checks_eject_no_endpoint() {
     assert_eq!(out(&setting, 20), []);
 }
 
-/// A miss from before the look counts after it, so two misses suffice. A suspect whose failure is its own brings no
+/// A miss from before the round counts after it, so two misses suffice. A suspect whose failure is its own brings no
 /// others under suspicion.
 #[test]
 fn a_single_suspect_is_ejected_after_one_round_of_others() {

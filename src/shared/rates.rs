@@ -198,7 +198,7 @@ impl Shared {
     /// What is usual now, for an outcome of this shard at an endpoint that is under suspicion or not.
     pub(crate) fn usual_now(&self, shard: usize, is_suspect: bool) -> Usual {
         let (state, mut rate) = (self.shard_state(shard), self.rates.error_rate());
-        let is_common = state.is_common(self.rates.is_common(is_suspect));
+        let is_common = state.update_is_common(self.rates.is_common(is_suspect));
         // If all endpoints are out, the failures are those of their probes.
         if is_common && self.rates.are_several() {
             rate = rate.max(state.failing());
@@ -255,7 +255,7 @@ impl Shard {
     /// Whether the fault is common, given whether many endpoints are under suspicion now. Once it is, it stays so while
     /// this shard's requests fail at different endpoints, or mostly. Otherwise a few successes would clear the
     /// suspects, and the next two failures of an endpoint would count as its own.
-    fn is_common(&self, are_many: bool) -> bool {
+    fn update_is_common(&self, are_many: bool) -> bool {
         // ORDERING: Relaxed, both. A statistic.
         let was = self.is_common.load(Ordering::Relaxed) != 0;
         let goes_on = self.failing_around() >= HERE_AND_THERE

@@ -1,5 +1,5 @@
-//! Promise: a look (one check at each of up to 32 endpoints that are not suspect, against which suspects are held) ends
-//! whatever becomes of those endpoints, and costs no more than it says.
+//! Promise: a round (one check at each of up to 32 endpoints that are not suspect, against which suspects are held)
+//! ends whatever becomes of those endpoints, and costs no more than it says.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -62,8 +62,8 @@ fn times(checked: &[usize], server: usize) -> usize {
     checked.iter().filter(|&&one| one == server).count()
 }
 
-/// A suspect is checked only once until the look is over. It used to be checked again at once for as long as the others
-/// had not answered, without end; and a `run` whose checks are answered at once then let nothing else run.
+/// A suspect is checked only once until the round is over. It used to be checked again at once for as long as the
+/// others had not answered, without end; and a `run` whose checks are answered at once then let nothing else run.
 #[test]
 fn a_suspect_is_checked_once_while_others_have_not_answered() {
     let mut setting = in_doubt(20, &[3]);
@@ -86,7 +86,7 @@ fn a_suspect_is_checked_once_while_others_have_not_answered() {
     assert!(setting.is_out(3));
 }
 
-/// The result of a look reaches a suspect that waits for it, even if the whole batch of checks is over before the next
+/// The result of a round reaches a suspect that waits for it, even if the whole batch of checks is over before the next
 /// tick.
 #[test]
 fn a_driver_that_awaits_all_its_checks_ejects_a_hanging_endpoint() {
@@ -106,8 +106,8 @@ fn a_driver_that_awaits_all_its_checks_ejects_a_hanging_endpoint() {
     }
 }
 
-/// One of the endpoints looked at is replaced every tenth of a second, and answers take longer than that. The look does
-/// not wait for those that are gone.
+/// One of the endpoints of a round is replaced every tenth of a second, and answers take longer than that. The round
+/// does not wait for those that are gone.
 #[test]
 fn a_removed_endpoint_is_not_waited_for() {
     let mut setting = in_doubt(4, &[0]);
@@ -128,7 +128,7 @@ fn a_removed_endpoint_is_not_waited_for() {
     assert!(times(&checked, 0) <= 3, "{checked:?}");
 }
 
-/// Seven of the endpoints to be looked at become suspect before their checks are sent. The look does not wait for them:
+/// Seven of the endpoints of a round become suspect before their checks are sent. The round does not wait for them:
 /// those checks now decide about the endpoints themselves.
 #[test]
 fn an_endpoint_suspect_before_its_check_is_sent_is_not_waited_for() {
@@ -144,7 +144,7 @@ fn an_endpoint_suspect_before_its_check_is_sent_is_not_waited_for() {
     assert!(at < 100, "{at} ms");
 }
 
-/// Checks that are under way when a look begins count for it. Otherwise suspects would be held against no results at
+/// Checks that are under way when a round begins count for it. Otherwise suspects would be held against no results at
 /// all.
 #[test]
 fn checks_under_way_when_a_round_begins_are_waited_for() {
@@ -171,8 +171,8 @@ fn checks_under_way_when_a_round_begins_are_waited_for() {
     assert_eq!(ejected(&setting.fleet), [0, 1]);
 }
 
-/// The first third of the set dies, as a zone does. While the endpoints looked at were neighbours in the set, half of
-/// the looks took the zone for the whole fleet.
+/// The first third of the set dies, as a zone does. While the endpoints of a round were neighbours in the set, half of
+/// the rounds took the zone for the whole fleet.
 #[test]
 fn a_round_checks_endpoints_from_all_over_the_set() {
     for count in [30, 48, 63, 64, 93] {
@@ -228,7 +228,7 @@ fn one_hanging_check_of_three_is_not_waited_for() {
     assert_eq!(times(&checked, 0), 2);
 }
 
-/// Half of all checks fail. When a cap of one check at a time left no endpoints to look at, 24 of 40 suspects were
+/// Half of all checks fail. When a cap of one check at a time left no endpoints for a round, 24 of 40 suspects were
 /// ejected.
 #[test]
 fn a_round_is_as_large_where_few_checks_may_be_under_way() {
@@ -250,7 +250,7 @@ fn a_round_is_as_large_where_few_checks_may_be_under_way() {
             }
             out += ejected(&setting.fleet).len();
         }
-        // Of 18 that fail half, fewer than two fifths fail in one look of four; then two more misses of three are
+        // Of 18 that fail half, fewer than two fifths fail in one round of four; then two more misses of three are
         // needed.
         assert!(out <= 6, "{out} of 40 with {max_probes}");
     }
@@ -276,8 +276,8 @@ fn a_suspect_with_inconclusive_checks_is_checked_by_the_interval() {
     }
 }
 
-/// Checks that hang take up the whole cap. Endpoints asked for a look are checked before others that are due: otherwise
-/// the look was over before they were checked, and began anew.
+/// Checks that hang take up the whole cap. Endpoints asked for a round are checked before others that are due:
+/// otherwise the round was over before they were checked, and began anew.
 #[test]
 fn a_round_ends_where_most_checks_hang() {
     let settings = || each_second().max_probes(8).timeout(SECOND);
@@ -300,7 +300,7 @@ fn a_round_ends_where_most_checks_hang() {
     assert!(at < 40_000, "{at} ms");
 }
 
-/// A refused connection weighs more than a timeout, also after it was held back until the look ended: with one failed
+/// A refused connection weighs more than a timeout, also after it was held back until the round ended: with one failed
 /// request it is enough to eject.
 #[test]
 fn a_held_result_stays_what_it_was() {
