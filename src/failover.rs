@@ -246,12 +246,12 @@ where
         if prefers {
             self.preferred.pick_endpoint_with(options).or_else(|first| {
                 let other = self.spare.pick_endpoint_with(options);
-                other.map_err(|second| more_telling(first, second))
+                other.map_err(|second| closer_error(first, second))
             })
         } else {
             self.spare.pick_endpoint_with(options).or_else(|second| {
                 let other = self.preferred.pick_endpoint_with(options);
-                other.map_err(|first| more_telling(first, second))
+                other.map_err(|first| closer_error(first, second))
             })
         }
     }
@@ -391,7 +391,7 @@ fn share(availability: f64) -> f64 {
 }
 
 /// Returns the error that was closer to picking an endpoint, or the first if both were equally close.
-const fn more_telling(first: PickError, second: PickError) -> PickError {
+const fn closer_error(first: PickError, second: PickError) -> PickError {
     const fn closeness(error: PickError) -> u32 {
         match error {
             PickError::AllAvoided => 6,

@@ -5,7 +5,7 @@
 pub(crate) use std::sync::Arc;
 
 pub(crate) use imp::{
-    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering, SnapshotCell, give_way,
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering, SnapshotCell, yield_now,
 };
 
 /// A value on cache lines of its own. 128 bytes, because adjacent-line prefetch on x86-64 and the line size of the
@@ -24,7 +24,7 @@ mod imp {
         AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
     };
     /// Yields the processor while a writer waits for another thread.
-    pub(crate) use std::thread::yield_now as give_way;
+    pub(crate) use std::thread::yield_now;
 
     /// One published pointer. Readers never wait. A guard must not be kept beyond one call, because arc-swap has few
     /// fast slots per thread.
@@ -57,7 +57,7 @@ mod imp {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
     };
-    pub(crate) use loom::thread::yield_now as give_way;
+    pub(crate) use loom::thread::yield_now;
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);

@@ -11,7 +11,7 @@ use evenkeel::{
     Adaptive, Cluster, Ejection, Fleet, ManualClock, Mark, Outcome, PickError, PickOptions,
 };
 
-const ANYBODY: PickOptions<'static> = PickOptions::new();
+const NO_OPTIONS: PickOptions<'static> = PickOptions::new();
 
 fn equal(count: usize, seed: u64) -> Fleet<Server> {
     let builder = setup(count, &ManualClock::new()).seed(seed);
@@ -41,7 +41,7 @@ fn equals_are_served_in_turn_each_once_in_a_round() {
 /// Of more than 256 endpoints each pick compares 104. The one among them that has waited longest, or has had no turn
 /// yet, is next, so at any request rate every endpoint stays within 4 of the 30 picks due to it.
 #[test]
-fn of_more_than_it_can_compare_all_are_used_and_evenly() {
+fn more_endpoints_than_a_pick_compares_are_all_used_evenly() {
     for count in [300, 1000, 3000] {
         for tick in [Duration::ZERO, MILLI] {
             let clock = ManualClock::new();
@@ -64,7 +64,7 @@ fn of_more_than_it_can_compare_all_are_used_and_evenly() {
 
 /// Endpoints that join later are used like the others from the first round on.
 #[test]
-fn who_joins_many_has_its_turn() {
+fn an_endpoint_that_joins_many_gets_its_turn() {
     let clock = ManualClock::new();
     let fleet = setup(1000, &clock).policy(Adaptive::new()).build().unwrap();
     drive(&fleet, &clock, 5000, |_| 10 * MILLI);
@@ -128,7 +128,7 @@ fn weights_are_kept_within_three_picks_a_cycle_when_idle() {
         let builder = builder.policy(Adaptive::new()).clock(ManualClock::new());
         let fleet = builder.seed(seed).build().unwrap();
         for _ in 0..20 {
-            let seen = shares(&fleet, &ANYBODY, weights.len(), 1, 55);
+            let seen = shares(&fleet, &NO_OPTIONS, weights.len(), 1, 55);
             for (&seen, &weight) in seen.iter().zip(&weights) {
                 assert!(seen.abs_diff(u64::from(weight)) <= 3, "{seen} of {weight}");
             }
@@ -156,7 +156,7 @@ fn drive(
 }
 
 #[test]
-fn a_slow_one_is_avoided_and_is_used_again_when_it_is_well() {
+fn a_slow_endpoint_is_avoided_and_used_again_when_it_has_recovered() {
     let clock = ManualClock::new();
     let fleet = setup(5, &clock).policy(Adaptive::new()).build().unwrap();
     let well = |_| MILLI;
@@ -177,7 +177,7 @@ fn a_slow_one_is_avoided_and_is_used_again_when_it_is_well() {
 
 /// Failures that do not eject raise the cost, by more than the price of sending a request again.
 #[test]
-fn one_that_fails_more_than_the_others_is_avoided() {
+fn an_endpoint_that_fails_more_than_the_others_is_avoided() {
     let clock = ManualClock::new();
     let builder = setup(5, &clock).policy(Adaptive::new());
     let fleet = builder.ejection(Ejection::off()).build().unwrap();
@@ -200,7 +200,7 @@ fn one_that_fails_more_than_the_others_is_avoided() {
 }
 
 #[test]
-fn who_is_avoided_or_out_is_not_picked() {
+fn avoided_and_ejected_endpoints_are_not_picked() {
     for count in [3, 300] {
         let builder = setup(count, &ManualClock::new()).policy(Adaptive::new());
         let fleet = builder.ejection(exact()).build().unwrap();
@@ -256,7 +256,7 @@ fn latencies_of_zero_and_unknown_ones_keep_their_turns() {
 /// before another were as good, apart from picks that are due to the others by turn (20 requests at weight 20 are as
 /// many as 1 at weight 1). At three times its cost it gets a third of that, 6, and two turns: at most 8.
 #[test]
-fn one_whose_requests_do_not_come_back_is_avoided_before_they_do() {
+fn an_endpoint_whose_requests_hang_is_avoided_before_they_end() {
     let clock = ManualClock::new();
     let builder = Fleet::builder().endpoints(servers(&[20, 1, 1, 1, 1]));
     let builder = builder.policy(Adaptive::new()).clock(clock.clone());
@@ -278,7 +278,7 @@ fn one_whose_requests_do_not_come_back_is_avoided_before_they_do() {
 /// fast, all in the first of 19 rows of 32. Three draws meet that row in 16 of 100 picks, so forgetting would show.
 /// Once all eight remembered endpoints are fast, all but a few requests go to fast ones.
 #[test]
-fn who_is_to_be_avoided_once_is_remembered() {
+fn picks_that_avoid_an_endpoint_still_remember_it_as_good() {
     const FAST: usize = 20;
     let clock = ManualClock::new();
     let builder = setup(600, &clock).policy(Adaptive::new());
@@ -311,7 +311,7 @@ fn who_is_to_be_avoided_once_is_remembered() {
 /// Many clients that start together do not all begin with the same endpoint, whatever the weights. If each of six is as
 /// likely, 20 fleets begin with no more than three of them with odds of 20 / 2^20, and the seeds are fixed.
 #[test]
-fn each_fleet_begins_with_another() {
+fn each_fleet_begins_with_another_endpoint() {
     let firsts: std::collections::HashSet<_> = (0..20)
         .map(|seed| {
             let builder = Fleet::builder().endpoints(servers(&[2, 1, 1, 1, 1, 1]));

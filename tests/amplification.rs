@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use common::calls::{Hand, pending, poll};
+use common::calls::{ManualTimer, pending, poll};
 use common::{MILLI, SECOND, Server, setup};
 use evenkeel::{CallPlan, Caller, Clock, Endpoint, Hedge, Outcome, PanicRule, Tick, Transport};
 use proptest::prelude::*;
@@ -64,28 +64,28 @@ fn outage(
     pause: Duration,
     length: Duration,
 ) -> (u64, u64) {
-    let hand = Hand::default();
-    let fleet = setup(servers, &hand.clock).panic_rule(PanicRule::off());
+    let timer = ManualTimer::default();
+    let fleet = setup(servers, &timer.clock).panic_rule(PanicRule::off());
     let fleet = fleet.build().unwrap();
     let outage = Outage::default();
-    let caller = Caller::new(&fleet, &outage, plan, hand.clone()).unwrap();
+    let caller = Caller::new(&fleet, &outage, plan, timer.clone()).unwrap();
     let mut number = 0;
     let mut calls: Vec<(Tick, Option<Pin<Box<_>>>)> = Vec::new();
     calls.resize_with(together, || (Tick::ZERO, None));
-    while hand.clock.now() < Tick::ZERO.after(length) {
+    while timer.clock.now() < Tick::ZERO.after(length) {
         for (starts, call) in &mut calls {
-            if call.is_none() && hand.clock.now() >= *starts {
+            if call.is_none() && timer.clock.now() >= *starts {
                 number += 1;
                 *call = Some(Box::pin(caller.call(number)));
             }
             if let Some(running) = call {
                 if poll(running.as_mut()).is_ready() {
                     *call = None;
-                    *starts = hand.clock.now().after(pause);
+                    *starts = timer.clock.now().after(pause);
                 }
             }
         }
-        hand.clock.advance(MILLI);
+        timer.clock.advance(MILLI);
     }
     drop(calls);
     assert_eq!(fleet.stats().in_flight, 0);

@@ -155,10 +155,10 @@ fn pickers_can_be_objects() {
 
 #[test]
 fn trackers_can_be_objects() {
-    let by_row = Ejection::default()
+    let five_in_a_row = Ejection::default()
         .cusum_threshold(0.0)
         .consecutive_failures(5);
-    let tracker: Box<dyn HealthTracker> = Box::new(SlidingWindow::new(&by_row));
+    let tracker: Box<dyn HealthTracker> = Box::new(SlidingWindow::new(&five_in_a_row));
     let usual = Usual::default();
     let cx = Judging::new(Tick::ZERO, &usual);
     let sample = Sample::new(Outcome::Failure, None, Tick::ZERO);

@@ -47,18 +47,19 @@ fn a_policy_that_panics_over_a_new_set_leaves_the_old_one_in_force() {
     let before = ids(&fleet);
     policy.0.store(true, Ordering::Relaxed);
     let refused = Err("the policy panicked".to_string());
-    let told = |result: Result<_, UpdateError>| result.map(|_| ()).map_err(|e| e.to_string());
-    assert_eq!(told(fleet.update(servers(&[1; 9]))), refused);
-    assert_eq!(told(fleet.update([])), refused);
-    assert_eq!(told(fleet.insert(Target::new(7, ()))), refused);
+    let result_text =
+        |result: Result<_, UpdateError>| result.map(|_| ()).map_err(|e| e.to_string());
+    assert_eq!(result_text(fleet.update(servers(&[1; 9]))), refused);
+    assert_eq!(result_text(fleet.update([])), refused);
+    assert_eq!(result_text(fleet.insert(Target::new(7, ()))), refused);
     assert_eq!(
-        told(fleet.insert(Target::new(0, ()).with_weight(9))),
+        result_text(fleet.insert(Target::new(0, ()).with_weight(9))),
         refused
     );
     let set = fleet
         .set_policy(policy.clone())
         .map(|()| Default::default());
-    assert_eq!(told(set), refused);
+    assert_eq!(result_text(set), refused);
     assert_eq!(ids(&fleet), before);
     assert!(fleet.members().iter().all(|m| m.weight() == Weight::ONE));
     assert_eq!(fleet.stats().in_flight, 1);

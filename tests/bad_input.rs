@@ -74,7 +74,7 @@ fn a_hostile_key_does_not_get_control_characters_into_the_message() {
 }
 
 #[test]
-fn nor_into_a_line_of_an_event() {
+fn a_key_breaks_no_line_of_an_event() {
     let one = [Target::new(Hostile, ())];
     let builder = Fleet::builder().endpoints(one).events(2);
     let fleet = builder.build().unwrap();
@@ -209,7 +209,7 @@ fn scores_that_are_no_scores_are_made_harmless() {
 }
 
 #[test]
-fn a_clock_that_goes_back_measures_nothing_and_ejects_nobody() {
+fn a_clock_that_goes_back_measures_nothing_and_ejects_no_endpoint() {
     let clock = ManualClock::new();
     clock.set(Tick::from_nanos(3_600_000_000_000));
     let fleet = setup(4, &clock).build().unwrap();
@@ -344,7 +344,7 @@ fn a_setting_out_of_range_is_refused_by_field_and_value() {
 }
 
 #[test]
-fn avoiding_everybody_and_avoiding_strangers_are_told_apart() {
+fn avoiding_all_endpoints_and_avoiding_unknown_ones_differ() {
     let fleet = setup(3, &ManualClock::new()).build().unwrap();
     let strangers = ids(&setup(3, &ManualClock::new()).build().unwrap());
     let pick = |avoid: &[MemberId]| {

@@ -7,21 +7,25 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use common::calls::{Answer, Stage, lavish, poll};
+use common::calls::{Answer, CallerFixture, plan_with_ample_budget, poll};
 use common::{MILLI, SECOND, Server};
 use evenkeel::{CallPlan, CallerError, Clock, Member, StopReason, Tick};
 
 #[test]
 fn a_wait_that_overslept_the_deadline_is_not_followed_by_an_attempt() {
-    let stage = Stage::new(3, lavish(3).deadline(50 * MILLI), &[Answer::Fail]);
-    let mut call = pin!(stage.caller.call(0));
+    let fixture = CallerFixture::new(
+        3,
+        plan_with_ample_budget(3).deadline(50 * MILLI),
+        &[Answer::Fail],
+    );
+    let mut call = pin!(fixture.caller.call(0));
     assert!(poll(call.as_mut()).is_pending());
-    stage.hand.clock.advance(SECOND);
+    fixture.timer.clock.advance(SECOND);
     let Poll::Ready(Err(error)) = poll(call.as_mut()) else {
         panic!("the deadline has passed");
     };
     assert_eq!((error.reason, error.attempts), (StopReason::Deadline, 1));
-    assert_eq!(stage.caller.stats().budget_left, 1000);
+    assert_eq!(fixture.caller.stats().budget_left, 1000);
 }
 
 #[test]
@@ -33,15 +37,15 @@ fn a_total_outage_costs_a_fifth_and_no_more() {
         (7 * SECOND, 700),
     ] {
         let plan = CallPlan::default().attempts(4).backoff_base(Duration::ZERO);
-        let stage = Stage::new(6, plan, &[Answer::Fail]);
+        let fixture = CallerFixture::new(6, plan, &[Answer::Fail]);
         let mut exhausted = 0;
-        while stage.hand.clock.now() < Tick::ZERO.after(seconds * SECOND) {
-            let error = stage.call().unwrap_err();
+        while fixture.timer.clock.now() < Tick::ZERO.after(seconds * SECOND) {
+            let error = fixture.call().unwrap_err();
             exhausted += u64::from(error.reason == StopReason::BudgetExhausted);
-            stage.hand.clock.advance(pause);
+            fixture.timer.clock.advance(pause);
         }
-        let stats = stage.caller.stats();
-        let sent = stage.script.sent().len() as u64;
+        let stats = fixture.caller.stats();
+        let sent = fixture.script.sent().len() as u64;
         assert_eq!(sent, stats.requests + stats.retries);
         assert_eq!(exhausted, stats.budget_exhausted);
         assert!(exhausted > 0);
@@ -59,10 +63,10 @@ fn a_total_outage_costs_a_fifth_and_no_more() {
 fn clones_and_threads_share_one_budget_to_the_last_token() {
     let plan = CallPlan::default().budget_percent(0).budget_floor(50);
     let plan = plan.backoff_base(Duration::ZERO);
-    let stage = Stage::new(4, plan, &[Answer::Fail]);
+    let fixture = CallerFixture::new(4, plan, &[Answer::Fail]);
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            let caller = stage.caller.clone();
+            let caller = fixture.caller.clone();
             scope.spawn(move || {
                 for _ in 0..100 {
                     assert!(poll(pin!(caller.call(0))).is_ready());
@@ -70,41 +74,46 @@ fn clones_and_threads_share_one_budget_to_the_last_token() {
             });
         }
     });
-    let stats = stage.caller.stats();
+    let stats = fixture.caller.stats();
     assert_eq!((stats.requests, stats.retries), (400, 50));
     assert_eq!((stats.budget_left, stats.budget_exhausted), (0, 350));
-    assert_eq!(stage.script.sent().len(), 450);
+    assert_eq!(fixture.script.sent().len(), 450);
 }
 
 #[test]
-fn who_has_waited_for_a_token_that_another_took_sends_nothing() {
+fn a_call_whose_token_another_call_took_during_its_wait_sends_nothing() {
     let plan = CallPlan::default().budget_percent(0).budget_floor(1);
-    let stage = Stage::new(4, plan, &[Answer::Fail]);
-    let (mut one, mut two) = (pin!(stage.caller.call(0)), pin!(stage.caller.call(0)));
+    let fixture = CallerFixture::new(4, plan, &[Answer::Fail]);
+    let (mut one, mut two) = (pin!(fixture.caller.call(0)), pin!(fixture.caller.call(0)));
     assert!(poll(one.as_mut()).is_pending());
     assert!(poll(two.as_mut()).is_pending());
-    stage.hand.clock.advance(25 * MILLI);
+    fixture.timer.clock.advance(25 * MILLI);
     let reason = |end| match end {
         Poll::Ready(Err(CallerError { reason, .. })) => reason,
         other => panic!("{other:?}"),
     };
     assert_eq!(reason(poll(one.as_mut())), StopReason::AttemptsUsed);
     assert_eq!(reason(poll(two.as_mut())), StopReason::BudgetExhausted);
-    assert_eq!(stage.script.sent().len(), 3);
-    assert_eq!(stage.fleet.stats().in_flight, 0);
+    assert_eq!(fixture.script.sent().len(), 3);
+    assert_eq!(fixture.fleet.stats().in_flight, 0);
     let ignored = |member: Member<Server>| member.outcomes().ignored;
     assert_eq!(
-        stage.fleet.members().into_iter().map(ignored).sum::<u32>(),
+        fixture
+            .fleet
+            .members()
+            .into_iter()
+            .map(ignored)
+            .sum::<u32>(),
         1
     );
-    assert_eq!(stage.caller.stats().budget_exhausted, 1);
+    assert_eq!(fixture.caller.stats().budget_exhausted, 1);
     // An exhausted budget is seen before the back-off, so this call does not wait. (The waits counted below are two
     // back-offs and the deadlines of four attempts.)
     assert_eq!(
-        reason(poll(pin!(stage.caller.call(0)))),
+        reason(poll(pin!(fixture.caller.call(0)))),
         StopReason::BudgetExhausted
     );
-    assert_eq!(stage.hand.waits.lock().unwrap().len(), 2 + 4);
+    assert_eq!(fixture.timer.waits.lock().unwrap().len(), 2 + 4);
 }
 
 #[test]
@@ -120,20 +129,20 @@ fn a_call_dropped_after_any_poll_leaves_counts_and_budget_right() {
     let mut ended = false;
     let mut seen = std::collections::BTreeSet::new();
     for polls in 0.. {
-        let stage = Stage::new(6, plan.clone(), &answers);
+        let fixture = CallerFixture::new(6, plan.clone(), &answers);
         {
-            let mut call = Box::pin(stage.caller.call(0));
+            let mut call = Box::pin(fixture.caller.call(0));
             for _ in 0..polls {
                 ended |= poll(call.as_mut()).is_ready();
-                stage.hand.clock.advance(MILLI);
+                fixture.timer.clock.advance(MILLI);
                 if ended {
                     break;
                 }
             }
         }
-        let stats = stage.caller.stats();
-        let sent = stage.script.sent().len() as u64;
-        let in_flight = stage.fleet.stats().in_flight;
+        let stats = fixture.caller.stats();
+        let sent = fixture.script.sent().len() as u64;
+        let in_flight = fixture.fleet.stats().in_flight;
         assert_eq!(in_flight, 0, "dropped after {polls} polls");
         assert_eq!(
             sent,
@@ -146,11 +155,11 @@ fn a_call_dropped_after_any_poll_leaves_counts_and_budget_right() {
             "dropped after {polls} polls"
         );
         assert_eq!(
-            stage.outcomes().iter().sum::<u64>(),
+            fixture.outcomes().iter().sum::<u64>(),
             sent,
             "dropped after {polls} polls"
         );
-        seen.insert((sent, stage.outcomes()[3]));
+        seen.insert((sent, fixture.outcomes()[3]));
         if ended {
             break;
         }
@@ -163,27 +172,27 @@ fn a_call_dropped_after_any_poll_leaves_counts_and_budget_right() {
 
 #[test]
 fn a_transport_that_panics_leaves_counts_right() {
-    let stage = Stage::new(3, lavish(3), &[Answer::Fail, Answer::Panic]);
-    let call = std::panic::AssertUnwindSafe(|| stage.call());
+    let fixture = CallerFixture::new(3, plan_with_ample_budget(3), &[Answer::Fail, Answer::Panic]);
+    let call = std::panic::AssertUnwindSafe(|| fixture.call());
     assert!(std::panic::catch_unwind(call).is_err());
-    assert_eq!(stage.fleet.stats().in_flight, 0);
-    assert_eq!(stage.outcomes(), [0, 1, 0, 1]);
-    assert_eq!(stage.caller.stats().retries, 1);
+    assert_eq!(fixture.fleet.stats().in_flight, 0);
+    assert_eq!(fixture.outcomes(), [0, 1, 0, 1]);
+    assert_eq!(fixture.caller.stats().retries, 1);
 }
 
 #[test]
 fn waits_are_drawn_between_zero_and_what_doubles() {
-    let plan = || lavish(5).budget_floor(1000);
+    let plan = || plan_with_ample_budget(5).budget_floor(1000);
     let mut plan_without_deadline = plan();
     plan_without_deadline.deadline = None;
     let mut sums = [Duration::ZERO; 4];
     let rounds = 200;
-    let stage = Stage::new(5, plan_without_deadline, &[Answer::Fail]);
+    let fixture = CallerFixture::new(5, plan_without_deadline, &[Answer::Fail]);
     for _ in 0..rounds {
-        stage.hand.waits.lock().unwrap().clear();
-        assert_eq!(stage.call().unwrap_err().attempts, 5);
-        stage.hand.clock.advance(10 * SECOND);
-        let waits = stage.hand.waits.lock().unwrap();
+        fixture.timer.waits.lock().unwrap().clear();
+        assert_eq!(fixture.call().unwrap_err().attempts, 5);
+        fixture.timer.clock.advance(10 * SECOND);
+        let waits = fixture.timer.waits.lock().unwrap();
         assert_eq!(waits.len(), 4);
         for (retry, wait) in waits.iter().enumerate() {
             assert!(*wait < 25 * MILLI * (1 << retry), "{waits:?}");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use common::calls::{Answer, Failed, Hand, Stage, lavish, poll};
+use common::calls::{Answer, CallerFixture, Failed, ManualTimer, plan_with_ample_budget, poll};
 use common::{MILLI, SECOND, Server, fail, setup};
 use evenkeel::{
     CallOptions, CallPlan, Caller, CallerError, Clock, Cluster, Ejection, Endpoint, Fleet, Hedge,
@@ -18,81 +18,87 @@ use evenkeel::{
 
 #[test]
 fn no_more_retries_are_under_way_than_the_limit_and_a_dropped_one_makes_room() {
-    let plan = lavish(3).backoff_base(Duration::ZERO);
+    let plan = plan_with_ample_budget(3).backoff_base(Duration::ZERO);
     let plan = plan.max_concurrent_retries(1);
-    let stage = Stage::new(5, plan, &[Answer::Fail, Answer::Hang, Answer::Fail]);
-    let mut hangs = Box::pin(stage.caller.call(0));
+    let fixture = CallerFixture::new(5, plan, &[Answer::Fail, Answer::Hang, Answer::Fail]);
+    let mut hangs = Box::pin(fixture.caller.call(0));
     assert!(poll(hangs.as_mut()).is_pending());
-    assert_eq!(stage.caller.stats().retries_in_flight, 1);
-    let error = stage.call().unwrap_err();
+    assert_eq!(fixture.caller.stats().retries_in_flight, 1);
+    let error = fixture.call().unwrap_err();
     assert_eq!(
         (error.reason, error.attempts),
         (StopReason::TooManyRetries, 1)
     );
-    assert_eq!(stage.caller.stats().too_many_retries, 1);
+    assert_eq!(fixture.caller.stats().too_many_retries, 1);
     // The refused retry is neither charged to the budget nor sent.
-    assert_eq!(stage.caller.stats().budget_left, 999);
-    assert_eq!(stage.script.sent().len(), 3);
+    assert_eq!(fixture.caller.stats().budget_left, 999);
+    assert_eq!(fixture.script.sent().len(), 3);
     drop(hangs);
-    assert_eq!(stage.caller.stats().retries_in_flight, 0);
-    assert_eq!(stage.call().unwrap_err().reason, StopReason::AttemptsUsed);
+    assert_eq!(fixture.caller.stats().retries_in_flight, 0);
+    assert_eq!(fixture.call().unwrap_err().reason, StopReason::AttemptsUsed);
 }
 
 #[test]
-fn who_waited_for_a_slot_that_another_took_sends_nothing() {
-    let stage = Stage::new(
+fn a_call_whose_slot_another_call_took_during_its_wait_sends_nothing() {
+    let fixture = CallerFixture::new(
         5,
-        lavish(2).max_concurrent_retries(1),
+        plan_with_ample_budget(2).max_concurrent_retries(1),
         &[Answer::Fail, Answer::Fail, Answer::Hang],
     );
-    let (mut one, mut two) = (pin!(stage.caller.call(0)), pin!(stage.caller.call(0)));
+    let (mut one, mut two) = (pin!(fixture.caller.call(0)), pin!(fixture.caller.call(0)));
     assert!(poll(one.as_mut()).is_pending() && poll(two.as_mut()).is_pending());
-    stage.hand.clock.advance(25 * MILLI);
+    fixture.timer.clock.advance(25 * MILLI);
     assert!(poll(one.as_mut()).is_pending());
     let Poll::Ready(Err(error)) = poll(two.as_mut()) else {
         panic!("there is one slot");
     };
     assert_eq!(error.reason, StopReason::TooManyRetries);
-    let stats = stage.caller.stats();
+    let stats = fixture.caller.stats();
     assert_eq!((stats.retries, stats.budget_left), (1, 999));
-    assert_eq!(stage.fleet.stats().in_flight, 1);
+    assert_eq!(fixture.fleet.stats().in_flight, 1);
 }
 
 #[test]
-fn nobody_waits_for_a_retry_that_has_nowhere_to_go() {
-    let stage = Stage::new(2, lavish(5), &[Answer::Fail]);
-    assert_eq!(stage.call().unwrap_err().reason, StopReason::NoEndpointLeft);
+fn a_call_does_not_wait_for_a_retry_that_has_nowhere_to_go() {
+    let fixture = CallerFixture::new(2, plan_with_ample_budget(5), &[Answer::Fail]);
+    assert_eq!(
+        fixture.call().unwrap_err().reason,
+        StopReason::NoEndpointLeft
+    );
     // One back-off, between the two attempts; the other two waits are the attempts' deadlines.
-    assert_eq!(stage.hand.waits.lock().unwrap().len(), 3);
+    assert_eq!(fixture.timer.waits.lock().unwrap().len(), 3);
     // An endpoint that is marked down does not count as left.
-    let stage = Stage::of(2, lavish(5), &[Answer::Fail], |fleet| {
+    let fixture = CallerFixture::of(2, plan_with_ample_budget(5), &[Answer::Fail], |fleet| {
         fleet.panic_rule(PanicRule::off())
     });
-    stage.fleet.mark(&1, Mark::Down);
-    assert_eq!(stage.call().unwrap_err().reason, StopReason::NoEndpointLeft);
-    assert_eq!(stage.hand.waits.lock().unwrap().len(), 1);
+    fixture.fleet.mark(&1, Mark::Down);
+    assert_eq!(
+        fixture.call().unwrap_err().reason,
+        StopReason::NoEndpointLeft
+    );
+    assert_eq!(fixture.timer.waits.lock().unwrap().len(), 1);
 }
 
 /// The waits counted here are the deadline of each attempt and the back-offs before retries.
 #[test]
-fn who_is_overloaded_is_not_waited_for() {
-    let plan = || lavish(3).attempt_timeout(SECOND);
-    let stage = Stage::new(3, plan(), &[Answer::Ok(429), Answer::Ok(200)]);
-    assert_eq!(stage.call().unwrap(), 200);
-    let waits = stage.hand.waits.lock().unwrap().clone();
+fn an_overloaded_endpoint_is_not_waited_for() {
+    let plan = || plan_with_ample_budget(3).attempt_timeout(SECOND);
+    let fixture = CallerFixture::new(3, plan(), &[Answer::Ok(429), Answer::Ok(200)]);
+    assert_eq!(fixture.call().unwrap(), 200);
+    let waits = fixture.timer.waits.lock().unwrap().clone();
     assert_eq!(waits.len(), 3);
     assert!(waits[1] < 25 * MILLI, "the ordinary wait: {waits:?}");
     // With no other endpoint the caller gets the answer itself.
-    let stage = Stage::new(1, plan(), &[Answer::Ok(429)]);
-    assert_eq!(stage.call().unwrap(), 429);
-    assert_eq!(stage.script.sent().len(), 1);
-    assert_eq!(stage.caller.stats().no_endpoint_left, 1);
+    let fixture = CallerFixture::new(1, plan(), &[Answer::Ok(429)]);
+    assert_eq!(fixture.call().unwrap(), 429);
+    assert_eq!(fixture.script.sent().len(), 1);
+    assert_eq!(fixture.caller.stats().no_endpoint_left, 1);
 }
 
 #[test]
 fn a_fleet_says_when_none_is_left_beside_some() {
-    let hand = Hand::default();
-    let fleet = setup(3, &hand.clock).build().unwrap();
+    let timer = ManualTimer::default();
+    let fleet = setup(3, &timer.clock).build().unwrap();
     let ids: Vec<_> = fleet.members().iter().map(|member| member.id()).collect();
     assert!(!fleet.leaves_none(&[]) && !fleet.leaves_none(&ids[..2]));
     assert!(fleet.leaves_none(&ids));
@@ -107,10 +113,10 @@ fn a_fleet_says_when_none_is_left_beside_some() {
 
 #[test]
 fn a_fleet_says_whether_health_still_tells() {
-    let hand = Hand::default();
+    let timer = ManualTimer::default();
     let setup = || {
         let ejection = Ejection::default().jitter_percent(0);
-        setup(10, &hand.clock).ejection(ejection)
+        setup(10, &timer.clock).ejection(ejection)
     };
     let fleet = setup().build().unwrap();
     assert!(fleet.has_healthy() && (&&Box::new(&fleet)).has_healthy());
@@ -160,7 +166,7 @@ fn a_fleet_says_whether_health_still_tells() {
     let fleet = setup().build().unwrap();
     for round in 0..40 {
         fail(&fleet, round % 10, 1);
-        hand.clock.advance(50 * MILLI);
+        timer.clock.advance(50 * MILLI);
         fleet.maintain();
     }
     assert!(!fleet.has_healthy(), "{fleet:?}");
@@ -170,8 +176,8 @@ fn a_fleet_says_whether_health_still_tells() {
 /// The servers first all answer, then all fail, then all answer again; the caller throttles.
 #[test]
 fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
-    let hand = Hand::default();
-    let fleet = setup(6, &hand.clock).build().unwrap();
+    let timer = ManualTimer::default();
+    let fleet = setup(6, &timer.clock).build().unwrap();
     let is_up = AtomicBool::new(true);
     let transport = from_fn(|_: &Server, _: u8| {
         let is_up = is_up.load(Ordering::Relaxed);
@@ -179,9 +185,9 @@ fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
     });
     let plan = CallPlan::default().backoff_base(Duration::ZERO).seed(5);
     let plan = plan.throttle(Throttle::default());
-    let caller = Caller::new(&fleet, transport, plan, hand.clone()).unwrap();
+    let caller = Caller::new(&fleet, transport, plan, timer.clone()).unwrap();
     let call = || {
-        hand.clock.advance(5 * MILLI);
+        timer.clock.advance(5 * MILLI);
         match poll(pin!(caller.call(0))) {
             Poll::Ready(answer) => answer,
             Poll::Pending => panic!("nothing waits here"),
@@ -226,16 +232,16 @@ fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
 #[test]
 fn what_is_answered_well_counts_against_throttling_and_an_overload_does_not() {
     for (other, is_throttled) in [(200, false), (429, true)] {
-        let plan = lavish(1).throttle(Throttle::default().k(3.0));
+        let plan = plan_with_ample_budget(1).throttle(Throttle::default().k(3.0));
         let (bad, other) = (Answer::Fail, Answer::Ok(other));
         let answers = [bad, bad, other, bad, other].repeat(400);
-        let stage = Stage::new(6, plan, &answers);
+        let fixture = CallerFixture::new(6, plan, &answers);
         for _ in 0..1_900 {
-            stage.hand.clock.advance(5 * MILLI);
-            let _ = stage.call();
+            fixture.timer.clock.advance(5 * MILLI);
+            let _ = fixture.call();
         }
-        assert!(!stage.fleet.has_healthy());
-        let throttled = stage.caller.stats().throttled;
+        assert!(!fixture.fleet.has_healthy());
+        let throttled = fixture.caller.stats().throttled;
         assert!((throttled > 0) == is_throttled, "{other:?}: {throttled}");
     }
 }
@@ -243,11 +249,11 @@ fn what_is_answered_well_counts_against_throttling_and_an_overload_does_not() {
 /// A request that is slow by nature uses the same caller as the others, with an attempt timeout of its own.
 #[test]
 fn an_attempt_may_take_as_long_as_its_call_says() {
-    let plan = || lavish(2).attempt_timeout(20 * MILLI);
+    let plan = || plan_with_ample_budget(2).attempt_timeout(20 * MILLI);
     let call = |answers: &[Answer], options: CallOptions<'_>| {
-        let stage = Stage::new(3, plan(), answers);
-        let result = stage.run(stage.caller.call_with_options(options, || 1));
-        (result.map_err(|error| error.reason), stage.caller.stats())
+        let fixture = CallerFixture::new(3, plan(), answers);
+        let result = fixture.run(fixture.caller.call_with_options(options, || 1));
+        (result.map_err(|error| error.reason), fixture.caller.stats())
     };
     let late = [Answer::OkLate(200, 50), Answer::Hang];
     let (result, stats) = call(&late, CallOptions::new());
@@ -267,37 +273,37 @@ fn an_attempt_may_take_as_long_as_its_call_says() {
 
 #[test]
 fn a_call_has_options_of_its_own() {
-    let stage = Stage::new(3, lavish(1), &[Answer::Hang]);
+    let fixture = CallerFixture::new(3, plan_with_ample_budget(1), &[Answer::Hang]);
     let options = CallOptions::new().deadline(30 * MILLI);
-    let call = stage.caller.call_with_options(options, || 1);
-    assert_eq!(stage.run(call).unwrap_err().reason, StopReason::Deadline);
-    assert_eq!(stage.hand.clock.now(), Tick::ZERO.after(30 * MILLI));
+    let call = fixture.caller.call_with_options(options, || 1);
+    assert_eq!(fixture.run(call).unwrap_err().reason, StopReason::Deadline);
+    assert_eq!(fixture.timer.clock.now(), Tick::ZERO.after(30 * MILLI));
     // A deadline of zero: nothing is sent.
-    let call = stage
+    let call = fixture
         .caller
         .call_with_options(options.deadline(Duration::ZERO), || 1);
-    let error = stage.run(call).unwrap_err();
+    let error = fixture.run(call).unwrap_err();
     assert_eq!((error.reason, error.attempts), (StopReason::Deadline, 0));
-    assert_eq!(stage.script.sent().len(), 1);
+    assert_eq!(fixture.script.sent().len(), 1);
 
     // An endpoint that the call avoids is tried neither first nor later.
-    let stage = Stage::new(4, lavish(9), &[Answer::Fail]);
-    let avoided = stage.fleet.member(&2).unwrap().id();
+    let fixture = CallerFixture::new(4, plan_with_ample_budget(9), &[Answer::Fail]);
+    let avoided = fixture.fleet.member(&2).unwrap().id();
     let ids = [avoided];
-    let call = stage
+    let call = fixture
         .caller
         .call_with_options(CallOptions::new().avoid(&ids), || 1);
-    let error = stage.run(call).unwrap_err();
+    let error = fixture.run(call).unwrap_err();
     assert_eq!(
         (error.reason, error.attempts),
         (StopReason::NoEndpointLeft, 3)
     );
-    assert!(!stage.script.sent().contains(&2));
-    let all: Vec<_> = stage.fleet.members().iter().map(|it| it.id()).collect();
-    let call = stage
+    assert!(!fixture.script.sent().contains(&2));
+    let all: Vec<_> = fixture.fleet.members().iter().map(|it| it.id()).collect();
+    let call = fixture
         .caller
         .call_with_options(CallOptions::new().avoid(&all), || 1);
-    let error = stage.run(call).unwrap_err();
+    let error = fixture.run(call).unwrap_err();
     assert_eq!(error.reason, StopReason::Pick(PickError::AllAvoided));
     let options = CallOptions::new().affinity(3).avoid(&all);
     assert_eq!(
@@ -310,36 +316,36 @@ fn a_call_has_options_of_its_own() {
 #[test]
 fn a_call_may_have_fewer_or_more_attempts_than_the_plan() {
     for hedge in [None, Some(Hedge::after(5 * MILLI))] {
-        let mut plan = lavish(3);
+        let mut plan = plan_with_ample_budget(3);
         plan.hedge = hedge;
-        let stage = Stage::new(20, plan, &[Answer::Fail]);
+        let fixture = CallerFixture::new(20, plan, &[Answer::Fail]);
         for (most, sent) in [(1, 1), (0, 1), (2, 2), (5, 5), (100, 16)] {
             let options = CallOptions::new().attempts(most);
-            let call = stage.caller.call_with_options(options, || 1);
-            assert_eq!(stage.run(call).unwrap_err().attempts, sent, "{most}");
+            let call = fixture.caller.call_with_options(options, || 1);
+            assert_eq!(fixture.run(call).unwrap_err().attempts, sent, "{most}");
         }
-        let stats = stage.caller.stats();
+        let stats = fixture.caller.stats();
         assert_eq!(stats.attempts_used, 5);
     }
     // A call with one attempt that hangs is neither retried nor hedged.
-    let mut plan = lavish(3).deadline(SECOND);
+    let mut plan = plan_with_ample_budget(3).deadline(SECOND);
     plan.hedge = Some(Hedge::after(5 * MILLI));
-    let stage = Stage::new(9, plan, &[Answer::Hang]);
+    let fixture = CallerFixture::new(9, plan, &[Answer::Hang]);
     let once = CallOptions::new().attempts(1);
-    let call = stage.caller.call_with_options(once, || 1);
-    assert_eq!(stage.run(call).unwrap_err().attempts, 1);
-    assert_eq!(stage.caller.stats().hedges, 0);
+    let call = fixture.caller.call_with_options(once, || 1);
+    assert_eq!(fixture.run(call).unwrap_err().attempts, 1);
+    assert_eq!(fixture.caller.stats().hedges, 0);
 }
 
 #[test]
 fn each_reason_is_counted_and_a_double_can_say_it() {
-    let empty = Stage::new(0, lavish(2), &[Answer::Fail]);
+    let empty = CallerFixture::new(0, plan_with_ample_budget(2), &[Answer::Fail]);
     let reason = empty.call().unwrap_err().reason;
     assert_eq!(reason, StopReason::Pick(PickError::Empty));
     assert_eq!(empty.caller.stats().pick_failures, 1);
     let error = CallerError::<Failed>::new(reason);
     assert_eq!((error.attempts, error.last), (0, None));
-    let stage = Stage::new(3, lavish(2), &[Answer::Fail]);
-    assert_eq!(stage.call().unwrap_err().reason, StopReason::AttemptsUsed);
-    assert_eq!(stage.caller.stats().attempts_used, 1);
+    let fixture = CallerFixture::new(3, plan_with_ample_budget(2), &[Answer::Fail]);
+    assert_eq!(fixture.call().unwrap_err().reason, StopReason::AttemptsUsed);
+    assert_eq!(fixture.caller.stats().attempts_used, 1);
 }

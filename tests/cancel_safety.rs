@@ -11,22 +11,22 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use common::calls::{Answer, Hand, Stage, Under, pending, poll};
+use common::calls::{Answer, CallerFixture, CallerUnderTest, ManualTimer, pending, poll};
 use common::checks::each_second;
-use common::{MILLI, SECOND, Server, by_row, fail, setup};
+use common::{MILLI, SECOND, Server, fail, five_in_a_row, setup};
 use evenkeel::{
     CallOptions, CallPlan, Cluster, ClusterExt, Drained, Fleet, Hedge, Member, Outcome, Throttle,
     Transport, from_fn,
 };
 
 type Run = Pin<Box<dyn Future<Output = ()>>>;
-type Call = fn(Under) -> Run;
+type Call = fn(CallerUnderTest) -> Run;
 type OnFleet = fn(Fleet<Server>) -> Run;
-type OfChecks = fn(&Fleet<Server>, &Hand) -> Run;
+type OfChecks = fn(&Fleet<Server>, &ManualTimer) -> Run;
 
 /// A future about to be polled, and what must hold after it is dropped.
 struct Case {
-    hand: Hand,
+    timer: ManualTimer,
     run: Run,
     /// Is told how often the future was polled. Returns a description of the state, by which a test knows that all
     /// waits were met.
@@ -44,7 +44,7 @@ fn drop_at_each_wait(name: &str, most: usize, make: &dyn Fn() -> Case) -> (bool,
             if has_ended {
                 break;
             }
-            case.hand.clock.advance(MILLI);
+            case.timer.clock.advance(MILLI);
         }
         drop(case.run);
         seen.insert((case.check)(&format!(
@@ -67,29 +67,29 @@ fn plan() -> CallPlan {
 
 /// Asserts that counts, budget and slots are right. Describes how many attempts were sent and how many of them were
 /// abandoned.
-fn caller_is_right(stage: &Stage, at: &str) -> String {
-    let stats = stage.caller.stats();
-    let sent = stage.script.sent();
+fn caller_is_right(fixture: &CallerFixture, at: &str) -> String {
+    let stats = fixture.caller.stats();
+    let sent = fixture.script.sent();
     let attempts = sent.len() as u64;
-    assert_eq!(stage.fleet.stats().in_flight, 0, "{at}");
+    assert_eq!(fixture.fleet.stats().in_flight, 0, "{at}");
     assert_eq!(attempts, stats.requests + stats.retries, "{at}");
     assert_eq!(stats.budget_left, FLOOR - stats.retries, "{at}");
     assert_eq!(stats.retries_in_flight, 0, "{at}");
-    assert_eq!(stage.outcomes().iter().sum::<u64>(), attempts, "{at}");
+    assert_eq!(fixture.outcomes().iter().sum::<u64>(), attempts, "{at}");
     assert_eq!(
         sent.iter().collect::<BTreeSet<_>>().len(),
         sent.len(),
         "{at}"
     );
-    format!("{attempts} sent, {} let go of", stage.outcomes()[3])
+    format!("{attempts} sent, {} let go of", fixture.outcomes()[3])
 }
 
 fn calling(plan: CallPlan, answers: &[Answer], call: Call) -> Case {
-    let stage = Stage::new(6, plan, answers);
+    let fixture = CallerFixture::new(6, plan, answers);
     Case {
-        hand: stage.hand.clone(),
-        run: call(stage.caller.clone()),
-        check: Box::new(move |at| caller_is_right(&stage, at)),
+        timer: fixture.timer.clone(),
+        run: call(fixture.caller.clone()),
+        check: Box::new(move |at| caller_is_right(&fixture, at)),
     }
 }
 
@@ -165,26 +165,26 @@ fn calls_with_hedges() {
     // A hedge wins. Its delay is a percentile that is known after one call.
     let make = || {
         let hedge = Hedge::at_percentile(50).min_samples(1);
-        let stage = Stage::new(
+        let fixture = CallerFixture::new(
             6,
             plan().hedge(hedge),
             &[Answer::Ok(200), Answer::Hang, Answer::OkLate(200, 4)],
         );
-        stage.call().unwrap();
-        let caller = stage.caller.clone();
-        let first = stage.script.sent()[0];
+        fixture.call().unwrap();
+        let caller = fixture.caller.clone();
+        let first = fixture.script.sent()[0];
         Case {
-            hand: stage.hand.clone(),
+            timer: fixture.timer.clone(),
             run: Box::pin(async move { assert_eq!(caller.call(0).await, Ok(200)) }),
             check: Box::new(move |at| {
                 // The second call may use the first call's server again.
-                let again = stage.script.sent()[1..].contains(&first);
-                let mut sent = stage.script.sent.lock().unwrap();
+                let again = fixture.script.sent()[1..].contains(&first);
+                let mut sent = fixture.script.sent.lock().unwrap();
                 if again {
                     sent[0].0 = usize::MAX;
                 }
                 drop(sent);
-                caller_is_right(&stage, at)
+                caller_is_right(&fixture, at)
             }),
         }
     };
@@ -200,22 +200,25 @@ fn calls_with_hedges() {
 }
 
 /// A fleet of two of which one is ejected and due for a probe, so the next request is its probe.
-fn one_to_probe(hand: &Hand) -> Fleet<Server> {
-    let fleet = setup(2, &hand.clock).ejection(by_row()).build().unwrap();
+fn one_to_probe(timer: &ManualTimer) -> Fleet<Server> {
+    let fleet = setup(2, &timer.clock)
+        .ejection(five_in_a_row())
+        .build()
+        .unwrap();
     fail(&fleet, 0, 5);
     assert_eq!(common::ejected(&fleet), [0]);
-    hand.clock.advance(3 * SECOND);
+    timer.clock.advance(3 * SECOND);
     fleet
 }
 
 /// Asserts that nothing is in flight and that the next probe brings back the ejected server: no probe is stuck.
-fn can_be_probed(fleet: &Fleet<Server>, hand: &Hand, at: &str) {
+fn can_be_probed(fleet: &Fleet<Server>, timer: &ManualTimer, at: &str) {
     assert_eq!(fleet.stats().in_flight, 0, "{at}");
     if common::ejected(fleet).is_empty() {
         return;
     }
     // After a probe without a verdict the next is due after the base time and ten picks.
-    hand.clock.advance(3 * SECOND);
+    timer.clock.advance(3 * SECOND);
     for _ in 0..12 {
         fleet.pick_endpoint().unwrap().record(Outcome::Success);
     }
@@ -224,15 +227,15 @@ fn can_be_probed(fleet: &Fleet<Server>, hand: &Hand, at: &str) {
 
 /// A request on the fleet of [`one_to_probe`], answered after three polls.
 fn on_a_probe(make: OnFleet) -> Case {
-    let hand = Hand::default();
-    let fleet = one_to_probe(&hand);
+    let timer = ManualTimer::default();
+    let fleet = one_to_probe(&timer);
     let run = make(fleet.clone());
     Case {
-        hand: hand.clone(),
+        timer: timer.clone(),
         run,
         check: Box::new(move |at| {
             let probed = fleet.member(&0).unwrap().outcomes();
-            can_be_probed(&fleet, &hand, at);
+            can_be_probed(&fleet, &timer, at);
             format!("{} let go of", probed.abandoned)
         }),
     }
@@ -273,8 +276,8 @@ fn one_attempt_that_is_a_probe() {
             })
         }),
         ("Caller::call", |fleet| {
-            let hand = Hand::default();
-            let caller = evenkeel::Caller::new(fleet, through(), plan(), hand).unwrap();
+            let timer = ManualTimer::default();
+            let caller = evenkeel::Caller::new(fleet, through(), plan(), timer).unwrap();
             Box::pin(async move { caller.call(0).await.unwrap() })
         }),
     ];
@@ -289,8 +292,8 @@ fn one_attempt_that_is_a_probe() {
 #[test]
 fn a_drain() {
     let make = || {
-        let hand = Hand::default();
-        let fleet = setup(2, &hand.clock).build().unwrap();
+        let timer = ManualTimer::default();
+        let fleet = setup(2, &timer.clock).build().unwrap();
         let lease = fleet.lease(&0).unwrap();
         let drain = fleet.drain(&0).unwrap();
         // The last request ends after the drain has been polled.
@@ -310,7 +313,7 @@ fn a_drain() {
             .await;
         };
         Case {
-            hand,
+            timer,
             run: Box::pin(end),
             check: Box::new(move |at| {
                 assert_eq!(fleet.stats().in_flight, 0, "{at}");
@@ -328,38 +331,38 @@ fn a_drain() {
 /// Active checks of two servers, one of them ejected. A check takes three polls, and there is a second between checks.
 /// The future is dropped before the first check, during it, between checks and during the next.
 fn checking(make: OfChecks) -> Case {
-    let hand = Hand::default();
-    let fleet = one_to_probe(&hand);
-    let run = make(&fleet, &hand);
+    let timer = ManualTimer::default();
+    let fleet = one_to_probe(&timer);
+    let run = make(&fleet, &timer);
     Case {
-        hand: hand.clone(),
+        timer: timer.clone(),
         run,
         check: Box::new(move |at| {
-            can_be_probed(&fleet, &hand, at);
+            can_be_probed(&fleet, &timer, at);
             String::new()
         }),
     }
 }
 
-fn sleeps(hand: &Hand) -> impl Fn(Duration) -> Run + use<> {
-    let hand = hand.clone();
+fn sleeps(timer: &ManualTimer) -> impl Fn(Duration) -> Run + use<> {
+    let timer = timer.clone();
     move |length| {
-        let hand = hand.clone();
-        Box::pin(async move { evenkeel::Timer::sleep(&hand, length).await })
+        let timer = timer.clone();
+        Box::pin(async move { evenkeel::Timer::sleep(&timer, length).await })
     }
 }
 
 #[test]
 fn health_checks() {
     let table: [(&str, OfChecks); 2] = [
-        ("HealthCheck::run", |fleet, hand| {
+        ("HealthCheck::run", |fleet, timer| {
             let checks = fleet.health_check(each_second()).unwrap();
             let check = |member: Member<Server>| async move { answers(member.endpoint()).await };
-            Box::pin(checks.run(check, sleeps(hand)))
+            Box::pin(checks.run(check, sleeps(timer)))
         }),
-        ("HealthCheck::run_through", |fleet, hand| {
+        ("HealthCheck::run_through", |fleet, timer| {
             let checks = fleet.health_check(each_second()).unwrap();
-            Box::pin(checks.run_through(through(), |_| 0, sleeps(hand)))
+            Box::pin(checks.run_through(through(), |_| 0, sleeps(timer)))
         }),
     ];
     for (name, make) in table {

@@ -37,7 +37,7 @@ fn run(
 /// Half of the servers die and recover, and some seconds later the other half dies. Without early probes all requests
 /// fail until the next probe is due, some 20 s. After an outage of 20 s that probe is far off; after 30 s it is near.
 #[test]
-fn who_is_well_again_makes_room() {
+fn recovered_endpoints_make_room_under_the_cap() {
     for servers in [2, 4, 10] {
         for (dead_for, well_for) in [(20, 1), (30, 1), (30, 10)] {
             let clock = ManualClock::new();

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::checks::each_second;
-use common::{MILLI, SECOND, Server, by_row, ejected, exact, fail, number, setup, state};
+use common::{MILLI, SECOND, Server, ejected, exact, fail, five_in_a_row, number, setup, state};
 use evenkeel::{
     Cluster, Endpoint, Fleet, ManualClock, Mark, MemberState, Outcome, SlowStart, Tick,
     WeightedRoundRobin,
@@ -17,7 +17,7 @@ use evenkeel::{
 fn ten(clock: &ManualClock, slow_start: SlowStart) -> Fleet<Server> {
     let fleet = setup(10, clock).policy(WeightedRoundRobin::new());
     let fleet = fleet
-        .ejection(by_row())
+        .ejection(five_in_a_row())
         .slow_start(slow_start)
         .build()
         .unwrap();
@@ -67,7 +67,7 @@ fn fail_often(fleet: &Fleet<Server>, clock: &ManualClock, number: usize) {
 }
 
 #[test]
-fn while_the_others_keep_up_an_ejection_is_as_long_as_ever() {
+fn an_ejection_is_of_full_length_while_the_others_keep_up() {
     let clock = ManualClock::new();
     let fleet = ten(&clock, SlowStart::off());
     fail_often(&fleet, &clock, 0);
@@ -78,7 +78,7 @@ fn while_the_others_keep_up_an_ejection_is_as_long_as_ever() {
 }
 
 #[test]
-fn where_they_have_too_much_to_do_it_is_over_soon_and_forgotten() {
+fn an_ejection_is_short_and_forgotten_where_the_others_are_overloaded() {
     let clock = ManualClock::new();
     let fleet = ten(&clock, SlowStart::off());
     fail_often(&fleet, &clock, 0);
@@ -101,7 +101,7 @@ fn where_they_have_too_much_to_do_it_is_over_soon_and_forgotten() {
 
 /// A shortened ejection does not end before the time for which the endpoint asked to be left alone (`retry_after`).
 #[test]
-fn who_asked_to_be_spared_is_left_alone() {
+fn an_endpoint_that_asked_to_be_spared_is_left_alone() {
     let clock = ManualClock::new();
     let fleet = ten(&clock, SlowStart::off());
     (0..4).for_each(|n| fail(&fleet, n, 5));
@@ -114,10 +114,10 @@ fn who_asked_to_be_spared_is_left_alone() {
 /// Where capacity is short, the passes of checks that bring an endpoint back are spread over a quarter of the base
 /// ejection time.
 #[test]
-fn checks_bring_back_sooner_whom_the_others_miss() {
+fn checks_bring_endpoints_back_sooner_where_capacity_is_short() {
     let back_after = |latency| {
         let clock = ManualClock::new();
-        let builder = setup(10, &clock).ejection(by_row().healthy_threshold(5));
+        let builder = setup(10, &clock).ejection(five_in_a_row().healthy_threshold(5));
         let fleet = builder.build().unwrap();
         answer(&fleet, &clock, 10 * MILLI);
         (0..4).for_each(|n| fail(&fleet, n, 5));
@@ -138,7 +138,7 @@ fn checks_bring_back_sooner_whom_the_others_miss() {
 /// Where capacity is short, the first ejection lasts a quarter of the base time, and each after a failed probe half of
 /// what is usual.
 #[test]
-fn who_fails_then_is_out_for_a_quarter_and_then_for_halves() {
+fn ejections_where_capacity_is_short_last_a_quarter_and_then_halves() {
     let clock = ManualClock::new();
     let fleet = ten(&clock, SlowStart::off());
     (1..4).for_each(|n| fail(&fleet, n, 5));
@@ -154,7 +154,7 @@ fn who_fails_then_is_out_for_a_quarter_and_then_for_halves() {
 #[test]
 fn nothing_is_shorter_where_all_can_be_spared() {
     let clock = ManualClock::new();
-    let generous = by_row().spare_capacity_percent(100);
+    let generous = five_in_a_row().spare_capacity_percent(100);
     let fleet = setup(10, &clock).ejection(generous).build().unwrap();
     answer(&fleet, &clock, 10 * MILLI);
     (1..4).for_each(|n| fail(&fleet, n, 5));
@@ -202,7 +202,7 @@ fn slow_start_begins_at_what_is_missing() {
 
 /// Ten new endpoints beside ten overloaded ones start with the least share: they do not replace missing ones.
 #[test]
-fn the_new_are_more_than_there_were() {
+fn new_endpoints_do_not_replace_missing_ones() {
     let clock = ManualClock::new();
     let slow = SlowStart::default()
         .window(1000 * SECOND)
@@ -217,11 +217,11 @@ fn the_new_are_more_than_there_were() {
 /// An endpoint that is ejected again before upkeep has counted slow starts anew may be counted twice. The missing share
 /// is capped at all endpoints: 1.0, not 1.7.
 #[test]
-fn nobody_is_missing_twice() {
+fn the_missing_share_is_at_most_all_endpoints() {
     for percent in [10, 100] {
         let clock = ManualClock::new();
         let slow = SlowStart::default().window(1000 * SECOND);
-        let settings = by_row()
+        let settings = five_in_a_row()
             .max_ejection_percent(100)
             .spare_capacity_percent(percent);
         let fleet = setup(10, &clock)
@@ -249,7 +249,7 @@ fn nobody_is_missing_twice() {
 /// The longest ejection of a server that fails everything, one of ten, at a thousand requests a second for 150 s.
 fn longest(requests: u64) -> u128 {
     let clock = ManualClock::new();
-    let settings = by_row().max_ejection_requests(requests);
+    let settings = five_in_a_row().max_ejection_requests(requests);
     let fleet = setup(10, &clock).ejection(settings).build().unwrap();
     let mut longest = 0;
     for _ in 0..150_000 {
@@ -321,7 +321,7 @@ fn half_of_all_marked_down_do_not_hide_that_the_others_are_slow() {
 /// The time until which an endpoint is spared is stored modulo 8192 s. An endpoint that has never asked for it is not
 /// spared shortly before the wrap, and one that has is not spared again after it.
 #[test]
-fn nobody_is_spared_again_when_the_time_wraps() {
+fn no_endpoint_is_spared_again_when_the_time_wraps() {
     let clock = ManualClock::new();
     let wrap = SECOND * 8_192;
     clock.set(Tick::from_nanos((wrap - SECOND * 40).as_nanos() as u64));
@@ -345,7 +345,7 @@ fn nobody_is_spared_again_when_the_time_wraps() {
 #[test]
 fn the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
     let clock = ManualClock::new();
-    let fleet = setup(10, &clock).ejection(by_row()).build().unwrap();
+    let fleet = setup(10, &clock).ejection(five_in_a_row()).build().unwrap();
     let answer = |fleet: &Fleet<Server>, own: fn(usize) -> Duration| {
         for _ in 0..100 {
             clock.advance(100 * MILLI);
@@ -381,10 +381,10 @@ fn the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
 /// If only one of 16 endpoints is known from before, its slowness does not mean that all are overloaded; if all are
 /// known, it does. Endpoints that joined while some were marked down can be overloaded like any other.
 #[test]
-fn those_known_in_calm_decide_and_not_one_of_them() {
+fn many_known_baselines_decide_and_one_alone_does_not() {
     for (known, latency, is_short) in [(1, 10, false), (16, 30, true), (0, 30, true)] {
         let clock = ManualClock::new();
-        let settings = by_row().spare_capacity_percent(10);
+        let settings = five_in_a_row().spare_capacity_percent(10);
         let fleet = setup(20, &clock).ejection(settings).build().unwrap();
         let answer = |own: &dyn Fn(usize) -> u32| {
             for _ in 0..100 {
@@ -421,7 +421,7 @@ fn those_known_in_calm_decide_and_not_one_of_them() {
 #[test]
 fn after_an_idle_night_the_slow_of_a_mixed_fleet_do_not_pass_for_busy() {
     let clock = ManualClock::new();
-    let fleet = setup(10, &clock).ejection(by_row()).build().unwrap();
+    let fleet = setup(10, &clock).ejection(five_in_a_row()).build().unwrap();
     let answer = |ticks: usize| {
         for _ in 0..ticks {
             clock.advance(100 * MILLI);

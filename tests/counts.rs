@@ -54,7 +54,7 @@ async fn pending(times: u32) {
 }
 
 #[test]
-fn every_outcome_ends_it_once() {
+fn every_outcome_ends_a_lease_once() {
     let fleet = fleet();
     let outcomes = [
         Outcome::Success,
@@ -80,14 +80,14 @@ fn every_outcome_ends_it_once() {
 }
 
 #[test]
-fn a_drop_ends_it() {
+fn a_drop_ends_a_lease() {
     let fleet = fleet();
     drop(fleet.pick_endpoint().unwrap());
     assert_eq!(in_flight(&fleet), 0);
 }
 
 #[test]
-fn a_panic_ends_it() {
+fn a_panic_ends_a_lease() {
     let fleet = fleet();
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let _lease = fleet.pick_endpoint().unwrap();
@@ -98,7 +98,7 @@ fn a_panic_ends_it() {
 }
 
 #[test]
-fn another_thread_may_end_it() {
+fn another_thread_may_end_a_lease() {
     let fleet = fleet();
     let lease = fleet.pick_endpoint().unwrap();
     std::thread::spawn(move || lease.record(Outcome::Success))
@@ -108,7 +108,7 @@ fn another_thread_may_end_it() {
 }
 
 #[test]
-fn it_may_end_after_the_removal_and_after_the_fleet() {
+fn a_lease_may_end_after_the_removal_and_after_the_fleet() {
     let fleet = fleet();
     let data = fleet.lease(&"a").unwrap().endpoint().data().clone();
     let (removed, last) = (fleet.lease(&"a").unwrap(), fleet.lease(&"b").unwrap());
@@ -137,7 +137,7 @@ fn an_old_incarnations_leases_are_not_the_new_ones() {
 }
 
 #[test]
-fn a_change_of_weight_data_or_policy_keeps_it() {
+fn a_change_of_weight_data_or_policy_keeps_the_count() {
     let fleet = fleet();
     let lease = fleet.lease(&"a").unwrap();
     let id = lease.id();
@@ -156,7 +156,7 @@ fn a_change_of_weight_data_or_policy_keeps_it() {
 }
 
 #[test]
-fn a_tracked_future_that_is_dropped_at_any_point_ends_it() {
+fn a_tracked_future_that_is_dropped_at_any_point_ends_its_lease() {
     let fleet = fleet();
     for polls in 0..4 {
         let lease = fleet.pick_endpoint().unwrap();
@@ -175,7 +175,7 @@ fn a_tracked_future_that_is_dropped_at_any_point_ends_it() {
 }
 
 #[test]
-fn a_call_that_is_dropped_at_any_point_ends_it() {
+fn a_call_that_is_dropped_at_any_point_ends_its_lease() {
     let fleet = fleet();
     let transport = from_fn(|_: &Server, polls: u32| async move {
         pending(polls).await;
@@ -201,7 +201,7 @@ fn a_call_that_is_dropped_at_any_point_ends_it() {
 }
 
 #[test]
-fn a_transport_that_panics_ends_it_and_the_panic_goes_on() {
+fn a_transport_that_panics_ends_its_lease_and_the_panic_goes_on() {
     let fleet = fleet();
     let transport = from_fn(|_: &Server, (): ()| async move {
         pending(1).await;
@@ -218,7 +218,7 @@ fn a_transport_that_panics_ends_it_and_the_panic_goes_on() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_ends_a_thousand() {
+fn a_runtime_that_shuts_down_ends_a_thousand_leases() {
     let fleet = fleet();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -162,7 +162,7 @@ fn tiers_within_tiers_are_the_outer_ones() {
 /// Each panic that begins ends once, whether tiers or the fleet judged it at its beginning or do at its end.
 #[test]
 fn panic_is_told_in_pairs_through_changes_of_the_policy() {
-    let told = |fleet: &Fleet<Server>| -> String {
+    let panic_events = |fleet: &Fleet<Server>| -> String {
         let events = fleet.take_events().into_iter();
         let letters = events.filter_map(|event| match event.kind {
             EventKind::PanicBegun { .. } => Some('+'),
@@ -182,32 +182,32 @@ fn panic_is_told_in_pairs_through_changes_of_the_policy() {
     mark(&fleet, 60..104, Mark::Down);
     mark(&fleet, 0..20, Mark::Down);
     drop(fleet.pick_endpoint());
-    assert_eq!(told(&fleet), "+");
+    assert_eq!(panic_events(&fleet), "+");
     mark(&fleet, 0..20, Mark::Auto);
     fleet.set_policy(RoundRobin::new()).unwrap();
-    assert_eq!(told(&fleet), "-");
+    assert_eq!(panic_events(&fleet), "-");
     mark(&fleet, 60..104, Mark::Auto);
     drop(fleet.pick_endpoint());
-    assert_eq!(told(&fleet), "");
+    assert_eq!(panic_events(&fleet), "");
 
     // Both the tiers and the fleet panic: with the change of policy one panic ends and the other begins.
     let fleet = with(&[10, 10]);
     mark(&fleet, 0..18, Mark::Down);
     drop(fleet.pick_endpoint());
-    assert_eq!(told(&fleet), "+");
+    assert_eq!(panic_events(&fleet), "+");
     fleet.set_policy(RoundRobin::new()).unwrap();
-    assert_eq!(told(&fleet), "-+");
+    assert_eq!(panic_events(&fleet), "-+");
     fleet.set_policy(tiers()).unwrap();
     drop(fleet.pick_endpoint());
-    assert_eq!(told(&fleet), "-+");
+    assert_eq!(panic_events(&fleet), "-+");
     mark(&fleet, 0..18, Mark::Auto);
     drop(fleet.pick_endpoint());
-    assert_eq!(told(&fleet), "-");
+    assert_eq!(panic_events(&fleet), "-");
 
     // An empty fleet ends the panic.
     mark(&fleet, 0..20, Mark::Down);
     drop(fleet.pick_endpoint());
-    assert_eq!(told(&fleet), "+");
+    assert_eq!(panic_events(&fleet), "+");
     fleet.update([]).unwrap();
-    assert_eq!(told(&fleet), "-");
+    assert_eq!(panic_events(&fleet), "-");
 }

@@ -1,5 +1,6 @@
 //! What a fleet does for trackers of the user's own: they only judge. All else that rests on outcomes, which is what
 //! policies and upkeep work with, is the same as with the built-in tracker.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -131,7 +131,7 @@ fn each_detector_ejects_by_its_own_setting() {
 }
 
 #[test]
-fn and_by_no_other() {
+fn with_every_detector_off_no_endpoint_is_ejected() {
     for (detector, _, hurt) in cases() {
         let fleet = fleet(4, nothing());
         hurt(&fleet);
@@ -254,7 +254,7 @@ fn success_rates_are_compared_from_three_endpoints_on() {
 /// With mean and standard deviation, a dead endpoint among four hides one that fails a third: their mean is 0.67 and
 /// the deviation 0.41, and 0.67 - 1.9 · 0.41 < 0.
 #[test]
-fn one_extreme_hides_no_other() {
+fn one_extreme_endpoint_hides_no_other() {
     let fleet = fleet(4, nothing().success_rate_stdev_factor(1.9));
     mixed(&fleet, 0, 100, 100);
     mixed(&fleet, 1, 100, 33);
@@ -367,7 +367,7 @@ fn draw(state: &mut u64) -> f64 {
 /// 0.66 each, so of some 125 requests with odds of 125 / 2^10 = 0.12, which is 0.2 more. In 20 runs: 47, with a sigma
 /// of sqrt(20 · (2.26 + 0.7)) = 7.7; six of them more are 93. Five failures in a row would come 9 600 times.
 #[test]
-fn when_all_fail_half_from_one_instant_nearly_nobody_is_ejected() {
+fn when_all_fail_half_from_one_instant_hardly_any_endpoint_is_ejected() {
     let mut ejections = 0;
     for seed in 0..20 {
         let clock = ManualClock::new();
@@ -393,7 +393,7 @@ fn when_all_fail_half_from_one_instant_nearly_nobody_is_ejected() {
 
 /// One of ten fails a third, and the others fail now and then: that one is ejected.
 #[test]
-fn one_that_fails_a_third_is_found_where_all_fail_two_in_a_hundred() {
+fn a_third_of_failures_is_found_where_all_others_fail_two_in_a_hundred() {
     for seed in 0..10 {
         let clock = ManualClock::new();
         // The default policy would avoid the endpoint first, and it would take longer to be sure.

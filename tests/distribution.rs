@@ -11,7 +11,7 @@ use evenkeel::{
 
 const RISING: [u32; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 const THREE_TO_ONE: [u32; 2] = [3, 1];
-const ANYBODY: PickOptions<'static> = PickOptions::new();
+const NO_OPTIONS: PickOptions<'static> = PickOptions::new();
 
 fn fleet(policy: Policy, weights: &[u32], seed: u64) -> Fleet<Server> {
     Fleet::builder()
@@ -49,13 +49,13 @@ fn counted(policy: &str, weights: &[u32]) -> Vec<u32> {
 }
 
 #[test]
-fn nobody_is_below_half_its_share_when_one_request_is_in_flight() {
+fn no_endpoint_is_below_half_its_share_when_one_request_is_in_flight() {
     for weights in [&RISING[..], &THREE_TO_ONE] {
         for (name, policy) in policies() {
             let picks = 20_000;
             let seen = shares(
                 &fleet(policy, weights, 1),
-                &ANYBODY,
+                &NO_OPTIONS,
                 weights.len(),
                 1,
                 picks,
@@ -80,7 +80,7 @@ fn shares_are_in_proportion_when_one_request_is_in_flight() {
         for (name, policy) in policies() {
             let seen = shares(
                 &fleet(policy, weights, 2),
-                &ANYBODY,
+                &NO_OPTIONS,
                 weights.len(),
                 1,
                 55_000,
@@ -110,7 +110,7 @@ fn round_robins_are_exact_in_each_cycle_at_any_load() {
             for (policy, cycle, expected) in cases {
                 let fleet = fleet(policy, weights, 3);
                 for _ in 0..20 {
-                    let seen = shares(&fleet, &ANYBODY, weights.len(), in_flight, cycle);
+                    let seen = shares(&fleet, &NO_OPTIONS, weights.len(), in_flight, cycle);
                     assert_eq!(seen, expected, "{weights:?}, {in_flight} in flight");
                 }
             }
@@ -131,7 +131,7 @@ fn round_robins_are_exact_with_many() {
         let cycle = visits.iter().sum::<u32>() as usize;
         let expected: Vec<u64> = visits.iter().copied().map(u64::from).collect();
         for in_flight in [1, 64] {
-            let seen = shares(&fleet, &ANYBODY, weights.len(), in_flight, cycle);
+            let seen = shares(&fleet, &NO_OPTIONS, weights.len(), in_flight, cycle);
             assert_eq!(seen, expected, "{in_flight} in flight");
         }
     }
@@ -164,7 +164,7 @@ fn random_is_in_proportion_at_any_load() {
     for weights in [&RISING[..], &THREE_TO_ONE] {
         for in_flight in [1, 4, 16, 64] {
             let fleet = fleet(Box::new(Random::new()), weights, 4);
-            let seen = shares(&fleet, &ANYBODY, weights.len(), in_flight, 55_000);
+            let seen = shares(&fleet, &NO_OPTIONS, weights.len(), in_flight, 55_000);
             assert_in_proportion("Random", &seen, weights);
         }
     }
@@ -179,7 +179,7 @@ fn load_aware_policies_stay_near_the_shares_under_load() {
         for in_flight in [4, 16, 64] {
             for (name, policy) in policies().split_off(3) {
                 let fleet = fleet(policy, weights, 5);
-                let seen = shares(&fleet, &ANYBODY, weights.len(), in_flight, 40_000);
+                let seen = shares(&fleet, &NO_OPTIONS, weights.len(), in_flight, 40_000);
                 let total: f64 = weights.iter().copied().map(f64::from).sum();
                 for (index, (&seen, &weight)) in seen.iter().zip(weights).enumerate() {
                     let ratio = seen as f64 / (40_000.0 * f64::from(weight) / total);
@@ -198,13 +198,13 @@ fn weight_zero_is_never_picked() {
     for (name, policy) in policies() {
         let fleet = fleet(policy, &[0, 3, 0, 1, 0], 6);
         for in_flight in [1, 16] {
-            let seen = shares(&fleet, &ANYBODY, 5, in_flight, 2_000);
+            let seen = shares(&fleet, &NO_OPTIONS, 5, in_flight, 2_000);
             assert_eq!([seen[0], seen[2], seen[4]], [0; 3], "{name}");
         }
         // Not even in panic, when health is ignored.
         assert!(fleet.mark(&1, Mark::Down) && fleet.mark(&3, Mark::Down));
         assert!(fleet.stats().panicking);
-        let seen = shares(&fleet, &ANYBODY, 5, 1, 2_000);
+        let seen = shares(&fleet, &NO_OPTIONS, 5, 1, 2_000);
         assert_eq!([seen[0], seen[2], seen[4]], [0; 3], "{name} in panic");
     }
 }
@@ -214,7 +214,7 @@ fn the_heaviest_weights_keep_their_proportions() {
     // u32::MAX is 3 · 5 · 17 · 257 · 65537, so a third and a fifth of it are whole.
     let weights = [u32::MAX, u32::MAX / 3, u32::MAX / 5, u32::MAX];
     for (name, policy) in policies() {
-        let seen = shares(&fleet(policy, &weights, 7), &ANYBODY, 4, 1, 40_000);
+        let seen = shares(&fleet(policy, &weights, 7), &NO_OPTIONS, 4, 1, 40_000);
         assert_in_proportion(name, &seen, &counted(name, &weights));
     }
 }
@@ -273,7 +273,7 @@ fn without(policy: Policy, weights: &[u32], gone: usize, out: Out, in_flight: us
 }
 
 #[test]
-fn the_turns_of_one_that_is_out_are_shared_by_all_in_proportion() {
+fn the_turns_of_an_ejected_endpoint_are_shared_in_proportion() {
     for out in [Out::Down, Out::Ejected, Out::Avoided] {
         for (weights, gone) in [(&[1; 10], 4), (&RISING, 9), (&RISING, 0)] {
             for (name, policy) in policies() {
@@ -287,7 +287,7 @@ fn the_turns_of_one_that_is_out_are_shared_by_all_in_proportion() {
 }
 
 #[test]
-fn under_load_no_neighbour_of_one_that_is_out_gets_double() {
+fn under_load_no_neighbour_of_an_ejected_endpoint_gets_double() {
     // A fair share is 50 000 / 9 = 5556, sigma 70. The bound of a fifth is 15 sigma; double is 79.
     for out in [Out::Down, Out::Ejected, Out::Avoided] {
         for (name, policy) in policies() {
@@ -320,7 +320,7 @@ fn shares_of_speeds(latencies: &[u64], picks: u64) -> Vec<u64> {
 }
 
 #[test]
-fn least_response_time_does_not_starve_whoever_is_a_little_slower() {
+fn least_response_time_does_not_starve_a_slightly_slower_endpoint() {
     // Each pick draws the same pair; the slower keeps its turn with odds of (10/11)^3 = 0.75, so its share is 0.376. 20
     // 000 picks: sigma 68, six of them 411.
     let seen = shares_of_speeds(&[100, 110], 20_000);
@@ -369,7 +369,13 @@ fn a_light_endpoint_is_not_flooded_as_soon_as_the_heavy_one_is_busy() {
     for (weights, in_flight) in [([1, 9], 2), ([1, 9], 4), ([1, 100], 2), ([1, 100], 10)] {
         for (name, policy) in policies().split_off(3) {
             let picks = 100_000;
-            let seen = shares(&fleet(policy, &weights, 12), &ANYBODY, 2, in_flight, picks);
+            let seen = shares(
+                &fleet(policy, &weights, 12),
+                &NO_OPTIONS,
+                2,
+                in_flight,
+                picks,
+            );
             let fair = picks as f64 / f64::from(weights[0] + weights[1]);
             let ratio = seen[0] as f64 / fair;
             // At least some 1000 expected, sigma 32: the bound is 10 of them away.

@@ -49,7 +49,7 @@ const DEADLINE: Duration = Duration::from_millis(1_050);
 
 /// In a fleet without picks, driving active checks watches the deadline too.
 #[test]
-fn a_driver_of_checks_wakes_it() {
+fn a_driver_of_checks_wakes_a_drain() {
     let (fleet, clock, leases) = busy(Upkeep::Caller);
     let mut checks = fleet.health_check(HealthCheckSettings::default()).unwrap();
     let mut drain = pin!(fleet.drain_within(&1, DEADLINE).unwrap());
@@ -66,7 +66,7 @@ fn a_driver_of_checks_wakes_it() {
 }
 
 #[test]
-fn it_is_empty_before_the_deadline_if_the_last_request_ends() {
+fn a_drain_ends_before_the_deadline_with_the_last_request() {
     let (fleet, clock, [first, last]) = busy(Upkeep::Picks);
     let mut drain = pin!(fleet.drain_within(&1, DEADLINE).unwrap());
     let woken = Arc::new(Woken::default());
@@ -82,7 +82,7 @@ fn it_is_empty_before_the_deadline_if_the_last_request_ends() {
 }
 
 #[test]
-fn a_pick_after_the_deadline_wakes_it_at_once() {
+fn a_pick_after_the_deadline_wakes_the_drain_at_once() {
     let (fleet, clock, [first, last]) = busy(Upkeep::Picks);
     let mut drain = pin!(fleet.drain_within(&1, DEADLINE).unwrap());
     let woken = Arc::new(Woken::default());
@@ -110,7 +110,7 @@ fn a_pick_after_the_deadline_wakes_it_at_once() {
 }
 
 #[test]
-fn maintain_wakes_it_where_picks_do_no_upkeep() {
+fn maintain_wakes_a_drain_where_picks_do_no_upkeep() {
     let (fleet, clock, _leases) = busy(Upkeep::Caller);
     let mut drain = pin!(fleet.drain_within(&1, DEADLINE).unwrap());
     let woken = Arc::new(Woken::default());
@@ -123,7 +123,7 @@ fn maintain_wakes_it_where_picks_do_no_upkeep() {
 }
 
 #[test]
-fn each_of_many_waits_for_its_own_deadline() {
+fn each_of_many_drains_waits_for_its_own_deadline() {
     let (fleet, clock, _leases) = busy(Upkeep::Picks);
     let woken: [Arc<Woken>; 3] = Default::default();
     let mut drains: Vec<Drain> = [3, 1, 2]
@@ -145,7 +145,7 @@ fn each_of_many_waits_for_its_own_deadline() {
 }
 
 #[test]
-fn dropped_at_any_point_it_wakes_nobody_and_the_drain_goes_on() {
+fn a_wait_dropped_at_any_point_wakes_no_task_and_the_drain_goes_on() {
     let (fleet, clock, [first, last]) = busy(Upkeep::Picks);
     let woken = Arc::new(Woken::default());
     for polls in 0..3 {
@@ -182,7 +182,7 @@ fn a_deadline_of_now_or_never() {
 }
 
 #[test]
-fn retired_it_is_removed_when_it_is_empty_or_its_time_is_over() {
+fn a_retired_endpoint_is_removed_when_empty_or_when_its_time_is_over() {
     for is_slow in [false, true] {
         let (fleet, clock, leases) = busy(Upkeep::Picks);
         let woken = Arc::new(Woken::default());
@@ -208,7 +208,7 @@ fn retired_it_is_removed_when_it_is_empty_or_its_time_is_over() {
 }
 
 #[test]
-fn what_has_the_key_by_then_is_another_and_stays() {
+fn a_new_endpoint_under_a_retired_key_stays() {
     let (fleet, _, leases) = busy(Upkeep::Picks);
     let woken = Arc::new(Woken::default());
     let mut retire = pin!(fleet.retire(&1, DEADLINE).unwrap());
@@ -225,7 +225,7 @@ fn what_has_the_key_by_then_is_another_and_stays() {
 }
 
 #[test]
-fn a_retire_that_is_dropped_leaves_it_draining() {
+fn a_dropped_retire_leaves_the_endpoint_draining() {
     let (fleet, _, leases) = busy(Upkeep::Picks);
     let woken = Arc::new(Woken::default());
     for polls in 0..2 {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{
-    MILLI, SECOND, Server, by_row, ejected, exact, fail, number, one_out, sequence, servers, setup,
-    state,
+    MILLI, SECOND, Server, ejected, exact, fail, five_in_a_row, number, one_out, sequence, servers,
+    setup, state,
 };
 use evenkeel::{
     Alarm, Cluster, Ejection, Endpoint, Health, HealthTracker, Judging, ManualClock, Mark,
@@ -31,7 +31,7 @@ fn eject_at(failures: usize, ejection: &Ejection) {
 }
 
 #[test]
-fn the_second_failure_ejects_where_nobody_else_fails() {
+fn the_second_failure_ejects_where_no_other_endpoint_fails() {
     eject_at(2, &Ejection::default());
 }
 
@@ -52,7 +52,7 @@ fn a_new_endpoint_that_warms_up_is_not_on_trial() {
 
 #[test]
 fn five_failures_in_a_row_eject_where_that_is_set() {
-    eject_at(5, &by_row());
+    eject_at(5, &five_in_a_row());
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn health_counts_at_half_eligible_and_not_below() {
 }
 
 #[test]
-fn with_the_panic_rule_off_nobody_eligible_is_an_error() {
+fn with_the_panic_rule_off_no_eligible_endpoint_is_an_error() {
     let fleet = setup(4, &ManualClock::new())
         .ejection(exact().max_ejection_percent(100))
         .panic_threshold_percent(0)
@@ -209,7 +209,7 @@ fn removing_an_ejected_endpoint_frees_its_place_under_the_cap() {
 }
 
 #[test]
-fn one_that_is_removed_and_inserted_within_a_minute_comes_back_ejected() {
+fn an_endpoint_inserted_again_within_a_minute_comes_back_ejected() {
     let (fleet, clock) = one_out();
     assert!(fleet.remove(&0));
     assert_eq!(fleet.stats().ejected, 0);
@@ -294,7 +294,7 @@ fn overloaded_and_ignored_never_eject() {
 #[test]
 fn a_lease_dropped_within_the_patience_says_nothing_and_a_longer_one_is_a_timeout() {
     let clock = ManualClock::new();
-    let builder = setup(4, &clock).ejection(by_row());
+    let builder = setup(4, &clock).ejection(five_in_a_row());
     let fleet = builder.patience(SECOND).build().unwrap();
     let hold = |times: usize, for_how_long| {
         let leases: Vec<_> = (0..times).map(|_| fleet.lease(&0).unwrap()).collect();
@@ -313,9 +313,9 @@ fn a_lease_dropped_within_the_patience_says_nothing_and_a_longer_one_is_a_timeou
 /// One of ten is ejected, which is no panic: a retry that has tried all others fails, and is not sent to the ejected
 /// one.
 #[test]
-fn who_is_out_is_no_resort_for_a_retry() {
+fn a_retry_does_not_resort_to_an_ejected_endpoint() {
     let clock = ManualClock::new();
-    let fleet = setup(10, &clock).ejection(by_row()).build().unwrap();
+    let fleet = setup(10, &clock).ejection(five_in_a_row()).build().unwrap();
     fail(&fleet, 0, 5);
     let members = fleet.members();
     let ids: Vec<_> = members.iter().map(|member| member.id()).collect();

@@ -247,7 +247,7 @@ fn case_109_a_verdict_that_comes_twice_ejects_once() {
 }
 
 #[test]
-fn case_109_a_verdict_on_a_host_that_is_gone_ejects_nobody() {
+fn case_109_a_verdict_on_a_host_that_is_gone_ejects_no_host() {
     let fleet = setup(4, &ManualClock::new()).build().unwrap();
     let leases: Vec<_> = (0..20).map(|_| fleet.lease(&0).unwrap()).collect();
     assert!(fleet.remove(&0));

@@ -144,8 +144,8 @@ fn case_98_a_success_rate_of_50_beside_100s_is_ejected() {
     let seen = with_rates(&[50, 100, 100, 100, 100], 100, envoys());
     assert_eq!(ejected(&seen), [0]);
     assert_eq!(seen.detections(Detector::SuccessRate).ejected, 1);
-    let departs = with_rates(&[94, 100, 100, 100, 100], 100, envoys());
-    assert_eq!(ejected(&departs), [0]);
+    let also_ejected = with_rates(&[94, 100, 100, 100, 100], 100, envoys());
+    assert_eq!(ejected(&also_ejected), [0]);
     let spared = with_rates(&[96, 100, 100, 100, 100], 100, envoys());
     assert_eq!(ejected(&spared), [0; 0]);
 }
@@ -260,7 +260,7 @@ fn case_106_the_nth_ejection_lasts_n_times_the_base_up_to_the_maximum() {
 }
 
 #[test]
-fn case_107_with_the_defaults_it_is_thirty_seconds_more_each_time_up_to_three_hundred() {
+fn case_107_the_default_lengths_rise_by_thirty_seconds_up_to_three_hundred() {
     let clock = ManualClock::new();
     let fleet = fleet(2, &clock, envoys());
     for seconds in (1..=10).map(|times| 30 * times).chain([300, 300]) {
@@ -293,7 +293,7 @@ fn case_109_a_verdict_that_comes_twice_ejects_once() {
 
 /// Envoy's default cap ejects none of fewer than ten, since 1.28.
 #[test]
-fn of_fewer_than_ten_nobody_is_ejected_with_envoys_cap() {
+fn of_fewer_than_ten_no_endpoint_is_ejected_with_envoys_cap() {
     for (count, out) in [(9, 0), (10, 1), (19, 1), (20, 2)] {
         let fleet = fleet(count, &ManualClock::new(), Ejection::envoy());
         for number in 0..count {

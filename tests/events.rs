@@ -33,7 +33,7 @@ fn probe(fleet: &Fleet<Server>, number: usize, outcome: Outcome) {
 }
 
 /// The pending events as lines, each after its time.
-fn told(fleet: &Fleet<Server>) -> Vec<String> {
+fn event_lines(fleet: &Fleet<Server>) -> Vec<String> {
     let events = fleet.take_events();
     let line = |event: &evenkeel::Event<usize>| {
         let at = Duration::from_nanos(event.at.as_nanos());
@@ -66,7 +66,7 @@ fn an_ejection_its_probes_and_its_return_are_told_in_order() {
         "7s 3 slow start begins",
         "12s 3 slow start is over",
     ];
-    assert_eq!(told(&fleet), expected);
+    assert_eq!(event_lines(&fleet), expected);
     assert!(fleet.take_events().is_empty(), "each is told once");
 }
 
@@ -120,12 +120,18 @@ fn panic_begins_and_is_over_once() {
         "0ns panic begins: 4 of 10 are eligible",
         "0ns panic is over: 6 of 10 are eligible",
     ];
-    assert_eq!(told(&fleet), expected);
+    assert_eq!(event_lines(&fleet), expected);
     // An update changes the number of members, and with it whether the fleet panics.
     assert_eq!(fleet.update(servers(&[1; 6])).unwrap().removed, 4);
-    assert_eq!(told(&fleet), ["0ns panic begins: 2 of 6 are eligible"]);
+    assert_eq!(
+        event_lines(&fleet),
+        ["0ns panic begins: 2 of 6 are eligible"]
+    );
     fleet.update(servers(&[1; 10])).unwrap();
-    assert_eq!(told(&fleet), ["0ns panic is over: 6 of 10 are eligible"]);
+    assert_eq!(
+        event_lines(&fleet),
+        ["0ns panic is over: 6 of 10 are eligible"]
+    );
 }
 
 #[test]
@@ -165,7 +171,7 @@ fn a_drain_is_told_when_it_begins_and_when_the_last_request_has_ended() {
     let leases: Vec<_> = (0..3).map(|_| fleet.lease(&2).unwrap()).collect();
     drop(fleet.drain(&2));
     drop(fleet.drain(&2));
-    assert_eq!(told(&fleet), ["0ns 2 drain begins"]);
+    assert_eq!(event_lines(&fleet), ["0ns 2 drain begins"]);
     for (number, lease) in leases.into_iter().enumerate() {
         clock.advance(SECOND);
         match number {
@@ -177,11 +183,11 @@ fn a_drain_is_told_when_it_begins_and_when_the_last_request_has_ended() {
             }
         }
     }
-    assert_eq!(told(&fleet), ["3s 2 drained"]);
+    assert_eq!(event_lines(&fleet), ["3s 2 drained"]);
     // With nothing in flight the drain ends at once. A second drain reports nothing.
     drop(fleet.drain(&5));
     drop(fleet.drain(&5));
-    assert_eq!(told(&fleet), ["3s 5 drain begins", "3s 5 drained"]);
+    assert_eq!(event_lines(&fleet), ["3s 5 drain begins", "3s 5 drained"]);
     // A removed endpoint's last request ends no drain.
     let lease = fleet.lease(&6).unwrap();
     assert!(fleet.remove(&6));
@@ -198,11 +204,11 @@ fn a_new_endpoint_that_starts_slowly_is_told() {
     fleet.insert(servers(&[1; 11]).pop().unwrap()).unwrap();
     slow_start_over(&fleet, &clock);
     let expected = ["0ns 10 slow start begins", "5s 10 slow start is over"];
-    assert_eq!(told(&fleet), expected);
+    assert_eq!(event_lines(&fleet), expected);
 }
 
 #[test]
-fn what_finds_it_full_is_dropped_and_counted() {
+fn events_that_find_the_queue_full_are_dropped_and_counted() {
     let clock = ManualClock::new();
     let fleet = watched(&clock).events(3).build().unwrap();
     (0..5).for_each(|number| eject(&fleet, number));
@@ -220,7 +226,7 @@ fn what_finds_it_full_is_dropped_and_counted() {
 }
 
 #[test]
-fn by_default_nothing_is_kept() {
+fn by_default_no_event_is_kept() {
     let clock = ManualClock::new();
     let fleet = setup(10, &clock).build().unwrap();
     (0..5).for_each(|number| eject(&fleet, number));

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::checks::{each_second, with, zero};
+use common::checks::{each_second, server_zero_answers, with};
 use common::{MILLI, SECOND, Server, exact, servers, setup};
 use evenkeel::{
     Adaptive, Alarm, Cluster, Detector, Ejection, Endpoint, Explanation, Fleet, FleetBuilder,
@@ -27,7 +27,7 @@ fn send(fleet: &Fleet<Server>, number: usize, outcome: Outcome, times: usize) {
 /// One of ten servers stops answering. Its score shows that before its requests end, if the policy tracks the age of
 /// requests in flight; a tracker of the user's can see the same.
 #[test]
-fn what_is_open_for_long_counts_before_it_answers() {
+fn requests_open_for_long_count_before_they_are_answered() {
     let clock = ManualClock::new();
     let score = |builder: FleetBuilder<Server>| {
         let fleet = builder.ejection(exact()).build().unwrap();
@@ -67,7 +67,7 @@ fn out() -> (Fleet<Server>, ManualClock) {
 }
 
 #[test]
-fn one_that_is_ready_tells_what_there_is_against_it() {
+fn a_ready_endpoints_explanation_tells_the_evidence_against_it() {
     let clock = ManualClock::new();
     let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
     let new = explain(&fleet, 0);
@@ -102,7 +102,7 @@ fn one_that_is_ready_tells_what_there_is_against_it() {
 }
 
 #[test]
-fn one_that_is_ejected_tells_by_what_since_when_until_when_and_what_it_takes() {
+fn an_ejected_endpoints_explanation_tells_reason_start_end_and_condition() {
     let (fleet, clock) = out();
     clock.advance(1200 * MILLI);
     // With the higher request rate evidence fades faster.
@@ -293,7 +293,7 @@ fn marks_weights_drains_and_panic_are_told() {
 }
 
 #[test]
-fn one_that_is_remembered_tells_its_reason_and_not_what_is_not_known() {
+fn a_remembered_ejection_tells_its_reason_and_not_what_is_unknown() {
     let (fleet, clock) = out();
     assert!(fleet.remove(&0));
     clock.advance(SECOND);
@@ -310,10 +310,10 @@ fn one_that_is_remembered_tells_its_reason_and_not_what_is_not_known() {
 }
 
 #[test]
-fn one_that_checks_took_out_wants_what_they_want() {
+fn an_endpoint_ejected_by_checks_wants_no_probes() {
     let mut setting = with(10, exact(), each_second());
     for _ in 0..10 {
-        setting.round(zero(Outcome::Failure));
+        setting.round(server_zero_answers(Outcome::Failure));
         setting.clock.advance(100 * MILLI);
     }
     let why = explain(&setting.fleet, 0);
@@ -360,7 +360,7 @@ fn a_tracker_of_the_users_own_shows_its_score_and_nothing_that_is_not_its() {
 
 /// The thresholds that upkeep compares with are shown after upkeep has run.
 #[test]
-fn what_upkeep_held_it_against_is_told_while_it_is_in() {
+fn the_thresholds_of_upkeep_are_told_while_an_endpoint_is_in() {
     let settings = exact().score_threshold(0.0).success_rate_stdev_factor(2.0);
     let fleet = by(settings.latency_factor(3.0), 1, 20 * MILLI);
     let why = explain(&fleet, 0);
@@ -379,7 +379,7 @@ fn what_upkeep_held_it_against_is_told_while_it_is_in() {
 }
 
 #[test]
-fn one_that_asked_to_be_spared_says_for_how_long() {
+fn an_endpoint_that_asked_to_be_spared_says_for_how_long() {
     let clock = ManualClock::new();
     let fleet = setup(3, &clock).build().unwrap();
     send(&fleet, 0, Outcome::overloaded(Some(3 * SECOND)), 1);
@@ -397,7 +397,7 @@ fn one_that_asked_to_be_spared_says_for_how_long() {
 
 /// With Envoy's detectors, which include neither the sequential test nor the score.
 #[test]
-fn one_that_is_ready_shows_what_each_detector_measures() {
+fn a_ready_endpoint_shows_what_each_detector_measures() {
     let clock = ManualClock::new();
     let theirs = Ejection::envoy().latency_factor(3.0);
     let fleet = setup(10, &clock).ejection(theirs).build().unwrap();

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{MILLI, SECOND, Server, by_row, fail, setup};
+use common::{MILLI, SECOND, Server, fail, five_in_a_row, setup};
 use evenkeel::{
     Cluster, Fleet, ManualClock, MemberId, MemberState, Outcome, PickOptions, SlowStart,
 };
@@ -23,7 +23,7 @@ fn answer(fleet: &Fleet<Server>, clock: &ManualClock, latency: fn(usize) -> u32)
 
 /// A slow endpoint is eligible and still gets nothing; the explanation says why.
 #[test]
-fn who_is_slow_costs_so_many_times_the_usual() {
+fn a_slow_endpoint_costs_a_multiple_of_the_usual() {
     let clock = ManualClock::new();
     let fleet = setup(5, &clock).build().unwrap();
     answer(&fleet, &clock, |_| 10);
@@ -50,7 +50,7 @@ fn who_is_slow_costs_so_many_times_the_usual() {
 /// pick. An endpoint twice as slow costs seven times the usual, so its request is not overdue after 100 ms, but after
 /// 300 ms.
 #[test]
-fn who_is_slow_is_overdue_by_what_it_costs() {
+fn a_slow_endpoints_request_is_overdue_by_its_own_cost() {
     let clock = ManualClock::new();
     let fleet = setup(5, &clock).build().unwrap();
     answer(&fleet, &clock, |key| if key == 0 { 20 } else { 10 });
@@ -71,10 +71,12 @@ fn who_is_slow_is_overdue_by_what_it_costs() {
 /// Just after its return an endpoint has few answers, so a latency above the usual is likely chance: twice as slow
 /// costs twice the usual, not seven times.
 #[test]
-fn who_is_on_trial_costs_in_proportion() {
+fn an_endpoint_on_trial_costs_in_proportion_to_its_latency() {
     let clock = ManualClock::new();
     let slow_start = SlowStart::default().window(SECOND * 60);
-    let builder = setup(5, &clock).ejection(by_row()).slow_start(slow_start);
+    let builder = setup(5, &clock)
+        .ejection(five_in_a_row())
+        .slow_start(slow_start);
     let fleet = builder.build().unwrap();
     answer(&fleet, &clock, |_| 10);
     fail(&fleet, 0, 5);

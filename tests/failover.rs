@@ -16,7 +16,7 @@ use evenkeel::{
 const OFF: usize = 16;
 
 #[test]
-fn the_spare_one_gets_what_is_over() {
+fn the_spare_cluster_gets_what_is_over() {
     for (down, spare_down, to_first) in [
         (0, 0, 10_000),
         (2, 0, 10_000),
@@ -117,7 +117,7 @@ fn availability_is_the_share_that_is_eligible() {
 }
 
 #[test]
-fn few_that_are_well_get_what_they_can_take_and_the_others_nothing() {
+fn a_few_healthy_endpoints_get_what_they_can_take_and_others_nothing() {
     for action in [PanicAction::IgnoreHealth, PanicAction::FailFast] {
         let clock = ManualClock::new();
         let rule = PanicRule::default().action(action);
@@ -152,7 +152,7 @@ fn where_both_are_short_each_ones_panic_rule_counts() {
 }
 
 #[test]
-fn a_spare_one_without_any_does_not_keep_the_preferred_ones_last() {
+fn an_empty_spare_cluster_leaves_panic_to_the_preferred_one() {
     let (a, b, _) = two(4);
     let cluster = failover(&a, &b);
     mark_down(&a, 0, 4);
@@ -166,7 +166,7 @@ fn a_spare_one_without_any_does_not_keep_the_preferred_ones_last() {
 }
 
 #[test]
-fn who_is_asked_and_has_none_is_not_the_end() {
+fn a_cluster_without_an_endpoint_is_not_the_end_of_a_pick() {
     let (a, b, _) = two(2);
     let cluster = failover(&a, &b);
     let tried: Vec<_> = a.members().iter().map(|member| member.id()).collect();
@@ -227,7 +227,7 @@ fn a_retry_goes_where_it_has_not_been() {
 
 /// A nested cluster with no endpoint left need not have been tried: the retry goes on to the next cluster.
 #[test]
-fn a_retry_goes_past_a_nested_cluster_that_has_nobody() {
+fn a_retry_goes_past_a_nested_cluster_without_endpoints() {
     for dead in [0, 100] {
         let (a, b, clock) = two(4);
         let c = zone(200, 4, &clock).build().unwrap();
@@ -257,7 +257,7 @@ impl Cluster for Hopeful {
 }
 
 #[test]
-fn who_has_turned_bad_since_it_was_asked_does_not_ignore_health() {
+fn a_cluster_that_turned_bad_since_it_was_asked_does_not_ignore_health() {
     let (a, b, _) = two(4);
     mark_down(&a, 0, 4);
     let cluster = Failover::new(Hopeful(a), b);
@@ -332,7 +332,7 @@ fn a_setting_out_of_range_is_refused_by_its_name() {
 
 /// What a caller asks before it throttles a call, and before it waits for a retry.
 #[test]
-fn it_has_what_either_of_its_clusters_has() {
+fn a_failover_has_what_either_of_its_clusters_has() {
     let (a, b, _) = two(10);
     let cluster = failover(&a, &b);
     mark_down(&a, 0, 10);

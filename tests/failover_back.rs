@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::checks::each_second;
-use common::zones::{failover, of_a_zone, shares, two, zone, zone_of};
+use common::zones::{failover, shares, two, zone, zone_ejection, zone_of};
 use common::{MILLI, SECOND, Server, ejected};
 use evenkeel::{Cluster, Endpoint, Failover, ManualClock, Mark, Outcome, PickOptions};
 
@@ -64,7 +64,7 @@ fn a_zone_that_is_dead_altogether_moves_over_and_comes_back_by_requests() {
 }
 
 #[test]
-fn a_nested_one_is_probed_through() {
+fn a_nested_failover_is_probed_through() {
     let (a, b, clock) = two(2);
     let c = zone(200, 2, &clock).build().unwrap();
     let cluster = Failover::new(failover(&a, &b), c).seed(1);
@@ -148,7 +148,7 @@ fn a_storm_over_both() {
     let fleet = |from: usize| {
         let fleet = zone(from, 6, &clock);
         fleet
-            .ejection(of_a_zone().base_ejection_time(MILLI))
+            .ejection(zone_ejection().base_ejection_time(MILLI))
             .build()
             .unwrap()
     };

@@ -264,7 +264,7 @@ fn all_are_killed(fleet: Fleet<Peer>, mut servers: Vec<Server>) -> (f64, Option<
 /// The base ejection time is 1 s. Where only probes can find that a server is back, so is the longest ejection: it
 /// would double while all are down.
 #[test]
-fn all_ten_die_and_nobody_runs_hot() {
+fn all_ten_die_and_no_processor_runs_hot() {
     let second = Duration::from_secs(1);
     let base = Ejection::default().base_ejection_time(second);
     let all = base.clone().max_ejection_time(second);

@@ -190,7 +190,7 @@ fn a_restored_ejection_keeps_its_age_when_the_fleet_shrinks() {
 
 /// An endpoint that returns by an operator's mark starts afresh.
 #[test]
-fn what_came_before_a_mark_does_not_eject_after_it() {
+fn failures_from_before_a_mark_do_not_eject_after_it() {
     let fleet = setup(10, &ManualClock::new()).build().unwrap();
     fail(&fleet, 0, 5);
     assert!(fleet.mark(&0, Mark::Up) && fleet.mark(&0, Mark::Auto));
@@ -218,7 +218,7 @@ impl Hash for Counted {
 }
 
 #[test]
-fn what_is_remembered_of_the_removed_is_as_many_as_the_living_and_for_a_minute() {
+fn as_many_removed_endpoints_as_live_ones_are_remembered_for_a_minute() {
     let (clock, count) = (ManualClock::new(), Arc::new(()));
     let key = |n| Counted(n, count.clone());
     let target = |n| Target::new(key(n), ());
@@ -286,7 +286,7 @@ fn a_lease_by_key_does_not_fail_beside_an_update() {
 /// An endpoint that comes back while its ejection lasts is published before the ejection is resumed. A pick at that
 /// moment must not take it for well: two threads, as long as it takes to change the set 300 times.
 #[test]
-fn a_pick_beside_an_update_that_resumes_an_ejection_does_not_find_it_well() {
+fn a_pick_beside_an_update_does_not_take_a_resumed_ejection_for_well() {
     let clock = ManualClock::new();
     let long = Ejection::default().base_ejection_time(SECOND * 60);
     // So many that the publication takes a while.

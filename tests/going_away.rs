@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::calls::{Answer, Stage, lavish};
-use common::checks::{SUCCESS, each_second, with, zero};
+use common::calls::{Answer, CallerFixture, plan_with_ample_budget};
+use common::checks::{SUCCESS, each_second, server_zero_answers, with};
 use common::{
     MILLI, SECOND, bring_back, ejected, exact, number, one_out, policies, sequence, setup, state,
 };
@@ -19,7 +19,7 @@ fn goes(fleet: &Fleet<common::Server>, number: usize) {
 }
 
 #[test]
-fn the_next_pick_never_yields_it_whatever_the_policy() {
+fn the_next_pick_never_yields_an_endpoint_going_away_whatever_the_policy() {
     for (name, policy) in policies() {
         let clock = ManualClock::new();
         let fleet = setup(4, &clock).policy(policy).ejection(exact());
@@ -35,7 +35,7 @@ fn the_next_pick_never_yields_it_whatever_the_policy() {
 }
 
 #[test]
-fn it_is_out_by_its_own_word_and_says_so() {
+fn an_endpoint_going_away_is_ejected_and_explained_as_such() {
     let fleet = setup(4, &ManualClock::new()).events(64).ejection(exact());
     let fleet = fleet.build().unwrap();
     goes(&fleet, 1);
@@ -65,7 +65,7 @@ fn it_is_out_by_its_own_word_and_says_so() {
 }
 
 #[test]
-fn it_is_no_fault_of_anybodys() {
+fn going_away_is_not_a_fault() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     sequence(&fleet, 40);
@@ -88,7 +88,7 @@ fn it_is_no_fault_of_anybodys() {
 }
 
 #[test]
-fn the_cap_holds_and_who_stays_in_is_spared() {
+fn the_cap_holds_and_an_endpoint_that_stays_in_is_spared() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     sequence(&fleet, 400);
@@ -123,7 +123,7 @@ fn the_cap_holds_and_who_stays_in_is_spared() {
 }
 
 #[test]
-fn who_was_started_again_comes_back_by_probes() {
+fn a_restarted_endpoint_comes_back_by_probes() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     goes(&fleet, 1);
@@ -133,7 +133,7 @@ fn who_was_started_again_comes_back_by_probes() {
 }
 
 #[test]
-fn who_is_inserted_again_after_a_removal_is_another() {
+fn an_endpoint_inserted_again_after_a_removal_is_a_new_one() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     goes(&fleet, 1);
@@ -152,7 +152,7 @@ fn who_is_inserted_again_after_a_removal_is_another() {
 }
 
 #[test]
-fn what_is_in_flight_may_finish_and_old_news_is_none() {
+fn requests_in_flight_may_finish_and_old_news_is_ignored() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     let held: Vec<_> = (0..3).map(|_| fleet.lease(&1).unwrap()).collect();
@@ -173,7 +173,7 @@ fn what_is_in_flight_may_finish_and_old_news_is_none() {
 }
 
 #[test]
-fn a_mark_up_outranks_it() {
+fn a_mark_up_outranks_going_away() {
     let fleet = setup(4, &ManualClock::new())
         .ejection(exact())
         .build()
@@ -184,7 +184,7 @@ fn a_mark_up_outranks_it() {
 }
 
 #[test]
-fn a_probe_that_is_told_so_begins_anew() {
+fn a_probe_told_of_going_away_starts_the_count_again() {
     let (fleet, clock) = one_out();
     clock.advance(SECOND * 2);
     for _ in 0..4 {
@@ -198,19 +198,19 @@ fn a_probe_that_is_told_so_begins_anew() {
 }
 
 #[test]
-fn a_check_that_is_told_so_takes_it_out_at_once() {
+fn a_check_told_of_going_away_ejects_at_once() {
     let mut setting = with(10, exact(), each_second());
     setting.round(|_| SUCCESS);
     setting.clock.advance(SECOND);
-    setting.round(zero(Outcome::GoingAway));
+    setting.round(server_zero_answers(Outcome::GoingAway));
     assert!(setting.is_out(0));
 }
 
 #[test]
-fn a_caller_sends_it_elsewhere() {
-    let stage = Stage::new(4, lavish(2), &[Answer::Ok(200)]);
-    let fleet = stage.fleet.clone();
-    assert_eq!(stage.call().unwrap(), 200);
+fn a_caller_retries_elsewhere() {
+    let fixture = CallerFixture::new(4, plan_with_ample_budget(2), &[Answer::Ok(200)]);
+    let fleet = fixture.fleet.clone();
+    assert_eq!(fixture.call().unwrap(), 200);
     struct Going;
     impl Transport<common::Server, ()> for Going {
         type Response = ();
@@ -225,9 +225,14 @@ fn a_caller_sends_it_elsewhere() {
     assert!(Going.is_retryable(&Err(())));
     // An answer counts as one, even with a notice that the endpoint is going away.
     assert!(!Going.is_retryable(&Ok(())));
-    let caller =
-        evenkeel::Caller::new(fleet.clone(), Going, lavish(2), stage.hand.clone()).unwrap();
-    let error = stage.run(caller.call(())).unwrap_err();
+    let caller = evenkeel::Caller::new(
+        fleet.clone(),
+        Going,
+        plan_with_ample_budget(2),
+        fixture.timer.clone(),
+    )
+    .unwrap();
+    let error = fixture.run(caller.call(())).unwrap_err();
     assert_eq!((error.attempts, ejected(&fleet).len()), (2, 2));
     let plain = from_fn(|_: &common::Server, ()| async { Err::<(), ()>(()) });
     assert!(Transport::<_, ()>::is_retryable(&plain, &Err(())));
@@ -236,7 +241,7 @@ fn a_caller_sends_it_elsewhere() {
 /// Two threads report all endpoints as going away, over and over: the cap always holds, and the counts agree at the
 /// end.
 #[test]
-fn all_at_once_the_cap_holds() {
+fn the_cap_holds_when_all_go_away_at_once() {
     let rounds: u32 = std::env::var("STORM").map_or(1, |rounds| rounds.parse().unwrap());
     let fleet: Fleet<common::Server> = Fleet::builder()
         .endpoints(common::servers(&[1; 6]))

@@ -9,7 +9,7 @@ use evenkeel::{Cluster, Endpoint, Outcome};
 
 /// Sends 500 requests a second for `seconds`. Checks end as `check` says and requests as `request` says. Returns how
 /// many requests failed.
-fn go_on(
+fn drive_traffic(
     setting: &mut Setting,
     seconds: u32,
     check: impl Fn(usize) -> Outcome,
@@ -37,9 +37,9 @@ const fn all(outcome: Outcome) -> impl Fn(usize) -> Outcome {
 fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
     for answer in [Outcome::Failure, TIMEOUT] {
         let mut setting = with(10, exact(), each_second());
-        go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+        drive_traffic(&mut setting, 5, all(SUCCESS), all(SUCCESS));
         assert!(!setting.fleet.stats().checks_ignored);
-        go_on(&mut setting, 10, all(answer), all(SUCCESS));
+        drive_traffic(&mut setting, 10, all(answer), all(SUCCESS));
         let stats = setting.fleet.stats();
         assert_eq!(
             (stats.ejected, stats.checks_ignored),
@@ -54,12 +54,12 @@ fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
                 SUCCESS
             }
         };
-        assert!(go_on(&mut setting, 10, all(answer), dies) <= 12);
+        assert!(drive_traffic(&mut setting, 10, all(answer), dies) <= 12);
         assert!(setting.is_out(3));
-        go_on(&mut setting, 30, all(answer), all(SUCCESS));
+        drive_traffic(&mut setting, 30, all(answer), all(SUCCESS));
         assert_eq!(setting.fleet.stats().ejected, 0);
         // The page is back, so checks are believed again.
-        go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+        drive_traffic(&mut setting, 5, all(SUCCESS), all(SUCCESS));
         assert!(!setting.fleet.stats().checks_ignored);
         let one = |number| {
             if number == 7 {
@@ -68,7 +68,10 @@ fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
                 SUCCESS
             }
         };
-        assert!(go_on(&mut setting, 5, one, one) <= 1, "found by a check");
+        assert!(
+            drive_traffic(&mut setting, 5, one, one) <= 1,
+            "found by a check"
+        );
         assert!(setting.is_out(7));
     }
 }
@@ -77,7 +80,7 @@ fn a_page_that_is_gone_everywhere_takes_out_half_for_seconds_only() {
 #[test]
 fn checks_that_requests_confirm_are_believed() {
     let mut setting = with(10, exact(), each_second());
-    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    drive_traffic(&mut setting, 5, all(SUCCESS), all(SUCCESS));
     let dead = |number| {
         if number < 6 {
             Outcome::Unreachable
@@ -86,7 +89,7 @@ fn checks_that_requests_confirm_are_believed() {
         }
     };
     for _ in 0..20 {
-        go_on(&mut setting, 1, dead, dead);
+        drive_traffic(&mut setting, 1, dead, dead);
         assert!(!setting.fleet.stats().checks_ignored);
     }
     assert_eq!(setting.fleet.stats().ejected, 5);
@@ -95,9 +98,9 @@ fn checks_that_requests_confirm_are_believed() {
 /// Five are dead and out, and one more has a bad health page. It stays in as the cap is reached, and of the five that
 /// are in four pass. Checks, which are still believed, bring dead endpoints back.
 #[test]
-fn one_odd_page_beside_half_that_are_dead_is_no_reason_to_disbelieve() {
+fn one_bad_page_beside_half_the_fleet_dead_is_no_reason_to_disbelieve() {
     let mut setting = with(10, exact(), each_second());
-    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    drive_traffic(&mut setting, 5, all(SUCCESS), all(SUCCESS));
     let dead = |number| match number {
         0..5 => Outcome::Unreachable,
         _ => SUCCESS,
@@ -107,7 +110,7 @@ fn one_odd_page_beside_half_that_are_dead_is_no_reason_to_disbelieve() {
         number => dead(number),
     };
     for _ in 0..20 {
-        go_on(&mut setting, 1, page, dead);
+        drive_traffic(&mut setting, 1, page, dead);
         assert!(!setting.fleet.stats().checks_ignored);
     }
     assert_eq!(setting.fleet.stats().ejected, 5);
@@ -116,9 +119,9 @@ fn one_odd_page_beside_half_that_are_dead_is_no_reason_to_disbelieve() {
 /// Twenty servers get two requests a second, so few of them have been used recently. Without the rule half of them were
 /// out again every few seconds.
 #[test]
-fn it_lasts_where_requests_are_few() {
+fn disbelief_lasts_where_requests_are_few() {
     let mut setting = with(20, exact(), each_second());
-    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    drive_traffic(&mut setting, 5, all(SUCCESS), all(SUCCESS));
     let mut out = 0;
     for step in 0..60_000 {
         setting.round(all(Outcome::Failure));
@@ -138,9 +141,9 @@ fn it_lasts_where_requests_are_few() {
 
 /// While no more than half of all fail, each check is believed.
 #[test]
-fn half_is_not_nearly_everywhere() {
+fn half_the_fleet_failing_checks_is_believed() {
     let mut setting = with(10, exact(), each_second());
-    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    drive_traffic(&mut setting, 5, all(SUCCESS), all(SUCCESS));
     let half = |number| {
         if number < 5 {
             Outcome::Failure
@@ -148,17 +151,17 @@ fn half_is_not_nearly_everywhere() {
             SUCCESS
         }
     };
-    go_on(&mut setting, 10, half, all(SUCCESS));
+    drive_traffic(&mut setting, 10, half, all(SUCCESS));
     let stats = setting.fleet.stats();
     assert_eq!((stats.ejected, stats.checks_ignored), (5, false));
 }
 
 /// Where all may be ejected, all are: a panic rule or a failover then decides what happens.
 #[test]
-fn without_a_cap_all_are_out() {
+fn without_a_cap_all_are_ejected() {
     let mut setting = with(10, exact().max_ejection_percent(100), each_second());
-    go_on(&mut setting, 5, all(SUCCESS), all(SUCCESS));
-    go_on(&mut setting, 10, all(Outcome::Failure), all(SUCCESS));
+    drive_traffic(&mut setting, 5, all(SUCCESS), all(SUCCESS));
+    drive_traffic(&mut setting, 10, all(Outcome::Failure), all(SUCCESS));
     let stats = setting.fleet.stats();
     assert_eq!((stats.ejected, stats.checks_ignored), (10, false));
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, passing, with, zero};
+use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, passing, server_zero_answers, with};
 use common::{MILLI, SECOND, exact, fail};
 use evenkeel::{Detector, Ejection, Outcome};
 
@@ -14,7 +14,7 @@ use evenkeel::{Detector, Ejection, Outcome};
 fn checks(setting: &mut Setting, time: Duration, outcome: Outcome) -> usize {
     let (mut count, mut passed) = (0, Duration::ZERO);
     while passed < time {
-        count += usize::from(setting.round(zero(outcome)).contains(&0));
+        count += usize::from(setting.round(server_zero_answers(outcome)).contains(&0));
         let step = setting.checks.next_due().min(time - passed);
         setting.clock.advance(step);
         passed += step;
@@ -48,7 +48,7 @@ fn one_failure_takes_sixteen_checks_to_clear_or_two_to_confirm() {
 /// An endpoint counts as one suspect, however many checks it fails. Counted for each failure, one of three would look
 /// like all: two of three are the fleet.
 #[test]
-fn misses_of_one_of_three_are_no_fault_of_all() {
+fn misses_of_one_of_three_are_no_common_fault() {
     let mut setting = with(3, exact().cusum_threshold(20.0), each_second());
     setting.round(|_| SUCCESS);
     // Enough requests for one failure to be a small share.
@@ -65,12 +65,12 @@ fn misses_of_one_of_three_are_no_fault_of_all() {
 
 /// Misses of a suspect do not count for `unhealthy_threshold`, which is meant for checks an interval apart.
 #[test]
-fn misses_of_one_in_doubt_are_no_row() {
+fn misses_of_a_suspect_do_not_count_for_the_threshold() {
     let mut setting = in_doubt(exact().cusum_threshold(20.0), 1);
     let mut misses = 0;
     while !setting.is_out(0) {
         setting.clock.advance(MILLI * 20);
-        misses += usize::from(setting.round(zero(TIMEOUT)).contains(&0));
+        misses += usize::from(setting.round(server_zero_answers(TIMEOUT)).contains(&0));
         assert!(misses <= 4);
     }
     assert_eq!(misses, 4, "5.70 and 4 of 4.28 are more than 20");
@@ -78,7 +78,7 @@ fn misses_of_one_in_doubt_are_no_row() {
 
 /// A suspect that cannot be ejected gets no extra checks: they would go on without end and change nothing.
 #[test]
-fn who_cannot_be_taken_out_is_checked_by_the_interval() {
+fn a_suspect_that_cannot_be_ejected_is_checked_by_the_interval() {
     for ejection in [
         exact().max_ejection_percent(0),
         exact().detect_only(Detector::Cusum),
@@ -96,25 +96,25 @@ fn who_cannot_be_taken_out_is_checked_by_the_interval() {
 
 /// Fifteen passes over the 2 s of the first ejection. After a miss they start again, an interval later.
 #[test]
-fn who_was_out_by_requests_passes_for_as_long_as_it_was_out() {
+fn an_endpoint_ejected_by_requests_passes_for_as_long_as_it_was_out() {
     let mut setting = passing();
     fail(&setting.fleet, 0, 2);
     assert!(setting.is_out(0));
-    let at = setting.go_on(MILLI * 3990, |_| SUCCESS);
+    let at = setting.drive_checks(MILLI * 3990, |_| SUCCESS);
     assert_eq!((at.len(), at[0]), (14, SECOND * 2));
     assert!(setting.is_out(0));
-    assert_eq!(setting.go_on(MILLI * 50, |_| SUCCESS).len(), 1);
+    assert_eq!(setting.drive_checks(MILLI * 50, |_| SUCCESS).len(), 1);
     assert!(!setting.is_out(0));
 
     let mut setting = passing();
     fail(&setting.fleet, 0, 2);
-    setting.go_on(MILLI * 3800, |_| SUCCESS);
-    while !setting.round(zero(TIMEOUT)).contains(&0) {
+    setting.drive_checks(MILLI * 3800, |_| SUCCESS);
+    while !setting.round(server_zero_answers(TIMEOUT)).contains(&0) {
         setting.clock.advance(MILLI * 10);
     }
-    let at = setting.go_on(MILLI * 2990, |_| SUCCESS);
+    let at = setting.drive_checks(MILLI * 2990, |_| SUCCESS);
     assert!(setting.is_out(0) && at[0] == SECOND, "{at:?}");
-    setting.go_on(MILLI * 50, |_| SUCCESS);
+    setting.drive_checks(MILLI * 50, |_| SUCCESS);
     assert!(!setting.is_out(0));
 }
 
@@ -123,7 +123,7 @@ fn a_request_that_was_answered_before_the_first_check_counts() {
     let mut setting = with(10, exact(), each_second().initial_jitter(SECOND));
     assert!(!setting.round(|_| SUCCESS).contains(&0));
     setting.fleet.lease(&0).unwrap().record(SUCCESS);
-    while !setting.round(zero(TIMEOUT)).contains(&0) {
+    while !setting.round(server_zero_answers(TIMEOUT)).contains(&0) {
         setting.clock.advance(MILLI * 10);
     }
     assert!(!setting.is_out(0), "the first result decided");

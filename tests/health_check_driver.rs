@@ -8,14 +8,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::checks::{SUCCESS, TIMEOUT, each_second, key, passing, with, zero};
+use common::checks::{SUCCESS, TIMEOUT, each_second, key, passing, server_zero_answers, with};
 use common::{MILLI, SECOND, Server, assert_no_probe, ejected, exact, fail, probe, servers, state};
 use evenkeel::{
     Endpoint, Fleet, HealthCheckSettings, ManualClock, MemberState, Outcome, Probe, Tick,
 };
 
 #[test]
-fn one_check_at_a_time_for_an_endpoint_and_no_more_than_the_cap_over_all() {
+fn an_endpoint_has_one_check_at_a_time_and_the_fleet_no_more_than_the_cap() {
     let mut setting = with(10, exact(), each_second().max_probes(4));
     let mut held: Vec<Probe<Server>> = Vec::new();
     let mut checked = HashSet::new();
@@ -67,7 +67,7 @@ fn a_lost_check_does_not_wedge_and_counts_as_no_answer() {
     setting.clock.advance(SECOND * 2);
     setting.checks.tick().into_iter().for_each(std::mem::forget);
     assert_eq!(state(&setting.fleet, 0), MemberState::Probing);
-    setting.go_on(SECOND * 3, |_| SUCCESS);
+    setting.drive_checks(SECOND * 3, |_| SUCCESS);
     assert_eq!(ejected(&setting.fleet), []);
 }
 
@@ -112,13 +112,13 @@ fn while_the_driver_is_there_no_request_is_a_probe() {
     fail(&setting.fleet, 0, 5);
     assert_eq!(ejected(&setting.fleet), [0]);
     for _ in 0..40 {
-        setting.go_on(MILLI * 100, zero(TIMEOUT));
+        setting.drive_checks(MILLI * 100, server_zero_answers(TIMEOUT));
         assert_no_probe(&setting.fleet);
         assert!(!setting.fleet.lease(&0).unwrap().is_probe());
     }
     // Its checks, and not requests, found it still bad, and they bring it back.
     assert!(setting.is_out(0));
-    setting.go_on(SECOND * 4, |_| SUCCESS);
+    setting.drive_checks(SECOND * 4, |_| SUCCESS);
     assert!(!setting.is_out(0));
 }
 
@@ -127,7 +127,7 @@ fn without_the_driver_requests_become_probes_again() {
     let out = || {
         let mut setting = passing();
         setting.clock.advance(SECOND);
-        setting.round(zero(Outcome::Failure));
+        setting.round(server_zero_answers(Outcome::Failure));
         setting.clock.advance(SECOND * 2);
         assert_no_probe(&setting.fleet);
         assert!(!setting.fleet.lease(&0).unwrap().is_probe());
@@ -163,14 +163,14 @@ fn a_check_that_is_under_way_when_the_driver_goes_still_counts() {
     let probes = setting.checks.tick();
     drop(setting.checks);
     for probe in probes {
-        let outcome = zero(Outcome::Failure)(key(&probe));
+        let outcome = server_zero_answers(Outcome::Failure)(key(&probe));
         probe.finish(outcome);
     }
     assert_eq!(ejected(&setting.fleet), [0]);
 }
 
 #[test]
-fn the_set_is_followed_and_who_is_removed_is_let_go_of() {
+fn checks_follow_the_set_and_removed_endpoints_are_dropped() {
     let clock = ManualClock::new();
     let endpoint = |number: usize| Arc::new(servers(&vec![1; number + 1])[number].clone());
     let all: Vec<_> = (0..3).map(endpoint).collect();
@@ -188,9 +188,9 @@ fn the_set_is_followed_and_who_is_removed_is_let_go_of() {
     assert!(fleet.remove(&0));
     fleet.maintain();
     assert_eq!(Arc::strong_count(&all[0]), 2);
-    let zero = probes.remove(0);
-    assert_eq!(zero.endpoint().key(), 0);
-    zero.finish(Outcome::Failure);
+    let server_zero_answers = probes.remove(0);
+    assert_eq!(server_zero_answers.endpoint().key(), 0);
+    server_zero_answers.finish(Outcome::Failure);
     assert_eq!(Arc::strong_count(&all[0]), 1);
     probes.into_iter().for_each(|probe| probe.finish(SUCCESS));
     assert_eq!(fleet.stats().ejected, 0);
@@ -215,7 +215,7 @@ fn the_set_is_followed_and_who_is_removed_is_let_go_of() {
 }
 
 #[test]
-fn one_that_is_out_of_rotation_while_it_is_checked_is_not_checked_twice() {
+fn an_endpoint_out_of_rotation_while_checked_is_not_checked_twice() {
     let mut setting = passing();
     setting.clock.advance(SECOND);
     let held = setting.checks.tick();
@@ -235,9 +235,9 @@ fn one_that_is_out_of_rotation_while_it_is_checked_is_not_checked_twice() {
 fn without_traffic_there_is_another_interval() {
     let settings = each_second().no_traffic_interval(SECOND * 10);
     let mut setting = with(10, exact(), settings);
-    assert_eq!(setting.go_on(SECOND * 35, |_| SUCCESS).len(), 4);
+    assert_eq!(setting.drive_checks(SECOND * 35, |_| SUCCESS).len(), 4);
     setting.fleet.lease(&3).unwrap().record(SUCCESS);
-    let at = setting.go_on(SECOND * 10, |_| SUCCESS);
+    let at = setting.drive_checks(SECOND * 10, |_| SUCCESS);
     assert!(at.len() >= 8, "{at:?}");
 }
 
@@ -261,7 +261,7 @@ fn a_request_under_way_a_failed_one_and_one_of_long_ago_are_traffic() {
                 None
             }
         };
-        let at = setting.go_on(SECOND * 10, |_| SUCCESS);
+        let at = setting.drive_checks(SECOND * 10, |_| SUCCESS);
         assert!(at.len() >= 8, "{kind}: {at:?}");
         drop(under_way);
     }
@@ -293,12 +293,12 @@ fn a_clock_that_jumps_ahead_and_returns_stops_nothing() {
     assert_eq!(lost.len(), 10);
     std::mem::forget(lost);
     setting.clock.set(Tick::from_nanos(2_000_000_000));
-    let at = setting.go_on(SECOND * 10, |_| SUCCESS);
+    let at = setting.drive_checks(SECOND * 10, |_| SUCCESS);
     assert!(at.len() >= 8, "{at:?}");
     setting.clock.set(Tick::from_nanos(1 << 60));
     assert_eq!(setting.round(|_| SUCCESS).len(), 10);
     setting.clock.set(Tick::from_nanos(20_000_000_000));
-    let at = setting.go_on(SECOND * 10, |_| SUCCESS);
+    let at = setting.drive_checks(SECOND * 10, |_| SUCCESS);
     assert!(at.len() >= 8, "{at:?}");
 }
 

@@ -44,7 +44,7 @@ fn out(setting: &Setting, count: usize) -> Vec<usize> {
 
 /// Each endpoint that is well is looked at once.
 #[test]
-fn five_that_die_together_are_out_for_two_failed_requests() {
+fn five_endpoints_that_die_together_are_ejected_for_two_failed_requests() {
     let mut setting = in_doubt(20, &[0, 1]);
     let dies = |server, _| if server < 5 { TIMEOUT } else { SUCCESS };
     let checked = at_once(&mut setting, dies);
@@ -57,7 +57,7 @@ fn five_that_die_together_are_out_for_two_failed_requests() {
 
 /// Each endpoint fails every second check. Two suspects, which two misses would eject, stay in as the others fail too.
 #[test]
-fn where_all_fail_checks_take_nobody_out() {
+fn where_all_fail_checks_eject_no_endpoint() {
     let mut setting = in_doubt(20, &[0, 1]);
     let half = |server: usize, before: usize| match (server + before / 20) % 2 {
         0 => TIMEOUT,
@@ -67,10 +67,10 @@ fn where_all_fail_checks_take_nobody_out() {
     assert_eq!(out(&setting, 20), []);
 }
 
-/// A miss from before the look counts after it, so two misses suffice. A suspect whose failure is its own brings no
+/// A miss from before the round counts after it, so two misses suffice. A suspect whose failure is its own brings no
 /// others under suspicion.
 #[test]
-fn who_is_alone_in_doubt_is_out_after_one_look_at_the_others() {
+fn a_single_suspect_is_ejected_after_one_round_of_others() {
     let mut setting = in_doubt(20, &[3]);
     let mut checked = at_once(
         &mut setting,
@@ -101,7 +101,7 @@ fn where_all_fail_a_third_two_misses_are_not_enough() {
 }
 
 #[test]
-fn of_many_no_more_than_32_are_looked_at() {
+fn a_round_checks_no_more_than_32_of_many() {
     let mut setting = in_doubt(1_000, &[0, 1]);
     let checked = at_once(
         &mut setting,

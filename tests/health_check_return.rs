@@ -20,7 +20,7 @@ fn explain(setting: &Setting) -> Explanation {
 fn pass_until_back(setting: &mut Setting) -> Duration {
     let mut passing = Duration::ZERO;
     while state(&setting.fleet, 0) != MemberState::Warming {
-        if !setting.go_on(MILLI, |_| SUCCESS).is_empty() || !passing.is_zero() {
+        if !setting.drive_checks(MILLI, |_| SUCCESS).is_empty() || !passing.is_zero() {
             passing += MILLI;
         }
     }
@@ -47,7 +47,7 @@ fn known(ejection: Ejection) -> Setting {
 }
 
 #[test]
-fn what_the_passes_took_counts_and_no_more() {
+fn the_time_over_which_checks_passed_counts_and_no_more() {
     let mut setting = known(exact());
     fail(&setting.fleet, 0, 2);
     let passing = pass_until_back(&mut setting);
@@ -81,7 +81,7 @@ fn few_passes_count_for_little() {
 fn a_failed_check_between_starts_the_time_again() {
     let mut setting = known(exact());
     fail(&setting.fleet, 0, 2);
-    setting.go_on(MILLI * 3_500, |_| SUCCESS);
+    setting.drive_checks(MILLI * 3_500, |_| SUCCESS);
     while !setting
         .round(|number| {
             if number == 0 {
@@ -101,7 +101,7 @@ fn a_failed_check_between_starts_the_time_again() {
 /// Passes over 30 s count for half of a slow start of 5 s, the most they may. They do not count for the time that makes
 /// an ejection forgotten.
 #[test]
-fn passes_do_not_count_for_all_of_it_nor_for_its_record() {
+fn passes_count_neither_for_all_of_slow_start_nor_for_the_record() {
     let ejection = exact()
         .base_ejection_time(SECOND * 30)
         .backoff_decay(SECOND * 10);
@@ -117,7 +117,7 @@ fn passes_do_not_count_for_all_of_it_nor_for_its_record() {
 
 /// Requests that hung before the ejection end long after the return: they say nothing about the endpoint as it is now.
 #[test]
-fn what_was_asked_before_says_nothing_of_how_quick_it_is_after() {
+fn a_request_from_before_the_return_does_not_set_the_latency() {
     let mut setting = known(exact());
     let hung: Vec<_> = (0..4).map(|_| setting.fleet.lease(&0).unwrap()).collect();
     for _ in 0..2 {
@@ -178,7 +178,7 @@ fn passes_before_a_failure_or_a_long_time_without_do_not_count() {
     for probe_fails in [true, false] {
         let mut setting = known(exact());
         fail(&setting.fleet, 0, 2);
-        setting.go_on(MILLI * 3_500, |_| SUCCESS);
+        setting.drive_checks(MILLI * 3_500, |_| SUCCESS);
         drop(setting.checks);
         setting.clock.advance(SECOND * 4);
         if probe_fails {
@@ -209,7 +209,7 @@ fn passes_before_a_probe_that_was_given_up_do_not_count() {
     setting.round(|_| SUCCESS);
     sequence(&setting.fleet, 1_000);
     fail(&setting.fleet, 0, 2);
-    setting.go_on(MILLI * 3_500, |_| SUCCESS);
+    setting.drive_checks(MILLI * 3_500, |_| SUCCESS);
     drop(setting.checks);
     setting.clock.advance(SECOND * 4);
     let hung = probe_of(&setting.fleet);
@@ -224,7 +224,7 @@ fn passes_before_a_probe_that_was_given_up_do_not_count() {
 }
 
 #[test]
-fn a_failure_before_the_first_answer_says_nothing_of_how_quick_it_is() {
+fn a_failure_before_the_first_answer_does_not_set_the_latency() {
     let mut setting = known(exact());
     fail(&setting.fleet, 0, 2);
     pass_until_back(&mut setting);
@@ -237,29 +237,29 @@ fn a_failure_before_the_first_answer_says_nothing_of_how_quick_it_is() {
 /// Its next check waits for the end of a long ejection. A mark, like a request's probe, may bring the endpoint back
 /// before that.
 #[test]
-fn who_is_back_before_its_time_is_checked_by_the_interval_again() {
+fn an_endpoint_back_before_its_time_is_checked_by_the_interval_again() {
     let ejection = exact().base_ejection_time(SECOND * 120);
     let mut setting = with(10, ejection, each_second());
     setting.round(|_| SUCCESS);
     fail(&setting.fleet, 0, 2);
     assert!(setting.is_out(0));
-    assert!(setting.go_on(SECOND * 3, |_| SUCCESS).is_empty());
+    assert!(setting.drive_checks(SECOND * 3, |_| SUCCESS).is_empty());
     setting.fleet.mark(&0, Mark::Up);
     setting.fleet.mark(&0, Mark::Auto);
     assert!(!setting.is_out(0));
-    assert_eq!(setting.go_on(SECOND * 3, |_| SUCCESS).len(), 3);
+    assert_eq!(setting.drive_checks(SECOND * 3, |_| SUCCESS).len(), 3);
 }
 
 /// Requests eject it, which the driver learns when it looks at all members: otherwise the next check would come after
 /// the interval.
 #[test]
-fn who_is_out_is_checked_when_its_time_is_over_however_far_apart_checks_are() {
+fn an_ejected_endpoint_is_checked_when_its_time_is_over_whatever_the_interval() {
     let mut setting = with(10, exact(), each_second().interval(SECOND * 60));
     setting.round(|_| SUCCESS);
     fail(&setting.fleet, 0, 2);
     assert!(setting.is_out(0));
     // Upkeep counts the suspects anew; an ejected endpoint is none.
     setting.fleet.maintain();
-    let at = setting.go_on(SECOND * 3, |_| SUCCESS);
+    let at = setting.drive_checks(SECOND * 3, |_| SUCCESS);
     assert_eq!(at.first(), Some(&(SECOND * 2)));
 }

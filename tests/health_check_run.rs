@@ -47,7 +47,7 @@ fn ten(clock: &ManualClock) -> Fleet<Server> {
 }
 
 /// Polls the future each millisecond for `time`. Returns whether it has ended.
-fn go_on(run: Pin<&mut impl Future<Output = ()>>, clock: &ManualClock, time: Duration) -> bool {
+fn poll_for(run: Pin<&mut impl Future<Output = ()>>, clock: &ManualClock, time: Duration) -> bool {
     let mut run = run;
     let mut cx = Context::from_waker(Waker::noop());
     let end = clock.now().after(time);
@@ -61,7 +61,7 @@ fn go_on(run: Pin<&mut impl Future<Output = ()>>, clock: &ManualClock, time: Dur
 }
 
 #[test]
-fn it_takes_out_who_does_not_answer_and_brings_back_who_does_again() {
+fn run_ejects_an_endpoint_that_does_not_answer_and_brings_it_back() {
     let clock = ManualClock::new();
     let fleet = ten(&clock);
     for number in 0..10 {
@@ -82,12 +82,12 @@ fn it_takes_out_who_does_not_answer_and_brings_back_who_does_again() {
     let checks = fleet.health_check(each_second()).unwrap();
     let mut run = Box::pin(checks.run(check, timer(&clock)));
     // Three timeouts of 200 ms, 100 ms apart.
-    assert!(!go_on(run.as_mut(), &clock, MILLI * 800));
+    assert!(!poll_for(run.as_mut(), &clock, MILLI * 800));
     assert_eq!(ejected(&fleet), []);
-    go_on(run.as_mut(), &clock, MILLI * 5);
+    poll_for(run.as_mut(), &clock, MILLI * 5);
     assert_eq!(ejected(&fleet), [0]);
     *hangs.borrow_mut() = false;
-    go_on(run.as_mut(), &clock, SECOND * 3);
+    poll_for(run.as_mut(), &clock, SECOND * 3);
     assert_eq!(ejected(&fleet), []);
 }
 
@@ -114,12 +114,12 @@ fn checks_go_together_up_to_the_cap_and_one_for_each() {
     };
     let checks = fleet.health_check(each_second().max_probes(4)).unwrap();
     let mut run = Box::pin(checks.run(check, timer(&clock)));
-    go_on(run.as_mut(), &clock, SECOND * 3);
+    poll_for(run.as_mut(), &clock, SECOND * 3);
     assert_eq!(*most.borrow(), 4);
 }
 
 #[test]
-fn dropped_in_the_middle_of_checks_it_says_nothing_and_requests_are_probes_again() {
+fn dropping_run_amid_checks_says_nothing_and_requests_become_probes_again() {
     let clock = ManualClock::new();
     let fleet = ten(&clock);
     let check = |member: Member<Server>| async move {
@@ -130,7 +130,7 @@ fn dropped_in_the_middle_of_checks_it_says_nothing_and_requests_are_probes_again
     };
     let checks = fleet.health_check(each_second()).unwrap();
     let mut run = Box::pin(checks.run(check, timer(&clock)));
-    go_on(run.as_mut(), &clock, MILLI * 10);
+    poll_for(run.as_mut(), &clock, MILLI * 10);
     drop(run);
     assert_eq!(ejected(&fleet), [0]);
     clock.advance(SECOND * 2);
@@ -153,7 +153,7 @@ fn a_check_that_panics_is_as_if_it_had_been_dropped() {
     };
     let mut run = Box::pin(checks.run(check, timer(&clock)));
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        go_on(run.as_mut(), &clock, MILLI * 10)
+        poll_for(run.as_mut(), &clock, MILLI * 10)
     }));
     assert!(polled.is_err());
     drop(run);
@@ -165,15 +165,15 @@ fn a_check_that_panics_is_as_if_it_had_been_dropped() {
 }
 
 #[test]
-fn it_ends_within_a_second_of_its_fleet() {
+fn run_ends_within_a_second_of_its_fleet() {
     let clock = ManualClock::new();
     let fleet = ten(&clock);
     let checks = fleet.health_check(HealthCheckSettings::default()).unwrap();
     let check = |_: Member<Server>| async { SUCCESS };
     let mut run = Box::pin(checks.run(check, timer(&clock)));
-    assert!(!go_on(run.as_mut(), &clock, SECOND * 10));
+    assert!(!poll_for(run.as_mut(), &clock, SECOND * 10));
     drop(fleet);
-    assert!(go_on(run.as_mut(), &clock, SECOND + MILLI * 2));
+    assert!(poll_for(run.as_mut(), &clock, SECOND + MILLI * 2));
 }
 
 #[test]
@@ -186,13 +186,13 @@ fn a_transport_sends_and_classifies() {
     });
     let checks = fleet.health_check(each_second()).unwrap();
     let mut run = Box::pin(checks.run_through(transport, |_| "/health", timer(&clock)));
-    go_on(run.as_mut(), &clock, MILLI * 10);
+    poll_for(run.as_mut(), &clock, MILLI * 10);
     assert_eq!(ejected(&fleet), [3]);
 }
 
 /// The future is `Send`, so it can be spawned, if what it is given is.
 #[test]
-fn it_can_be_sent_if_what_it_is_given_can() {
+fn run_is_send_if_its_arguments_are() {
     fn sendable(_: impl Future + Send + 'static) {}
     let clock = ManualClock::new();
     let fleet = ten(&clock);

@@ -49,7 +49,7 @@ fn failed(
 /// Sixteen passes take back what one failure weighs. They used to come before the next request: half of ten seconds'
 /// requests to the endpoint failed, and it was never ejected.
 #[test]
-fn who_fails_requests_is_out_though_its_page_is_well() {
+fn an_endpoint_that_fails_requests_is_ejected_though_its_page_is_well() {
     for percent in [50, 100] {
         let (without, _) = failed(exact(), None, (200, 10), percent);
         let (with_checks, was_out) = failed(exact(), Some(each_second()), (200, 10), percent);

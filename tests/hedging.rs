@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use common::calls::{Answer, Failed, Hand, Stage, lavish, pending, poll};
+use common::calls::{
+    Answer, CallerFixture, Failed, ManualTimer, pending, plan_with_ample_budget, poll,
+};
 use common::{MILLI, SECOND, Server, ejected, setup};
 use evenkeel::{
     CallPlan, Caller, CallerError, Clock, Ejection, Endpoint, Fleet, FleetBuilder, Hedge, Outcome,
@@ -17,12 +19,12 @@ use evenkeel::{
 
 /// A plan with one hedge after 10 ms.
 fn hedged(attempts: u32) -> CallPlan {
-    lavish(attempts).hedge(Hedge::after(10 * MILLI))
+    plan_with_ample_budget(attempts).hedge(Hedge::after(10 * MILLI))
 }
 
 /// How many servers it was sent to; asserts that they differ.
-fn sent(stage: &Stage) -> usize {
-    let mut sent = stage.script.sent();
+fn sent(fixture: &CallerFixture) -> usize {
+    let mut sent = fixture.script.sent();
     let all = sent.len();
     sent.sort_unstable();
     sent.dedup();
@@ -30,19 +32,19 @@ fn sent(stage: &Stage) -> usize {
     all
 }
 
-fn elapsed(stage: &Stage) -> Duration {
-    stage.hand.clock.now().since(Tick::ZERO)
+fn elapsed(fixture: &CallerFixture) -> Duration {
+    fixture.timer.clock.now().since(Tick::ZERO)
 }
 
 #[test]
 fn a_slow_endpoint_is_overtaken_by_another() {
-    let stage = Stage::new(5, hedged(2), &[Answer::Hang, Answer::Ok(200)]);
-    assert_eq!(stage.call().unwrap(), 200);
-    assert_eq!((sent(&stage), elapsed(&stage)), (2, 10 * MILLI));
+    let fixture = CallerFixture::new(5, hedged(2), &[Answer::Hang, Answer::Ok(200)]);
+    assert_eq!(fixture.call().unwrap(), 200);
+    assert_eq!((sent(&fixture), elapsed(&fixture)), (2, 10 * MILLI));
     // The attempt that is dropped counts as neither good nor bad.
-    assert_eq!(stage.outcomes(), [1, 0, 0, 1]);
-    assert_eq!(stage.fleet.stats().in_flight, 0);
-    let stats = stage.caller.stats();
+    assert_eq!(fixture.outcomes(), [1, 0, 0, 1]);
+    assert_eq!(fixture.fleet.stats().in_flight, 0);
+    let stats = fixture.caller.stats();
     assert_eq!((stats.requests, stats.retries), (1, 1));
     assert_eq!((stats.hedges, stats.hedges_won), (1, 1));
     assert_eq!((stats.budget_left, stats.retries_in_flight), (999, 0));
@@ -51,13 +53,13 @@ fn a_slow_endpoint_is_overtaken_by_another() {
 /// Also where the first answer comes at the moment at which the hedge is due. Such a hedge used to be charged and
 /// counted, but dropped before it was sent.
 #[test]
-fn a_hedge_that_is_charged_is_sent() {
+fn a_charged_hedge_is_sent() {
     for polls in 1..30 {
-        let stage = Stage::new(5, hedged(2), &[Answer::OkLate(200, polls), Answer::Hang]);
-        assert_eq!(stage.call().unwrap(), 200);
-        let stats = stage.caller.stats();
+        let fixture = CallerFixture::new(5, hedged(2), &[Answer::OkLate(200, polls), Answer::Hang]);
+        assert_eq!(fixture.call().unwrap(), 200);
+        let stats = fixture.caller.stats();
         let all = stats.requests + stats.retries;
-        assert_eq!(sent(&stage) as u64, all, "after {polls} polls");
+        assert_eq!(sent(&fixture) as u64, all, "after {polls} polls");
     }
 }
 
@@ -65,23 +67,24 @@ fn a_hedge_that_is_charged_is_sent() {
 #[test]
 fn an_answer_that_is_there_when_a_hedge_is_sent_is_the_calls() {
     for polls in 1..=12 {
-        let stage = Stage::new(5, hedged(2), &[Answer::OkLate(200, polls), Answer::Reject]);
-        assert_eq!(stage.call().unwrap(), 200, "after {polls} polls");
-        assert_eq!(stage.fleet.stats().in_flight, 0);
+        let fixture =
+            CallerFixture::new(5, hedged(2), &[Answer::OkLate(200, polls), Answer::Reject]);
+        assert_eq!(fixture.call().unwrap(), 200, "after {polls} polls");
+        assert_eq!(fixture.fleet.stats().in_flight, 0);
     }
 }
 
 #[test]
 fn an_answer_in_time_is_not_hedged_and_a_late_one_may_win_yet() {
-    let stage = Stage::new(5, hedged(2), &[Answer::OkLate(200, 9)]);
-    assert_eq!(stage.call().unwrap(), 200);
-    assert_eq!(stage.caller.stats().hedges, 0);
+    let fixture = CallerFixture::new(5, hedged(2), &[Answer::OkLate(200, 9)]);
+    assert_eq!(fixture.call().unwrap(), 200);
+    assert_eq!(fixture.caller.stats().hedges, 0);
 
-    let stage = Stage::new(5, hedged(2), &[Answer::OkLate(200, 15), Answer::Hang]);
-    assert_eq!(stage.call().unwrap(), 200);
-    assert_eq!(sent(&stage), 2);
-    assert_eq!(stage.outcomes(), [1, 0, 0, 1]);
-    let stats = stage.caller.stats();
+    let fixture = CallerFixture::new(5, hedged(2), &[Answer::OkLate(200, 15), Answer::Hang]);
+    assert_eq!(fixture.call().unwrap(), 200);
+    assert_eq!(sent(&fixture), 2);
+    assert_eq!(fixture.outcomes(), [1, 0, 0, 1]);
+    let stats = fixture.caller.stats();
     assert_eq!((stats.hedges, stats.hedges_won), (1, 0));
 }
 
@@ -92,99 +95,102 @@ fn a_bad_answer_waits_for_the_other() {
         [Answer::OkLate(200, 20), Answer::Fail],
         [Answer::OkLate(200, 20), Answer::Ok(500)],
     ] {
-        let stage = Stage::new(5, hedged(3), &answers);
-        assert_eq!(stage.call().unwrap(), 200);
-        assert_eq!(sent(&stage), 2);
-        assert_eq!(stage.outcomes(), [1, 1, 0, 0]);
+        let fixture = CallerFixture::new(5, hedged(3), &answers);
+        assert_eq!(fixture.call().unwrap(), 200);
+        assert_eq!(sent(&fixture), 2);
+        assert_eq!(fixture.outcomes(), [1, 1, 0, 0]);
     }
 }
 
 #[test]
 fn two_bad_answers_are_followed_by_a_retry_elsewhere() {
     let answers = [Answer::FailLate(12), Answer::FailLate(9), Answer::Ok(200)];
-    let stage = Stage::new(5, hedged(3), &answers);
-    assert_eq!(stage.call().unwrap(), 200);
-    assert_eq!(sent(&stage), 3);
-    assert_eq!(stage.outcomes(), [1, 2, 0, 0]);
+    let fixture = CallerFixture::new(5, hedged(3), &answers);
+    assert_eq!(fixture.call().unwrap(), 200);
+    assert_eq!(sent(&fixture), 3);
+    assert_eq!(fixture.outcomes(), [1, 2, 0, 0]);
 
-    let stage = Stage::new(5, hedged(2), &answers);
-    let error = stage.call().unwrap_err();
+    let fixture = CallerFixture::new(5, hedged(2), &answers);
+    let error = fixture.call().unwrap_err();
     assert_eq!(
         (error.reason, error.attempts),
         (StopReason::AttemptsUsed, 2)
     );
-    let hedge = stage.script.sent()[1];
+    let hedge = fixture.script.sent()[1];
     assert_eq!(error.last, Some(Failed(hedge)));
 }
 
 #[test]
 fn what_is_not_to_be_retried_ends_the_call() {
-    let stage = Stage::new(5, hedged(3), &[Answer::Hang, Answer::Reject]);
-    let error = stage.call().unwrap_err();
+    let fixture = CallerFixture::new(5, hedged(3), &[Answer::Hang, Answer::Reject]);
+    let error = fixture.call().unwrap_err();
     assert_eq!(
         (error.reason, error.attempts),
         (StopReason::NotRetryable, 2)
     );
-    assert_eq!(stage.outcomes(), [0, 1, 0, 1]);
+    assert_eq!(fixture.outcomes(), [0, 1, 0, 1]);
 }
 
 #[test]
 fn where_there_can_be_no_hedge_the_call_goes_on() {
     let slow = [Answer::OkLate(200, 30)];
-    let one_endpoint = Stage::new(1, hedged(3), &slow);
-    let one_attempt = Stage::new(5, hedged(1), &slow);
-    let no_budget = Stage::new(5, hedged(3).budget_percent(0).budget_floor(0), &slow);
-    let no_slot = Stage::new(5, hedged(3).max_concurrent_retries(0), &slow);
-    for stage in [one_endpoint, one_attempt, no_budget, no_slot] {
-        assert_eq!(stage.call().unwrap(), 200);
+    let one_endpoint = CallerFixture::new(1, hedged(3), &slow);
+    let one_attempt = CallerFixture::new(5, hedged(1), &slow);
+    let no_budget = CallerFixture::new(5, hedged(3).budget_percent(0).budget_floor(0), &slow);
+    let no_slot = CallerFixture::new(5, hedged(3).max_concurrent_retries(0), &slow);
+    for fixture in [one_endpoint, one_attempt, no_budget, no_slot] {
+        assert_eq!(fixture.call().unwrap(), 200);
         // The hedge's timer polls the attempt once more when it fires.
-        assert!((28 * MILLI..=29 * MILLI).contains(&elapsed(&stage)));
-        assert_eq!(sent(&stage), 1);
-        assert_eq!(stage.caller.stats().hedges, 0);
-        assert_eq!(stage.outcomes(), [1, 0, 0, 0]);
+        assert!((28 * MILLI..=29 * MILLI).contains(&elapsed(&fixture)));
+        assert_eq!(sent(&fixture), 1);
+        assert_eq!(fixture.caller.stats().hedges, 0);
+        assert_eq!(fixture.outcomes(), [1, 0, 0, 0]);
     }
 }
 
 #[test]
 fn hedges_follow_one_another_up_to_as_many_as_are_asked_for() {
     for (most, expected) in [(1, 2), (2, 3), (15, 5)] {
-        let plan = lavish(5).hedge(Hedge::after(10 * MILLI).max_hedges(most));
-        let stage = Stage::new(9, plan.deadline(SECOND), &[Answer::Hang]);
-        let error = stage.call().unwrap_err();
+        let plan = plan_with_ample_budget(5).hedge(Hedge::after(10 * MILLI).max_hedges(most));
+        let fixture = CallerFixture::new(9, plan.deadline(SECOND), &[Answer::Hang]);
+        let error = fixture.call().unwrap_err();
         assert_eq!(
             (error.reason, error.timed_out),
             (StopReason::Deadline, true)
         );
-        assert_eq!((sent(&stage), error.attempts), (expected, expected as u32));
-        assert_eq!(elapsed(&stage), SECOND);
+        assert_eq!(
+            (sent(&fixture), error.attempts),
+            (expected, expected as u32)
+        );
+        assert_eq!(elapsed(&fixture), SECOND);
         // The first attempt had the whole deadline and counts as a timeout. The others had less, so the patience, 1 s
         // here, decides: abandoned.
-        assert_eq!(stage.outcomes(), [0, 0, 1, expected as u64 - 1]);
+        assert_eq!(fixture.outcomes(), [0, 0, 1, expected as u64 - 1]);
     }
 }
 
 #[test]
 fn each_attempt_has_its_own_time() {
     let plan = hedged(2).attempt_timeout(25 * MILLI);
-    let stage = Stage::new(5, plan, &[Answer::Hang, Answer::OkLate(200, 20)]);
-    assert_eq!(stage.call().unwrap(), 200);
+    let fixture = CallerFixture::new(5, plan, &[Answer::Hang, Answer::OkLate(200, 20)]);
+    assert_eq!(fixture.call().unwrap(), 200);
     // The first is not abandoned: it timed out at 25 ms, and the hedge went on to 29 ms.
-    assert_eq!(stage.outcomes(), [1, 0, 1, 0]);
-    assert_eq!(elapsed(&stage), 29 * MILLI);
+    assert_eq!(fixture.outcomes(), [1, 0, 1, 0]);
+    assert_eq!(elapsed(&fixture), 29 * MILLI);
 
     let plan = hedged(3).attempt_timeout(25 * MILLI).retry_timeouts(false);
-    let stage = Stage::new(5, plan, &[Answer::Hang]);
-    let error = stage.call().unwrap_err();
+    let fixture = CallerFixture::new(5, plan, &[Answer::Hang]);
+    let error = fixture.call().unwrap_err();
     assert_eq!(error.reason, StopReason::NotRetryable);
-    assert_eq!((sent(&stage), elapsed(&stage)), (2, 35 * MILLI));
+    assert_eq!((sent(&fixture), elapsed(&fixture)), (2, 35 * MILLI));
 }
 
 type ByServer = Result<u16, CallerError<()>>;
 
 /// Server 0 hangs, the others answer after 5 ms. Returns which servers are ejected after 100 calls, and the fleet.
 fn one_hangs(patience: Option<Duration>) -> (Vec<usize>, Fleet<Server>) {
-    let hand = Hand::default();
-    let fleet = setup(10, &hand.clock).policy(RoundRobin::new());
+    let timer = ManualTimer::default();
+    let fleet = setup(10, &timer.clock).policy(RoundRobin::new());
     let fleet = match patience {
         Some(patience) => fleet.patience(patience),
         None => fleet,
@@ -200,14 +206,14 @@ fn one_hangs(patience: Option<Duration>) -> (Vec<usize>, Fleet<Server>) {
             Ok::<_, ()>(200_u16)
         }
     });
-    let caller = Caller::new(fleet.clone(), transport, hedged(2), hand.clone()).unwrap();
+    let caller = Caller::new(fleet.clone(), transport, hedged(2), timer.clone()).unwrap();
     for _ in 0..100 {
         let mut call = Box::pin(caller.call(0));
         let answer: ByServer = loop {
             if let Poll::Ready(answer) = poll(call.as_mut()) {
                 break answer;
             }
-            hand.clock.advance(MILLI);
+            timer.clock.advance(MILLI);
         };
         assert_eq!(answer, Ok(200));
     }
@@ -222,7 +228,7 @@ fn an_endpoint_that_hangs_is_ejected_if_that_outlasts_patience() {
 
 /// An attempt is dropped after 15 ms, less than the least patience of 50 ms, so only the latency shows it.
 #[test]
-fn one_that_is_let_go_of_sooner_shows_by_its_latency_and_no_more() {
+fn an_attempt_dropped_within_patience_shows_only_in_the_latency() {
     let (out, fleet) = one_hangs(None);
     assert_eq!(out, []);
     let hangs = fleet.member(&0).unwrap();
@@ -241,16 +247,16 @@ fn a_percentile_is_waited_for_once_it_is_known() {
     let mut answers = vec![Answer::OkLate(200, 51)];
     answers.extend([Answer::OkLate(200, 5); 99]);
     answers.extend([Answer::Hang, Answer::Ok(201)]);
-    let plan = lavish(2).hedge(Hedge::at_percentile(95));
-    let stage = Stage::new(5, plan, &answers);
+    let plan = plan_with_ample_budget(2).hedge(Hedge::at_percentile(95));
+    let fixture = CallerFixture::new(5, plan, &answers);
     for _ in 0..100 {
-        assert_eq!(stage.call().unwrap(), 200);
+        assert_eq!(fixture.call().unwrap(), 200);
     }
-    assert_eq!(stage.caller.stats().hedges, 0);
-    let before = elapsed(&stage);
-    assert_eq!(stage.call().unwrap(), 201);
+    assert_eq!(fixture.caller.stats().hedges, 0);
+    let before = elapsed(&fixture);
+    assert_eq!(fixture.call().unwrap(), 201);
     // 95 in 100 took 4 ms; the estimate is an eighth more at most, and is seen at the next millisecond.
-    assert_eq!(elapsed(&stage) - before, 5 * MILLI);
+    assert_eq!(elapsed(&fixture) - before, 5 * MILLI);
 }
 
 /// Half of the answers take 20 ms or less, one in ten 100 ms or more, and one in a hundred a second: a tail that a
@@ -260,8 +266,8 @@ fn a_percentile_is_waited_for_once_it_is_known() {
 /// more and more requests would be hedged.
 #[test]
 fn the_tail_is_not_forgotten_because_it_is_hedged() {
-    let hand = Hand::default();
-    let fleet = setup(5, &hand.clock).policy(RoundRobin::new());
+    let timer = ManualTimer::default();
+    let fleet = setup(5, &timer.clock).policy(RoundRobin::new());
     let fleet = fleet.build().unwrap();
     let turn = AtomicU64::new(0);
     let transport = from_fn(|_: &Server, _: u8| {
@@ -273,13 +279,13 @@ fn the_tail_is_not_forgotten_because_it_is_hedged() {
             Ok::<_, ()>(200)
         }
     });
-    let plan = lavish(2).budget_percent(100);
+    let plan = plan_with_ample_budget(2).budget_percent(100);
     let plan = plan.hedge(Hedge::at_percentile(90));
-    let caller = Caller::new(fleet, transport, plan, hand.clone()).unwrap();
+    let caller = Caller::new(fleet, transport, plan, timer.clone()).unwrap();
     for _ in 0..5_000 {
         let mut call = Box::pin(caller.call(0));
         while poll(call.as_mut()).is_pending() {
-            hand.clock.advance(MILLI);
+            timer.clock.advance(MILLI);
         }
     }
     let hedges = caller.stats().hedges;
@@ -296,14 +302,14 @@ fn what_fails_has_no_latency() {
     ] {
         let mut answers = vec![Answer::OkLate(200, 5); 100];
         answers.extend([first, hedge].repeat(400));
-        let plan = lavish(2).hedge(Hedge::at_percentile(50));
+        let plan = plan_with_ample_budget(2).hedge(Hedge::at_percentile(50));
         let plan = plan.backoff_base(Duration::ZERO);
         let off = |fleet: FleetBuilder<Server>| fleet.ejection(Ejection::off());
-        let stage = Stage::of(5, plan, &answers, off);
-        while stage.script.sent().len() < 800 {
-            stage.call().unwrap();
+        let fixture = CallerFixture::of(5, plan, &answers, off);
+        while fixture.script.sent().len() < 800 {
+            fixture.call().unwrap();
         }
-        let waits = stage.hand.waits.lock().unwrap();
+        let waits = fixture.timer.waits.lock().unwrap();
         let delay = waits.iter().rfind(|wait| **wait < SECOND).unwrap();
         assert!(
             expected.contains(&delay.as_millis()),

@@ -6,7 +6,7 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::{
-    MILLI, SECOND, Server, by_row, ejected, fail, number, policies, servers, setup, state,
+    MILLI, SECOND, Server, ejected, fail, five_in_a_row, number, policies, servers, setup, state,
 };
 use evenkeel::{
     AdaptiveLimit, Choice, Cluster, Fleet, Lease, Limits, ManualClock, MemberState, Outcome,
@@ -67,7 +67,7 @@ fn each_endpoint_takes_its_limit_with_every_policy() {
 }
 
 #[test]
-fn one_at_a_time_at_two_endpoints() {
+fn two_endpoints_with_a_limit_of_one_take_one_request_each() {
     let fleet = limited(2, limits().max_requests_per_endpoint(1));
     for _ in 0..100 {
         let (one, other) = (
@@ -164,7 +164,7 @@ fn a_pick_that_fails_or_panics_takes_nothing_along() {
 }
 
 #[test]
-fn a_policy_that_insists_is_not_heeded() {
+fn a_policy_that_insists_on_a_full_endpoint_is_not_heeded() {
     #[derive(Clone, Debug)]
     struct First;
     impl Picker<Server> for First {
@@ -180,7 +180,7 @@ fn a_policy_that_insists_is_not_heeded() {
 }
 
 #[test]
-fn those_at_their_limit_are_not_to_be_avoided() {
+fn endpoints_at_their_limit_do_not_count_as_avoided() {
     let fleet = limited(3, limits().max_requests_per_endpoint(1));
     let mut leases = fill(&fleet);
     let ids: Vec<_> = leases.iter().map(Lease::id).collect();
@@ -210,7 +210,7 @@ fn those_at_their_limit_are_not_to_be_avoided() {
 fn an_ejected_endpoint_does_not_take_what_is_too_much_for_others() {
     let limits = limits().max_requests_per_endpoint(2);
     let fleet = setup(4, &ManualClock::new())
-        .ejection(by_row())
+        .ejection(five_in_a_row())
         .limits(limits)
         .build()
         .unwrap();
@@ -223,7 +223,7 @@ fn an_ejected_endpoint_does_not_take_what_is_too_much_for_others() {
 #[test]
 fn panic_ignores_health_and_no_limit() {
     let limits = limits().max_requests_per_endpoint(2);
-    let ejection = by_row().max_ejection_percent(100);
+    let ejection = five_in_a_row().max_ejection_percent(100);
     let fleet = setup(4, &ManualClock::new())
         .ejection(ejection)
         .limits(limits)
@@ -239,7 +239,7 @@ fn panic_ignores_health_and_no_limit() {
 #[test]
 fn without_a_panic_rule_the_reason_is_health_before_limits() {
     let limits = limits().max_requests_per_endpoint(1);
-    let ejection = by_row().max_ejection_percent(100);
+    let ejection = five_in_a_row().max_ejection_percent(100);
     let builder = setup(2, &ManualClock::new()).panic_rule(PanicRule::off());
     let fleet = builder.ejection(ejection).limits(limits).build().unwrap();
     (0..2).for_each(|server| fail(&fleet, server, 5));
@@ -253,7 +253,7 @@ fn a_probe_takes_a_place_and_waits_for_one() {
     let clock = ManualClock::new();
     let limits = limits().max_requests_per_endpoint(1);
     let fleet = setup(4, &clock)
-        .ejection(by_row())
+        .ejection(five_in_a_row())
         .limits(limits)
         .build()
         .unwrap();
@@ -280,7 +280,7 @@ fn a_probe_takes_a_place_and_waits_for_one() {
 fn a_probe_takes_one_of_the_fleets_places_and_gives_it_back() {
     let clock = ManualClock::new();
     let limits = limits().max_requests(2);
-    let builder = setup(4, &clock).ejection(by_row().healthy_threshold(5));
+    let builder = setup(4, &clock).ejection(five_in_a_row().healthy_threshold(5));
     let fleet = builder.limits(limits).build().unwrap();
     fail(&fleet, 0, 5);
     let ends: [fn(Lease<Server>); 4] = [
@@ -301,9 +301,9 @@ fn a_probe_takes_one_of_the_fleets_places_and_gives_it_back() {
 }
 
 #[test]
-fn no_more_probes_than_may_be_and_a_forgotten_one_heals() {
+fn probes_stay_within_their_limit_and_a_forgotten_one_heals() {
     let clock = ManualClock::new();
-    let ejection = by_row().max_ejection_percent(100);
+    let ejection = five_in_a_row().max_ejection_percent(100);
     let build = |limits| {
         let builder = setup(10, &clock).ejection(ejection.clone()).limits(limits);
         let fleet = builder.panic_rule(PanicRule::off()).build().unwrap();
@@ -376,7 +376,7 @@ fn a_lease_may_outlive_its_fleet() {
 }
 
 #[test]
-fn what_is_refused_is_named() {
+fn settings_out_of_range_are_named() {
     let build = |limits| setup(1, &ManualClock::new()).limits(limits).build();
     let error = build(limits().max_requests_per_endpoint(0)).unwrap_err();
     assert_eq!(
@@ -393,7 +393,7 @@ fn what_is_refused_is_named() {
 }
 
 #[test]
-fn members_and_explanations_show_it() {
+fn members_and_explanations_show_the_limit() {
     let fleet = limited(2, limits().max_requests_per_endpoint(1));
     let lease = fleet.lease(&0).unwrap();
     let [full, free] = [0, 1].map(|key| fleet.member(&key).unwrap());

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{MILLI, SECOND, Server, by_row, exact, fail, number, policies, servers, setup, state};
+use common::{
+    MILLI, SECOND, Server, exact, fail, five_in_a_row, number, policies, servers, setup, state,
+};
 use evenkeel::{AdaptiveLimit, Cluster, Fleet, Lease, Limits, ManualClock, MemberState, Outcome};
 
 fn limits() -> Limits {
@@ -11,18 +13,18 @@ fn limits() -> Limits {
 }
 
 /// Picks until a pick fails.
-fn fill(fleet: &Fleet<Server>) -> Vec<Lease<Server>> {
+fn fill_until_refused(fleet: &Fleet<Server>) -> Vec<Lease<Server>> {
     std::iter::from_fn(|| fleet.pick_endpoint().ok()).collect()
 }
 
 /// In slow start an endpoint takes a tenth of the requests that would be its own. An endpoint at its limit takes none,
 /// so the one in slow start gets all.
 #[test]
-fn one_in_slow_start_takes_what_is_too_much_for_others() {
+fn an_endpoint_in_slow_start_takes_what_is_over_the_others_limits() {
     for (name, policy) in policies() {
         let clock = ManualClock::new();
         let limits = limits().max_requests_per_endpoint(1);
-        let builder = setup(3, &clock).ejection(by_row()).policy(policy);
+        let builder = setup(3, &clock).ejection(five_in_a_row()).policy(policy);
         let fleet = builder.limits(limits).build().unwrap();
         fail(&fleet, 0, 5);
         clock.advance(2 * SECOND);
@@ -39,7 +41,7 @@ fn one_in_slow_start_takes_what_is_too_much_for_others() {
 /// binomial with n = 40 000 and p = its share of the weight of the eight. 4.5 standard deviations are exceeded in one
 /// of 150 000 cases, and there are eight cases for each of three policies.
 #[test]
-fn those_below_their_limit_get_their_shares() {
+fn endpoints_below_their_limit_get_their_shares() {
     const PICKS: u64 = 40_000;
     let weights: Vec<u32> = (1..=10).collect();
     for (name, policy) in policies() {
@@ -101,7 +103,7 @@ fn an_adaptive_limit_finds_what_an_endpoint_can_do() {
     assert_eq!(fleet.members()[0].limit(), Some(100));
     // As much as the limit lets in, so that a queue builds up.
     for _ in 0..60 {
-        let leases = fill(&fleet);
+        let leases = fill_until_refused(&fleet);
         let queue = (leases.len() as u32).div_ceil(16);
         clock.advance(queue * 10 * MILLI);
         leases
@@ -114,14 +116,14 @@ fn an_adaptive_limit_finds_what_an_endpoint_can_do() {
     assert!((16..=40).contains(&limit), "{limit}");
     // Nothing but timeouts: the limit falls to its minimum and no further.
     for _ in 0..100 {
-        let leases = fill(&fleet);
+        let leases = fill_until_refused(&fleet);
         clock.advance(100 * MILLI);
         leases
             .into_iter()
             .for_each(|lease| lease.record(Outcome::Timeout));
     }
     assert_eq!(fleet.members()[0].limit(), Some(3));
-    assert_eq!(fill(&fleet).len(), 3, "nobody starves");
+    assert_eq!(fill_until_refused(&fleet).len(), 3, "nobody starves");
 }
 
 /// A failure does not say that an endpoint is overloaded; a timeout does.

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{Server, by_row, fail, number, servers, setup};
+use common::{Server, fail, five_in_a_row, number, servers, setup};
 use evenkeel::{
     Choice, Cluster, Ejection, Fleet, Lease, Limits, ManualClock, Outcome, PickContext, PickError,
     Picker, from_picker,
@@ -135,7 +135,7 @@ fn both_limits_are_exact_under_threads() {
 #[test]
 fn an_ejected_endpoint_stays_out_while_the_others_fill_and_empty() {
     let fleet = setup(4, &ManualClock::new()).limits(limits().max_requests_per_endpoint(1));
-    let fleet = fleet.ejection(by_row()).build().unwrap();
+    let fleet = fleet.ejection(five_in_a_row()).build().unwrap();
     fail(&fleet, 3, 5);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -153,10 +153,10 @@ fn an_ejected_endpoint_stays_out_while_the_others_fill_and_empty() {
 
 /// A policy that finds all places taken whenever it looks, as others take and release them in between.
 #[derive(Clone, Debug, Default)]
-struct Overtaken(Arc<Mutex<Others>>);
+struct AlwaysFull(Arc<Mutex<Competitors>>);
 
 #[derive(Debug, Default)]
-struct Others {
+struct Competitors {
     fleet: Option<Fleet<Server>>,
     /// The number of looks that find no room.
     looks: u32,
@@ -165,7 +165,7 @@ struct Others {
     staying: Vec<Lease<Server>>,
 }
 
-impl Picker<Server> for Overtaken {
+impl Picker<Server> for AlwaysFull {
     fn pick(&self, cx: &mut PickContext<'_, Server>) -> Option<Choice> {
         let mut others = self.0.lock().unwrap();
         let mut held = Vec::new();
@@ -183,12 +183,12 @@ impl Picker<Server> for Overtaken {
 }
 
 /// The result of a pick that finds no room in `looks` looks. With `stay`, the others stay from the last one on.
-fn overtaken(looks: u32, stay: bool) -> Result<usize, PickError> {
-    let policy = Overtaken::default();
+fn pick_always_full(looks: u32, stay: bool) -> Result<usize, PickError> {
+    let policy = AlwaysFull::default();
     let fleet = setup(3, &ManualClock::new()).policy(from_picker(policy.clone()));
     let fleet = fleet.limits(limits().max_requests_per_endpoint(1));
     let fleet = fleet.build().unwrap();
-    *policy.0.lock().unwrap() = Others {
+    *policy.0.lock().unwrap() = Competitors {
         fleet: Some(fleet.clone()),
         looks,
         stay,
@@ -196,25 +196,25 @@ fn overtaken(looks: u32, stay: bool) -> Result<usize, PickError> {
     };
     let picked = fleet.pick_endpoint().map(|lease| number(&lease));
     // The fleet holds the policy and the policy the fleet; this breaks the cycle.
-    *policy.0.lock().unwrap() = Others::default();
+    *policy.0.lock().unwrap() = Competitors::default();
     picked
 }
 
 #[test]
 fn a_pick_that_is_overtaken_whenever_it_looks_is_not_taken_for_declined() {
     for looks in 0..6 {
-        let found = overtaken(looks, false);
+        let found = pick_always_full(looks, false);
         assert!(found.is_ok(), "{looks} looks: {found:?}");
     }
     for looks in 1..5 {
-        let found = overtaken(looks, true);
+        let found = pick_always_full(looks, true);
         assert_eq!(found, Err(PickError::Saturated), "{looks} looks");
     }
 }
 
 /// A policy that wants one particular endpoint does not get another because that one is full.
 #[test]
-fn who_wants_one_that_is_full_gets_no_other() {
+fn a_policy_that_wants_a_full_endpoint_gets_no_other() {
     #[derive(Clone, Debug)]
     struct First;
     impl Picker<Server> for First {

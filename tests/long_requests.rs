@@ -11,7 +11,11 @@ use evenkeel::{Cluster, Endpoint, Fleet, Lease, ManualClock, Outcome};
 
 /// Sends 1 200 requests of 5 ms a second for `length`. Returns the number that each of nine endpoints got, and the most
 /// that were in flight at one endpoint at once.
-fn short_ones(fleet: &Fleet<Server>, clock: &ManualClock, length: Duration) -> ([u32; 9], usize) {
+fn run_short_requests(
+    fleet: &Fleet<Server>,
+    clock: &ManualClock,
+    length: Duration,
+) -> ([u32; 9], usize) {
     let apart = SECOND / 1_200;
     let mut open: VecDeque<(Duration, Lease<Server>)> = VecDeque::new();
     let (mut picked, mut most, mut now) = ([0; 9], 0, Duration::ZERO);
@@ -42,10 +46,10 @@ fn short_ones(fleet: &Fleet<Server>, clock: &ManualClock, length: Duration) -> (
 fn streams_do_not_send_all_short_requests_to_one() {
     let clock = ManualClock::new();
     let fleet = setup(9, &clock).build().unwrap();
-    short_ones(&fleet, &clock, 3 * SECOND);
+    run_short_requests(&fleet, &clock, 3 * SECOND);
     let streams: Vec<_> = (0..6).map(|number| fleet.lease(&number).unwrap()).collect();
     for _ in 0..3 {
-        let (picked, most) = short_ones(&fleet, &clock, 10 * SECOND);
+        let (picked, most) = run_short_requests(&fleet, &clock, 10 * SECOND);
         // Three endpoints have no stream, and six short requests are in flight at a time.
         let free = &picked[6..];
         assert!(free.iter().all(|&own| own > 2_000), "{picked:?}");
@@ -54,8 +58,8 @@ fn streams_do_not_send_all_short_requests_to_one() {
     streams
         .into_iter()
         .for_each(|stream| stream.record(Outcome::Success));
-    short_ones(&fleet, &clock, 8 * SECOND);
-    let (picked, _) = short_ones(&fleet, &clock, 4 * SECOND);
+    run_short_requests(&fleet, &clock, 8 * SECOND);
+    let (picked, _) = run_short_requests(&fleet, &clock, 4 * SECOND);
     // The fair share is 533 each; this is half.
     assert!(picked.iter().all(|&own| own > 267), "{picked:?}");
 }
@@ -63,7 +67,7 @@ fn streams_do_not_send_all_short_requests_to_one() {
 /// A lease that never ends counts as one request in flight. Before the fix, it kept all other requests away from its
 /// endpoint for ever.
 #[test]
-fn one_that_is_forgotten_is_one_in_flight() {
+fn a_forgotten_lease_counts_as_one_in_flight() {
     let clock = ManualClock::new();
     let fleet = setup(10, &clock).build().unwrap();
     // Keeps 20 requests in flight, each for 20 ms. Returns how many of a thousand the first endpoint got.
@@ -94,10 +98,10 @@ fn one_that_is_forgotten_is_one_in_flight() {
 
 /// An endpoint that hangs is found all the same, before any request has failed there.
 #[test]
-fn one_that_hangs_gets_a_few_and_no_more() {
+fn a_hanging_endpoint_gets_a_few_requests_and_no_more() {
     let clock = ManualClock::new();
     let fleet = setup(9, &clock).build().unwrap();
-    short_ones(&fleet, &clock, 3 * SECOND);
+    run_short_requests(&fleet, &clock, 3 * SECOND);
     let mut hanging = Vec::new();
     let mut open: VecDeque<(u32, Lease<Server>)> = VecDeque::new();
     for request in 0..2_400 {

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use report::{Report, SLICE, Window, returned};
-use server::{BE_SLOW, FAIL, FAIL_SOMETIMES, Server, WELL};
+use server::{BE_SLOW, FAIL, FAIL_SOMETIMES, HEALTHY, Server};
 use traffic::{TIMEOUT, Traffic};
 
 /// Each gets 40 of 400 requests a second, and so has 0.4 in flight.
@@ -99,41 +99,41 @@ const FAILS_SOMETIMES: Bounds = Bounds {
 };
 
 #[test]
-fn it_answers_500_at_once() {
-    hold(
+fn a_server_answers_500_at_once() {
+    assert_bounds(
         "500 at once",
-        |it| it.order(FAIL),
-        |it| it.order(WELL),
+        |it| it.set_mode(FAIL),
+        |it| it.set_mode(HEALTHY),
         &FAILS,
     );
 }
 
 #[test]
-fn it_is_stopped() {
-    hold("stopped", Server::stop, Server::go_on, &STOPPED);
+fn a_server_is_stopped() {
+    assert_bounds("stopped", Server::stop, Server::resume, &STOPPED);
 }
 
 #[test]
-fn it_is_killed_and_started_again() {
-    hold("killed", Server::kill, Server::restart, &KILLED);
+fn a_server_is_killed_and_started_again() {
+    assert_bounds("killed", Server::kill, Server::restart, &KILLED);
 }
 
 #[test]
-fn it_turns_ten_times_as_slow() {
-    hold(
+fn a_server_turns_ten_times_as_slow() {
+    assert_bounds(
         "10 x slow",
-        |it| it.order(BE_SLOW),
-        |it| it.order(WELL),
+        |it| it.set_mode(BE_SLOW),
+        |it| it.set_mode(HEALTHY),
         &SLOW,
     );
 }
 
 #[test]
-fn it_fails_30_percent() {
-    let heal = |it: &mut Server| it.order(WELL);
-    hold(
+fn a_server_fails_30_percent() {
+    let heal = |it: &mut Server| it.set_mode(HEALTHY);
+    assert_bounds(
         "30 % errors",
-        |it| it.order(FAIL_SOMETIMES),
+        |it| it.set_mode(FAIL_SOMETIMES),
         heal,
         &FAILS_SOMETIMES,
     );
@@ -148,21 +148,24 @@ fn serves() {
 }
 
 /// Runs a scenario and checks its bounds.
-fn hold(name: &str, hurt: fn(&mut Server), heal: fn(&mut Server), bounds: &Bounds) {
+fn assert_bounds(name: &str, hurt: fn(&mut Server), heal: fn(&mut Server), bounds: &Bounds) {
     // One scenario at a time, as each would be noise to the others.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for run in 1.. {
         let report = measure(hurt, heal);
         println!("{name:<12}  {report}");
-        let broken = broken(&report, bounds);
-        if broken.is_empty() {
+        let violations = violations(&report, bounds);
+        if violations.is_empty() {
             return;
         }
         if report.noise <= QUIET || run == RUNS {
-            panic!("{name}: {}\n{report}", broken.join(", "));
+            panic!("{name}: {}\n{report}", violations.join(", "));
         }
-        println!("{name:<12}  again, for the noise: {}", broken.join(", "));
+        println!(
+            "{name:<12}  again, for the noise: {}",
+            violations.join(", ")
+        );
     }
 }
 
@@ -191,31 +194,31 @@ fn measure(hurt: fn(&mut Server), heal: fn(&mut Server)) -> Report {
     Report::of(&traffic.finish(), window, end)
 }
 
-fn broken(report: &Report, bounds: &Bounds) -> Vec<String> {
-    let mut broken = Vec::new();
-    let mut promise = |kept: bool, what: String| {
+fn violations(report: &Report, bounds: &Bounds) -> Vec<String> {
+    let mut violations = Vec::new();
+    let mut require = |kept: bool, what: String| {
         if !kept {
-            broken.push(what);
+            violations.push(what);
         }
     };
     let within = |time: Option<Duration>, most| time.is_some_and(|time| time <= most);
-    promise(
+    require(
         report.before >= 0.5,
         "less than half of its share before the fault".into(),
     );
-    promise(
+    require(
         within(report.detected, bounds.detected),
         format!("not detected within {:?}", bounds.detected),
     );
-    promise(report.share < SHARE, format!("a share of {SHARE} and more"));
-    promise(
+    require(report.share < SHARE, format!("a share of {SHARE} and more"));
+    require(
         report.errors <= bounds.errors,
         format!("more than {} errors", bounds.errors),
     );
-    promise(report.elsewhere == 0, "errors elsewhere".into());
-    promise(
+    require(report.elsewhere == 0, "errors elsewhere".into());
+    require(
         within(report.returned, RETURNED),
         format!("not back within {RETURNED:?}"),
     );
-    broken
+    violations
 }

@@ -40,7 +40,7 @@ fn requests_until_ejected(
 }
 
 #[test]
-fn who_fails_all_is_ejected_however_few_requests_there_are() {
+fn an_endpoint_that_fails_everything_is_ejected_however_few_the_requests() {
     for (endpoints, per_second) in [(20, 1), (20, 2), (20, 5), (20, 100), (100, 10), (3, 1)] {
         for bad in [Outcome::Failure, Outcome::Timeout, Outcome::Unreachable] {
             let asked = requests_until_ejected(RoundRobin::new(), endpoints, per_second, bad);
@@ -54,7 +54,7 @@ fn who_fails_all_is_ejected_however_few_requests_there_are() {
 
 /// The default policy asks it less and less often as it becomes known to be bad, and still ejects it.
 #[test]
-fn the_default_policy_ejects_it_too() {
+fn the_default_policy_ejects_a_failing_endpoint_too() {
     for (endpoints, per_second) in [(20, 1), (20, 2), (20, 5), (100, 10)] {
         let asked =
             requests_until_ejected(Adaptive::new(), endpoints, per_second, Outcome::Failure);
@@ -69,7 +69,7 @@ fn the_default_policy_ejects_it_too() {
 /// known of it had faded before its next request: with ten seeds of a minute each it was ejected in between none and
 /// eight of them, and 118 to 155 requests failed.
 #[test]
-fn one_of_few_is_ejected_though_it_is_avoided() {
+fn a_bad_endpoint_of_few_is_ejected_though_it_is_avoided() {
     for (endpoints, per_second) in [(2, 5), (2, 20), (2, 40), (3, 10), (3, 40)] {
         let (mut failed, mut ejected) = (0, 0);
         for seed in 0..10u64 {
@@ -129,7 +129,7 @@ fn evidence_never_rises_by_itself() {
 /// taken for a failure of all, so an endpoint that fails one in twenty costs more than the others. The figure is for
 /// ten seeds. 40 seeds had 1 947 failures above one in a hundred, and 5 077 while that cost did not count.
 #[test]
-fn one_of_few_that_fails_more_than_the_others_costs_more() {
+fn an_endpoint_of_few_that_fails_more_than_the_others_costs_more() {
     let (mut failed, mut all) = (0u64, 0u64);
     for seed in 1..=10u64 {
         let clock = ManualClock::new();

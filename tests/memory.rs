@@ -100,7 +100,7 @@ fn changes_leave_nothing_behind() {
 }
 
 #[test]
-fn an_endpoint_takes_so_much() {
+fn an_endpoint_takes_a_bounded_amount_of_memory() {
     let _one = ONE.lock();
     let processors = std::thread::available_parallelism().unwrap().get();
     let shards = processors.next_power_of_two();

@@ -45,7 +45,7 @@ fn fleet(count: usize, clock: &ManualClock) -> Fleet<Server> {
 }
 
 #[test]
-fn each_has_a_turn_before_anybody_is_preferred() {
+fn each_endpoint_has_a_turn_before_any_is_preferred() {
     for apart in [MILLI * 10, SECOND] {
         let clock = ManualClock::new();
         let mut first = requests(&fleet(40, &clock), &clock, (40, apart), varying);
@@ -57,7 +57,7 @@ fn each_has_a_turn_before_anybody_is_preferred() {
 /// An endpoint that joins is used within 60 requests. Before the fix it never got a request: its cost was the usual
 /// one, and one of the others always cost less.
 #[test]
-fn who_joins_others_that_are_known_is_used_soon() {
+fn an_endpoint_that_joins_known_ones_is_used_soon() {
     let own = |to: usize, _| Duration::from_millis(if to == 10 { 9 } else { 5 + to as u64 });
     for apart in [MILLI * 20, MILLI * 200] {
         let clock = ManualClock::new();
@@ -73,7 +73,7 @@ fn who_joins_others_that_are_known_is_used_soon() {
 /// Each endpoint has its own latency, from 8 to 12 ms. Before the fix the quickest, by the latencies measured first,
 /// got everything but the invitations.
 #[test]
-fn nobody_has_all_for_being_a_little_quicker() {
+fn a_slightly_quicker_endpoint_does_not_get_everything() {
     let own = |to: usize, _| Duration::from_micros(8_000 + 40 * to as u64);
     for (apart, most) in [(MILLI * 30, 15), (SECOND, 2)] {
         let clock = ManualClock::new();
@@ -87,16 +87,16 @@ fn nobody_has_all_for_being_a_little_quicker() {
 /// An endpoint whose first request gives no verdict is asked again. Before the fix it was never asked again: 1 of
 /// 20 000 requests.
 #[test]
-fn whose_first_request_tells_nothing_is_asked_again() {
-    let told = [
+fn an_endpoint_whose_first_request_tells_nothing_is_asked_again() {
+    let first_end = [
         None,
         Some(Outcome::Ignored),
         Some(Outcome::overloaded(None)),
     ];
     // Endpoint 10 joins ten others, or is one of the first set. Its latency is a fifth of the next lowest.
-    for (first_set, told) in [11, 10]
+    for (first_set, first_end) in [11, 10]
         .into_iter()
-        .flat_map(|set| told.map(|told| (set, told)))
+        .flat_map(|set| first_end.map(|first_end| (set, first_end)))
     {
         let clock = ManualClock::new();
         let fleet = fleet(first_set, &clock);
@@ -109,7 +109,7 @@ fn whose_first_request_tells_nothing_is_asked_again() {
                 let latency = MILLI * if to == 10 { 1 } else { 5 + to as u32 };
                 clock.advance(latency);
                 times += usize::from(to == 10);
-                match told {
+                match first_end {
                     _ if to != 10 || times > 1 => {
                         lease.record_with_latency(Outcome::Success, latency);
                     }
@@ -125,7 +125,7 @@ fn whose_first_request_tells_nothing_is_asked_again() {
         run(1_000);
         assert!(
             times > 700,
-            "{times} with {told:?}, of {first_set} at first"
+            "{times} with {first_end:?}, of {first_set} at first"
         );
     }
 }
@@ -133,7 +133,7 @@ fn whose_first_request_tells_nothing_is_asked_again() {
 /// A hundred endpoints join ten at once, of which one had been slow. The new ones are asked in the order in which they
 /// joined, and the one that was slow is asked in between.
 #[test]
-fn those_who_join_are_asked_in_order_and_do_not_keep_others_away() {
+fn new_endpoints_are_asked_in_order_and_do_not_keep_others_away() {
     let clock = ManualClock::new();
     let fleet = fleet(10, &clock);
     let apart = MILLI * 10;
@@ -153,7 +153,7 @@ fn those_who_join_are_asked_in_order_and_do_not_keep_others_away() {
 /// However long an endpoint has been slow, it is asked within 17 s of its recovery, as invitations are at most 16 s
 /// apart (a request takes 11 ms here). With up to 32 s between two invitations it took up to 21 s.
 #[test]
-fn who_was_slow_for_long_is_asked_soon_after_it_has_healed() {
+fn a_long_slow_endpoint_is_asked_soon_after_it_has_recovered() {
     for seconds in [20, 40, 60, 90] {
         let clock = ManualClock::new();
         let fleet = fleet(10, &clock);
@@ -171,7 +171,7 @@ fn who_was_slow_for_long_is_asked_soon_after_it_has_healed() {
 /// It is invited after one second, two, four, eight and then every sixteen. Where the sequential test is off, as in
 /// Envoy's settings, no endpoint stands out by it.
 #[test]
-fn who_stays_slow_is_asked_again_but_less_and_less() {
+fn an_endpoint_that_stays_slow_is_asked_less_and_less_often() {
     for ejection in [Ejection::default(), Ejection::envoy()] {
         let clock = ManualClock::new();
         let endpoints = (0..10).map(|key| Target::new(key, ()));
@@ -190,7 +190,7 @@ fn who_stays_slow_is_asked_again_but_less_and_less() {
 /// The first request of endpoint 10 is dropped; from then on it is the quickest. Requests come in bursts, in even or in
 /// odd seconds.
 #[test]
-fn who_has_told_nothing_is_asked_whenever_requests_come() {
+fn an_endpoint_of_unknown_latency_is_asked_whenever_requests_come() {
     for (every, from) in [(1, 0), (2, 0), (2, 1), (4, 1)] {
         let clock = ManualClock::new();
         clock.set(evenkeel::Tick::from_nanos(from * 1_000_000_000));
@@ -221,7 +221,7 @@ fn who_has_told_nothing_is_asked_whenever_requests_come() {
 }
 
 #[test]
-fn who_joins_is_invited_also_without_the_sequential_test() {
+fn a_new_endpoint_is_invited_also_without_the_sequential_test() {
     let clock = ManualClock::new();
     let endpoints = (0..10).map(|key| Target::new(key, ()));
     let off = evenkeel::Ejection::default().cusum_threshold(0.0);
@@ -237,7 +237,7 @@ fn who_joins_is_invited_also_without_the_sequential_test() {
 /// A hundred callers, ten servers of 10 ms, and one that joins and never answers. It gets about as many requests as are
 /// in flight at each of the others.
 #[test]
-fn one_that_hangs_from_the_first_on_is_not_flooded() {
+fn an_endpoint_that_hangs_from_its_first_request_on_is_not_flooded() {
     let seeing_load = ["LeastConnections", "PowerOfTwo", "Adaptive"];
     let those = policies()
         .into_iter()

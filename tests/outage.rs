@@ -44,7 +44,7 @@ fn most_out(
 /// The cap is half of all endpoints, and before the fix that many were out. With round robin no endpoint fails twice
 /// before four have failed once, which shows that all fail. With two random choices some endpoints do.
 #[test]
-fn where_all_fail_next_to_nobody_is_out() {
+fn where_all_fail_hardly_any_endpoint_is_ejected() {
     for a_second in [20, 200, 2_000] {
         for (percent, at_most) in [
             (50, [1, 3, 1]),
@@ -71,7 +71,7 @@ fn where_all_fail_next_to_nobody_is_out() {
 /// ejected four seconds after recovery for what was in their windows, and had got one request in a hundred until then:
 /// an endpoint with few new answers does not look like the others yet, and was held to the failures that all had.
 #[test]
-fn who_had_few_requests_since_all_failed_is_not_held_to_that() {
+fn an_endpoint_with_few_requests_since_an_outage_is_not_judged_by_it() {
     for outage in [1, 4, 12] {
         let clock = ManualClock::new();
         let fleet = setup(9, &clock).events(1_000).build().unwrap();

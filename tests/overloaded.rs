@@ -80,7 +80,7 @@ impl Load {
 
 /// Before the fix it had 60 % of 800 requests a second and 90 % of 3 200. Its fair share is a ninth.
 #[test]
-fn one_that_refuses_all_gets_next_to_nothing() {
+fn an_endpoint_that_refuses_everything_gets_next_to_nothing() {
     for a_second in [100, 400, 800, 1_600] {
         for asks in [
             None,
@@ -101,7 +101,7 @@ fn one_that_refuses_all_gets_next_to_nothing() {
 /// The more requests the others have in flight, the cheaper an endpoint that refuses looks beside them. The good
 /// answers of the second before it began to refuse must not hide the refusals, nor may those of a long window.
 #[test]
-fn where_the_others_have_many_in_flight_it_gets_little_too() {
+fn a_refusing_endpoint_gets_little_where_the_others_have_many_in_flight() {
     for (ejection, a_second) in [
         (Ejection::default(), 8_000),
         (Ejection::default().window(Duration::from_secs(60)), 3_200),
@@ -119,7 +119,7 @@ fn where_the_others_have_many_in_flight_it_gets_little_too() {
 
 /// An endpoint with room for two requests, where the others have four in flight, gets what it can serve and a few more.
 #[test]
-fn one_that_refuses_some_gets_what_it_can_do() {
+fn an_endpoint_that_refuses_some_gets_what_it_can_do() {
     for asks in [None, Some(Duration::from_secs(1))] {
         let mut load = Load::new(800);
         load.run(3, usize::MAX, None);
@@ -134,7 +134,7 @@ fn one_that_refuses_some_gets_what_it_can_do() {
 /// The endpoint refuses a hundred requests and says until when. What was seen then counts until that time, although it
 /// is hardly asked and nothing is known of the last seconds.
 #[test]
-fn who_has_said_until_when_is_left_alone_until_then() {
+fn an_endpoint_that_has_said_until_when_is_left_alone_until_then() {
     let mut load = Load::new(3_200);
     load.run(3, usize::MAX, None);
     load.run(2, 0, Some(Duration::from_secs(40)));
@@ -143,7 +143,7 @@ fn who_has_said_until_when_is_left_alone_until_then() {
 }
 
 #[test]
-fn it_has_its_share_again_when_its_time_is_over() {
+fn an_endpoint_has_its_share_again_when_its_retry_after_is_over() {
     for asks in [None, Some(Duration::from_secs(4))] {
         let mut load = Load::new(800);
         load.run(3, usize::MAX, None);

@@ -17,7 +17,7 @@ fn fleet(count: usize, rule: PanicRule) -> Fleet<Server> {
 }
 
 /// Marks servers down until `up` of `of` are up.
-fn leave_up(fleet: &Fleet<Server>, up: usize, of: usize) {
+fn keep_up(fleet: &Fleet<Server>, up: usize, of: usize) {
     for number in 0..of {
         let mark = if number < up { Mark::Auto } else { Mark::Down };
         assert!(fleet.mark(&number, mark));
@@ -30,7 +30,7 @@ fn seen(fleet: &Fleet<Server>) -> usize {
 }
 
 #[test]
-fn it_begins_below_half_and_is_over_at_six_of_ten() {
+fn panic_begins_below_half_and_is_over_at_six_of_ten() {
     let fleet = fleet(10, PanicRule::default());
     // The number of servers up, whether the fleet panics, and how many servers take requests.
     let steps = [
@@ -45,17 +45,17 @@ fn it_begins_below_half_and_is_over_at_six_of_ten() {
         (10, false, 10),
     ];
     for (up, panics, taking) in steps {
-        leave_up(&fleet, up, 10);
+        keep_up(&fleet, up, 10);
         assert_eq!(fleet.stats().panicking, panics, "with {up} up");
         assert_eq!(seen(&fleet), taking, "with {up} up");
     }
 }
 
 #[test]
-fn with_envoys_rule_it_is_over_at_half() {
+fn with_envoys_rule_panic_is_over_at_half() {
     let fleet = fleet(10, PanicRule::envoy());
     for (up, panics) in [(5, false), (4, true), (5, false)] {
-        leave_up(&fleet, up, 10);
+        keep_up(&fleet, up, 10);
         assert_eq!(fleet.stats().panicking, panics, "with {up} up");
     }
 }
@@ -64,15 +64,15 @@ fn with_envoys_rule_it_is_over_at_half() {
 fn a_pair_of_which_one_is_back_does_not_panic() {
     let fleet = fleet(2, PanicRule::default());
     for (up, panics) in [(1, false), (0, true), (1, false)] {
-        leave_up(&fleet, up, 2);
+        keep_up(&fleet, up, 2);
         assert_eq!(fleet.stats().panicking, panics, "with {up} up");
     }
 }
 
 #[test]
-fn an_update_that_adds_or_takes_away_may_end_it_or_begin_it() {
+fn an_update_that_adds_or_removes_may_end_panic_or_begin_it() {
     let fleet = fleet(10, PanicRule::default());
-    leave_up(&fleet, 5, 10);
+    keep_up(&fleet, 5, 10);
     // Nine endpoints, of which four are up.
     assert!(fleet.remove(&0));
     assert!(fleet.stats().panicking);
@@ -152,7 +152,7 @@ fn failing_fast_fails_all_picks_but_probes_and_leases_by_key() {
     assert_eq!(probes, 3);
     assert!(!fleet.stats().panicking);
     // With no eligible endpoint the error is the same. Without the rule it is another.
-    leave_up(&fleet, 0, 4);
+    keep_up(&fleet, 0, 4);
     let error = fleet.pick_endpoint().unwrap_err();
     assert_eq!(error, PickError::TooFewEligible);
 }

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{
-    MILLI, SECOND, Server, assert_no_probe, bring_back, by_row, ejected, exact, fail, number,
-    one_out, one_out_by, probe, sequence, setup, state,
+    MILLI, SECOND, Server, assert_no_probe, bring_back, ejected, exact, fail, five_in_a_row,
+    number, one_out, one_out_by, probe, sequence, setup, state,
 };
 use evenkeel::{Cluster, Endpoint, Lease, ManualClock, MemberState, Outcome, PickOptions};
 
@@ -23,7 +23,7 @@ fn each_ejection_in_a_row_lasts_twice_as_long_up_to_the_maximum() {
 }
 
 #[test]
-fn one_that_returned_and_fails_again_is_out_for_twice_as_long_until_it_is_forgiven() {
+fn an_endpoint_failing_after_its_return_is_out_twice_as_long_until_forgiven() {
     let (fleet, clock) = one_out();
     clock.advance(SECOND * 2);
     bring_back(&fleet);
@@ -82,7 +82,7 @@ fn at_expiry_one_pick_of_two_racing_threads_is_the_probe() {
 }
 
 #[test]
-fn good_probes_in_a_row_bring_it_back() {
+fn good_probes_in_a_row_bring_an_endpoint_back() {
     let (fleet, clock) = one_out();
     clock.advance(SECOND * 2);
     bring_back(&fleet);
@@ -96,8 +96,8 @@ fn good_probes_in_a_row_bring_it_back() {
 }
 
 #[test]
-fn one_good_probe_brings_it_back_where_one_is_enough() {
-    let (fleet, clock) = one_out_by(by_row());
+fn one_good_probe_brings_an_endpoint_back_where_one_is_enough() {
+    let (fleet, clock) = one_out_by(five_in_a_row());
     clock.advance(SECOND * 2);
     probe(&fleet).record(Outcome::Success);
     assert_eq!(fleet.stats().ejected, 0);
@@ -110,7 +110,7 @@ fn one_good_probe_brings_it_back_where_one_is_enough() {
 }
 
 #[test]
-fn a_bad_probe_takes_it_out_for_twice_as_long() {
+fn a_bad_probe_ejects_for_twice_as_long() {
     for fault in [Outcome::Failure, Outcome::Timeout, Outcome::Unreachable] {
         let (fleet, clock) = one_out();
         clock.advance(SECOND * 2);
@@ -128,7 +128,7 @@ fn a_bad_probe_takes_it_out_for_twice_as_long() {
 #[test]
 fn where_half_of_all_fail_a_failed_probe_does_not_renew_the_ejection() {
     let clock = ManualClock::new();
-    let builder = setup(10, &clock).ejection(by_row().healthy_threshold(5));
+    let builder = setup(10, &clock).ejection(five_in_a_row().healthy_threshold(5));
     let fleet = builder.build().unwrap();
     fail(&fleet, 0, 5);
     for request in 0..2_000 {
@@ -171,7 +171,7 @@ fn a_probe_that_says_nothing_is_followed_by_another_after_the_base_time() {
 }
 
 #[test]
-fn a_probe_that_is_told_when_to_come_again_comes_then_but_not_after_the_longest_ejection() {
+fn a_probe_told_when_to_come_again_comes_then_or_after_the_longest_ejection() {
     for (asked, waited) in [(1, 2), (30, 30), (86_400, 64)] {
         let (fleet, clock) = one_out();
         clock.advance(SECOND * 2);
@@ -225,7 +225,7 @@ fn a_probe_that_was_given_up_decides_nothing_when_it_ends() {
 }
 
 #[test]
-fn late_results_neither_bring_it_back_nor_eject_it_again() {
+fn late_results_neither_bring_back_nor_eject_again() {
     let clock = ManualClock::new();
     let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
     let mut early: Vec<_> = (0..40).map(|_| fleet.lease(&0).unwrap()).collect();

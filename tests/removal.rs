@@ -22,7 +22,7 @@ const KEYS: usize = 6;
 
 /// What the updater's calls have returned so far. Readers check their picks against it.
 #[derive(Default)]
-struct Told {
+struct Observed {
     /// The lowest version of each key that a pick starting from now on may yield.
     floor: [AtomicU64; KEYS],
     /// The incarnations whose drain has resolved.
@@ -43,11 +43,15 @@ fn wait(drain: Drain) {
     }
 }
 
-fn read(fleet: &Fleet<Versioned>, told: &Told) -> u64 {
+fn read(fleet: &Fleet<Versioned>, observed: &Observed) -> u64 {
     let mut picks = 0;
     let mut held = Vec::new();
-    while !told.done.load(SeqCst) {
-        let floors: Vec<u64> = told.floor.iter().map(|floor| floor.load(SeqCst)).collect();
+    while !observed.done.load(SeqCst) {
+        let floors: Vec<u64> = observed
+            .floor
+            .iter()
+            .map(|floor| floor.load(SeqCst))
+            .collect();
         let lease = match fleet.pick_endpoint() {
             Ok(lease) => lease,
             Err(PickError::Empty | PickError::AllDraining) => continue,
@@ -61,10 +65,10 @@ fn read(fleet: &Fleet<Versioned>, told: &Told) -> u64 {
             floors[at]
         );
         picks += 1;
-        told.picks.fetch_add(1, SeqCst);
+        observed.picks.fetch_add(1, SeqCst);
         held.push(lease);
         for lease in &held {
-            let resolved = told.resolved.lock().unwrap().contains(&lease.id());
+            let resolved = observed.resolved.lock().unwrap().contains(&lease.id());
             assert!(
                 !resolved,
                 "a lease on {} beside its resolved drain",
@@ -81,9 +85,9 @@ fn read(fleet: &Fleet<Versioned>, told: &Told) -> u64 {
 /// A policy that yields the thread now and then between the snapshot and the choice, so that an update can complete in
 /// between.
 #[derive(Clone, Debug)]
-struct Dawdling;
+struct YieldsDuringPick;
 
-impl Picker<Versioned> for Dawdling {
+impl Picker<Versioned> for YieldsDuringPick {
     fn pick(&self, cx: &mut PickContext<'_, Versioned>) -> Option<Choice> {
         if cx.random_below(8) == 0 {
             std::thread::yield_now();
@@ -95,30 +99,30 @@ impl Picker<Versioned> for Dawdling {
 
 /// Two readers and one updater that inserts, replaces, removes, re-inserts and drains, 10 000 times or more.
 #[test]
-fn a_storm_of_updates_yields_nothing_that_is_gone() {
+fn a_storm_of_updates_yields_no_removed_endpoint() {
     let endpoints = (0..KEYS).map(|key| Target::new(key, 1));
-    let policy = from_picker(Dawdling);
+    let policy = from_picker(YieldsDuringPick);
     let fleet = Fleet::builder()
         .endpoints(endpoints)
         .policy(policy)
         .build()
         .unwrap();
-    let told = Told::default();
+    let observed = Observed::default();
     let picks: u64 = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..2)
-            .map(|_| scope.spawn(|| read(&fleet, &told)))
+            .map(|_| scope.spawn(|| read(&fleet, &observed)))
             .collect();
         let mut version = 1;
         for round in 0usize.. {
             // However fast updates are, the readers must meet many of them. A reader that has finished early has
             // failed.
-            let met = told.picks.load(SeqCst) > 10_000;
+            let met = observed.picks.load(SeqCst) > 10_000;
             if round >= 10_000 && (met || readers.iter().any(ScopedJoinHandle::is_finished)) {
                 break;
             }
             let key = round % KEYS;
             version += 1;
-            let floor = |version| told.floor[key].store(version, SeqCst);
+            let floor = |version| observed.floor[key].store(version, SeqCst);
             match (round / KEYS) % 5 {
                 0 => {
                     fleet.insert(Target::new(key, version)).unwrap();
@@ -133,7 +137,8 @@ fn a_storm_of_updates_yields_nothing_that_is_gone() {
                 2 => {
                     let all = (0..KEYS).map(|key| Target::new(key, version));
                     fleet.update(all).unwrap();
-                    told.floor
+                    observed
+                        .floor
                         .iter()
                         .for_each(|floor| floor.store(version, SeqCst));
                 }
@@ -141,7 +146,7 @@ fn a_storm_of_updates_yields_nothing_that_is_gone() {
                     let members = fleet.members();
                     let drained = members.iter().find(|m| m.endpoint().key() == key).unwrap();
                     wait(fleet.drain(&key).unwrap());
-                    told.resolved.lock().unwrap().insert(drained.id());
+                    observed.resolved.lock().unwrap().insert(drained.id());
                     floor(version);
                     fleet.insert(Target::new(key, version)).unwrap();
                 }
@@ -153,7 +158,8 @@ fn a_storm_of_updates_yields_nothing_that_is_gone() {
                                 .map(|k| Target::new(k, version)),
                         )
                         .unwrap();
-                    told.floor
+                    observed
+                        .floor
                         .iter()
                         .for_each(|floor| floor.store(version, SeqCst));
                     floor(version + 1);
@@ -162,7 +168,7 @@ fn a_storm_of_updates_yields_nothing_that_is_gone() {
                 }
             }
         }
-        told.done.store(true, SeqCst);
+        observed.done.store(true, SeqCst);
         readers
             .into_iter()
             .map(|reader| reader.join().unwrap())
@@ -178,12 +184,12 @@ type ChangeOfSet = dyn Fn(&Fleet<Versioned>) + Send + Sync;
 /// A policy that changes the set during its own pick, once, after it has seen the old set. This is what an update on
 /// another thread does if it completes at the worst moment.
 #[derive(Clone)]
-struct Meddling {
+struct ChangesSetDuringPick {
     fleet: Arc<OnceLock<Fleet<Versioned>>>,
     change: Arc<ChangeOfSet>,
 }
 
-impl Picker<Versioned> for Meddling {
+impl Picker<Versioned> for ChangesSetDuringPick {
     fn pick(&self, cx: &mut PickContext<'_, Versioned>) -> Option<Choice> {
         if *cx.members()[0].endpoint().data() == 1 {
             self.fleet.get().map(&*self.change);
@@ -192,7 +198,7 @@ impl Picker<Versioned> for Meddling {
     }
 }
 
-impl std::fmt::Debug for Meddling {
+impl std::fmt::Debug for ChangesSetDuringPick {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Meddling")
     }
@@ -200,7 +206,7 @@ impl std::fmt::Debug for Meddling {
 
 /// The version that a pick yields if the set changes while it is under way.
 fn picked_under(change: impl Fn(&Fleet<Versioned>) + Send + Sync + 'static) -> u64 {
-    let policy = Meddling {
+    let policy = ChangesSetDuringPick {
         fleet: Arc::default(),
         change: Arc::new(change),
     };
@@ -261,7 +267,7 @@ fn a_drain_resolves_with_the_last_lease_and_not_before() {
 }
 
 #[test]
-fn a_drain_wakes_whoever_waits() {
+fn a_drain_wakes_the_task_that_waits() {
     struct Count(AtomicU64);
     impl std::task::Wake for Count {
         fn wake(self: Arc<Self>) {
@@ -313,7 +319,7 @@ fn a_drain_holds_through_updates_until_the_endpoint_is_inserted_again() {
 }
 
 #[test]
-fn what_is_removed_is_freed_with_its_last_lease() {
+fn a_removed_endpoint_is_freed_with_its_last_lease() {
     // With many members (one seat each), the next member array is made from one that was in force before.
     for (count, rounds) in [(3, 1000), (5000, 100)] {
         let data = Arc::new(());

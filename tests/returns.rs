@@ -86,7 +86,7 @@ fn a_dead_half_that_recovers_is_back_at_once_as_good_probes_need_not_wait() {
 }
 
 #[test]
-fn one_whose_probes_say_nothing_keeps_no_other_from_its_own() {
+fn an_endpoint_with_neutral_probes_keeps_no_other_from_its_probes() {
     let clock = ManualClock::new();
     let fleet = setup(10, &clock).ejection(exact()).build().unwrap();
     fail(&fleet, 0, 5);
@@ -111,7 +111,7 @@ fn one_whose_probes_say_nothing_keeps_no_other_from_its_own() {
 
 /// All answers are good and take 12 s. A probe is given up after 10 s, the next after 20 s.
 #[test]
-fn one_that_answers_later_than_the_probe_timeout_returns() {
+fn an_endpoint_that_answers_later_than_the_probe_timeout_returns() {
     let clock = ManualClock::new();
     let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
     fail(&fleet, 0, 5);
@@ -128,7 +128,7 @@ fn one_that_answers_later_than_the_probe_timeout_returns() {
 
 /// A pick looks at some of the members, and the next pick goes on from there without waiting.
 #[test]
-fn one_of_many_is_found_as_soon_as_its_time_is_up() {
+fn an_endpoint_of_many_is_probed_as_soon_as_its_time_is_up() {
     let clock = ManualClock::new();
     let fleet = setup(2_000, &clock).ejection(exact()).build().unwrap();
     fail(&fleet, 1_999, 5);
@@ -138,7 +138,7 @@ fn one_of_many_is_found_as_soon_as_its_time_is_up() {
 
 /// The search has reached 128 of 200 members when five before it are removed, so that 130 is behind it.
 #[test]
-fn a_removal_in_the_middle_of_a_search_hides_nobody_for_long() {
+fn a_removal_in_the_middle_of_a_search_hides_no_endpoint_for_long() {
     let clock = ManualClock::new();
     let fleet = setup(200, &clock).ejection(exact()).build().unwrap();
     fail(&fleet, 130, 5);
@@ -152,7 +152,7 @@ fn a_removal_in_the_middle_of_a_search_hides_nobody_for_long() {
 
 /// Some of these times are beyond half of the range of the 32-bit time stamp in milliseconds, which is 24.9 days.
 #[test]
-fn one_that_served_well_for_long_starts_from_the_base_time_again() {
+fn an_endpoint_that_served_well_for_long_starts_from_the_base_time_again() {
     for days in [1, 24, 25, 30, 45] {
         let clock = ManualClock::new();
         let fleet = setup(2, &clock).ejection(exact()).build().unwrap();

@@ -181,7 +181,7 @@ fn a_deadline_is_kept_after_a_burst() {
 
 /// Bursts of picks whose requests end together 15 s later, again and again, one in five with a failure.
 #[test]
-fn a_fan_out_ejects_nobody_that_works() {
+fn a_fan_out_ejects_no_working_endpoint() {
     let clock = ManualClock::new();
     let by_score = Ejection::default().cusum_threshold(0.0);
     let fleet = setup(2, &clock).ejection(by_score).build().unwrap();

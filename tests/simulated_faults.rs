@@ -13,7 +13,7 @@ use evenkeel::{Ejection, Fleet, HealthCheckSettings};
 /// 1 000 cases (a Poisson of mean 14). The half second after that is clean. Ejections of 2 s and 4 s, at most a quarter
 /// longer, end 7.5 s after the fault began, 4.5 s after it has ended. Ten picks may go by before the probe.
 #[test]
-fn a_dead_server_is_found_out_and_comes_back() {
+fn a_dead_server_is_ejected_and_comes_back() {
     let scenario = scenario("S5a").window(15 * SECOND, 18 * SECOND);
     let report = sim::run(&scenario, &named("power-of-two"), 1).unwrap();
     assert!(report.detected_after.unwrap() <= SECOND, "{report:?}");
@@ -30,7 +30,7 @@ fn a_dead_server_is_found_out_and_comes_back() {
 /// server has in common with the others cost it little. The mean over these seeds is 1.6 % of errors; 2.4 % if all
 /// refusals count.
 #[test]
-fn where_all_queues_are_short_nobody_is_avoided_for_what_all_refuse() {
+fn where_all_queues_are_short_no_server_is_avoided_for_what_all_refuse() {
     let study = Study::new(vec![scenario("S22")], vec![named("adaptive")], 1..7);
     let reports = study.run(|_, _| ()).unwrap();
     let errors = reports.iter().map(|report| report.window.errors);
@@ -82,7 +82,7 @@ fn with_checks_a_client_sees_one_failure() {
 /// server out while the fleet's failure is known: 36 ejections in the mean of ten runs, 260 if it is not taken into
 /// account.
 #[test]
-fn checks_single_nobody_out_when_all_fail_alike() {
+fn checks_single_no_server_out_when_all_fail_alike() {
     let report = sim::run(&scenario("S13"), &named("adaptive-checked"), 1).unwrap();
     assert!(report.false_ejections <= 9, "{}", report.false_ejections);
     assert!(report.checks < report.requests / 3, "{}", report.checks);
@@ -99,7 +99,7 @@ fn checks_single_nobody_out_when_all_fail_alike() {
 /// Five servers that flap while the others can carry all the load stay out for long: 0.035 % of errors with checks, and
 /// 0.21 % if capacity is taken to be short.
 #[test]
-fn moments_of_many_do_not_cost_the_capacity_of_those_that_are_well() {
+fn short_faults_of_many_do_not_cost_the_capacity_of_the_healthy() {
     let bounds = [("S20", [0.8, 0.45, 0.85]), ("S21", [2.7, 0.75, 2.0])];
     for (name, bounds) in bounds {
         for (policy, most) in ["adaptive", "adaptive-checked", "power-of-two"]
@@ -123,7 +123,7 @@ fn moments_of_many_do_not_cost_the_capacity_of_those_that_are_well() {
 /// A server that is avoided after a stall is invited at most a second after its last answer, and the first answer like
 /// the others' ends the avoidance. When that took three or four answers, S7a's server was back after 6.5 s.
 #[test]
-fn who_stalled_is_back_with_its_first_good_answer() {
+fn a_server_that_stalled_is_back_with_its_first_good_answer() {
     let many = scenario("S7a")
         .clients(200)
         .load(0.6)
@@ -148,7 +148,7 @@ fn who_stalled_is_back_with_its_first_good_answer() {
 /// Where four requests fill a queue, a server that says it is full is not avoided so much that the others fill up:
 /// 4.6 % of the requests were refused with four times the cost, 1.7 % with twice.
 #[test]
-fn who_is_full_is_not_left_to_itself() {
+fn a_full_server_keeps_getting_requests() {
     let report = sim::run(&scenario("S22"), &named("adaptive"), 1).unwrap();
     assert!(report.window.errors < 0.025, "{}", report.window.errors);
 }

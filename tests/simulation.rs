@@ -231,7 +231,7 @@ fn a_retry_rescues_and_the_budget_bounds_it() {
 }
 
 #[test]
-fn what_is_under_way_at_the_end_is_followed() {
+fn requests_under_way_at_the_end_are_followed() {
     let hung = scenario("S1a")
         .length(2 * SECOND)
         .warm_up(SECOND)
@@ -256,7 +256,7 @@ fn no_budget_is_no_retry() {
 }
 
 #[test]
-fn what_cannot_be_is_named() {
+fn impossible_settings_are_named() {
     let run = |scenario: Scenario| {
         let policy = Policy::fleet("defaults", "", Fleet::builder);
         sim::run(&scenario, &policy, 1).unwrap_err().to_string()

@@ -27,7 +27,7 @@ fn just_back(policy: Policy, slow_start: SlowStart, seed: u64) -> (Fleet<Server>
 }
 
 /// The part of its fair share (a tenth of the picks) that server 0 gets now.
-fn part(fleet: &Fleet<Server>, picks: usize) -> f64 {
+fn share_of_fair(fleet: &Fleet<Server>, picks: usize) -> f64 {
     let picked = sequence(fleet, picks);
     let to_zero = picked.iter().filter(|&&number| number == 0).count();
     to_zero as f64 * 10.0 / picks as f64
@@ -37,7 +37,7 @@ fn part(fleet: &Fleet<Server>, picks: usize) -> f64 {
 /// vary less. Over 20 000 picks the part of the fair share has a sigma of 10 · √(s/10 · (1 − s/10) / 20 000), at most
 /// 0.0212. The tolerance is six of those, and 0.02 (40 picks) for a server that has waited and whose turn comes first
 /// when it is back.
-fn assert_part(what: &str, seen: f64, due: f64) {
+fn assert_share(what: &str, seen: f64, due: f64) {
     let odds = due / 10.0;
     let sigma = 10.0 * (odds * (1.0 - odds) / 20_000.0).sqrt();
     assert!(
@@ -46,7 +46,7 @@ fn assert_part(what: &str, seen: f64, due: f64) {
     );
 }
 
-fn by_these() -> Vec<(&'static str, Policy)> {
+fn weighted_policies() -> Vec<(&'static str, Policy)> {
     vec![
         ("WeightedRoundRobin", Box::new(WeightedRoundRobin::new())),
         ("PowerOfTwo", Box::new(PowerOfTwo::new())),
@@ -56,28 +56,28 @@ fn by_these() -> Vec<(&'static str, Policy)> {
 }
 
 #[test]
-fn one_that_is_back_gets_its_share_step_by_step() {
-    for (name, policy) in by_these() {
+fn a_returned_endpoint_gets_its_share_step_by_step() {
+    for (name, policy) in weighted_policies() {
         let (fleet, clock) = just_back(policy, SlowStart::default(), 7);
         for (millis, due) in [(500, 0.1), (1_500, 0.3), (2_500, 0.5), (4_500, 0.9)] {
             clock.set(Tick::from_nanos((2_000 + millis) * 1_000_000));
             assert_eq!(state(&fleet, 0), MemberState::Warming);
-            assert_part(name, part(&fleet, 20_000), due);
+            assert_share(name, share_of_fair(&fleet, 20_000), due);
         }
         clock.advance(MILLI * 500);
-        assert_part(name, part(&fleet, 20_000), 1.0);
+        assert_share(name, share_of_fair(&fleet, 20_000), 1.0);
         assert_eq!(state(&fleet, 0), MemberState::Ready);
     }
 }
 
 #[test]
-fn the_least_share_is_there_from_the_first_pick() {
+fn the_minimum_share_holds_from_the_first_pick() {
     for (least, millis) in [(0.1, 0), (0.3, 0), (0.3, 1_000), (1.0, 0)] {
-        for (name, policy) in by_these() {
+        for (name, policy) in weighted_policies() {
             let settings = SlowStart::default().minimum_share(least);
             let (fleet, clock) = just_back(policy, settings, 8);
             clock.advance(MILLI * millis);
-            assert_part(name, part(&fleet, 20_000), least);
+            assert_share(name, share_of_fair(&fleet, 20_000), least);
         }
     }
 }
@@ -85,7 +85,7 @@ fn the_least_share_is_there_from_the_first_pick() {
 /// Fifteen passed checks in a row over 2 s count as the first 2 s of its slow start, so it has its full share 3 s after
 /// its return. That it was slow before is not held against it.
 #[test]
-fn who_passed_checks_before_it_came_back_is_as_far_on() {
+fn checks_passed_before_a_return_count_for_slow_start() {
     let mut setting = with(10, exact(), each_second());
     setting.round(|_| Outcome::Success);
     sequence(&setting.fleet, 1_000);
@@ -93,18 +93,18 @@ fn who_passed_checks_before_it_came_back_is_as_far_on() {
         let lease = setting.fleet.lease(&0).unwrap();
         lease.record_with_latency(Outcome::Failure, SECOND);
     }
-    setting.go_on(MILLI * 3_990, |_| Outcome::Success);
+    setting.drive_checks(MILLI * 3_990, |_| Outcome::Success);
     assert_eq!(ejected(&setting.fleet), [0]);
-    setting.go_on(MILLI * 50, |_| Outcome::Success);
+    setting.drive_checks(MILLI * 50, |_| Outcome::Success);
     for (millis, due) in [(50, 0.41), (1_000, 0.6), (2_500, 0.9)] {
         setting
             .clock
             .set(Tick::from_nanos((4_000 + millis) * 1_000_000));
         assert_eq!(state(&setting.fleet, 0), MemberState::Warming);
-        assert_part("Adaptive", part(&setting.fleet, 20_000), due);
+        assert_share("Adaptive", share_of_fair(&setting.fleet, 20_000), due);
     }
     setting.clock.advance(MILLI * 550);
-    assert_part("Adaptive", part(&setting.fleet, 20_000), 1.0);
+    assert_share("Adaptive", share_of_fair(&setting.fleet, 20_000), 1.0);
     assert_eq!(state(&setting.fleet, 0), MemberState::Ready);
 }
 
@@ -118,16 +118,16 @@ fn aggression_bends_the_ramp() {
             .minimum_share(0.01);
         let (fleet, clock) = just_back(Box::new(PowerOfTwo::new()), settings, 9);
         clock.advance(SECOND);
-        let seen = part(&fleet, 20_000);
-        assert_part(&format!("aggression {aggression}"), seen, due);
+        let seen = share_of_fair(&fleet, 20_000);
+        assert_share(&format!("aggression {aggression}"), seen, due);
     }
 }
 
 #[test]
-fn it_can_be_turned_off() {
+fn slow_start_can_be_turned_off() {
     let (fleet, _clock) = just_back(Box::new(PowerOfTwo::new()), SlowStart::off(), 10);
     assert_eq!(state(&fleet, 0), MemberState::Ready);
-    assert_part("off", part(&fleet, 20_000), 1.0);
+    assert_share("off", share_of_fair(&fleet, 20_000), 1.0);
 }
 
 fn grown(slow_start: SlowStart, from: usize) -> (Fleet<Server>, ManualClock) {
@@ -140,7 +140,7 @@ fn grown(slow_start: SlowStart, from: usize) -> (Fleet<Server>, ManualClock) {
 }
 
 #[test]
-fn new_ones_begin_with_it_only_if_asked() {
+fn new_endpoints_begin_with_slow_start_only_if_set() {
     let asked = SlowStart::default().new_endpoints(true);
     for (settings, expected) in [
         (SlowStart::default(), MemberState::Ready),
@@ -158,11 +158,11 @@ fn new_ones_begin_with_it_only_if_asked() {
     assert!(fleet.remove(&0));
     fleet.insert(Target::new(0, ())).unwrap();
     clock.advance(MILLI * 2_500);
-    assert_part("inserted", part(&fleet, 20_000), 0.5);
+    assert_share("inserted", share_of_fair(&fleet, 20_000), 0.5);
 }
 
 #[test]
-fn never_the_initial_set_nor_where_all_are_new() {
+fn the_initial_set_and_an_all_new_set_have_no_slow_start() {
     let asked = SlowStart::default().new_endpoints(true);
     let fleet = setup(10, &ManualClock::new()).slow_start(asked.clone());
     let fleet = fleet.build().unwrap();
@@ -205,7 +205,7 @@ fn a_pick_succeeds_where_only_those_in_slow_start_are_left() {
 }
 
 #[test]
-fn one_failure_sends_out_again_who_is_just_back() {
+fn one_failure_ejects_a_just_returned_endpoint_again() {
     let (fleet, clock) = just_back(Box::new(PowerOfTwo::new()), SlowStart::default(), 11);
     clock.advance(SECOND);
     fail(&fleet, 0, 1);

@@ -117,7 +117,7 @@ impl Storm {
     }
 
     /// One thread's part of the storm.
-    fn blow(&self, seed: u64, calls: u32) {
+    fn run_thread(&self, seed: u64, calls: u32) {
         let mut dice = Dice(seed);
         let mut mine: Vec<Lease<Counted>> = Vec::new();
         let mut sick = 0;
@@ -195,7 +195,7 @@ impl Storm {
     }
 
     /// Lets the time jump and checks the cap, until `over` is set.
-    fn watch(&self, seed: u64, over: &AtomicBool) {
+    fn check_cap(&self, seed: u64, over: &AtomicBool) {
         let mut dice = Dice(seed);
         while !over.load(Ordering::SeqCst) {
             match dice.below(200) {
@@ -249,7 +249,7 @@ impl Storm {
     }
 
     /// From now on all requests succeed, and every endpoint returns.
-    fn calm(&self) {
+    fn recover(&self) {
         // The jumps may have ended so late that no time is left to wait in.
         let latest = Tick::from_nanos(u64::MAX - 3_600 * 1_000_000_000);
         self.clock.set(latest.min(self.clock.now()));
@@ -283,10 +283,10 @@ fn storm(seed: u64) {
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let storm = &storm;
-                scope.spawn(move || storm.blow(seed * 4 + thread, 20_000))
+                scope.spawn(move || storm.run_thread(seed * 4 + thread, 20_000))
             })
             .collect();
-        let watch = scope.spawn(|| storm.watch(!seed, &over));
+        let watch = scope.spawn(|| storm.check_cap(!seed, &over));
         let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
         over.store(true, Ordering::SeqCst);
         assert!(
@@ -298,7 +298,7 @@ fn storm(seed: u64) {
     storm.check_books(&held);
     held.clear();
     storm.check_books(&held);
-    storm.calm();
+    storm.recover();
     storm.check_books(&held);
     storm.fleet.maintain();
     assert_eq!(

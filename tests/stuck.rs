@@ -13,13 +13,13 @@ use evenkeel::{
 #[derive(Debug)]
 struct Stuck {
     reached: Sender<()>,
-    go_on: Mutex<Receiver<()>>,
+    release: Mutex<Receiver<()>>,
 }
 
 impl LoadBalancer<String> for Stuck {
     fn picker(&self, view: &View<'_, String>) -> Box<dyn Picker<String>> {
         self.reached.send(()).unwrap();
-        self.go_on.lock().unwrap().recv().unwrap();
+        self.release.lock().unwrap().recv().unwrap();
         RoundRobin::new().picker(view)
     }
 }
@@ -35,10 +35,10 @@ fn requests_beside_a_stuck_update(upkeep: Upkeep) {
         .build()
         .unwrap();
     let (reached, is_reached) = channel();
-    let (go_on, told) = channel();
+    let (release, released) = channel();
     let policy = Stuck {
         reached,
-        go_on: Mutex::new(told),
+        release: Mutex::new(released),
     };
     std::thread::scope(|scope| {
         let updater = scope.spawn(|| fleet.set_policy(policy));
@@ -55,7 +55,7 @@ fn requests_beside_a_stuck_update(upkeep: Upkeep) {
         assert_eq!(fleet.members().len(), 3);
         assert_eq!(fleet.stats().in_flight, 0);
         assert!(!format!("{fleet:?}").is_empty());
-        go_on.send(()).unwrap();
+        release.send(()).unwrap();
         updater.join().unwrap().unwrap();
     });
 }
@@ -66,7 +66,7 @@ fn picks_go_on_while_an_update_is_stuck() {
 }
 
 #[test]
-fn so_they_do_when_the_caller_does_upkeep() {
+fn picks_go_on_when_the_caller_does_upkeep() {
     requests_beside_a_stuck_update(Upkeep::Caller);
 }
 

@@ -6,7 +6,7 @@
 mod common;
 
 use common::tiers::{PICKS, builder, fleet, levels, mark, near, share, taken};
-use common::{Server, by_row, fail, number, sequence, state};
+use common::{Server, fail, five_in_a_row, number, sequence, state};
 use evenkeel::{
     Choice, Cluster, EventKind, Fleet, ManualClock, Mark, MemberState, Outcome, PanicAction,
     PanicRule, PickContext, PickError, PickOptions, Picker, PowerOfTwo, RoundRobin, Target, Tiers,
@@ -146,7 +146,7 @@ fn case_31_below_the_threshold_all_six_and_above_only_the_healthy() {
 }
 
 #[test]
-fn without_a_panic_rule_nobody_eligible_is_an_error() {
+fn without_a_panic_rule_no_eligible_endpoint_is_an_error() {
     let builder = builder(levels(&[2, 2])).policy(Tiers::new(RoundRobin::new()));
     let fleet = builder.panic_rule(PanicRule::off()).build().unwrap();
     mark(&fleet, 0..4, Mark::Down);
@@ -263,7 +263,7 @@ fn the_healthy_of_all_priorities_come_before_the_degraded() {
 #[test]
 fn a_degraded_endpoint_is_judged_and_counts_as_any_for_other_policies() {
     let clock = ManualClock::new();
-    let builder = common::setup(4, &clock).ejection(by_row());
+    let builder = common::setup(4, &clock).ejection(five_in_a_row());
     let fleet = builder.policy(RoundRobin::new()).build().unwrap();
     mark(&fleet, [0], Mark::Degraded);
     assert_eq!(

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::tiers::{PICKS, builder, fleet, levels, mark, near, policies, share, taken};
-use common::{MILLI, SECOND, Server, by_row, fail, number, sequence, state};
+use common::{MILLI, SECOND, Server, fail, five_in_a_row, number, sequence, state};
 use evenkeel::{
     Adaptive, Cluster, Endpoint, Failover, Fleet, Lease, Limits, ManualClock, Mark, MemberState,
     Outcome, PickError, PickOptions, PowerOfTwo, RoundRobin, SlowStart, Target, Tiers, Weight,
@@ -72,7 +72,7 @@ fn the_same_seed_makes_the_same_decisions() {
 #[test]
 fn ejections_move_load_and_returns_bring_it_back() {
     let clock = ManualClock::new();
-    let ejection = by_row().max_ejection_percent(100);
+    let ejection = five_in_a_row().max_ejection_percent(100);
     let fleet = Fleet::builder()
         .endpoints(levels(&[4, 4]))
         .policy(Tiers::new(RoundRobin::new()))
@@ -135,7 +135,7 @@ fn slow_start_holds_within_a_tier() {
     let fleet = Fleet::builder()
         .endpoints(levels(&[4, 4]).into_iter().rev())
         .policy(Tiers::new(RoundRobin::new()))
-        .ejection(by_row())
+        .ejection(five_in_a_row())
         .slow_start(SlowStart::default().window(10 * SECOND))
         .clock(clock.clone())
         .seed(3)
@@ -181,7 +181,7 @@ fn an_update_that_moves_an_endpoint_to_another_priority_keeps_its_state() {
 }
 
 #[test]
-fn one_endpoint_and_none() {
+fn tiers_work_with_one_endpoint_and_with_none() {
     let fleet = fleet(&[1], Adaptive::new());
     assert_eq!(sequence(&fleet, 3), [0, 0, 0]);
     mark(&fleet, [0], Mark::Down);

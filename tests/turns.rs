@@ -39,7 +39,7 @@ fn one_by_one(
 /// 19 times its share: it was invited whenever it had been idle for a second, and each invitation moved the time of all
 /// to its turn, which is far ahead for a light endpoint, so that those of middle weight caught up with it.
 #[test]
-fn a_light_one_is_not_invited_for_being_light() {
+fn a_light_endpoint_is_not_invited_for_being_light() {
     let mut weights = vec![100; 10];
     weights.extend([1, 5]);
     for length in [1, 5, 10, 100, 1_000] {
@@ -53,7 +53,7 @@ fn a_light_one_is_not_invited_for_being_light() {
 
 /// Nor where many endpoints have no weight at all, which are none to compare with.
 #[test]
-fn a_light_one_is_not_invited_beside_many_without_weight() {
+fn a_light_endpoint_is_not_invited_beside_many_without_weight() {
     let mut weights = vec![100; 10];
     weights.extend([1, 5]);
     weights.extend([0; 300]);
@@ -172,7 +172,7 @@ fn the_first_request_of_a_fleet_is_by_weight() {
 /// As many endpoints join as there are, and each gets a request in ten seconds. While they were used only by
 /// invitations, one request in fifty, a third of them were never used in 200 s.
 #[test]
-fn those_that_join_are_used_soon_where_requests_are_few() {
+fn endpoints_that_join_are_used_soon_where_requests_are_few() {
     let clock = ManualClock::new();
     let fleet = fleet(&[1; 100], &clock);
     // Latencies of 3 to 7 ms, so that estimates differ.
@@ -202,7 +202,7 @@ fn those_that_join_are_used_soon_where_requests_are_few() {
 /// The heaviest endpoint leaves and comes back again and again, in every second pick. When it was treated as an
 /// endpoint without a turn, it was the first that was due, and had 5.5 times its share while it was there.
 #[test]
-fn one_that_comes_and_goes_is_not_due_before_all_others() {
+fn an_endpoint_that_comes_and_goes_is_not_due_before_all_others() {
     let clock = ManualClock::new();
     let weights: Vec<u32> = (1..=10).collect();
     let fleet = fleet(&weights, &clock);

@@ -23,10 +23,12 @@ fn near(seen: f64, share: f64) -> bool {
 }
 
 /// Servers of this priority, numbered from `first` on, as many in each zone as given.
-fn standing(zones: &[(&str, usize)], priority: u32, first: usize) -> Vec<Server> {
+fn servers_in_zones(zones: &[(&str, usize)], priority: u32, first: usize) -> Vec<Server> {
     let zone = |&(zone, size): &(&'static str, usize)| (0..size).map(move |_| zone);
-    let zones: Vec<(&'static str, usize)> =
-        zones.iter().map(|&(name, n)| (leaked(name), n)).collect();
+    let zones: Vec<(&'static str, usize)> = zones
+        .iter()
+        .map(|&(name, n)| (static_name(name), n))
+        .collect();
     let numbered = zones.iter().flat_map(zone).zip(first..);
     numbered
         .map(|(zone, number)| {
@@ -37,7 +39,7 @@ fn standing(zones: &[(&str, usize)], priority: u32, first: usize) -> Vec<Server>
         .collect()
 }
 
-fn leaked(name: &str) -> &'static str {
+fn static_name(name: &str) -> &'static str {
     ["a", "b", "c", "d", "e"]
         .into_iter()
         .find(|it| *it == name)
@@ -109,7 +111,7 @@ fn case_34_by_callers_with_any_policy() {
         Box::new(Adaptive::new()),
     ];
     for policy in policies {
-        let servers = standing(&[("a", 1), ("c", 3), ("d", 3), ("e", 1)], 0, 0);
+        let servers = servers_in_zones(&[("a", 1), ("c", 3), ("d", 3), ("e", 1)], 0, 0);
         let callers = [("a", 2), ("b", 2), ("c", 1), ("d", 1)];
         let fleet = fleet(servers, Tiers::new(policy).zone_aware("a", callers));
         let rest = |room: f64| 0.625 * room / 5418.0;
@@ -126,7 +128,11 @@ fn case_34_by_callers_with_any_policy() {
 #[test]
 fn by_callers_in_every_priority_and_by_what_is_well() {
     let zones = [("a", 4), ("b", 4)];
-    let servers = [standing(&zones, 0, 0), standing(&zones, 1, 8)].concat();
+    let servers = [
+        servers_in_zones(&zones, 0, 0),
+        servers_in_zones(&zones, 1, 8),
+    ]
+    .concat();
     let policy = Tiers::new(RoundRobin::new()).zone_aware("a", [("a", 1), ("b", 1)]);
     let fleet = fleet(servers, policy);
     assert_shares(&fleet, &[(0, "a", 1.0)]);
@@ -148,7 +154,7 @@ fn zones_count_from_as_many_eligible_ones_on_as_is_set() {
         let policy = Tiers::new(RoundRobin::new()).zone_aware("a", [("a", 1), ("b", 1)]);
         policy.min_cluster_size(least)
     };
-    let fleet = fleet(standing(&[("a", 2), ("b", 2)], 0, 0), policy(4));
+    let fleet = fleet(servers_in_zones(&[("a", 2), ("b", 2)], 0, 0), policy(4));
     assert_shares(&fleet, &[(0, "a", 1.0)]);
     fleet.set_policy(policy(5)).unwrap();
     assert_shares(&fleet, &[(0, "a", 0.5), (0, "b", 0.5)]);
@@ -163,12 +169,15 @@ fn case_42_forced_to_stay_and_by_weight() {
         policy.force_local_zone_min_size(least)
     };
     assert_shares(
-        &fleet(standing(&zones, 0, 0), policy(3)),
+        &fleet(servers_in_zones(&zones, 0, 0), policy(3)),
         &[(0, "a", 0.6666), (0, "c", 0.3334)],
     );
-    assert_shares(&fleet(standing(&zones, 0, 0), policy(2)), &[(0, "a", 1.0)]);
+    assert_shares(
+        &fleet(servers_in_zones(&zones, 0, 0), policy(2)),
+        &[(0, "a", 1.0)],
+    );
 
-    let mut servers = standing(&zones, 0, 0);
+    let mut servers = servers_in_zones(&zones, 0, 0);
     servers[0] = servers[0].clone().with_weight(3);
     let policy = Tiers::new(WeightedRoundRobin::new())
         .zone_aware("a", callers)
@@ -179,7 +188,7 @@ fn case_42_forced_to_stay_and_by_weight() {
 
 #[test]
 fn my_zone_first_and_the_others_when_it_cannot_carry_it() {
-    let servers = standing(&[("a", 4), ("b", 4), ("c", 4)], 0, 0);
+    let servers = servers_in_zones(&[("a", 4), ("b", 4), ("c", 4)], 0, 0);
     let fleet = fleet(servers, Tiers::new(PowerOfTwo::new()).prefer_zone("a"));
     assert_shares(&fleet, &[(0, "a", 1.0)]);
     mark(&fleet, [0, 1, 8, 9], Mark::Down);
@@ -192,8 +201,8 @@ fn my_zone_first_and_the_others_when_it_cannot_carry_it() {
 
 #[test]
 fn a_retry_goes_to_the_other_zones_before_the_next_priority() {
-    let mut servers = standing(&[("a", 1), ("b", 1)], 0, 0);
-    servers.extend(standing(&[("a", 1), ("b", 1)], 1, 2));
+    let mut servers = servers_in_zones(&[("a", 1), ("b", 1)], 0, 0);
+    servers.extend(servers_in_zones(&[("a", 1), ("b", 1)], 1, 2));
     let fleet = fleet(servers, Tiers::new(RoundRobin::new()).prefer_zone("a"));
     let (mut tried, mut seen) = (Vec::new(), Vec::new());
     for _ in 0..4 {
@@ -216,7 +225,7 @@ fn cases_61_to_63_locality_weights() {
     let zones = [("a", 2), ("b", 2), ("c", 2)];
     let by = |weights: [(&'static str, u32); 3]| {
         fleet(
-            standing(&zones, 0, 0),
+            servers_in_zones(&zones, 0, 0),
             Tiers::new(RoundRobin::new()).locality_weights(weights),
         )
     };
@@ -243,7 +252,7 @@ fn cases_61_to_63_locality_weights() {
 
 #[test]
 fn a_panicking_priority_is_one_pool() {
-    let servers = standing(&[("a", 6), ("b", 2)], 0, 0);
+    let servers = servers_in_zones(&[("a", 6), ("b", 2)], 0, 0);
     let fleet = fleet(servers, Tiers::new(RoundRobin::new()).prefer_zone("b"));
     assert_shares(&fleet, &[(0, "b", 1.0)]);
     mark(&fleet, 0..6, Mark::Down);
@@ -252,7 +261,7 @@ fn a_panicking_priority_is_one_pool() {
 
 #[test]
 fn degraded_and_healthy_are_divided_apart() {
-    let servers = standing(&[("a", 4), ("b", 4)], 0, 0);
+    let servers = servers_in_zones(&[("a", 4), ("b", 4)], 0, 0);
     let fleet = fleet(servers, Tiers::new(RoundRobin::new()).prefer_zone("a"));
     // Two healthy endpoints of b carry 140 * 2 / 8 = 35 %. The degraded ones of a, half of the priority, carry the
     // other 65 %.
@@ -296,7 +305,7 @@ fn settings_out_of_range_are_named() {
     ));
     let expected = "Tiers::overprovisioning_factor is 0; it must be above 0";
     assert_eq!(error.to_string(), expected);
-    let fleet = fleet(standing(&[("a", 1)], 0, 0), RoundRobin::new());
+    let fleet = fleet(servers_in_zones(&[("a", 1)], 0, 0), RoundRobin::new());
     let nested = Tiers::new(bad());
     let error = fleet.set_policy(nested).unwrap_err();
     assert!(matches!(error, UpdateError::Setting(_)));
@@ -310,8 +319,8 @@ fn settings_out_of_range_are_named() {
 fn loads_are_right_when_all_is_quiet() {
     let servers = || {
         [
-            standing(&[("a", 4), ("b", 4)], 0, 0),
-            standing(&[("a", 8)], 1, 8),
+            servers_in_zones(&[("a", 4), ("b", 4)], 0, 0),
+            servers_in_zones(&[("a", 8)], 1, 8),
         ]
         .concat()
     };
@@ -358,9 +367,9 @@ fn loads_are_right_when_all_is_quiet() {
 #[test]
 fn under_a_failover_zones_count_as_if_there_were_no_panic_rule() {
     let policy = Tiers::new(RoundRobin::new()).locality_weights([("a", 1), ("b", 0)]);
-    let here = fleet(standing(&[("a", 4), ("b", 4)], 0, 0), policy);
+    let here = fleet(servers_in_zones(&[("a", 4), ("b", 4)], 0, 0), policy);
     mark(&here, [0, 1, 4, 5, 6], Mark::Down);
-    let there = fleet(standing(&[("c", 8)], 0, 100), RoundRobin::new());
+    let there = fleet(servers_in_zones(&[("c", 8)], 0, 100), RoundRobin::new());
     let cluster = Failover::new(here, there).seed(3);
     let picks = (0..PICKS).map(|_| cluster.pick_endpoint().unwrap());
     let in_b = picks.filter(|lease| lease.endpoint().locality() == "b");
@@ -371,8 +380,8 @@ fn under_a_failover_zones_count_as_if_there_were_no_panic_rule() {
 #[test]
 fn slow_start_of_a_whole_zone_moves_nothing_to_another() {
     let set = |first| {
-        let mut servers = standing(&[("a", 4)], 0, first);
-        servers.extend(standing(&[("b", 4)], 0, 100));
+        let mut servers = servers_in_zones(&[("a", 4)], 0, first);
+        servers.extend(servers_in_zones(&[("b", 4)], 0, 100));
         servers
     };
     let fleet = Fleet::builder()

@@ -32,7 +32,7 @@ use arc_swap::ArcSwap;
 use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, interleaved, servers};
 use criterion::Criterion;
 use evenkeel::{Endpoint, Fleet, LeastConnections, PowerOfTwo, WeightedRoundRobin};
-use parts::{Cell, INSIDE, Lease, Line, Seat, Shared, UNLIMITED, WELL, ask, enter, tell};
+use parts::{Cell, INSIDE, Lease, Line, SUCCESS, Seat, Shared, UNLIMITED, ask, enter, tell};
 
 struct Set {
     shared: Arc<Shared>,
@@ -264,7 +264,7 @@ fn skeleton<const STEP: u32>(
                 };
                 if STEP == COUNT {
                     black_box(&seat.endpoint);
-                    seat.cell.word.fetch_add(WELL - 1, Ordering::Release);
+                    seat.cell.word.fetch_add(SUCCESS - 1, Ordering::Release);
                     return;
                 }
                 let lease = Lease(seat.clone());

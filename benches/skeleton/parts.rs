@@ -77,7 +77,7 @@ pub(crate) struct Shared {
 
 /// The bits of the word that count the requests inside. Successes are counted above them.
 pub(crate) const INSIDE: u64 = (1 << 24) - 1;
-pub(crate) const WELL: u64 = 1 << 48;
+pub(crate) const SUCCESS: u64 = 1 << 48;
 /// The position of the bits that tell which edition of the endpoint is in force.
 pub(crate) const GENERATION: u64 = 24;
 pub(crate) const UNLIMITED: u32 = u32::MAX;
@@ -96,7 +96,7 @@ pub(crate) struct Lease(pub(crate) Arc<Seat>);
 impl Drop for Lease {
     fn drop(&mut self) {
         // One fewer inside and one more success, in one addition.
-        self.0.cell.word.fetch_add(WELL - 1, Ordering::Release);
+        self.0.cell.word.fetch_add(SUCCESS - 1, Ordering::Release);
     }
 }
 

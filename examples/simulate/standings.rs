@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_loses_to_nobody() {
+    fn an_empty_table_has_no_losses() {
         let alone = [row("A", vec![entry("ours", Kind::Shipped, 20.0, 0.5)])];
         assert!(losses(&alone).is_empty());
         let standings = standings(&alone);

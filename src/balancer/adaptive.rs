@@ -6,7 +6,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{JOINED, Readings, below, forgotten, mix};
+use crate::shared::{BoardView, JOINED, below, forgotten, mix};
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
@@ -17,7 +17,7 @@ mod rows;
 
 use best::Best;
 use notes::{Notes, UNKNOWN};
-use rows::{Measure, Terms};
+use rows::{CompareParams, Terms};
 
 /// Up to this many endpoints, all of them are compared.
 const ALL: usize = 256;
@@ -46,7 +46,7 @@ const SURELY: f32 = 6.0;
 
 /// For how many rounds waiting counts, where an endpoint gets `pace` requests a second from this fleet.
 #[inline]
-fn patience(pace: f32) -> f32 {
+fn max_waited_rounds(pace: f32) -> f32 {
     // The pace is 0 until it is known. Waiting then counts for `MOST` rounds, as nothing tells endpoints apart.
     let enough = (SURE / pace).max(SURELY);
     (pace * WAITING)
@@ -141,17 +141,17 @@ impl<E: Endpoint> LoadBalancer<E> for Adaptive {
         }
         let order = cursor.next(0);
         let weights = effective_weights(view.members());
-        let lowest = Lowest::new(&weights, view.board(), order, cursor.shards());
+        let picker = AdaptivePicker::new(&weights, view.board(), order, cursor.shards());
         let pace = view
             .members()
             .first()
-            .map(|one| one.core().shared.trend.pace());
-        lowest.seat(pace.unwrap_or(0.0), order);
-        Box::new(lowest)
+            .map(|one| one.core().shared.rates.pace());
+        picker.assign_first_turns(pace.unwrap_or(0.0), order);
+        Box::new(picker)
     }
 }
 
-struct Lowest {
+struct AdaptivePicker {
     /// The length of each member's round: the virtual time from one of its turns to the next, inversely proportional to
     /// its weight.
     rounds: Box<[u32]>,
@@ -169,13 +169,13 @@ struct Lowest {
     kept: u32,
     table: Cumulative,
     /// `None` if the view was not the fleet's own.
-    board: Option<Readings>,
+    board: Option<BoardView>,
     notes: Box<[Padded<Notes>]>,
 }
 
-impl Lowest {
+impl AdaptivePicker {
     /// `order` decides which member comes first among equals, and where draws begin.
-    fn new(weights: &[u64], board: Option<Readings>, order: u64, shards: usize) -> Self {
+    fn new(weights: &[u64], board: Option<BoardView>, order: u64, shards: usize) -> Self {
         let mean = weights.iter().sum::<u64>() as f64 / weights.len().max(1) as f64;
         let most = weights.iter().copied().max().unwrap_or(1);
         let queue = (mean / (most << ROUND_BITS) as f64) as f32;
@@ -188,7 +188,9 @@ impl Lowest {
             (per_round, queue * round(weight) as f32)
         });
         let rounds: Box<[u32]> = weights.iter().map(|&weight| round(weight)).collect();
-        let present = board.as_ref().map_or(0, |board| present(board, &rounds));
+        let virtual_now = board
+            .as_ref()
+            .map_or(0, |board| virtual_now(board, &rounds));
         Self {
             rounds,
             terms: Terms::of(terms),
@@ -203,7 +205,7 @@ impl Lowest {
             notes: (0..shards as u64)
                 .map(|shard| {
                     let begin = (order ^ shard << 32).wrapping_mul(SPREAD);
-                    Padded(Notes::new(begin, present))
+                    Padded(Notes::new(begin, virtual_now))
                 })
                 .collect(),
         }
@@ -217,16 +219,22 @@ impl Lowest {
 
     /// The values that a pick compares with.
     #[inline]
-    fn measure(&self, notes: &Notes, now: Tick, usual: Option<Duration>, pace: f32) -> Measure {
+    fn compare_params(
+        &self,
+        notes: &Notes,
+        now: Tick,
+        usual: Option<Duration>,
+        pace: f32,
+    ) -> CompareParams {
         // ORDERING: Relaxed, both. A hint.
         let least = notes.least.load(Ordering::Relaxed);
         let known = usual.map(|usual| nanos(usual) as f32);
         if let Some(usual) = known.filter(|usual| usual.to_bits() != least) {
             notes.least.store(usual.to_bits(), Ordering::Relaxed);
         }
-        let rounds = patience(pace);
+        let rounds = max_waited_rounds(pace);
         let usual = known.unwrap_or_else(|| f32::from_bits(least));
-        Measure {
+        CompareParams {
             now,
             knows_usual: known.is_some(),
             usual,
@@ -235,7 +243,7 @@ impl Lowest {
             rounds,
             untried: if self.kept > 0 { rounds } else { 0.0 },
             // ORDERING: Relaxed. A hint; the members' own turns count.
-            present: notes.present.load(Ordering::Relaxed),
+            virtual_now: notes.virtual_now.load(Ordering::Relaxed),
         }
     }
 
@@ -256,15 +264,15 @@ impl Lowest {
     fn choose(
         &self,
         best: &Best,
-        board: &Readings,
-        with: &Measure,
+        board: &BoardView,
+        with: &CompareParams,
         notes: &Notes,
         any: bool,
     ) -> Option<usize> {
         let invited = best.invited.filter(|&index| board.at(index).accept());
         let mut index = invited.or_else(|| best.index(|one, other| self.is_before(one, other)))?;
         if board.at(index).turn() == 0 && any && self.due.is_some() {
-            index = self.first(board, notes).unwrap_or(index);
+            index = self.draw_untried(board, notes).unwrap_or(index);
         }
         let (spot, round) = (board.at(index), self.rounds[index]);
         // A member that has waited for longer than waiting counts must not have many turns in a row.
@@ -272,8 +280,8 @@ impl Lowest {
         let waited = waited.min(FAR as u32 / 2);
         let turn = match spot.turn() {
             // It has had no turn, or its last one is so long ago that it wrapped and seems to be ahead.
-            turn if turn <= JOINED || ahead(turn, with.present) > FAR => with.present,
-            turn => later(turn, with.present.wrapping_sub(waited)),
+            turn if turn <= JOINED || ahead(turn, with.virtual_now) > FAR => with.virtual_now,
+            turn => later(turn, with.virtual_now.wrapping_sub(waited)),
         };
         spot.set_turn(turn.wrapping_add(round).max(JOINED + 1));
         if let Some(least) = best.least() {
@@ -285,8 +293,8 @@ impl Lowest {
         if invited.is_none() {
             // ORDERING: Relaxed. A hint; the members' own turns count.
             notes
-                .present
-                .store(later(with.present, turn), Ordering::Relaxed);
+                .virtual_now
+                .store(later(with.virtual_now, turn), Ordering::Relaxed);
         }
         Some(index)
     }
@@ -295,7 +303,7 @@ impl Lowest {
     /// fleet that has few before it is dropped would ignore weights.
     #[cold]
     #[inline(never)]
-    fn first(&self, board: &Readings, notes: &Notes) -> Option<usize> {
+    fn draw_untried(&self, board: &BoardView, notes: &Notes) -> Option<usize> {
         const DRAWS: u32 = 16;
         let drawn = (0..DRAWS).filter_map(|_| self.table.draw(notes.draw()));
         let mut waiting = drawn.filter(|&index| board.at(index).turn() == 0);
@@ -305,7 +313,7 @@ impl Lowest {
     /// Gives members that have joined later their first turn within a round, where each endpoint will get less than one
     /// request a second. Invitations take one request in fifty, so at that rate many new members would wait for
     /// minutes. What a cold endpoint costs is negligible there.
-    fn seat(&self, pace: f32, order: u64) {
+    fn assign_first_turns(&self, pace: f32, order: u64) {
         let Some(board) = &self.board else { return };
         let count = self.rounds.len();
         let has_joined = |&index: &usize| board.at(index).turn() == JOINED;
@@ -316,10 +324,10 @@ impl Lowest {
             return;
         }
         // ORDERING: Relaxed. No other thread has access to these notes yet.
-        let present = self.notes_of(0).present.load(Ordering::Relaxed);
+        let virtual_now = self.notes_of(0).virtual_now.load(Ordering::Relaxed);
         for index in joined {
             let random = mix(order ^ (index as u64) << 32);
-            let turn = present.wrapping_add(below(self.rounds[index].into(), random) as u32);
+            let turn = virtual_now.wrapping_add(below(self.rounds[index].into(), random) as u32);
             board.at(index).set_turn(turn.max(JOINED + 1));
         }
     }
@@ -345,7 +353,7 @@ impl Lowest {
 
 /// The virtual time, recovered from the members' turns: when the latest turn was. An update therefore does not reset
 /// it, which would make all members wait again.
-fn present(board: &Readings, rounds: &[u32]) -> u32 {
+fn virtual_now(board: &BoardView, rounds: &[u32]) -> u32 {
     let turns = rounds.iter().enumerate().map(|(index, round)| {
         let turn = board.at(index).turn();
         (turn > JOINED).then(|| turn.wrapping_sub(*round))
@@ -364,14 +372,14 @@ const fn later(one: u32, other: u32) -> u32 {
     if ahead(one, other) < 0 { other } else { one }
 }
 
-impl<E: Endpoint> Picker<E> for Lowest {
+impl<E: Endpoint> Picker<E> for AdaptivePicker {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let members = cx.members();
         let Some(board) = &self.board else {
             return self.without_board(cx, members).map(Choice::at);
         };
         let notes = self.notes_of(cx.shard());
-        let mut with = self.measure(notes, cx.now(), cx.usual().latency(), cx.pace());
+        let mut with = self.compare_params(notes, cx.now(), cx.usual().latency(), cx.pace());
         let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members.len()));
         let mut best_of = |may_pick: Option<&dyn Fn(usize) -> bool>| {
             let best = match &many {
@@ -403,7 +411,7 @@ impl<E: Endpoint> Picker<E> for Lowest {
         let board = self.board.as_ref()?;
         let notes = self.notes_of(asker.shard());
         let usual = asker.usual().latency();
-        let mut with = self.measure(notes, now, usual, asker.pace());
+        let mut with = self.compare_params(notes, now, usual, asker.pace());
         let best = self.all(board, &mut with, None);
         self.choose(&best, board, &with, notes, true)
             .map(Choice::at)

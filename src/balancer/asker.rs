@@ -28,7 +28,7 @@ impl<'a> Asker<'a> {
 
     #[inline]
     pub(super) fn pace(self) -> f32 {
-        self.shared.trend.pace()
+        self.shared.rates.pace()
     }
 
     #[inline]
@@ -39,14 +39,14 @@ impl<'a> Asker<'a> {
     /// The same random numbers that a context would draw.
     #[inline]
     pub(super) fn randoms(self) -> Randoms {
-        self.shared.own(self.shard).randoms()
+        self.shared.shard_state(self.shard).randoms()
     }
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
-    use crate::balancer::{PickContext, Regard};
+    use crate::balancer::{HealthMode, PickContext};
     use crate::options::PickOptions;
     use crate::time::Tick;
 
@@ -55,7 +55,7 @@ mod tests {
         let (shared, same) = (Shared::alone(), Shared::alone());
         let options = PickOptions::new();
         for _ in 0..10 {
-            let calm = Regard::NoneRefused;
+            let calm = HealthMode::AllEligible;
             let mut cx =
                 PickContext::<String>::of_fleet(&[], &options, Tick::ZERO, 0, &shared, calm);
             let mut randoms = Asker::new(&same, 0).randoms();

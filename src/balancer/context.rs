@@ -25,7 +25,7 @@ pub struct PickContext<'a, E: Endpoint> {
     /// The counter behind this pick's random numbers. It is taken from the shard on first use, so a pick that needs no
     /// random number does not pay for it.
     counter: Option<u64>,
-    regard: Regard,
+    health_mode: HealthMode,
     /// Every member may be picked: none is refused, none is to be avoided, and none has a limit.
     any_will_do: bool,
     /// Whether members may have limits.
@@ -35,14 +35,14 @@ pub struct PickContext<'a, E: Endpoint> {
     draw: Option<u64>,
     shared: Option<&'a Shared>,
     /// Which part of the members this is; `None` for all of them.
-    part: Option<&'a Part<'a>>,
+    part: Option<&'a Subset<'a>>,
     /// Why the policy lets this pick fail, if it does.
     failure: Option<PickError>,
 }
 
 /// The part of the members that a policy within a policy chooses from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Part<'a> {
+pub(crate) struct Subset<'a> {
     /// The index in the fleet of each member of the part.
     places: &'a [u32],
     wants: Wants,
@@ -59,7 +59,7 @@ pub(crate) enum Wants {
     Degraded,
 }
 
-impl Part<'_> {
+impl Subset<'_> {
     /// The index in the fleet of the member at this index of the part.
     fn place(&self, index: usize) -> usize {
         self.places.get(index).map_or(index, |&at| at as usize)
@@ -76,11 +76,11 @@ impl Part<'_> {
 
 /// How health counts in one pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Regard {
+pub(crate) enum HealthMode {
     /// No member is refused for its health, so there is nothing to check.
-    NoneRefused,
+    AllEligible,
     /// Members refused for their health are not picked.
-    Heed,
+    Respect,
     /// Panic: so many members are refused that health is ignored.
     Ignore,
 }
@@ -101,7 +101,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             now,
             shard: process::thread_number(),
             counter: Some(seed),
-            regard: Regard::Heed,
+            health_mode: HealthMode::Respect,
             any_will_do: false,
             heeds_limits: members
                 .first()
@@ -120,7 +120,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         now: Tick,
         shard: usize,
         shared: &'a Shared,
-        regard: Regard,
+        health_mode: HealthMode,
     ) -> Self {
         Self {
             members,
@@ -128,8 +128,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
             now,
             shard,
             counter: None,
-            regard,
-            any_will_do: regard == Regard::NoneRefused
+            health_mode,
+            any_will_do: health_mode == HealthMode::AllEligible
                 && options.avoid.is_empty()
                 && !shared.limits_endpoints,
             heeds_limits: shared.limits_endpoints,
@@ -147,20 +147,20 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         members: &[Member<E>],
         places: &[u32],
         wants: Wants,
-        regard: Regard,
+        health_mode: HealthMode,
         pick: impl FnOnce(&mut PickContext<'_, E>) -> R,
     ) -> R {
         let all = wants == Wants::Any;
-        let which = Part { places, wants };
+        let which = Subset { places, wants };
         let mut part = PickContext {
             members,
             options: self.options,
             now: self.now,
             shard: self.shard,
             counter: self.counter,
-            regard,
+            health_mode,
             any_will_do: all
-                && regard == Regard::NoneRefused
+                && health_mode == HealthMode::AllEligible
                 && self.options.avoid.is_empty()
                 && !self.heeds_limits,
             heeds_limits: self.heeds_limits,
@@ -174,8 +174,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         result
     }
 
-    pub(super) const fn regard(&self) -> Regard {
-        self.regard
+    pub(super) const fn health_mode(&self) -> HealthMode {
+        self.health_mode
     }
 
     /// Sets the reason for which the pick fails if the policy then chooses no member.
@@ -254,7 +254,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         let Some(member) = self.members.get(index) else {
             return false;
         };
-        let healthy = self.regard == Regard::Ignore || member.takes_requests();
+        let healthy = self.health_mode == HealthMode::Ignore || member.takes_requests();
         healthy && !self.avoids(member) && self.has_room(member) && self.wants(member)
     }
 
@@ -282,14 +282,14 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
 
     fn is_eligible(&self, index: usize, member: &Member<E>) -> bool {
         match self.draw {
-            _ if self.regard == Regard::Ignore => true,
+            _ if self.health_mode == HealthMode::Ignore => true,
             // Each member gets a number of its own by its index in the fleet. By its id, which is unique in the
             // process, the decisions for a seed would depend on what else the process has.
             Some(draw) => {
                 let place = self.part.map_or(index, |part| part.place(index));
                 member.admits(self.now, mix(draw ^ place as u64))
             }
-            None => self.regard == Regard::NoneRefused || member.takes_requests(),
+            None => self.health_mode == HealthMode::AllEligible || member.takes_requests(),
         }
     }
 
@@ -307,7 +307,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
 
     /// The mean number of requests per second and endpoint; 0 while unknown.
     pub(super) fn pace(&self) -> f32 {
-        self.shared.map_or(0.0, |shared| shared.trend.pace())
+        self.shared.map_or(0.0, |shared| shared.rates.pace())
     }
 
     /// The time of the pick.
@@ -428,8 +428,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         found
     }
 
-    pub(crate) const fn set_regard(&mut self, regard: Regard) {
-        self.regard = regard;
+    pub(crate) const fn set_health_mode(&mut self, health_mode: HealthMode) {
+        self.health_mode = health_mode;
     }
 }
 
@@ -444,7 +444,7 @@ impl<E: Endpoint> fmt::Debug for PickContext<'_, E> {
             .field("options", &self.options)
             .field("now", &self.now)
             .field("shard", &self.shard)
-            .field("regard", &self.regard)
+            .field("regard", &self.health_mode)
             .finish_non_exhaustive()
     }
 }

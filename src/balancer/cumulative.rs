@@ -159,7 +159,7 @@ mod tests {
     proptest! {
         /// Compares with a linear walk over the weights.
         #[test]
-        fn finds_what_a_walk_finds(weights in weights(), random: u64) {
+        fn a_draw_finds_what_a_linear_walk_finds(weights in weights(), random: u64) {
             let table = Cumulative::new(&weights);
             let point = below(weights.iter().sum(), random);
             let mut left = point;
@@ -173,7 +173,7 @@ mod tests {
         }
 
         #[test]
-        fn another_is_another(weights in weights(), first: u64, second: u64) {
+        fn a_second_draw_differs_from_the_first(weights in weights(), first: u64, second: u64) {
             let table = Cumulative::new(&weights);
             let first = table.draw(first).unwrap();
             match table.draw_other(first, second) {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_nobody() {
+    fn an_empty_set_yields_no_member() {
         assert_eq!(Cumulative::new(&[]).draw(7), None);
     }
 

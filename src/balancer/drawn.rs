@@ -8,7 +8,7 @@ use crate::sync::{AtomicU64, Ordering, Padded};
 
 /// A table to draw from, and for each shard the members drawn for its next pick.
 ///
-/// They share one word: `first: 32 | second: 32`. [`NOBODY`] stands for a member that has not been drawn.
+/// They share one word: `first: 32 | second: 32`. [`NO_MEMBER`] stands for a member that has not been drawn.
 ///
 /// Two threads of a shard may race. Both then get the same members, once.
 #[derive(Debug)]
@@ -17,11 +17,11 @@ pub(super) struct Drawn {
     next: Box<[Padded<AtomicU64>]>,
 }
 
-const NOBODY: u32 = u32::MAX;
+const NO_MEMBER: u32 = u32::MAX;
 
 /// The members drawn for this pick, and the first member of the next.
 #[must_use = "the next pick has nobody"]
-pub(super) struct Draw<'a> {
+pub(super) struct PreparedDraw<'a> {
     of: &'a Drawn,
     word: &'a AtomicU64,
     first: u32,
@@ -35,10 +35,10 @@ impl Drawn {
     }
 
     fn from(weights: &[u64], shards: usize) -> Self {
-        let nobody = |_| Padded(AtomicU64::new(word(NOBODY, NOBODY)));
+        let none_drawn = |_| Padded(AtomicU64::new(word(NO_MEMBER, NO_MEMBER)));
         Self {
             table: Cumulative::new(weights),
-            next: (0..shards).map(nobody).collect(),
+            next: (0..shards).map(none_drawn).collect(),
         }
     }
 
@@ -50,16 +50,20 @@ impl Drawn {
     /// Takes the members drawn for this pick, where all may be picked; `None` if there is no member. Uses one random
     /// number, and two if no member had been drawn.
     #[inline]
-    pub(super) fn draw(&self, shard: usize, mut random: impl FnMut() -> u64) -> Option<Draw<'_>> {
+    pub(super) fn draw(
+        &self,
+        shard: usize,
+        mut random: impl FnMut() -> u64,
+    ) -> Option<PreparedDraw<'_>> {
         let word = &self.next[shard & (self.next.len() - 1)].0;
         // ORDERING: Relaxed, here and below. Each word is complete in itself: any value stored there may be used.
         let drawn = word.load(Ordering::Relaxed);
         let (mut first, second) = ((drawn >> 32) as u32, drawn as u32);
-        if first == NOBODY {
+        if first == NO_MEMBER {
             first = self.table.draw(random())? as u32;
         }
         let next = self.table.draw(random())?;
-        Some(Draw {
+        Some(PreparedDraw {
             of: self,
             word,
             first,
@@ -69,7 +73,7 @@ impl Drawn {
     }
 }
 
-impl Draw<'_> {
+impl PreparedDraw<'_> {
     #[inline]
     pub(super) const fn first(&self) -> usize {
         self.first as usize
@@ -78,7 +82,7 @@ impl Draw<'_> {
     /// Ends the pick without a second member. None is drawn for the next pick either, as it may not need one.
     #[inline]
     pub(super) fn end(self) {
-        self.put(NOBODY);
+        self.put(NO_MEMBER);
     }
 
     /// Returns a second member, different from the first, if there is one. The next pick is assumed to need one too, so
@@ -88,10 +92,10 @@ impl Draw<'_> {
         let other = |than: usize, random| self.of.table.draw_other(than, random);
         let after = other(self.next, random());
         let second = match self.second {
-            NOBODY => other(self.first(), random()),
+            NO_MEMBER => other(self.first(), random()),
             second => Some(second as usize),
         };
-        self.put(after.map_or(NOBODY, |after| after as u32));
+        self.put(after.map_or(NO_MEMBER, |after| after as u32));
         second
     }
 
@@ -117,7 +121,7 @@ mod tests {
     proptest! {
         /// Each member is drawn as the table draws it, one pick late, whether or not a second one is asked for.
         #[test]
-        fn what_is_drawn_is_for_the_next(
+        fn a_draw_is_for_the_next_pick(
             weights in prop::collection::vec(1u64..100, 1..20),
             asks in prop::collection::vec((0usize..4, any::<bool>()), 1..100),
         ) {
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_nobody() {
+    fn an_empty_set_yields_no_member() {
         assert!(Drawn::from(&[], 1).draw(0, || 7).is_none());
     }
 }
@@ -195,7 +199,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn a_second_is_another_than_the_first() {
+    fn the_second_member_differs_from_the_first() {
         two_draw(|drawn, seed| {
             let (first, second) = pair(drawn, seed);
             assert_eq!(second, Some(1 - first), "of two the other");

@@ -34,7 +34,7 @@ impl Lanes {
     /// The lanes among the first `lanes` whose value satisfies `is`. It has no branch per lane, so the compiler
     /// compares four at a time.
     #[inline(always)]
-    pub(super) fn that<T: Copy>(of: &Fours<T>, lanes: usize, is: impl Fn(T) -> bool) -> Self {
+    pub(super) fn matching<T: Copy>(of: &Fours<T>, lanes: usize, is: impl Fn(T) -> bool) -> Self {
         let mut found = [0; FOUR];
         for (four, bits) in of[..lanes.div_ceil(FOUR)].iter().zip(&BITS) {
             for lane in 0..FOUR {
@@ -78,14 +78,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn are_those_that_it_holds_for(of: Fours<bool>, lanes in 0..=LANES) {
-            let some: Vec<usize> = Lanes::that(&of, lanes, |is| is).collect();
+        fn matching_yields_the_lanes_where_the_predicate_holds(of: Fours<bool>, lanes in 0..=LANES) {
+            let some: Vec<usize> = Lanes::matching(&of, lanes, |is| is).collect();
             let expected: Vec<usize> = (0..lanes).filter(|&lane| of.as_flattened()[lane]).collect();
             prop_assert_eq!(some, expected);
         }
 
         #[test]
-        fn one_or_the_other(is: bool, one: f32, other: f32) {
+        fn either_selects_by_the_condition(is: bool, one: f32, other: f32) {
             let expected = if is { one } else { other };
             prop_assert_eq!(either(is, one, other).to_bits(), expected.to_bits());
         }

@@ -5,7 +5,7 @@ use super::lanes::{FOUR, Fours, Lanes};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{LANES, Randoms, Readings, Spots, below};
+use crate::shared::{BoardView, LANES, Randoms, Spots, below};
 use crate::time::Tick;
 
 /// Picks the endpoint with the fewest requests in flight for its weight, out of all; among equals, one by weight at
@@ -40,7 +40,7 @@ impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
         let weights = effective_weights(view.members());
-        Box::new(Scan {
+        Box::new(LeastConnectionsPicker {
             table: Cumulative::new(&weights),
             parts: weights.iter().map(|&weight| 1.0 / weight as f32).collect(),
             board: view.board(),
@@ -48,15 +48,15 @@ impl<E: Endpoint> LoadBalancer<E> for LeastConnections {
     }
 }
 
-struct Scan {
+struct LeastConnectionsPicker {
     table: Cumulative,
     /// The reciprocal of each member's weight: what one request adds to its load.
     parts: Box<[f32]>,
     /// `None` if the view was not the fleet's own.
-    board: Option<Readings>,
+    board: Option<BoardView>,
 }
 
-impl Scan {
+impl LeastConnectionsPicker {
     fn in_flight<E: Endpoint>(&self, members: &[Member<E>], index: usize) -> u64 {
         match &self.board {
             Some(board) => board.at(index).load().count().into(),
@@ -91,21 +91,21 @@ impl Scan {
 /// The members that a pick compares, and its random numbers.
 trait Field {
     /// Computes a row's loads, infinite for members that may not be picked, and returns the least.
-    fn weigh(&self, scan: &Scan, loads: &mut [f32], row: usize) -> f32;
+    fn weigh(&self, picker: &LeastConnectionsPicker, loads: &mut [f32], row: usize) -> f32;
 
     fn random(&mut self) -> u64;
 }
 
 impl<E: Endpoint> Field for PickContext<'_, E> {
     #[inline]
-    fn weigh(&self, scan: &Scan, loads: &mut [f32], row: usize) -> f32 {
+    fn weigh(&self, picker: &LeastConnectionsPicker, loads: &mut [f32], row: usize) -> f32 {
         if self.any_will_do() {
-            if let Some(least) = scan.weigh_by_board(loads, row) {
+            if let Some(least) = picker.weigh_by_board(loads, row) {
                 return least;
             }
         }
-        scan.weigh_each(loads, row, |index| match self.may_pick(index) {
-            true => scan.in_flight(self.members(), index) as f32,
+        picker.weigh_each(loads, row, |index| match self.may_pick(index) {
+            true => picker.in_flight(self.members(), index) as f32,
             false => f32::INFINITY,
         })
     }
@@ -124,11 +124,11 @@ struct All<'a, E: Endpoint> {
 
 impl<E: Endpoint> Field for All<'_, E> {
     #[inline]
-    fn weigh(&self, scan: &Scan, loads: &mut [f32], row: usize) -> f32 {
-        let by_board = scan.weigh_by_board(loads, row);
+    fn weigh(&self, picker: &LeastConnectionsPicker, loads: &mut [f32], row: usize) -> f32 {
+        let by_board = picker.weigh_by_board(loads, row);
         by_board.unwrap_or_else(|| {
-            let count = |index| scan.in_flight(self.members, index) as f32;
-            scan.weigh_each(loads, row, count)
+            let count = |index| picker.in_flight(self.members, index) as f32;
+            picker.weigh_each(loads, row, count)
         })
     }
 
@@ -180,13 +180,13 @@ fn weigh_spots(loads: &mut [f32], spots: Spots<'_>, parts: &[f32]) -> f32 {
 
 /// The members of a row that have the lowest load so far.
 #[derive(Debug, Default)]
-struct Lowest {
+struct Tied {
     row: usize,
     lanes: Lanes,
     weight: u64,
 }
 
-impl<E: Endpoint> Picker<E> for Scan {
+impl<E: Endpoint> Picker<E> for LeastConnectionsPicker {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let drawn = cx.draw(&self.table)?;
         if self.in_flight(cx.members(), drawn) == 0 {
@@ -206,7 +206,7 @@ impl<E: Endpoint> Picker<E> for Scan {
     }
 }
 
-impl Scan {
+impl LeastConnectionsPicker {
     /// The member with the lowest load, or `drawn` if none may be picked.
     #[inline(never)]
     fn least(&self, drawn: usize, field: &mut impl Field) -> Choice {
@@ -215,7 +215,7 @@ impl Scan {
         let mut load = f32::INFINITY;
         // Chooses by weight among all equals: a row replaces the one before it with the probability of its part of
         // their weight.
-        let (mut lowest, mut equals) = (Lowest::default(), 0);
+        let (mut tied, mut equals) = (Tied::default(), 0);
         for row in 0..self.parts.len().div_ceil(LANES) {
             let first = row * LANES;
             let lanes = LANES.min(self.parts.len() - first);
@@ -229,17 +229,17 @@ impl Scan {
             // Compares with the first of the equals. Against the last, each row could be a little lower than the one
             // before.
             let most = load * SAME;
-            let lanes = Lanes::that(&loads, lanes, |load| load <= most);
+            let lanes = Lanes::matching(&loads, lanes, |load| load <= most);
             let weight = lanes.map(|lane| self.table.weight(first + lane)).sum();
             equals += weight;
             if weight == equals || below(equals, field.random()) < weight {
-                lowest = Lowest { row, lanes, weight };
+                tied = Tied { row, lanes, weight };
             }
         }
-        let mut point = below(lowest.weight, field.random());
+        let mut point = below(tied.weight, field.random());
         let mut chosen = drawn;
-        for lane in lowest.lanes {
-            chosen = lowest.row * LANES + lane;
+        for lane in tied.lanes {
+            chosen = tied.row * LANES + lane;
             let weight = self.table.weight(chosen);
             if point < weight {
                 break;

@@ -39,13 +39,13 @@ impl LeastResponseTime {
 impl<E: Endpoint> LoadBalancer<E> for LeastResponseTime {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
-        Box::new(Sooner(Drawn::new(view)))
+        Box::new(LeastResponseTimePicker(Drawn::new(view)))
     }
 }
 
-struct Sooner(Drawn);
+struct LeastResponseTimePicker(Drawn);
 
-impl<E: Endpoint> Picker<E> for Sooner {
+impl<E: Endpoint> Picker<E> for LeastResponseTimePicker {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let members = cx.members();
         if cx.any_will_do() {
@@ -62,7 +62,7 @@ impl<E: Endpoint> Picker<E> for Sooner {
     }
 }
 
-impl Sooner {
+impl LeastResponseTimePicker {
     /// Chooses where all members may be picked.
     #[inline(always)]
     fn of_all<E: Endpoint>(

@@ -21,14 +21,14 @@ use std::fmt;
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
 use crate::member::Member;
-use crate::shared::Readings;
+use crate::shared::BoardView;
 use crate::sync::{Arc, AtomicU64, Ordering, Padded};
 use crate::time::Tick;
 
 pub use adaptive::Adaptive;
 pub use asker::Asker;
+pub(crate) use context::HealthMode;
 pub use context::PickContext;
-pub(crate) use context::Regard;
 pub use least_connections::LeastConnections;
 pub use least_response_time::LeastResponseTime;
 pub use power_of_two::PowerOfTwo;
@@ -290,13 +290,13 @@ impl<'a, E: Endpoint> View<'a, E> {
     /// The board: all members' requests in flight side by side, for a policy that compares many of them. Leases update
     /// it as long as a picker that asked for it is in force. `None` for a view that is not the fleet's own, as no lease
     /// updates a board there.
-    pub(crate) fn board(&self) -> Option<Readings> {
+    pub(crate) fn board(&self) -> Option<BoardView> {
         if !self.of_fleet {
             return None;
         }
         // ORDERING: Relaxed, here and below. One thread prepares a picker; atomics only make the type `Sync`.
         self.reads_board.store(1, Ordering::Relaxed);
-        Readings::of(
+        BoardView::of(
             self.members
                 .iter()
                 .map(|member| member.core().place.as_ref()),

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_gone_do_not_add_up() {
+    fn removed_parts_do_not_accumulate() {
         let nested = Nested::new(7);
         for zone in 0..1000 {
             let key: PartKey = (0, Some(format!("{zone}").into()));

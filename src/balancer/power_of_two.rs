@@ -1,6 +1,6 @@
 //! The policy that picks the less busy of two endpoints: [`PowerOfTwo`].
 
-use super::drawn::{Draw, Drawn};
+use super::drawn::{Drawn, PreparedDraw};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
@@ -32,13 +32,13 @@ impl PowerOfTwo {
 impl<E: Endpoint> LoadBalancer<E> for PowerOfTwo {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
-        Box::new(Fewer(Drawn::new(view)))
+        Box::new(PowerOfTwoPicker(Drawn::new(view)))
     }
 }
 
-struct Fewer(Drawn);
+struct PowerOfTwoPicker(Drawn);
 
-impl<E: Endpoint> Picker<E> for Fewer {
+impl<E: Endpoint> Picker<E> for PowerOfTwoPicker {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let members = cx.members();
         if cx.any_will_do() {
@@ -65,7 +65,7 @@ impl<E: Endpoint> Picker<E> for Fewer {
 #[inline(always)]
 fn of_drawn<E: Endpoint>(
     members: &[Member<E>],
-    draw: Draw<'_>,
+    draw: PreparedDraw<'_>,
     random: impl FnMut() -> u64,
 ) -> Choice {
     let first = draw.first();
@@ -81,7 +81,7 @@ fn of_drawn<E: Endpoint>(
 #[inline(never)]
 fn of_two<E: Endpoint>(
     members: &[Member<E>],
-    draw: Draw<'_>,
+    draw: PreparedDraw<'_>,
     busy: u64,
     random: impl FnMut() -> u64,
 ) -> Choice {

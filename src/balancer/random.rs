@@ -26,13 +26,13 @@ impl Random {
 impl<E: Endpoint> LoadBalancer<E> for Random {
     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
         view.pick_of_all();
-        Box::new(Draw(Drawn::new(view)))
+        Box::new(RandomPicker(Drawn::new(view)))
     }
 }
 
-struct Draw(Drawn);
+struct RandomPicker(Drawn);
 
-impl<E: Endpoint> Picker<E> for Draw {
+impl<E: Endpoint> Picker<E> for RandomPicker {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         if cx.any_will_do() {
             return self.next(cx.shard(), || cx.random());
@@ -46,7 +46,7 @@ impl<E: Endpoint> Picker<E> for Draw {
     }
 }
 
-impl Draw {
+impl RandomPicker {
     #[inline(always)]
     fn next(&self, shard: usize, random: impl FnMut() -> u64) -> Option<Choice> {
         let draw = self.0.draw(shard, random)?;

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_is_there_and_nothing_else() {
+    fn only_a_prepared_position_is_ready() {
         for start in [0, 7, u64::from(u32::MAX), u64::MAX] {
             let ready = Ready::nothing([start, start].into_iter());
             assert_eq!(ready.at(0, start), None);
@@ -101,7 +101,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn what_is_ready_is_in_turn() {
+    fn a_prepared_member_is_the_one_in_turn() {
         two_walk(|shared| {
             step(shared, |ready, next| ready.put(0, next, order(next)));
         });

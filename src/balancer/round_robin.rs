@@ -60,7 +60,7 @@ const NEAR: usize = 1024;
 
 /// Walks a schedule. `FAR` is true above [`NEAR`] members. It is part of the type, as a check at run time would cost
 /// smaller fleets a nanosecond.
-struct Walk<const FAR: bool> {
+struct RoundRobinPicker<const FAR: bool> {
     schedule: Schedule,
     cursor: Cursor,
     ready: Ready,
@@ -86,19 +86,19 @@ impl<E: Endpoint> LoadBalancer<E> for WeightedRoundRobin {
 fn walk<E: Endpoint>(schedule: Schedule, view: &View<'_, E>, weighted: bool) -> Box<dyn Picker<E>> {
     let cursor = view.cursor();
     if view.members().len() > NEAR {
-        Box::new(Walk::<true>::new(schedule, cursor, weighted))
+        Box::new(RoundRobinPicker::<true>::new(schedule, cursor, weighted))
     } else {
-        Box::new(Walk::<false>::new(schedule, cursor, weighted))
+        Box::new(RoundRobinPicker::<false>::new(schedule, cursor, weighted))
     }
 }
 
-impl<E: Endpoint, const FAR: bool> Picker<E> for Walk<FAR> {
+impl<E: Endpoint, const FAR: bool> Picker<E> for RoundRobinPicker<FAR> {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let index = self.next(cx.shard(), |_| {})?;
         if cx.may_pick(index) {
             return Some(Choice::at(index));
         }
-        self.instead(cx)
+        self.draw_other(cx)
     }
 
     fn pick_of_all(&self, all: &[Member<E>], asker: Asker<'_>, _: Tick) -> Option<Choice> {
@@ -111,7 +111,7 @@ impl<E: Endpoint, const FAR: bool> Picker<E> for Walk<FAR> {
     }
 }
 
-impl<const FAR: bool> Walk<FAR> {
+impl<const FAR: bool> RoundRobinPicker<FAR> {
     fn new(schedule: Schedule, cursor: Cursor, weighted: bool) -> Self {
         Self {
             ready: Ready::nothing(cursor.positions()),
@@ -150,7 +150,7 @@ impl<const FAR: bool> Walk<FAR> {
     /// Draws another member at random, as the one whose turn it is may not be picked.
     #[cold]
     #[inline(never)]
-    fn instead<E: Endpoint>(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
+    fn draw_other<E: Endpoint>(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let weight_of = if self.weighted {
             |member: &Member<E>| u64::from(member.weight().get())
         } else {

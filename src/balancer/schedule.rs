@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn one_heavy_among_fifty_light_is_every_other() {
+    fn one_heavy_member_among_fifty_light_ones_gets_every_other_pick() {
         let mut weights = vec![1; 51];
         weights[20] = 50;
         let picks = picks(&weights, 0..100);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_nobody() {
+    fn an_empty_set_yields_no_member() {
         assert_eq!(Schedule::new(&[]).at(3), None);
         assert_eq!(Schedule::new(&[]).draw(3), None);
     }
@@ -323,7 +323,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cycle_holds_everybody_exactly(counts in prop::collection::vec(1u64..30, 1..60)) {
+        fn a_cycle_visits_each_member_exactly_by_weight(counts in prop::collection::vec(1u64..30, 1..60)) {
             let length: u64 = counts.iter().sum();
             let mut seen = vec![0u64; counts.len()];
             rotate(&counts, length).iter().for_each(|&member| seen[member as usize] += 1);

@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::call::CallState;
 use super::slots::Slot;
 use super::timer::DynTimer;
-use super::trip::Trip;
 use super::{Inner, StopReason};
 use crate::cluster::Cluster;
 use crate::error::PickError;
@@ -18,13 +18,13 @@ use crate::transport::Transport;
 
 /// How long an attempt may take.
 #[derive(Clone, Copy)]
-struct Limit {
+struct TimeLimit {
     time: Option<Duration>,
     /// Whether the deadline sets this limit, rather than the attempt's own timeout.
     by_deadline: bool,
 }
 
-impl Limit {
+impl TimeLimit {
     /// Returns `None` if no time is left.
     fn new(own: Option<Duration>, ends: Option<Tick>, now: Tick) -> Option<Self> {
         let Some(left) = ends.map(|ends| ends.since(now)) else {
@@ -62,21 +62,21 @@ pub(super) async fn within<F: Future>(
 
 /// An attempt that has been counted and charged, and is about to be sent.
 pub(super) struct Launch<'a, C: Cluster, Req> {
-    pub(super) held: Held<'a, C>,
+    pub(super) in_flight: InFlight<'a, C>,
     pub(super) request: Req,
 }
 
 /// What an attempt holds until its end.
-pub(super) struct Held<'a, C: Cluster> {
+pub(super) struct InFlight<'a, C: Cluster> {
     pub(super) lease: Lease<C::Endpoint>,
-    limit: Limit,
+    limit: TimeLimit,
     /// The number of this attempt in its call, from 1.
     number: u32,
     /// The slot of a retry; `None` for a first attempt.
     slot: Option<Slot<'a>>,
 }
 
-impl<C: Cluster> Held<'_, C> {
+impl<C: Cluster> InFlight<'_, C> {
     /// Returns how long the attempt may take.
     pub(super) const fn time(&self) -> Option<Duration> {
         self.limit.time
@@ -87,10 +87,10 @@ impl<C: Cluster> Held<'_, C> {
 pub(super) struct Ended<R, E> {
     /// The number of this attempt in its call, from 1.
     pub(super) number: u32,
-    pub(super) how: How<R, E>,
+    pub(super) end: AttemptEnd<R, E>,
 }
 
-pub(super) enum How<R, E> {
+pub(super) enum AttemptEnd<R, E> {
     Answered {
         result: Result<R, E>,
         is_retryable: bool,
@@ -106,14 +106,14 @@ impl<C: Cluster, T> Inner<C, T> {
     #[inline]
     pub(super) fn launch<Req, R, E>(
         &self,
-        trip: &mut Trip<'_, R, E>,
+        call: &mut CallState<'_, R, E>,
         now: Tick,
         make: &mut impl FnMut() -> Req,
     ) -> Result<Launch<'_, C, Req>, StopReason> {
-        let limit = Limit::new(trip.attempt_timeout, trip.ends, now);
+        let limit = TimeLimit::new(call.attempt_timeout, call.ends, now);
         let limit = limit.ok_or(StopReason::Deadline)?;
-        let is_retry = trip.attempts > 0;
-        let lease = match self.cluster.pick_endpoint_with(&trip.pick()) {
+        let is_retry = call.attempts > 0;
+        let lease = match self.cluster.pick_endpoint_with(&call.pick()) {
             Ok(lease) => lease,
             Err(PickError::AllAvoided) if is_retry => return Err(StopReason::NoEndpointLeft),
             Err(error) => return Err(StopReason::Pick(error)),
@@ -127,15 +127,15 @@ impl<C: Cluster, T> Inner<C, T> {
                 return Err(reason);
             }
         };
-        trip.sent(lease.id());
-        let number = trip.attempts;
-        let held = Held {
+        call.note_sent(lease.id());
+        let number = call.attempts;
+        let in_flight = InFlight {
             lease,
             limit,
             number,
             slot,
         };
-        Ok(Launch { held, request })
+        Ok(Launch { in_flight, request })
     }
 
     /// Counts and charges what is about to be sent, if the budget and the limit on concurrent retries have room for it.
@@ -165,35 +165,35 @@ impl<C: Cluster, T> Inner<C, T> {
         T: Transport<C::Endpoint, Req>,
         Req: Send,
     {
-        let (held, request) = (launch.held, launch.request);
-        let sent = self.transport.send(held.lease.endpoint(), request);
-        let result = within(&*self.timer, held.time(), sent).await;
-        self.ended(held, result)
+        let (in_flight, request) = (launch.in_flight, launch.request);
+        let sent = self.transport.send(in_flight.lease.endpoint(), request);
+        let result = within(&*self.timer, in_flight.time(), sent).await;
+        self.record_end(in_flight, result)
     }
 
     /// Records how the attempt ended; `None` means that it was cut off.
     #[inline]
-    pub(super) fn ended<Req>(
+    pub(super) fn record_end<Req>(
         &self,
-        held: Held<'_, C>,
+        in_flight: InFlight<'_, C>,
         result: Option<Result<T::Response, T::Error>>,
     ) -> Ended<T::Response, T::Error>
     where
         T: Transport<C::Endpoint, Req>,
     {
-        let Held {
+        let InFlight {
             lease,
             limit,
             number,
             slot: _slot,
-        } = held;
-        let how = match result {
+        } = in_flight;
+        let end = match result {
             Some(result) => {
                 let outcome = self.transport.classify(&result);
                 lease.record(outcome);
-                self.answered(outcome);
+                self.note_answer(outcome);
                 let is_retryable = self.transport.is_retryable(&result);
-                How::Answered {
+                AttemptEnd::Answered {
                     result,
                     is_retryable,
                 }
@@ -207,19 +207,19 @@ impl<C: Cluster, T> Inner<C, T> {
                     Outcome::Timeout
                 });
                 let by_deadline = limit.by_deadline;
-                How::CutOff { by_deadline }
+                AttemptEnd::CutOff { by_deadline }
             }
         };
-        Ended { number, how }
+        Ended { number, end }
     }
 
     #[inline]
-    fn answered(&self, outcome: Outcome) {
+    fn note_answer(&self, outcome: Outcome) {
         let Some(throttling) = &self.throttling else {
             return;
         };
         if !outcome.is_fault() && !matches!(outcome, Outcome::Overloaded { .. }) {
-            throttling.accepted(self.timer.tick());
+            throttling.count_accepted(self.timer.tick());
         }
     }
 }

@@ -28,7 +28,7 @@ impl Budget {
     /// Takes one retry from the budget. Returns whether it was granted.
     pub(super) fn withdraw(&self, now: Tick) -> bool {
         let may = |counts| self.left_of(counts) > 0;
-        self.recent.add_if(now, Event::Other, may)
+        self.recent.add_if(now, Event::Secondary, may)
     }
 
     /// Returns how many retries are allowed now. A hint: `withdraw` decides.
@@ -43,7 +43,7 @@ impl Budget {
         } else {
             self.floor
         };
-        most.saturating_sub(counts.others)
+        most.saturating_sub(counts.secondary)
     }
 }
 

@@ -22,9 +22,9 @@ const BUCKETS: usize = if cfg!(evenkeel_loom) {
 
 /// The sum of counts at which they are halved. Between 1024 and this many, the share beyond a 95th percentile is exact
 /// to 0.7 points (one standard deviation: the square root of 0.95 * 0.05 / 1024).
-const MOST: u64 = if cfg!(evenkeel_loom) { 2 } else { 2048 };
+const HALVE_AT: u64 = if cfg!(evenkeel_loom) { 2 } else { 2048 };
 /// One attempt in this many recomputes the percentile, which is one pass over the buckets (some 100 ns).
-const EACH: u64 = if cfg!(evenkeel_loom) { 2 } else { 32 };
+const RECOMPUTE_EVERY: u64 = if cfg!(evenkeel_loom) { 2 } else { 32 };
 
 /// Returns the bucket of a latency.
 fn bucket_of(nanos: u64) -> usize {
@@ -86,8 +86,8 @@ impl Latencies {
         // ORDERING: Relaxed, both. Statistics; `turn` is ordered by its own modification order.
         bucket.fetch_add(1, Ordering::Relaxed);
         let count = self.turn.0.fetch_add(1, Ordering::Relaxed) + 1;
-        if count % EACH == 0 || count == self.min_samples {
-            self.work_out();
+        if count % RECOMPUTE_EVERY == 0 || count == self.min_samples {
+            self.recompute();
         }
     }
 
@@ -99,7 +99,7 @@ impl Latencies {
     }
 
     #[cold]
-    fn work_out(&self) {
+    fn recompute(&self) {
         // ORDERING: Relaxed. Statistics.
         let load = |bucket: usize| self.buckets[bucket].load(Ordering::Relaxed);
         let counts: [u64; BUCKETS] = std::array::from_fn(load);
@@ -109,7 +109,7 @@ impl Latencies {
             // ORDERING: Relaxed. As in `percentile`.
             self.percentile.store(end_of(bucket), Ordering::Relaxed);
         }
-        if all >= MOST {
+        if all >= HALVE_AT {
             self.halve();
         }
     }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_before_there_are_enough() {
+    fn no_percentile_is_given_before_there_are_enough_samples() {
         let latencies = Latencies::new(95, 100);
         for _ in 0..99 {
             latencies.add(micros(1000));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_long_ago_fades() {
+    fn old_latencies_fade() {
         let latencies = Latencies::new(95, 100);
         for latency in [100, 100_000, 100] {
             for _ in 0..20_000 {
@@ -218,7 +218,7 @@ mod tests {
 
         /// Compares with a sorted list.
         #[test]
-        fn a_percentile_is_a_list_s_and_an_eighth_more_at_most(
+        fn a_percentile_exceeds_the_exact_one_by_an_eighth_at_most(
             mut all in prop::collection::vec(1_024u64..1 << 30, 100..1000),
             percent in 50u32..100,
         ) {
@@ -226,7 +226,7 @@ mod tests {
             for one in &all {
                 latencies.add(Duration::from_nanos(*one));
             }
-            latencies.work_out();
+            latencies.recompute();
             all.sort_unstable();
             let rank = (all.len() * percent as usize).div_ceil(100).max(1);
             let expected = all[rank - 1];

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod budget;
+mod call;
 mod error;
 mod hedge;
 mod latencies;
@@ -15,7 +16,6 @@ mod throttle;
 mod timer;
 #[cfg(feature = "tokio")]
 mod tokio_timer;
-mod trip;
 
 use std::fmt;
 use std::future::Future;

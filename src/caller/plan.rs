@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_is_refused_by_its_name() {
+    fn settings_out_of_range_are_refused_by_their_names() {
         let plan = CallPlan::default;
         let bad = [
             ("attempts", plan().attempts(0)),

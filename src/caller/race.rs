@@ -5,10 +5,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::Inner;
-use super::attempt::{How, Launch};
+use super::attempt::{AttemptEnd, Launch};
+use super::call::{CallState, Verdict};
 use super::error::StopReason;
 use super::hedge::Hedging;
-use super::trip::{Trip, Verdict};
 use crate::cluster::Cluster;
 use crate::time::Tick;
 use crate::transport::{BoxFuture, Transport};
@@ -60,7 +60,7 @@ impl<C: Cluster, T> Inner<C, T> {
     pub(super) async fn race<Req, F>(
         &self,
         launch: Launch<'_, C, Req>,
-        trip: &mut Trip<'_, T::Response, T::Error>,
+        call: &mut CallState<'_, T::Response, T::Error>,
         begun: Tick,
         make: &mut F,
     ) -> Result<Option<T::Response>, StopReason>
@@ -69,7 +69,7 @@ impl<C: Cluster, T> Inner<C, T> {
         Req: Send,
         F: FnMut() -> Req + Send,
     {
-        let first_number = trip.attempts;
+        let first_number = call.attempts;
         let first = pin!(self.attempt(launch));
         let mut flights = Flights {
             first: Some(first),
@@ -77,7 +77,7 @@ impl<C: Cluster, T> Inner<C, T> {
             unsent: None,
             early: None,
         };
-        let mut due = self.hedge_due(trip, first_number);
+        let mut due = self.hedge_due(call, first_number);
         let mut ends = None;
         loop {
             let ended = poll_fn(|cx| {
@@ -92,20 +92,20 @@ impl<C: Cluster, T> Inner<C, T> {
             })
             .await;
             let Some(ended) = ended else {
-                let hedge = self.launch_hedge(trip, make);
+                let hedge = self.launch_hedge(call, make);
                 due = hedge
                     .is_some()
-                    .then(|| self.hedge_due(trip, first_number))
+                    .then(|| self.hedge_due(call, first_number))
                     .flatten();
                 flights.unsent = hedge.map(|hedge| Box::pin(self.attempt(hedge)));
                 continue;
             };
             let is_first = ended.number == first_number;
-            let was_cut_off = matches!(ended.how, How::CutOff { .. });
-            let verdict = trip.ended(ended, self.plan.retry_timeouts);
+            let was_cut_off = matches!(ended.end, AttemptEnd::CutOff { .. });
+            let verdict = call.note_end(ended, self.plan.retry_timeouts);
             let is_good = matches!(verdict, Verdict::Good(_));
             if is_first && (is_good || was_cut_off) || is_good && flights.first.is_some() {
-                self.measured(begun);
+                self.record_latency(begun);
             }
             match verdict {
                 Verdict::Good(answer) => {
@@ -130,12 +130,12 @@ impl<C: Cluster, T> Inner<C, T> {
     /// Returns a timer for the next hedge, if there is to be one.
     fn hedge_due<R, E>(
         &self,
-        trip: &Trip<'_, R, E>,
+        call: &CallState<'_, R, E>,
         first_number: u32,
     ) -> Option<BoxFuture<'_, ()>> {
         let hedging = self.hedging.as_ref()?;
-        let has_more = trip.attempts < trip.most_attempts
-            && trip.attempts - first_number < hedging.settings.max_hedges;
+        let has_more = call.attempts < call.most_attempts
+            && call.attempts - first_number < hedging.settings.max_hedges;
         let delay = hedging.delay().filter(|_| has_more)?;
         Some(self.timer.sleep_boxed(delay))
     }
@@ -143,20 +143,20 @@ impl<C: Cluster, T> Inner<C, T> {
     /// Launches another attempt beside those in flight, unless budget, retry slots or endpoints are used up.
     fn launch_hedge<Req, R, E>(
         &self,
-        trip: &mut Trip<'_, R, E>,
+        call: &mut CallState<'_, R, E>,
         make: &mut impl FnMut() -> Req,
     ) -> Option<Launch<'_, C, Req>> {
         let now = self.timer.tick();
         if self.budget.left(now) == 0 || !self.slots.has_room() {
             return None;
         }
-        let hedge = self.launch(trip, now, make).ok()?;
+        let hedge = self.launch(call, now, make).ok()?;
         self.counters.hedges.count();
         Some(hedge)
     }
 
     /// Records the latency of a first attempt that ended, or was given up, now.
-    fn measured(&self, begun: Tick) {
+    fn record_latency(&self, begun: Tick) {
         let latencies = self.hedging.as_ref().and_then(Hedging::latencies);
         if let Some(latencies) = latencies {
             latencies.add(self.timer.tick().since(begun));

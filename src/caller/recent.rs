@@ -5,8 +5,8 @@
 //! granted by a single compare-and-swap on the sum, so there is never one too many, and none is refused while there is
 //! room.
 //!
-//! From the top bit down, a bucket is `epoch: 22 | others: 20 | requests: 22`, and the sum is `others: 32 | requests:
-//! 32`. A bucket field that is full stops counting. Ten full buckets fit the sum.
+//! From the top bit down, a bucket is `epoch: 22 | secondary: 20 | requests: 22`, and the sum is `secondary: 32 |
+//! requests: 32`. A bucket field that is full stops counting. Ten full buckets fit the sum.
 //!
 //! [budget]: super::budget
 //! [throttle]: super::throttle
@@ -18,10 +18,10 @@ const BUCKETS: u64 = if cfg!(evenkeel_loom) { 2 } else { 10 };
 const BUCKET_NANOS: u64 = 1_000_000_000;
 
 const REQUEST_BITS: u32 = 22;
-const OTHER_BITS: u32 = 20;
+const SECONDARY_BITS: u32 = 20;
 const REQUEST_MASK: u64 = (1 << REQUEST_BITS) - 1;
-const OTHER_MASK: u64 = (1 << OTHER_BITS) - 1;
-const EPOCH_SHIFT: u32 = REQUEST_BITS + OTHER_BITS;
+const SECONDARY_MASK: u64 = (1 << SECONDARY_BITS) - 1;
+const EPOCH_SHIFT: u32 = REQUEST_BITS + SECONDARY_BITS;
 const EPOCH_MASK: u64 = (1 << (64 - EPOCH_SHIFT)) - 1;
 const COUNTS_MASK: u64 = (1 << EPOCH_SHIFT) - 1;
 
@@ -30,32 +30,32 @@ const COUNTS_MASK: u64 = (1 << EPOCH_SHIFT) - 1;
 pub(super) enum Event {
     Request,
     /// The second kind of event: a retry or an accepted answer.
-    Other,
+    Secondary,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) requests: u64,
-    pub(super) others: u64,
+    pub(super) secondary: u64,
 }
 
 impl Counts {
     const fn of_bucket(word: u64) -> Self {
         Self {
             requests: word & REQUEST_MASK,
-            others: word >> REQUEST_BITS & OTHER_MASK,
+            secondary: word >> REQUEST_BITS & SECONDARY_MASK,
         }
     }
 
     const fn of_sum(word: u64) -> Self {
         Self {
             requests: word & u32::MAX as u64,
-            others: word >> 32,
+            secondary: word >> 32,
         }
     }
 
     const fn as_sum(self) -> u64 {
-        self.others << 32 | self.requests
+        self.secondary << 32 | self.requests
     }
 }
 
@@ -63,7 +63,7 @@ impl Counts {
 const fn one(event: Event) -> u64 {
     match event {
         Event::Request => 1,
-        Event::Other => 1 << 32,
+        Event::Secondary => 1 << 32,
     }
 }
 
@@ -84,7 +84,7 @@ const fn is_in_window(word: u64, number: u64) -> bool {
 const fn counted(word: u64, number: u64, event: Event) -> Option<(u64, Counts)> {
     let (one, mask) = match event {
         Event::Request => (1, REQUEST_MASK),
-        Event::Other => (1 << REQUEST_BITS, OTHER_MASK << REQUEST_BITS),
+        Event::Secondary => (1 << REQUEST_BITS, SECONDARY_MASK << REQUEST_BITS),
     };
     // An empty bucket belongs to no epoch, in particular one that has never counted anything.
     if word & COUNTS_MASK == 0 || !is_in_window(word, number) {
@@ -96,7 +96,7 @@ const fn counted(word: u64, number: u64, event: Event) -> Option<(u64, Counts)> 
     }
     let none = Counts {
         requests: 0,
-        others: 0,
+        secondary: 0,
     };
     Some((word + one, none))
 }

@@ -87,7 +87,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn no_more_than_there_are_are_held() {
+    fn no_more_slots_are_held_than_there_are() {
         two_for_one(Slots::take);
     }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_there_again_when_it_was_dropped() {
+    fn a_dropped_slot_is_free_again() {
         let slots = Slots::new(Some(2));
         let (one, two) = (slots.take(), slots.take());
         assert!(one.is_some() && two.is_some());

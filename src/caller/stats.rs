@@ -75,7 +75,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn stopped(&self, reason: StopReason) {
+    pub(super) fn count_stop(&self, reason: StopReason) {
         match reason {
             StopReason::BudgetExhausted => self.budget_exhausted.count(),
             StopReason::NoEndpointLeft => self.no_endpoint_left.count(),

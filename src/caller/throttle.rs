@@ -79,7 +79,7 @@ impl Throttle {
     /// Returns the probability with which a request is refused.
     fn rejection(&self, counts: Counts) -> f64 {
         let requests = counts.requests as f64;
-        let beyond = requests - self.k * counts.others as f64;
+        let beyond = requests - self.k * counts.secondary as f64;
         (beyond / (requests + 1.0)).clamp(0.0, f64::from(self.max_rejection_percent) / 100.0)
     }
 }
@@ -117,8 +117,8 @@ impl Throttling {
     }
 
     /// Counts an accepted attempt.
-    pub(super) fn accepted(&self, now: Tick) {
-        self.recent.add(now, Event::Other);
+    pub(super) fn count_accepted(&self, now: Tick) {
+        self.recent.add(now, Event::Secondary);
     }
 }
 
@@ -127,12 +127,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rejection(throttle: Throttle, requests: u64, others: u64) -> f64 {
-        throttle.rejection(Counts { requests, others })
+    fn rejection(throttle: Throttle, requests: u64, secondary: u64) -> f64 {
+        throttle.rejection(Counts {
+            requests,
+            secondary,
+        })
     }
 
     #[test]
-    fn it_is_the_book_s_formula() {
+    fn the_rejection_follows_the_sre_books_formula() {
         let all = Throttle::default().max_rejection_percent(100);
         for (requests, accepts, expected) in [
             (0, 0, 0.0),

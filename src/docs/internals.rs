@@ -16,8 +16,8 @@
 //!      ◀── lease         holds one member, never the snapshot
 //! … the caller's I/O …
 //! record ─▶ a success with nothing to measure or to clear, while readings are reused and the window's bucket is open:
-//!           leave the board, gate.leave_well_at_once, nothing else
-//!           any other success: latency, then gate.leave_well, one fetch_add that leaves and counts it
+//!           leave the board, gate.leave_with_success_at_once, nothing else
+//!           any other success: latency, then gate.leave_with_success, one fetch_add that leaves and counts it
 //!           else: tracker.record, whose alarm ejects at once if the ledger has a slot, then gate.leave
 //!           the last request out of a closed gate wakes its drains
 //! upkeep ─▶ tracker.health → score; ejection by score; the fleet's usual latency; old snapshots freed
@@ -78,9 +78,9 @@
 //! | refusals | `health/refusals.rs` | second 8 (wrapping), previous 12, current 12 | compare-and-swap loop; cleared by upkeep when it is over |
 //! | preference for others | `member/sparing.rs` | until 16 (eighths of a second, wrapping), factor on the cost 16 | plain stores by refused requests; cleared by upkeep when it is over |
 //! | consecutive faults | `health/rule.rs` | local origin 21, gateway 21, any 21 | compare-and-swap by a fault, a plain 0 by a success |
-//! | trend | `shared/trend.rs`, `shared/shard.rs` | share of failures, suspects, judged endpoints, one per fleet; failures of recent requests, one per shard | statistics: recomputed by upkeep, updated by each event in between |
-//! | last common fault, last overflow of the cap | `shared/trend.rs` | a tenth of the window; milliseconds; each plus one, 0 for never | plain stores by faults |
-//! | thresholds of upkeep's ejections | `shared/trend.rs` | two f32, NaN if unknown | plain stores by upkeep, for explanations |
+//! | rates | `shared/rates.rs`, `shared/shard.rs` | share of failures, suspects, judged endpoints, one per fleet; failures of recent requests, one per shard | statistics: recomputed by upkeep, updated by each event in between |
+//! | last common fault, last overflow of the cap | `shared/rates.rs` | a tenth of the window; milliseconds; each plus one, 0 for never | plain stores by faults |
+//! | thresholds of upkeep's ejections | `shared/rates.rs` | two f32, NaN if unknown | plain stores by upkeep, for explanations |
 //! | capacity | `shared/capacity.rs` | endpoints in slow start after an ejection; an f32, latency in normal times; whether capacity is short | plain stores by upkeep, one thread at a time |
 //! | slow start's end | `shared/mod.rs` | nanoseconds | raised before a member returns, read by each pick |
 //! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |

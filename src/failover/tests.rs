@@ -77,7 +77,7 @@ fn three_levels_nested_to_the_left_share_as_envoys_tests_say() {
 }
 
 #[test]
-fn with_nothing_anywhere_the_preferred_one_is_asked() {
+fn with_nothing_available_the_preferred_cluster_is_asked() {
     assert_eq!(split(1.4, 0.0, 0.0).preferred, 1.0);
     assert!(!split(1.4, 0.0, 0.0).is_enough);
     // Three tenths and seven tenths add up to one.
@@ -85,7 +85,7 @@ fn with_nothing_anywhere_the_preferred_one_is_asked() {
 }
 
 #[test]
-fn what_a_cluster_of_the_users_says_is_held_to_its_range() {
+fn the_availability_of_a_users_cluster_is_clamped() {
     for (said, meant) in [
         (f64::NAN, 0.0),
         (-1.0, 0.0),
@@ -97,7 +97,7 @@ fn what_a_cluster_of_the_users_says_is_held_to_its_range() {
 }
 
 #[test]
-fn the_reason_is_of_who_was_closer() {
+fn the_error_is_of_the_cluster_that_was_closer_to_a_pick() {
     use PickError::{AllAvoided, AllEjected, Empty, Saturated, TooFewEligible};
     let cases = [
         (AllEjected, Empty, AllEjected),
@@ -108,7 +108,7 @@ fn the_reason_is_of_who_was_closer() {
         (Empty, Empty, Empty),
     ];
     for (first, second, expected) in cases {
-        assert_eq!(more_telling(first, second), expected);
+        assert_eq!(closer_error(first, second), expected);
     }
 }
 
@@ -134,7 +134,7 @@ proptest! {
 
     /// More eligible endpoints of the preferred cluster never lower its share; more of the spare one never raise it.
     #[test]
-    fn who_has_more_gets_no_less(a in 0.0f64..=1.0, b in 0.0f64..=1.0, more in 0.0f64..=1.0) {
+    fn more_eligible_endpoints_never_lower_a_clusters_share(a in 0.0f64..=1.0, b in 0.0f64..=1.0, more in 0.0f64..=1.0) {
         let before = split(1.4, a, b).preferred;
         prop_assert!(split(1.4, (a + more).min(1.0), b).preferred >= before - 1e-9 || (a, b) == (0.0, 0.0));
         prop_assert!(split(1.4, a, (b + more).min(1.0)).preferred <= before + 1e-9);

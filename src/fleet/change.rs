@@ -5,7 +5,7 @@ use super::keys::Hashed;
 use super::registry::Freed;
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::Detector;
-use crate::member::{Former, Gate, Member, Phase};
+use crate::member::{Gate, Member, PastEjection, Phase};
 use crate::shared::{EventKind, Return};
 use crate::sync::Arc;
 use crate::time::Tick;
@@ -48,7 +48,7 @@ pub(super) struct Slot<E: Endpoint> {
     pub(super) mark: Mark,
     /// The ejection to resume when the member, out of rotation for a weight of 0, is in again. Boxed, as few slots have
     /// one.
-    former: Option<Box<Former>>,
+    past_ejection: Option<Box<PastEjection>>,
 }
 
 impl<E: Endpoint> Clone for Slot<E> {
@@ -56,7 +56,7 @@ impl<E: Endpoint> Clone for Slot<E> {
         Self {
             member: self.member.clone(),
             other_seats: self.other_seats.clone(),
-            former: self.former.clone(),
+            past_ejection: self.past_ejection.clone(),
             ..*self
         }
     }
@@ -70,7 +70,7 @@ impl<E: Endpoint> Slot<E> {
             other_seats: shared_seats(others),
             draining: false,
             mark: Mark::Auto,
-            former: None,
+            past_ejection: None,
         }
     }
 
@@ -150,7 +150,7 @@ pub(super) struct Change<E: Endpoint> {
     /// Slots, as draining, of members that take no more requests.
     pub(super) leaving: Vec<Slot<E>>,
     /// Members that come into rotation with an ejection from before, by their places in the next set.
-    pub(super) ejected_before: Vec<(usize, Former)>,
+    pub(super) ejected_before: Vec<(usize, PastEjection)>,
     pub(super) counts: Changes,
     pub(super) freed: Freed<E>,
     pub(super) keys: Vec<Hashed<E::Key>>,
@@ -175,7 +175,7 @@ impl<E: Endpoint> Change<E> {
     }
 
     /// Replaces `out` old slots from `at` on by those that are put in after this.
-    pub(super) fn instead_of(&mut self, at: usize, out: usize) {
+    pub(super) fn replace_range(&mut self, at: usize, out: usize) {
         (self.at, self.out) = (at, out);
     }
 
@@ -206,21 +206,22 @@ impl<E: Endpoint> Change<E> {
     }
 
     /// Takes this member out of rotation for good.
-    pub(super) fn leave(&mut self, slot: &Slot<E>) {
+    pub(super) fn retire_member(&mut self, slot: &Slot<E>) {
         self.leaving.push(slot.drained());
     }
 
     /// Puts a member in, with what is remembered of it. Returns its place.
-    pub(super) fn add(&mut self, member: Seats<E>, former: Option<Former>) -> usize {
-        if let Some(former) = former {
-            member.0.core().standing.remember(former.standing());
+    pub(super) fn add(&mut self, member: Seats<E>, past_ejection: Option<PastEjection>) -> usize {
+        if let Some(past_ejection) = past_ejection {
+            member.0.core().standing.remember(past_ejection.standing());
         }
         // An endpoint that announced its shutdown and was removed since is another process now: it is not kept out.
-        let stays_out = |former: &Former| {
-            former.standing().is_ejected() && former.cause != Some(Detector::GoingAway)
+        let stays_out = |past_ejection: &PastEjection| {
+            past_ejection.standing().is_ejected()
+                && past_ejection.cause != Some(Detector::GoingAway)
         };
         let place = self.keep(Slot {
-            former: former.filter(stays_out).map(Box::new),
+            past_ejection: past_ejection.filter(stays_out).map(Box::new),
             ..Slot::new(member)
         });
         self.touch(place);
@@ -235,11 +236,11 @@ impl<E: Endpoint> Change<E> {
         let slot = &mut self.slots[place - self.at];
         let core = slot.member.core();
         if !slot.is_routable() {
-            let ejected = Some(core.former()).filter(|now| now.standing().is_ejected());
-            slot.former = ejected.map(Box::new).or_else(|| slot.former.take());
-        } else if let Some(former) = slot.former.take().filter(|_| slot.is_judged()) {
+            let ejected = Some(core.past_ejection()).filter(|now| now.standing().is_ejected());
+            slot.past_ejection = ejected.map(Box::new).or_else(|| slot.past_ejection.take());
+        } else if let Some(past_ejection) = slot.past_ejection.take().filter(|_| slot.is_judged()) {
             core.hold_out();
-            self.ejected_before.push((place, *former));
+            self.ejected_before.push((place, *past_ejection));
             return;
         }
         self.touched.push(place);
@@ -252,7 +253,7 @@ impl<E: Endpoint> Change<E> {
         let place = self.keep(Slot {
             draining: slot.draining,
             mark: slot.mark,
-            former: slot.former.clone(),
+            past_ejection: slot.past_ejection.clone(),
             ..Slot::new(seats)
         });
         self.renewed.push(place);

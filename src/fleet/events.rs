@@ -9,7 +9,7 @@ use crate::error::shown;
 use crate::health::Detector;
 use crate::member::{Member, Ordinal};
 use crate::options::MemberId;
-use crate::shared::{EventKind, Note, Return};
+use crate::shared::{EventKind, QueuedEvent, Return};
 use crate::time::Tick;
 
 /// Something that has happened. See [`Fleet::take_events`].
@@ -67,14 +67,14 @@ impl<E: Endpoint> Fleet<E> {
         // No more than the queue holds, so that this ends while other threads add events.
         let taken = std::iter::from_fn(|| events.take()).take(events.capacity());
         let taken: Vec<_> = taken.collect();
-        let members = self.members_of(taken.iter().filter_map(|note| note.member));
-        let event = |note: Note| Event {
-            at: note.at,
-            member: note.member,
-            key: note
+        let members = self.members_of(taken.iter().filter_map(|queued| queued.member));
+        let event = |queued: QueuedEvent| Event {
+            at: queued.at,
+            member: queued.member,
+            key: queued
                 .member
                 .and_then(|id| Some(members.get(&id)?.as_ref()?.endpoint().key())),
-            kind: note.kind,
+            kind: queued.kind,
         };
         taken.into_iter().map(event).collect()
     }

@@ -54,21 +54,21 @@ impl<K> Hash for Hashed<K> {
 }
 
 /// A map from hashed keys.
-pub(super) type KeyMap<K, V> = HashMap<Hashed<K>, V, TakeHash>;
+pub(super) type KeyMap<K, V> = HashMap<Hashed<K>, V, PrehashedBuilder>;
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct TakeHash;
+pub(super) struct PrehashedBuilder;
 
-impl BuildHasher for TakeHash {
-    type Hasher = Taken;
-    fn build_hasher(&self) -> Taken {
-        Taken(0)
+impl BuildHasher for PrehashedBuilder {
+    type Hasher = PrehashedHasher;
+    fn build_hasher(&self) -> PrehashedHasher {
+        PrehashedHasher(0)
     }
 }
 
-pub(super) struct Taken(u64);
+pub(super) struct PrehashedHasher(u64);
 
-impl Hasher for Taken {
+impl Hasher for PrehashedHasher {
     fn finish(&self) -> u64 {
         self.0
     }

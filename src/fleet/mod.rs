@@ -104,7 +104,7 @@ impl<E: Endpoint> Fleet<E> {
             count: 0,
             other_seats: 0,
             edition: 0,
-            rest: Box::default(),
+            unroutable: Box::default(),
             picker: Random::new().picker(&View::new(&[])),
             reads_board: false,
             picks_of_all: false,

@@ -1,7 +1,7 @@
 //! The request path.
 
 use super::Fleet;
-use crate::balancer::{PickContext, Regard};
+use crate::balancer::{HealthMode, PickContext};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::member::{Lease, Refused};
@@ -49,7 +49,7 @@ impl<E: Endpoint> Fleet<E> {
             return self.pick_within_limit(options);
         }
         let shard = shared.shard();
-        let now = shared.time(shared.own(shard));
+        let now = shared.time(shared.shard_state(shard));
         // Loaded before the ledger is read: a member that an update brings in out of rotation is counted there by then.
         let snapshot = inner.current.load();
         // A reused clock reading cannot make upkeep newly due.
@@ -104,10 +104,11 @@ impl<E: Endpoint> Fleet<E> {
         // because another request took its last place. The latter repeats a limited number of times.
         loop {
             let snapshot = inner.current.load();
-            let regard = snapshot.regard(shared, options, now.at)?;
+            let health_mode = snapshot.health_mode(shared, options, now.at)?;
             let members = snapshot.routable_by(shard);
-            let mut cx = PickContext::of_fleet(members, options, now.at, shard, shared, regard);
-            if regard != Regard::NoneRefused && shared.is_warming(now.at) {
+            let mut cx =
+                PickContext::of_fleet(members, options, now.at, shard, shared, health_mode);
+            if health_mode != HealthMode::AllEligible && shared.is_warming(now.at) {
                 cx = cx.with_slow_start();
             }
             let index = snapshot.choose(&mut cx, shared)?;

@@ -128,7 +128,7 @@ impl<E: Endpoint> Fleet<E> {
             let standing = member.core().standing.get();
             if standing.probe_is_due(now, longest) {
                 if let Some(probe) = member.claim_probe(now) {
-                    shared.probe_sent();
+                    shared.note_probe_sent();
                     search.found(at + 1);
                     shared.probe_due.lower(now);
                     return Some(probe);
@@ -179,7 +179,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn one_searches_at_a_time() {
+    fn only_one_pick_searches_at_a_time() {
         two_searchers(ProbeSearch::take);
     }
 

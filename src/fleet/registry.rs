@@ -14,7 +14,7 @@ use crate::error::{BuildError, UpdateError};
 use crate::health::{HealthTracker, ejection_limit};
 use crate::member::{Member, Tracker};
 use crate::shared::{Board, Shared};
-use crate::sync::{Arc, SnapshotCell, give_way};
+use crate::sync::{Arc, SnapshotCell, yield_now};
 use crate::time::Tick;
 
 /// Makes a health tracker for each new endpoint.
@@ -90,12 +90,14 @@ impl<E: Endpoint> Registry<E> {
             .index
             .iter()
             .filter(|(_, place)| !stays(**place))
-            .map(|(key, &place)| (self.slots[place].member.core().former(), place, key))
+            .map(|(key, &place)| (self.slots[place].member.core().past_ejection(), place, key))
             .collect();
         // The oldest ejection first, as the first is the first to be forgotten. Sorted, as the map has no order.
-        leaving.sort_unstable_by_key(|(former, place, _)| (former.ejected_at, *place));
-        for (former, _, key) in leaving {
-            self.remembered.keep(key.clone(), former, now, live, out);
+        leaving
+            .sort_unstable_by_key(|(past_ejection, place, _)| (past_ejection.ejected_at, *place));
+        for (past_ejection, _, key) in leaving {
+            self.remembered
+                .keep(key.clone(), past_ejection, now, live, out);
         }
     }
 
@@ -118,7 +120,7 @@ impl<E: Endpoint> Registry<E> {
             count,
             other_seats: seating.others,
             edition: self.edition + 1,
-            rest: rest(change.next(&self.slots)),
+            unroutable: unroutable(change.next(&self.slots)),
             picker,
             reads_board,
             picks_of_all,
@@ -145,7 +147,7 @@ impl<E: Endpoint> Registry<E> {
                 count,
                 other_seats: seating.others,
                 edition: self.edition + 1,
-                rest: rest(change.next(&self.slots)),
+                unroutable: unroutable(change.next(&self.slots)),
                 picker,
                 // Leases stay on the board until the policy is back, which may read it.
                 reads_board: true,
@@ -204,7 +206,7 @@ impl<E: Endpoint> Registry<E> {
             while shared.ledger.read().ejected > limit {
                 hold_leaving();
                 Self::pardon_down_to(limit, shared, slots, now);
-                give_way();
+                yield_now();
             }
         }
         // Held out until the new limit counts. As long as they are, picks are to look at standings.
@@ -228,9 +230,9 @@ impl<E: Endpoint> Registry<E> {
         if (!judges_panic || count == 0) && self.cursor.forgets_panic() {
             shared.panic_is_over(now);
         }
-        for &(at, former) in ejected_before.iter() {
+        for &(at, past_ejection) in ejected_before.iter() {
             slots[at].settle_degraded();
-            slots[at].member.core().resume(former, now);
+            slots[at].member.core().resume(past_ejection, now);
         }
         shared.settle_panic(now);
         self.retired.push(old);
@@ -273,7 +275,7 @@ impl<E: Endpoint> Registry<E> {
     }
 }
 
-fn rest<'a, E: Endpoint>(slots: impl Iterator<Item = &'a Slot<E>>) -> Members<E> {
-    let rest = slots.filter(|slot| !slot.is_routable());
-    rest.map(|slot| slot.member.clone()).collect()
+fn unroutable<'a, E: Endpoint>(slots: impl Iterator<Item = &'a Slot<E>>) -> Members<E> {
+    let unroutable = slots.filter(|slot| !slot.is_routable());
+    unroutable.map(|slot| slot.member.clone()).collect()
 }

@@ -1,6 +1,6 @@
 //! What one store publishes: the members, and the picker prepared for them.
 
-use crate::balancer::{Asker, Choice, PickContext, Picker, Regard};
+use crate::balancer::{Asker, Choice, HealthMode, PickContext, Picker};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
@@ -24,7 +24,7 @@ pub(super) struct Snapshot<E: Endpoint> {
     /// The number of this set; each change gets another.
     pub(super) edition: u64,
     /// All other members: those of weight 0 or draining.
-    pub(super) rest: Box<[Member<E>]>,
+    pub(super) unroutable: Box<[Member<E>]>,
     pub(super) picker: Box<dyn Picker<E>>,
     /// Whether the picker reads the board (the members' loads side by side), so that leases must be counted there.
     pub(super) reads_board: bool,
@@ -49,40 +49,40 @@ impl<E: Endpoint> Snapshot<E> {
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Member<E>> {
-        self.routable().iter().chain(&self.rest)
+        self.routable().iter().chain(&self.unroutable)
     }
 
     /// Returns how far health counts for this pick, by the ledger. Fails if so few members are eligible that the panic
     /// rule makes picks fail.
     #[inline]
-    pub(super) fn regard(
+    pub(super) fn health_mode(
         &self,
         shared: &Shared,
         options: &PickOptions<'_>,
         now: Tick,
-    ) -> Result<Regard, PickError> {
+    ) -> Result<HealthMode, PickError> {
         if shared.is_calm(now) {
-            return Ok(Regard::NoneRefused);
+            return Ok(HealthMode::AllEligible);
         }
-        self.regard_of_refused(shared, options, now)
+        self.health_mode_of_refused(shared, options, now)
     }
 
     #[cold]
-    fn regard_of_refused(
+    fn health_mode_of_refused(
         &self,
         shared: &Shared,
         options: &PickOptions<'_>,
         now: Tick,
-    ) -> Result<Regard, PickError> {
+    ) -> Result<HealthMode, PickError> {
         let tally = shared.ledger.read();
         if tally.refused() == 0 && !shared.is_warming(now) {
-            return Ok(Regard::NoneRefused);
+            return Ok(HealthMode::AllEligible);
         }
         if self.judges_panic || options.without_panic || !self.panics(tally, shared) {
-            return Ok(Regard::Heed);
+            return Ok(HealthMode::Respect);
         }
         match shared.ledger.rule().action {
-            PanicAction::IgnoreHealth => Ok(Regard::Ignore),
+            PanicAction::IgnoreHealth => Ok(HealthMode::Ignore),
             PanicAction::FailFast => Err(PickError::TooFewEligible),
         }
     }
@@ -165,7 +165,7 @@ impl<E: Endpoint> Snapshot<E> {
         shard: usize,
         shared: &Shared,
     ) -> Result<&'a Member<E>, PickError> {
-        let calm = Regard::NoneRefused;
+        let calm = HealthMode::AllEligible;
         let mut cx = PickContext::of_fleet(members, options, now, shard, shared, calm);
         self.choose(&mut cx, shared).map(|index| &members[index])
     }
@@ -193,7 +193,7 @@ impl<E: Endpoint> Snapshot<E> {
         shared: &Shared,
     ) -> Result<usize, PickError> {
         self.look_again(first, cx, shared)
-            .inspect_err(|error| shared.refused(*error))
+            .inspect_err(|error| shared.count_refused(*error))
     }
 
     /// Looks again. Members may become eligible between two looks, so one look is not enough to say that there is none,
@@ -256,7 +256,7 @@ impl<E: Endpoint> Snapshot<E> {
     /// made there, and for no other.
     fn heed_again(&self, cx: &mut PickContext<'_, E>) {
         if self.judges_panic {
-            cx.set_regard(Regard::Heed);
+            cx.set_health_mode(HealthMode::Respect);
         }
     }
 
@@ -277,7 +277,7 @@ impl<E: Endpoint> Snapshot<E> {
     /// Draws any member that may be picked, by weight, or returns the reason why there is none.
     fn any(&self, cx: &mut PickContext<'_, E>, shared: &Shared) -> Result<usize, PickError> {
         if self.count == 0 {
-            return Err(if self.rest.is_empty() {
+            return Err(if self.unroutable.is_empty() {
                 PickError::Empty
             } else {
                 PickError::AllDraining
@@ -310,7 +310,7 @@ impl<E: Endpoint> Snapshot<E> {
             _ => {}
         }
         // No eligible member is fewer than any threshold, whatever the ledger said a moment ago.
-        cx.set_regard(Regard::Ignore);
+        cx.set_health_mode(HealthMode::Ignore);
         let saturated = PickError::Saturated;
         cx.draw_usable()
             .ok_or_else(|| cx.why_none().unwrap_or(saturated))

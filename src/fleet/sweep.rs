@@ -10,7 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
 use crate::member::{Guest, State};
 use crate::options::MemberId;
-use crate::shared::{COMMON, EventKind, Shared};
+use crate::shared::{COMMON_FAULT_SHARE, EventKind, Shared};
 use crate::time::Tick;
 
 /// The share of requests that may be invitations. An invitation makes the next pick of a policy that compares costs
@@ -67,13 +67,13 @@ impl Share {
 /// time, since with more dead endpoints than the cap allows every probe is a failed request. Each time they are due
 /// after a quarter of the base ejection time at the latest.
 #[derive(Clone, Copy, Debug, Default)]
-struct Room {
+struct CapPressure {
     next: Option<(Tick, Duration)>,
 }
 
-impl Room {
-    fn is_wanted(&mut self, shared: &Shared, now: Tick) -> bool {
-        let overflowed = |within| shared.trend.has_overflowed(within, now);
+impl CapPressure {
+    fn claim_room(&mut self, shared: &Shared, now: Tick) -> bool {
+        let overflowed = |within| shared.rates.has_overflowed(within, now);
         let base = shared.ejection.base_ejection_time;
         let lately = base.max(2 * shared.interval());
         // The back-off ends when no ejection met the cap for as long as the last wait, and for at least the window.
@@ -96,7 +96,7 @@ impl Room {
 pub(super) struct Sweep {
     next: usize,
     latencies: Vec<Duration>,
-    /// The strain of each busy member: its latency as a multiple of what it is in calm, while no more members are out
+    /// The strain of each busy member: its latency as a multiple of its baseline latency, while no more members are out
     /// than can be spared.
     strains: Vec<f32>,
     /// How many members have answered within [`RECENT_MILLIS`].
@@ -109,7 +109,7 @@ pub(super) struct Sweep {
     standing_out: (Share, usize),
     /// How many members refuse which share of their requests, in steps of one in [`PARTS`].
     refusing: [usize; PARTS as usize + 1],
-    room: Room,
+    cap_pressure: CapPressure,
     /// Whether the probes of ejected members are to be brought forward, because their slots under the cap are wanted.
     makes_room: bool,
     suspects: usize,
@@ -143,7 +143,7 @@ impl Sweep {
             invitations: self.invitations,
             in_a_row: self.in_a_row,
             mean_weight: self.mean_weight,
-            room: self.room,
+            cap_pressure: self.cap_pressure,
             makes_room: self.makes_room,
             ..Self::default()
         };
@@ -170,7 +170,7 @@ impl Sweep {
             let before = self.begun.replace(now);
             let passed = before.map_or_else(|| shared.interval(), |before| now.since(before));
             self.passed = passed.min(shared.interval().max(Duration::from_secs(5)));
-            self.makes_room |= self.room.is_wanted(shared, now);
+            self.makes_room |= self.cap_pressure.claim_room(shared, now);
         }
         let end = slots.len().min(self.next + SLICE);
         for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
@@ -214,7 +214,7 @@ impl Sweep {
                 // An idle member's latency drifts to the usual one, so it does not show strain.
                 if core.latency.idle_millis(now) < RECENT_MILLIS {
                     self.recent += 1;
-                    let strain = shared.strain_of(&core.calm, latency, self.passed);
+                    let strain = shared.strain_of(&core.baseline_latency, latency, self.passed);
                     self.strains.extend(strain);
                 }
             }
@@ -270,7 +270,7 @@ impl Sweep {
                     let guest = (times, index, core.id);
                     self.unknown = Some(self.unknown.map_or(guest, |other| other.min(guest)));
                 }
-                Some(Guest::Idle(idle)) if self.may_wait(weight, idle, shared.trend.pace()) => {}
+                Some(Guest::Idle(idle)) if self.may_wait(weight, idle, shared.rates.pace()) => {}
                 Some(Guest::Idle(idle)) => {
                     self.idlest = self.idlest.max(Some((idle, index, core.id)));
                 }
@@ -298,22 +298,22 @@ impl Sweep {
         shared.note_capacity(self.warming, strain);
         // If many members stand out, the fault is shared, so all of them count.
         let (out, count) = &self.standing_out;
-        let counted = match (*count as f64) < COMMON * self.judged as f64 {
+        let counted = match (*count as f64) < COMMON_FAULT_SHARE * self.judged as f64 {
             true => self.all.without(out),
             false => self.all,
         };
         let error_rate = counted.faults as f64 / (counted.requests as f64 + PRIOR);
-        shared.trend.publish(error_rate, self.suspects, self.judged);
-        shared.trend.set_refusal_rate(self.refusal_rate());
+        shared.rates.publish(error_rate, self.suspects, self.judged);
+        shared.rates.set_refusal_rate(self.refusal_rate());
         let pace = counted.requests as f64 / self.judged.max(1) as f64;
         shared
-            .trend
+            .rates
             .set_pace((pace / shared.ejection.window.as_secs_f64()) as f32);
         self.eject_for_scores(slots, shared, now);
         if compares(shared) {
             let reports: Vec<_> = self.reports.iter().map(|(.., report)| *report).collect();
             let (outliers, thresholds) = outliers(&shared.ejection, &reports);
-            shared.trend.hold_against(&thresholds);
+            shared.rates.set_thresholds(&thresholds);
             for (at, found) in outliers {
                 let (index, id, _) = self.reports[at];
                 if let Some(core) = found_at(slots, index, id) {
@@ -419,15 +419,15 @@ mod tests {
     /// At once, then after two seconds and twice as long each time, for as long as ejections meet the cap. At once
     /// again after a time in which none did.
     #[test]
-    fn room_is_made_less_and_less() {
-        let (shared, mut room) = (Shared::alone(), Room::default());
+    fn room_is_made_less_and_less_often() {
+        let (shared, mut cap_pressure) = (Shared::alone(), CapPressure::default());
         let mut made = Vec::new();
         for second in 0..200u64 {
             let now = Tick::from_nanos(second * 1_000_000_000);
             if !(40..120).contains(&second) {
-                shared.trend.overflowed(now);
+                shared.rates.note_overflow(now);
             }
-            if room.is_wanted(&shared, now) {
+            if cap_pressure.claim_room(&shared, now) {
                 made.push(second);
             }
         }

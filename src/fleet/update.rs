@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use super::change::{Change, Mark, Seats};
-use super::keys::{Hashed, KeyMap, TakeHash};
+use super::keys::{Hashed, KeyMap, PrehashedBuilder};
 use super::registry::check;
 use super::seats::seats_for;
 use super::{Changes, Drain, Fleet, Retire};
@@ -58,7 +58,7 @@ impl<E: Endpoint> Fleet<E> {
         let endpoints = endpoints.into_iter();
         // A size hint may be anything, so it is capped.
         let expected = endpoints.size_hint().0.min(MAX_MEMBERS);
-        let mut index = KeyMap::with_capacity_and_hasher(expected, TakeHash);
+        let mut index = KeyMap::with_capacity_and_hasher(expected, PrehashedBuilder);
         let mut set = Vec::with_capacity(expected);
         for endpoint in endpoints {
             let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
@@ -109,12 +109,12 @@ impl<E: Endpoint> Fleet<E> {
                 .iter()
                 .for_each(|&place| position_of[place] = Some(position));
         }
-        change.instead_of(0, registry.slots.len());
+        change.replace_range(0, registry.slots.len());
         // The place of each key in the next set.
         let mut at_of = vec![0; keys.len()];
         for (slot, position) in registry.slots.iter().zip(&position_of) {
             let Some(position) = *position else {
-                change.leave(slot);
+                change.retire_member(slot);
                 change.counts.removed += 1;
                 continue;
             };
@@ -136,11 +136,11 @@ impl<E: Endpoint> Fleet<E> {
                 continue;
             };
             let tracker = registry.tracker(endpoint)?;
-            let former = registry.remembered.recall(key, now);
+            let past_ejection = registry.remembered.recall(key, now);
             if let Some((endpoint, weight)) = data[position].take() {
                 let place = registry.board.place();
                 let member = self.newcomer(keys.len(), place, tracker, endpoint, weight);
-                at_of[position] = change.add(member, former);
+                at_of[position] = change.add(member, past_ejection);
             }
         }
         let stays = |place: usize| position_of[place].is_some();
@@ -181,7 +181,7 @@ impl<E: Endpoint> Fleet<E> {
             room_for(live)?;
         }
         // An endpoint that was draining starts afresh.
-        let former = match place {
+        let past_ejection = match place {
             Some(_) => None,
             None => registry.remembered.recall(&key, now),
         };
@@ -190,13 +190,13 @@ impl<E: Endpoint> Fleet<E> {
             _ => None,
         };
         let at = place.unwrap_or(registry.slots.len());
-        change.instead_of(at, place.iter().len());
+        change.replace_range(at, place.iter().len());
         if let Some(endpoint) = data.take() {
             if let Some(tracker) = tracker {
                 let board = registry.board.place();
                 change.add(
                     self.newcomer(live, board, tracker, endpoint, weight),
-                    former,
+                    past_ejection,
                 );
             } else {
                 change.renew(&registry.slots[at], endpoint, weight);
@@ -244,12 +244,12 @@ impl<E: Endpoint> Fleet<E> {
             return false;
         }
         let key = key.clone();
-        change.instead_of(at, 1);
+        change.replace_range(at, 1);
         let slot = &registry.slots[at];
-        let (former, live) = (slot.member.core().former(), registry.slots.len() - 1);
-        change.leave(slot);
+        let (past_ejection, live) = (slot.member.core().past_ejection(), registry.slots.len() - 1);
+        change.retire_member(slot);
         let (remembered, out) = (&mut registry.remembered, &mut change.keys);
-        remembered.keep(key.clone(), former, now, live, out);
+        remembered.keep(key.clone(), past_ejection, now, live, out);
         let snapshot = registry.snapshot_or_stand_in(&change, &inner.shared);
         registry.index.retain(|_, place| {
             let keep = *place != at;
@@ -336,8 +336,8 @@ impl<E: Endpoint> Fleet<E> {
         let core = registry.slots[at].member.core().clone();
         let drain = Drain::new(core, within.map(|within| now.after(within)));
         if !registry.slots[at].draining {
-            change.leave(&registry.slots[at]);
-            change.instead_of(at, 1);
+            change.retire_member(&registry.slots[at]);
+            change.replace_range(at, 1);
             change.keep(registry.slots[at].drained());
             let snapshot = registry.snapshot_or_stand_in(&change, &inner.shared);
             registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);

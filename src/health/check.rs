@@ -268,29 +268,31 @@ impl HealthCheckSettings {
 
 /// What a check's outcome says about the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum CheckResult {
     Pass,
     /// No answer. Counts towards the unhealthy threshold.
-    Miss,
+    NoAnswer,
     /// A failure answer. Decides at once.
     Fail,
-    Nothing,
+    Inconclusive,
 }
 
-impl Told {
+impl CheckResult {
     pub(crate) const fn by(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Success => Self::Pass,
-            Outcome::Timeout | Outcome::Unreachable => Self::Miss,
+            Outcome::Timeout | Outcome::Unreachable => Self::NoAnswer,
             Outcome::Failure | Outcome::GoingAway => Self::Fail,
-            Outcome::Overloaded { .. } | Outcome::Ignored | Outcome::Abandoned => Self::Nothing,
+            Outcome::Overloaded { .. } | Outcome::Ignored | Outcome::Abandoned => {
+                Self::Inconclusive
+            }
         }
     }
 }
 
 /// How a check's result counts for its endpoint's sequential test.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Test {
+pub(crate) enum CheckWeighing {
     /// It counts if the endpoint is under suspicion. The error rate of the others is taken to be at least this share.
     IfSuspect(f32),
     /// It counts even if the endpoint is not under suspicion: it was checked because others are.
@@ -350,7 +352,7 @@ impl Checked {
 
     /// The state once the endpoint is found ejected, by checks or by requests. From then on it takes the healthy
     /// threshold to come back. Passes from before the ejection do not count.
-    pub(crate) fn found_out(self) -> Self {
+    pub(crate) fn after_ejection(self) -> Self {
         if self.is_failing() {
             self
         } else {
@@ -359,30 +361,32 @@ impl Checked {
     }
 
     /// The state after this result, and the pace of the next check.
-    pub(crate) fn after(self, settings: &HealthCheckSettings, told: Told) -> (Self, Pace) {
-        let (verdict, against, threshold, doubt) = match (told, self.verdict) {
-            (Told::Nothing, Verdict::Failing) => return (self, Pace::Failing),
-            (Told::Nothing, _) if self.row > 0 => return (self, Pace::Doubted),
-            (Told::Nothing, _) => return (self, Pace::Passing),
-            (Told::Pass, Verdict::Failing) => (
+    pub(crate) fn after(self, settings: &HealthCheckSettings, result: CheckResult) -> (Self, Pace) {
+        let (verdict, against, threshold, contrary_pace) = match (result, self.verdict) {
+            (CheckResult::Inconclusive, Verdict::Failing) => return (self, Pace::Failing),
+            (CheckResult::Inconclusive, _) if self.row > 0 => return (self, Pace::Doubted),
+            (CheckResult::Inconclusive, _) => return (self, Pace::Passing),
+            (CheckResult::Pass, Verdict::Failing) => (
                 Verdict::Passing,
                 Verdict::Failing,
                 settings.healthy_threshold,
                 Pace::Recovering,
             ),
-            (Told::Miss, Verdict::Passing) => (
+            (CheckResult::NoAnswer, Verdict::Passing) => (
                 Verdict::Failing,
                 Verdict::Passing,
                 settings.unhealthy_threshold,
                 Pace::Doubted,
             ),
-            (Told::Pass, _) => return (Self::PASSING, Pace::Passing),
-            (Told::Miss | Told::Fail, _) => return (Self::new(Verdict::Failing), Pace::Failing),
+            (CheckResult::Pass, _) => return (Self::PASSING, Pace::Passing),
+            (CheckResult::NoAnswer | CheckResult::Fail, _) => {
+                return (Self::new(Verdict::Failing), Pace::Failing);
+            }
         };
         let row = self.row.saturating_add(1);
         if row < threshold {
             let verdict = against;
-            return (Self { verdict, row }, doubt);
+            return (Self { verdict, row }, contrary_pace);
         }
         let pace = match verdict {
             Verdict::Failing => Pace::Failing,

@@ -40,7 +40,7 @@ const CLAIMED: u64 = u64::MAX;
 
 /// What was collected between two looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Seen {
+struct Sampled {
     /// The number of successes with a latency, and their mean latency in nanoseconds.
     samples: u64,
     mean: f32,
@@ -54,54 +54,54 @@ struct Seen {
 
 /// The state that one look hands to the next.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Known {
+struct LimitState {
     limit: u32,
     /// The usual latency in nanoseconds; 0 while unknown.
     usual: f32,
 }
 
 impl AdaptiveLimit {
-    /// The new state, from the old one and what was seen.
-    fn look(&self, known: Known, seen: &Seen) -> Known {
-        let limit = known.limit as f32;
-        let is_pressed = 2 * u64::from(seen.most) > u64::from(known.limit);
-        let is_known = seen.samples >= ENOUGH;
-        let usual = match known.usual {
+    /// The new state, from the old one and what was sampled.
+    fn next_state(&self, state: LimitState, sampled: &Sampled) -> LimitState {
+        let limit = state.limit as f32;
+        let is_pressed = 2 * u64::from(sampled.most) > u64::from(state.limit);
+        let is_known = sampled.samples >= ENOUGH;
+        let usual = match state.usual {
             usual if !is_known => usual,
-            usual if usual <= 0.0 => seen.mean,
+            usual if usual <= 0.0 => sampled.mean,
             usual => {
-                let tau = match seen.mean > usual {
+                let tau = match sampled.mean > usual {
                     _ if !is_pressed => QUIET,
                     true => SLOWER,
                     false => QUICKER,
                 };
-                let share = (seen.length.as_secs_f32() / tau.as_secs_f32()).min(1.0);
-                usual + (seen.mean - usual) * share
+                let share = (sampled.length.as_secs_f32() / tau.as_secs_f32()).min(1.0);
+                usual + (sampled.mean - usual) * share
             }
         };
         // The value before this look: the new latency must not hide in its own average.
-        let before = if known.usual > 0.0 {
-            known.usual
+        let before = if state.usual > 0.0 {
+            state.usual
         } else {
             usual
         };
         let gradient = if is_known {
             let buffer = 1.0 + self.buffer_percent as f32 / 100.0;
-            (before * buffer / seen.mean.max(1.0)).clamp(0.5, 2.0)
+            (before * buffer / sampled.mean.max(1.0)).clamp(0.5, 2.0)
         } else {
             1.0
         };
-        let ended = seen.samples as f32 + seen.overloaded as f32;
-        let overloaded = seen.overloaded as f32 / ended.max(1.0);
+        let ended = sampled.samples as f32 + sampled.overloaded as f32;
+        let overloaded = sampled.overloaded as f32 / ended.max(1.0);
         let next = limit * gradient * (1.0 - overloaded / 2.0);
         let next = (next + next.sqrt()) as u32;
         let next = if is_pressed {
             next
         } else {
-            next.min(known.limit)
+            next.min(state.limit)
         };
         let limit = next.clamp(self.min_concurrency, self.max_concurrency_limit);
-        Known { limit, usual }
+        LimitState { limit, usual }
     }
 }
 
@@ -133,7 +133,7 @@ impl Concurrency {
 
     /// Takes in a success that took `latency` while `in_flight` requests were in flight. Adjusts `limit` if a look is
     /// due.
-    pub(crate) fn succeeded(
+    pub(crate) fn note_success(
         &self,
         now: Tick,
         latency: Duration,
@@ -147,21 +147,21 @@ impl Concurrency {
             // ORDERING: Relaxed. A statistic, complete in its word.
             self.latencies.fetch_add(SAMPLE + units, Ordering::Relaxed);
         }
-        self.saw(in_flight);
+        self.note_in_flight(in_flight);
         if samples + 1 >= ENOUGH {
             self.look(now, limit);
         }
     }
 
     /// Takes in a timeout, or an answer that the endpoint is overloaded. Adjusts `limit` if a look is due.
-    pub(crate) fn was_overloaded(&self, now: Tick, in_flight: u64, limit: &AtomicU32) {
+    pub(crate) fn note_overloaded(&self, now: Tick, in_flight: u64, limit: &AtomicU32) {
         // ORDERING: Relaxed. A statistic.
         self.overloaded.fetch_add(1, Ordering::Relaxed);
-        self.saw(in_flight);
+        self.note_in_flight(in_flight);
         self.look(now, limit);
     }
 
-    fn saw(&self, in_flight: u64) {
+    fn note_in_flight(&self, in_flight: u64) {
         let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
         // ORDERING: Relaxed, both. A statistic. The load avoids most writes.
         if in_flight > self.most.load(Ordering::Relaxed) {
@@ -211,7 +211,7 @@ impl Concurrency {
         let most = self.most.swap(0, Ordering::Relaxed);
         let samples = latencies >> SUM_BITS;
         let sum = ((latencies & SUM_MASK) * UNIT_NANOS) as f32;
-        let seen = Seen {
+        let sampled = Sampled {
             samples,
             mean: sum / samples.max(1) as f32,
             overloaded,
@@ -221,14 +221,14 @@ impl Concurrency {
         // ORDERING: Relaxed, here and below. The claim makes this thread the only one that writes these, and claims
         // order one look after the other. A request may enter by the old limit or by the new one: the limit guards a
         // count, not data.
-        let known = Known {
+        let state = LimitState {
             limit: limit.load(Ordering::Relaxed),
             usual: f32::from_bits(self.usual.load(Ordering::Relaxed)),
         };
-        let known = self.rule.look(known, &seen);
+        let state = self.rule.next_state(state, &sampled);
         // ORDERING: Relaxed, both. As above.
-        self.usual.store(known.usual.to_bits(), Ordering::Relaxed);
-        limit.store(known.limit, Ordering::Relaxed);
+        self.usual.store(state.usual.to_bits(), Ordering::Relaxed);
+        limit.store(state.limit, Ordering::Relaxed);
     }
 }
 
@@ -265,8 +265,8 @@ mod loom_tests {
     }
 
     #[test]
-    fn one_looks_at_a_time() {
-        two_look_at_once(|cell, limit| cell.was_overloaded(SECOND, 100, limit));
+    fn only_one_thread_looks_at_a_time() {
+        two_look_at_once(|cell, limit| cell.note_overloaded(SECOND, 100, limit));
     }
 
     /// Broken: a thread that finds a look due evaluates it without a claim.
@@ -274,9 +274,9 @@ mod loom_tests {
     #[should_panic = "it shrank twice for one look"]
     fn broken_variant_look_without_a_claim() {
         two_look_at_once(|cell, limit| {
-            // ORDERING: Relaxed, all. As in `was_overloaded`, but without the claim.
+            // ORDERING: Relaxed, all. As in `note_overloaded`, but without the claim.
             cell.overloaded.fetch_add(1, Ordering::Relaxed);
-            cell.saw(100);
+            cell.note_in_flight(100);
             if let Some(length) = cell.passed(cell.since.load(Ordering::Relaxed), SECOND) {
                 cell.look_claimed(length, limit);
                 cell.since.store(SECOND.as_nanos(), Ordering::Release);

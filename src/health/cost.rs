@@ -2,15 +2,15 @@
 
 /// The factor by which errors multiply the cost of a request, for an endpoint that failed `faults` of `total` requests
 /// while a share `usual` fails everywhere. Requests that fail are sent again or lost, which costs more than slowness.
-pub(crate) fn penalty(faults: u64, total: u64, usual: f64) -> f32 {
+pub(crate) fn error_penalty(faults: u64, total: u64, usual: f64) -> f32 {
     /// The prior: the fleet's share counts as this many requests, so that the first failure of a few does not decide.
     const PRIOR: f64 = 4.0;
     let share = (faults as f64 + PRIOR * usual) / (total as f64 + PRIOR);
-    cost_of(share - usual)
+    error_factor(share - usual)
 }
 
 /// The factor for an endpoint that loses this share of its requests beyond what is lost elsewhere.
-pub(crate) fn cost_of(excess: f64) -> f32 {
+pub(crate) fn error_factor(excess: f64) -> f32 {
     let excess = excess.clamp(0.0, 0.99);
     (1.0 / ((1.0 - excess) * (1.0 - excess)) + 20.0 * excess) as f32
 }
@@ -50,7 +50,7 @@ pub(crate) fn cost_of_latency(latency: f32, usual: f32) -> f32 {
 ///
 /// The factor is lower where a share `usual` fails everywhere: a failure then says little, and so many endpoints are in
 /// doubt at once that the others would have too much to do.
-pub(crate) fn doubt(usual: f64) -> f32 {
+pub(crate) fn suspect_factor(usual: f64) -> f32 {
     /// The share of failures at which one failure is as likely the endpoint's own as not.
     const OWN: f64 = 0.05;
     (1.0 + 9.0 * OWN / (OWN + usual)) as f32
@@ -62,20 +62,22 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn errors_cost_and_no_more_than_others_have_cost_nothing() {
-        assert_eq!(penalty(0, 100, 0.0), 1.0);
-        assert!(penalty(2, 100, 0.02) < 1.01);
-        assert!(penalty(1, 100, 0.0) < 1.3);
-        assert!(penalty(30, 100, 0.0) > 7.0);
-        assert!(penalty(100, 100, 0.0) > 100.0);
+    fn errors_raise_the_cost_only_beyond_what_fails_elsewhere() {
+        assert_eq!(error_penalty(0, 100, 0.0), 1.0);
+        assert!(error_penalty(2, 100, 0.02) < 1.01);
+        assert!(error_penalty(1, 100, 0.0) < 1.3);
+        assert!(error_penalty(30, 100, 0.0) > 7.0);
+        assert!(error_penalty(100, 100, 0.0) > 100.0);
         // Where half fail, the first failure of an endpoint without other requests: 3 in 5, with the prior.
-        assert!((penalty(1, 1, 0.5) - cost_of(0.1)).abs() < 1e-5 && cost_of(0.1) > 3.0);
-        assert_eq!(doubt(0.0), 10.0);
-        assert!(doubt(0.1) < 4.5 && doubt(1.0) > 1.0);
+        assert!(
+            (error_penalty(1, 1, 0.5) - error_factor(0.1)).abs() < 1e-5 && error_factor(0.1) > 3.0
+        );
+        assert_eq!(suspect_factor(0.0), 10.0);
+        assert!(suspect_factor(0.1) < 4.5 && suspect_factor(1.0) > 1.0);
     }
 
     #[test]
-    fn what_is_slower_costs_more_than_in_proportion() {
+    fn a_slower_endpoint_costs_more_than_in_proportion() {
         const MS: f32 = 1e6;
         let costs = [
             // As usual, within the noise, and slower.
@@ -102,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn who_is_slower_never_costs_less(one in 0.0..3e11f32, other in 0.0..3e11f32, usual in 0.0..3e11f32) {
+        fn a_slower_endpoint_never_costs_less(one in 0.0..3e11f32, other in 0.0..3e11f32, usual in 0.0..3e11f32) {
             let (quick, slow) = (one.min(other), one.max(other));
             let (low, high) = (cost_of_latency(quick, usual), cost_of_latency(slow, usual));
             // The tolerance covers the rounding of a 24-bit mantissa.
@@ -112,7 +114,7 @@ mod tests {
 
         #[test]
         fn no_count_makes_a_penalty_less_than_one(faults: u64, total: u64, usual in 0.0..1.0f64) {
-            let penalty = penalty(faults >> 8, total >> 8, usual);
+            let penalty = error_penalty(faults >> 8, total >> 8, usual);
             prop_assert!(penalty >= 1.0 && penalty.is_finite());
         }
     }

@@ -60,7 +60,7 @@ pub(crate) struct LatencyCell(AtomicU64);
 
 /// The result of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct Observation {
     /// The new estimate, in nanoseconds.
     pub(crate) estimate: f32,
     /// Whether the endpoint was idle for a while and then answered like the others, or no usual latency is known.
@@ -96,13 +96,13 @@ impl LatencyCell {
 
     /// Marks the estimate as new and lowers it to what is usual, if it is above: the past says little about the
     /// present. The next answer replaces it.
-    pub(crate) fn begin_anew(&self, usual: Option<Duration>) {
+    pub(crate) fn reset(&self, usual: Option<Duration>) {
         let most = usual.map_or(f32::INFINITY, believable);
         self.change(|word| (word != UNKNOWN).then(|| pack(0, when(word), root(word).min(most))));
     }
 
     /// Whether an estimate is known but marked as new again.
-    pub(crate) fn is_anew(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         // ORDERING: Relaxed. As above.
         let word = self.0.load(Ordering::Relaxed);
         word != UNKNOWN && samples(word) < NEW
@@ -122,7 +122,7 @@ impl LatencyCell {
         now: Tick,
         latency: Duration,
         usual: impl Fn() -> Option<Duration>,
-    ) -> Seen {
+    ) -> Observation {
         let (stamp, sample) = (stamp(now), believable(latency));
         let mut is_back = false;
         let first = || usual().map_or(sample, |usual| (believable(usual) + sample) / 2.0);
@@ -145,7 +145,7 @@ impl LatencyCell {
                 word => observed(word, stamp, sample),
             })
         });
-        Seen { estimate, is_back }
+        Observation { estimate, is_back }
     }
 
     /// Takes in a request that ended without an answer after `latency`. That is a lower bound, so the estimate can only
@@ -290,12 +290,12 @@ mod tests {
         (0..NEW).for_each(|_| {
             cell.observe(at(0), latency, || None);
         });
-        assert!(!cell.is_new() && !cell.is_anew());
+        assert!(!cell.is_new() && !cell.is_reset());
         cell
     }
 
     #[test]
-    fn who_answers_after_a_pause_is_back_if_that_is_as_usual() {
+    fn a_usual_answer_after_a_pause_means_that_the_endpoint_is_back() {
         let back = |usual: Option<u32>| {
             let later = at(IDLE_MILLIS as u64 + 1);
             let usual = || usual.map(|usual| usual * MILLI);
@@ -317,24 +317,24 @@ mod tests {
     }
 
     #[test]
-    fn the_first_answer_after_a_new_beginning_counts_for_all() {
+    fn the_first_answer_after_a_reset_counts_for_all() {
         let cell = known(1_000 * MILLI);
         let shown = || cell.get().unwrap().as_secs_f64().mul_add(1_000.0, 0.5) as u32;
-        cell.begin_anew(None);
+        cell.reset(None);
         assert_eq!((cell.is_new(), shown()), (true, 1_000));
-        cell.begin_anew(Some(20 * MILLI));
+        cell.reset(Some(20 * MILLI));
         assert_eq!((cell.is_new(), shown()), (true, 20));
         cell.observe(at(10), 10 * MILLI, || None);
         assert_eq!(shown(), 10);
-        cell.begin_anew(Some(20 * MILLI));
+        cell.reset(Some(20 * MILLI));
         assert_eq!(shown(), 10, "only down");
         let unknown = LatencyCell::new();
-        unknown.begin_anew(Some(MILLI));
+        unknown.reset(Some(MILLI));
         assert_eq!(unknown.get(), None);
     }
 
     #[test]
-    fn a_spike_does_not_own_it() {
+    fn a_spike_does_not_own_the_estimate() {
         let cell = known(10 * MILLI);
         // At a hundred requests a second, one takes a second. The square root of 100 times is 10 times, and a hundredth
         // of it is taken: (1 + 0.09) squared.
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn it_follows_a_change_within_its_time_constant() {
+    fn the_estimate_follows_a_change_within_its_time_constant() {
         let cell = known(10 * MILLI);
         for request in 1..=40 {
             cell.observe(at(request * 100), 160 * MILLI, || None);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_never_lowers_it() {
+    fn a_failure_never_lowers_the_estimate() {
         let cell = known(10 * MILLI);
         cell.raise(at(60_000), MILLI);
         assert!(cell.get().unwrap().abs_diff(10 * MILLI) < MILLI / 1000);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sample_is_half_of_it_where_the_usual_is_known() {
+    fn the_first_sample_is_half_of_the_estimate_where_the_usual_is_known() {
         let cell = LatencyCell::new();
         cell.observe(at(0), Duration::ZERO, || Some(4 * MILLI));
         assert!(cell.get().unwrap().abs_diff(MILLI) < MILLI / 100);
@@ -432,7 +432,7 @@ mod tests {
     proptest! {
         /// Whatever the samples, the estimate stays between the smallest and the largest of them.
         #[test]
-        fn stays_within_what_it_saw(samples in prop::collection::vec((0u64..100_000, 1u64..10_000_000), 1..50)) {
+        fn the_estimate_stays_within_what_was_observed(samples in prop::collection::vec((0u64..100_000, 1u64..10_000_000), 1..50)) {
             let cell = LatencyCell::new();
             for &(millis, latency) in &samples {
                 cell.observe(at(millis), Duration::from_nanos(latency), || None);

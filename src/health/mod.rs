@@ -25,9 +25,9 @@ use crate::outcome::Sample;
 use crate::time::Tick;
 
 pub use check::HealthCheckSettings;
-pub(crate) use check::{Checked, Pace, Test, Told};
+pub(crate) use check::{CheckResult, CheckWeighing, Checked, Pace};
 pub(crate) use concurrency::Concurrency;
-pub(crate) use cost::{cost_of, cost_of_latency, doubt, penalty};
+pub(crate) use cost::{cost_of_latency, error_factor, error_penalty, suspect_factor};
 pub use detector::Detector;
 pub(crate) use detector::Detectors;
 pub use ejection::{Backoff, Ejection};
@@ -39,12 +39,12 @@ pub(crate) use rule::Rule;
 pub use slow_start::SlowStart;
 pub(crate) use suspicion::{Evidence, Fading};
 pub use tracker::SlidingWindow;
-pub(crate) use tracker::{Tells, health};
+pub(crate) use tracker::{SampleClass, health};
 pub(crate) use verdict::{
-    Report, Strain, Thresholds, are_many, earned_ejection, ejection_limit, ejection_time,
+    FleetState, Report, Thresholds, earned_ejection, ejection_limit, ejection_time, exceeds_spare,
     first_time, outliers, probe_time, times_left,
 };
-pub(crate) use window::{BUCKETS, Counts, HALF, LATEST, Open, Window};
+pub(crate) use window::{BUCKETS, Counts, HALF_BUCKETS, Open, RECENT_BUCKETS, Window};
 
 /// Watches one endpoint and judges its health. Object-safe. A fleet makes one instance for each endpoint.
 ///

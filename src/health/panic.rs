@@ -159,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn it_begins_below_the_threshold_and_not_at_it() {
+    fn panic_begins_below_the_threshold_and_not_at_it() {
         let rule = PanicRule::default();
         let begins = |count, refused| rule.panics(count, refused, false);
         assert!(!begins(4, 2) && begins(4, 3) && begins(3, 2) && begins(1, 1));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_over_a_tenth_above_the_threshold_rounded_down() {
+    fn panic_is_over_a_tenth_above_the_threshold_rounded_down() {
         let least = |rule: &PanicRule, count: usize| {
             (0..=count).find(|eligible| !rule.panics(count, count - eligible, true))
         };
@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn who_was_calm_does_not_panic_sooner(
+        fn panic_never_begins_where_it_would_already_be_over(
             threshold in 0u32..=100, gap in 0u32..=100, count in 0usize..=1_000_000, refused in 0usize..=1_000_000,
         ) {
             let rule = PanicRule::default().threshold_percent(threshold).hysteresis_percent(gap);

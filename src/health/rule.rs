@@ -102,7 +102,7 @@ impl Rule {
         // At least, not equal: a row that has passed its limit must alarm again.
         let reached = |row: u64, limit: u32| limit > 0 && row >= u64::from(limit);
         let by_requests = self.hold_against(&self.by_requests, settings, on_trial, outcome, cx);
-        self.doubt(settings, on_trial, outcome, cx)
+        self.sequential_test(settings, on_trial, outcome, cx)
             .union(by_requests)
             .with_if(Detector::ConsecutiveFailures, || {
                 reached(rows.any, settings.consecutive_failures)
@@ -119,7 +119,7 @@ impl Rule {
     }
 
     /// Takes in a fault for the sequential test only. Also used for a failed check.
-    pub(crate) fn doubt(
+    pub(crate) fn sequential_test(
         &self,
         settings: &Ejection,
         on_trial: bool,
@@ -138,14 +138,14 @@ impl Rule {
         cx: &Judging<'_>,
     ) -> Detectors {
         let evidence = Evidence::against(cx.usual().error_rate() as f32);
-        let told = if outcome == Outcome::Timeout {
+        let evidence = if outcome == Outcome::Timeout {
             evidence.fault * TIMEOUT
         } else {
             evidence.fault
         };
         let threshold = settings.cusum_threshold as f32;
         let least = if on_trial { threshold / 2.0 } else { 0.0 };
-        let change = suspicion.add_to(least, told, cx.now(), cx.fading());
+        let change = suspicion.add_to(least, evidence, cx.now(), cx.fading());
         let suspicion = change.after;
         Detectors::NONE.with_if(Detector::Cusum, || {
             threshold > 0.0 && suspicion >= threshold
@@ -178,7 +178,7 @@ mod tests {
     /// A passing check clears suspicion. It neither ends a row of failed requests nor clears what requests alone have
     /// found.
     #[test]
-    fn what_requests_find_is_not_undone_by_checks() {
+    fn checks_do_not_undo_what_requests_find() {
         let (usual, settings) = (
             Usual::new(None),
             Ejection::default().consecutive_failures(3),
@@ -198,7 +198,7 @@ mod tests {
             "the third"
         );
         let rule = Rule::new();
-        rule.doubt(&settings, false, Outcome::Failure, &cx);
+        rule.sequential_test(&settings, false, Outcome::Failure, &cx);
         assert!(!rule.is_quiet(), "a check alone has failed");
         let rule = Rule::new();
         fail(&rule);
@@ -210,7 +210,7 @@ mod tests {
     /// When requests become fewer, evidence lasts longer from then on. Evidence that has faded by then does not come
     /// back.
     #[test]
-    fn what_has_faded_does_not_come_back() {
+    fn faded_evidence_does_not_come_back() {
         use std::time::Duration;
         let (usual, settings) = (Usual::new(None), Ejection::default());
         let cx = Judging::new(Tick::ZERO, &usual);
@@ -225,7 +225,7 @@ mod tests {
     }
     /// Where nearly all requests fail, a fault raises no suspicion but still extends a row, which a success has to end.
     #[test]
-    fn a_row_that_is_all_there_is_ends_with_a_success() {
+    fn a_success_ends_a_row_without_suspicion() {
         let (usual, settings) = (
             Usual::new(None).with_error_rate(0.9),
             Ejection::default().consecutive_failures(2),

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_as_a_trace_is_none() {
+    fn a_trace_of_suspicion_counts_as_none() {
         let (cell, fading) = (Suspicion::new(), Fading::at_pace(100.0));
         cell.add(1.0, at(0), fading);
         let change = cell.add(TRACE / 2.0 - 1.0, at(0), fading);
@@ -207,13 +207,13 @@ mod tests {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             let failed = ((random >> 11) as f64 / (1u64 << 53) as f64) < faults;
-            let told = if failed {
+            let log_ratio = if failed {
                 evidence.fault
             } else {
                 -evidence.success
             };
             let now = at(u64::from(request) * apart);
-            cell.add(told, now, fading).after >= THRESHOLD
+            cell.add(log_ratio, now, fading).after >= THRESHOLD
         })
     }
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worse_it_is_the_sooner_it_is_found() {
+    fn a_worse_endpoint_is_found_sooner() {
         assert_eq!(until_alarm(0.0, 1.0, 1, 10), Some(2));
         assert_eq!(until_alarm(0.02, 1.0, 1, 10), Some(5));
         let table = [(0.5, 6.0), (0.3, 12.0), (0.2, 22.0)];
@@ -238,7 +238,7 @@ mod tests {
     /// fail at the fleet's own rate. It may raise as many alarms as a Poisson count with mean 17 exceeds once in a
     /// million runs.
     #[test]
-    fn it_is_seldom_wrong() {
+    fn false_alarms_are_rare() {
         // At a high rate, and once in twenty seconds.
         for (apart, usual) in [5, 20_000]
             .into_iter()
@@ -255,7 +255,7 @@ mod tests {
 
     /// An endpoint is found however rarely it gets a request, up to once in ten minutes.
     #[test]
-    fn who_fails_all_is_found_at_any_pace() {
+    fn an_endpoint_that_fails_everything_is_found_at_any_pace() {
         for apart in [5, 100, 1_000, 20_000, 100_000, 300_000] {
             let found = until_alarm_at(apart, 0.0, 1.0, 1, 100);
             assert!(found <= Some(4), "{apart} ms apart: {found:?}");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_fail_nobody_is_singled_out() {
+    fn when_all_fail_no_endpoint_is_singled_out() {
         let evidence = Evidence::against(0.5);
         assert!(
             evidence.fault < 0.7 && evidence.success > 2.0,

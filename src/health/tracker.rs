@@ -72,16 +72,16 @@ impl SlidingWindow {
 
 impl HealthTracker for SlidingWindow {
     fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm {
-        match Tells::of(sample) {
-            Tells::Nothing => Alarm::None,
-            Tells::Success => {
+        match SampleClass::of(sample) {
+            SampleClass::Neutral => Alarm::None,
+            SampleClass::Success => {
                 self.window.record(sample.at, false);
                 if !self.rule.is_quiet() {
                     self.rule.success(cx);
                 }
                 Alarm::None
             }
-            Tells::Fault => {
+            SampleClass::Fault => {
                 self.window.record(sample.at, true);
                 let counts = || self.window.counts(cx.now());
                 let found = self
@@ -107,20 +107,20 @@ impl HealthTracker for SlidingWindow {
 
 /// What a sample contributes to the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tells {
+pub(crate) enum SampleClass {
     Success,
     Fault,
-    Nothing,
+    Neutral,
 }
 
-impl Tells {
+impl SampleClass {
     #[inline]
     pub(crate) fn of(sample: &Sample) -> Self {
         match sample.outcome {
-            _ if sample.kind != SampleKind::Request => Self::Nothing,
+            _ if sample.kind != SampleKind::Request => Self::Neutral,
             Outcome::Success => Self::Success,
             outcome if outcome.is_fault() => Self::Fault,
-            _ => Self::Nothing,
+            _ => Self::Neutral,
         }
     }
 }

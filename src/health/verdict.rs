@@ -14,7 +14,7 @@ pub(crate) fn earned_ejection(settings: &Ejection, health: Health) -> bool {
 
 /// The state of the fleet when an endpoint is ejected.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Strain {
+pub(crate) struct FleetState {
     /// Whether the endpoints that are left have too much to do.
     pub(crate) short: bool,
     /// How many requests a second the fleet sends for each ejected endpoint; 0 if hardly any, or if it is not known
@@ -23,7 +23,7 @@ pub(crate) struct Strain {
 }
 
 /// Whether more of `count` endpoints are out than the fleet can spare. It can always spare one.
-pub(crate) fn are_many(settings: &Ejection, out: usize, count: usize) -> bool {
+pub(crate) fn exceeds_spare(settings: &Ejection, out: usize, count: usize) -> bool {
     out > 1 && out * 100 > settings.spare_capacity_percent as usize * count
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn first_time(settings: &Ejection, short: bool) -> Duration {
 pub(crate) fn ejection_time(
     settings: &Ejection,
     times: u32,
-    strain: Strain,
+    fleet_state: FleetState,
     random: u64,
 ) -> Duration {
     let multiple = match settings.backoff {
@@ -47,8 +47,8 @@ pub(crate) fn ejection_time(
     let length = settings
         .base_ejection_time
         .saturating_mul(multiple)
-        .min(settings.longest_at(strain.rate));
-    let length = match (strain.short, times) {
+        .min(settings.longest_at(fleet_state.rate));
+    let length = match (fleet_state.short, times) {
         (false, _) => length,
         (true, 0 | 1) => first_time(settings, true),
         (true, _) => length / 2,
@@ -226,16 +226,16 @@ mod tests {
     }
 
     /// A strain with an unknown request rate.
-    fn strain(short: bool) -> Strain {
-        Strain { short, rate: 0.0 }
+    fn fleet_state(short: bool) -> FleetState {
+        FleetState { short, rate: 0.0 }
     }
 
     #[test]
-    fn where_requests_are_many_they_double_until_a_probe_is_one_in_ten_thousand() {
+    fn with_many_requests_lengths_double_until_a_probe_is_one_in_ten_thousand() {
         let longest = |rate| {
             let settings = Ejection::default().jitter_percent(0);
-            let strain = Strain { short: false, rate };
-            ejection_time(&settings, 9, strain, 7).as_secs_f64()
+            let fleet_state = FleetState { short: false, rate };
+            ejection_time(&settings, 9, fleet_state, 7).as_secs_f64()
         };
         let rates = [0.0, 1.0, 156.0, 200.0, 500.0, 1e9, f64::MAX, f64::NAN, -1.0];
         let lengths = [64.0, 64.0, 64.0, 50.0, 20.0, 8.0, 8.0, 64.0, 64.0];
@@ -248,16 +248,16 @@ mod tests {
     fn lengths_double_to_the_maximum() {
         let settings = Ejection::default().jitter_percent(0);
         let seconds: Vec<u64> = (1..9)
-            .map(|times| ejection_time(&settings, times, strain(false), 7).as_secs())
+            .map(|times| ejection_time(&settings, times, fleet_state(false), 7).as_secs())
             .collect();
         assert_eq!(seconds, [2, 4, 8, 16, 32, 64, 64, 64]);
     }
 
     #[test]
-    fn where_capacity_is_short_they_are_half_as_long_and_the_first_a_quarter() {
+    fn lengths_are_half_where_capacity_is_short_and_the_first_a_quarter() {
         let settings = Ejection::default().jitter_percent(0);
         let millis: Vec<_> = (1..9)
-            .map(|times| ejection_time(&settings, times, strain(true), 7).as_millis())
+            .map(|times| ejection_time(&settings, times, fleet_state(true), 7).as_millis())
             .collect();
         assert_eq!(
             millis,
@@ -278,11 +278,15 @@ mod tests {
             (1_000_000, 1_000_000, true),
         ];
         for (out, count, short) in table {
-            assert_eq!(are_many(&default, out, count), short, "{out} of {count}");
+            assert_eq!(
+                exceeds_spare(&default, out, count),
+                short,
+                "{out} of {count}"
+            );
         }
         let off = Ejection::default().spare_capacity_percent(100);
-        assert!(!are_many(&off, 1_000_000, 1_000_000));
-        assert!(!are_many(&Ejection::envoy(), 20, 20));
+        assert!(!exceeds_spare(&off, 1_000_000, 1_000_000));
+        assert!(!exceeds_spare(&Ejection::envoy(), 20, 20));
     }
 
     proptest! {
@@ -292,8 +296,8 @@ mod tests {
                 .base_ejection_time(Duration::from_millis(base))
                 .max_ejection_time(Duration::from_secs(86_400))
                 .jitter_percent(jitter);
-            let plain = ejection_time(&settings.clone().jitter_percent(0), times, strain(short), 0);
-            let length = ejection_time(&settings, times, strain(short), random);
+            let plain = ejection_time(&settings.clone().jitter_percent(0), times, fleet_state(short), 0);
+            let length = ejection_time(&settings, times, fleet_state(short), random);
             let share = f64::from(jitter) / 100.0;
             prop_assert!(length.as_secs_f64() <= plain.as_secs_f64() * (1.0 + share) + 1e-6);
             prop_assert!(length.as_secs_f64() >= plain.as_secs_f64() * (1.0 - share) - 1e-6);
@@ -306,7 +310,7 @@ mod tests {
                 .max_ejection_time(Duration::from_secs(max))
                 .score_threshold(score);
             let _ = settings.check();
-            let _ = ejection_time(&settings, times, strain(short), random);
+            let _ = ejection_time(&settings, times, fleet_state(short), random);
             let _ = earned_ejection(&settings, Health::new(score, random));
         }
     }

@@ -65,10 +65,10 @@ pub(crate) enum Open {
 }
 
 /// Half of the buckets.
-pub(crate) const HALF: u64 = BUCKETS / 2;
+pub(crate) const HALF_BUCKETS: u64 = BUCKETS / 2;
 
 /// The present bucket and the one before.
-pub(crate) const LATEST: u64 = 2;
+pub(crate) const RECENT_BUCKETS: u64 = 2;
 
 impl Window {
     pub(crate) fn new(length: Duration) -> Self {
@@ -152,15 +152,15 @@ impl Window {
         // is protected by being in one word.
         let mut word = bucket.load(Ordering::Relaxed);
         loop {
-            match turn(word, number) {
-                Turn::Count => {
+            match bucket_action(word, number) {
+                BucketAction::Add => {
                     // ORDERING: Relaxed. As above. If the bucket has been rolled since the load, the sample counts in
                     // its next use.
                     bucket.fetch_add(samples, Ordering::Relaxed);
                     return;
                 }
-                Turn::Leave => return,
-                Turn::Roll(empty) => {
+                BucketAction::Drop => return,
+                BucketAction::Roll(empty) => {
                     let first = empty + samples;
                     // ORDERING: Relaxed, both. As above. A failure means that another thread rolled or counted, so the
                     // system as a whole made progress.
@@ -208,29 +208,29 @@ const fn epoch(word: u64) -> u64 {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Turn {
+enum BucketAction {
     /// The bucket is of this time: add to it.
-    Count,
+    Add,
     /// The bucket is full, or of a later time than the sample, which is then older than the window.
-    Leave,
+    Drop,
     /// The bucket is of an earlier time: replace its word by this one, plus the samples.
     Roll(u64),
 }
 
 /// What to do with a sample for bucket `number`, if the bucket holds `word`.
-fn turn(word: u64, number: u64) -> Turn {
+fn bucket_action(word: u64, number: u64) -> BucketAction {
     let ahead = epoch(word).wrapping_sub(number) & EPOCH_MASK;
     if ahead == 0 {
         if (word >> COUNT_BITS) & COUNT_MASK < FULL {
-            Turn::Count
+            BucketAction::Add
         } else {
-            Turn::Leave
+            BucketAction::Drop
         }
     } else if ahead <= BUCKETS {
-        Turn::Leave
+        BucketAction::Drop
     } else {
         // Older, or so far ahead that a clock left it that has gone back since: no thread can be that far ahead.
-        Turn::Roll((number & EPOCH_MASK) << (2 * COUNT_BITS))
+        BucketAction::Roll((number & EPOCH_MASK) << (2 * COUNT_BITS))
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
 
     /// A sample of up to a window ago is late. An older one shows that the clock has gone back.
     #[test]
-    fn who_is_late_opens_no_bucket() {
+    fn a_late_sample_opens_no_bucket() {
         let window = ten_seconds();
         assert!(matches!(window.claim(at(100)), Open::Claimed(_)));
         window.open(at(100));

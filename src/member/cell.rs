@@ -19,8 +19,8 @@ const INSIDE_MASK: u64 = (1 << INSIDE_BITS) - 1;
 const GENERATION_BITS: u32 = 23;
 pub(super) const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const CLOSED: u64 = 1 << (INSIDE_BITS + GENERATION_BITS);
-const WELL_SHIFT: u32 = INSIDE_BITS + GENERATION_BITS + 1;
-const WELL: u64 = 1 << WELL_SHIFT;
+const SUCCESS_SHIFT: u32 = INSIDE_BITS + GENERATION_BITS + 1;
+const SUCCESS: u64 = 1 << SUCCESS_SHIFT;
 
 /// The most requests that may be inside a cell: 65 536 below the field's end, so that as many threads may be between
 /// entering and being refused at once without a carry.
@@ -31,7 +31,7 @@ pub(super) const FULL: u64 = INSIDE_MASK - (1 << 16);
 const MANY: u64 = 1024;
 
 /// The bits of a word of which one is set if `well` is at least [`MANY`].
-const MANY_WELL: u64 = (u16::MAX as u64 & !(MANY - 1)) << WELL_SHIFT;
+const MANY_SUCCESSES: u64 = (u16::MAX as u64 & !(MANY - 1)) << SUCCESS_SHIFT;
 
 /// Why a request may not enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,16 +93,16 @@ impl Cell {
     }
 
     /// Tells an adaptive limit how long a success took.
-    pub(super) fn took(&self, now: Tick, latency: Duration) {
+    pub(super) fn observe_latency(&self, now: Tick, latency: Duration) {
         if let Some(concurrency) = &self.concurrency {
-            concurrency.succeeded(now, latency, self.inside(), &self.limit);
+            concurrency.note_success(now, latency, self.inside(), &self.limit);
         }
     }
 
     /// Tells an adaptive limit that the endpoint was overloaded.
-    pub(super) fn was_overloaded(&self, now: Tick) {
+    pub(super) fn note_overloaded(&self, now: Tick) {
         if let Some(concurrency) = &self.concurrency {
-            concurrency.was_overloaded(now, self.inside(), &self.limit);
+            concurrency.note_overloaded(now, self.inside(), &self.limit);
         }
     }
 
@@ -220,22 +220,22 @@ impl Cell {
 
     /// Leaves, and counts a success at this time.
     #[inline]
-    pub(super) fn leave_well(&self, at: Tick) -> Left {
-        self.leave_well_at_once(at)
-            .unwrap_or_else(|| self.leave_well_later(at))
+    pub(super) fn leave_with_success(&self, at: Tick) -> Left {
+        self.leave_with_success_at_once(at)
+            .unwrap_or_else(|| self.leave_with_success_later(at))
     }
 
-    /// As [`leave_well`](Self::leave_well) if the window's open bucket is of this time. Otherwise changes nothing and
-    /// returns `None`.
+    /// As [`leave_with_success`](Self::leave_with_success) if the window's open bucket is of this time. Otherwise
+    /// changes nothing and returns `None`.
     #[inline(always)]
-    pub(super) fn leave_well_at_once(&self, at: Tick) -> Option<Left> {
+    pub(super) fn leave_with_success_at_once(&self, at: Tick) -> Option<Left> {
         if !self.window.is_open_at(at) {
             return None;
         }
         // The lower fields lose one and do not borrow, as this request is inside.
         // ORDERING: Release. As in `leave`.
-        let word = self.word.fetch_add(WELL - 1, Ordering::Release);
-        if word & (CLOSED | MANY_WELL) == 0 {
+        let word = self.word.fetch_add(SUCCESS - 1, Ordering::Release);
+        if word & (CLOSED | MANY_SUCCESSES) == 0 {
             return Some(Left::INSIDE);
         }
         Some(self.left_well(word, at))
@@ -244,13 +244,13 @@ impl Cell {
     /// Leaves with the first success of a bucket, or with one of a bucket before the open one.
     #[cold]
     #[inline(never)]
-    fn leave_well_later(&self, at: Tick) -> Left {
+    fn leave_with_success_later(&self, at: Tick) -> Left {
         if !self.open(at) {
             self.window.record(at, false);
             return self.leave();
         }
         // ORDERING: Release. As in `leave`.
-        let word = self.word.fetch_add(WELL - 1, Ordering::Release);
+        let word = self.word.fetch_add(SUCCESS - 1, Ordering::Release);
         self.left_well(word, at)
     }
 
@@ -259,7 +259,7 @@ impl Cell {
     #[cold]
     #[inline(never)]
     fn left_well(&self, word: u64, at: Tick) -> Left {
-        if word & MANY_WELL != 0 {
+        if word & MANY_SUCCESSES != 0 {
             self.open(at);
         }
         left(word)
@@ -281,10 +281,11 @@ impl Cell {
     /// reader sees some twice and misses none: a moment of too few successes could eject.
     fn settle(&self, number: u64, at: Tick) {
         // ORDERING: Relaxed. A statistic; the claim keeps other threads from moving the same.
-        let well = self.word.load(Ordering::Relaxed) >> WELL_SHIFT;
+        let well = self.word.load(Ordering::Relaxed) >> SUCCESS_SHIFT;
         self.window.add(number, well, 0);
         // ORDERING: Release. Pairs with `last`: a reader that does not see them here sees them in the window.
-        self.word.fetch_sub(well << WELL_SHIFT, Ordering::Release);
+        self.word
+            .fetch_sub(well << SUCCESS_SHIFT, Ordering::Release);
         self.window.open(at);
     }
 
@@ -298,7 +299,7 @@ impl Cell {
     pub(super) fn last(&self, buckets: u64, now: Tick) -> Counts {
         // ORDERING: Acquire. Pairs with `settle`. The word is read first: successes are in the window before they leave
         // the word.
-        let well = self.word.load(Ordering::Acquire) >> WELL_SHIFT;
+        let well = self.word.load(Ordering::Acquire) >> SUCCESS_SHIFT;
         let is_held = self.window.holds_the_open_one(buckets, now);
         let mut counts = self.window.last(buckets, now);
         counts.total += if is_held { well } else { 0 };
@@ -310,8 +311,9 @@ impl Cell {
     pub(super) fn clear(&self, now: Tick) {
         if let Open::Claimed(_) = self.window.claim(now) {
             // ORDERING: Relaxed, both. As in `settle`.
-            let well = self.word.load(Ordering::Relaxed) >> WELL_SHIFT;
-            self.word.fetch_sub(well << WELL_SHIFT, Ordering::Relaxed);
+            let well = self.word.load(Ordering::Relaxed) >> SUCCESS_SHIFT;
+            self.word
+                .fetch_sub(well << SUCCESS_SHIFT, Ordering::Relaxed);
             self.window.open(now);
         }
         self.window.clear();
@@ -360,7 +362,7 @@ const fn generation_of(word: u64) -> u64 {
 #[inline]
 const fn is_plain(word: u64, generation: u64) -> bool {
     const TOP: u32 = INSIDE_BITS - 1;
-    (word << (64 - WELL_SHIFT)) >> (64 - WELL_SHIFT + TOP) == generation << 1
+    (word << (64 - SUCCESS_SHIFT)) >> (64 - SUCCESS_SHIFT + TOP) == generation << 1
 }
 
 /// Refuses a request with data of `generation` if the word says so, where at most `most` requests may be inside.

@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::standing::{Finding, Phase, ProbedBy, Verdict};
-use super::state::{Former, State};
+use super::state::{PastEjection, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{EventKind, PRESENCE, Return, mix};
+use crate::shared::{EventKind, Return, TICK_TTL, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -20,25 +20,25 @@ const URGENT: Duration = Duration::from_secs(1);
 
 /// The good probes still wanted are counted in this many parts of one. At most 600 are wanted: twice three times the
 /// highest setting.
-const WANTED: f32 = 100.0;
+const WANTED_PARTS: f32 = 100.0;
 
 impl State {
     /// Ejects the member for what was found, if that is enforced, it has been in since `epoch`, and the cap allows it.
     pub(crate) fn eject(&self, epoch: u32, found: Detectors, now: Tick) {
         let shared = &*self.shared;
         let settings = &shared.ejection;
-        shared.counters.found(found);
+        shared.counters.count_found(found);
         let Some(cause) = found.without(settings.detect_only).iter().next() else {
             return;
         };
         let random = shared.random(shared.shard());
-        let strain = shared.strain();
+        let fleet_state = shared.fleet_state();
         let verdict = self.standing.eject(
             self,
             epoch,
             now,
-            |times, stayed| times_left(settings, times, strain.short, stayed),
-            |times| ejection_time(settings, times, strain, random),
+            |times, stayed| times_left(settings, times, fleet_state.short, stayed),
+            |times| ejection_time(settings, times, fleet_state, random),
         );
         match verdict {
             Verdict::Ejected => {
@@ -47,21 +47,21 @@ impl State {
                 // ORDERING: Relaxed. As in `cause`.
                 self.cause.store(cause.number(), Ordering::Relaxed);
                 self.note_evidence(cause, now);
-                self.want_all(now);
-                shared.counters.ejected_by(cause);
-                self.is_out(now);
+                self.reset_wanted(now);
+                shared.counters.count_ejected(cause);
+                self.on_ejected(now);
             }
             Verdict::Full => {
                 shared.counters.overflows.count();
-                shared.trend.overflowed(now);
+                shared.rates.note_overflow(now);
             }
-            Verdict::Moot => {}
+            Verdict::Stale => {}
         }
     }
 
     /// Acts on the endpoint's announcement that it is going away, unless the standing has moved since `epoch`. Policies
     /// prefer others for a moment, and the endpoint is ejected as far as the cap allows.
-    pub(super) fn goes_away(&self, epoch: u32, now: Tick) {
+    pub(super) fn on_going_away(&self, epoch: u32, now: Tick) {
         if self.standing.epoch() == epoch {
             self.spare_a_moment(now);
             self.eject(epoch, Detectors::NONE.with(Detector::GoingAway), now);
@@ -87,7 +87,7 @@ impl State {
     }
 
     /// Follows an ejection: the member is to be probed when its time is up.
-    fn is_out(&self, now: Tick) {
+    fn on_ejected(&self, now: Tick) {
         let standing = self.standing.get();
         let until = standing.probe_due_at(now);
         self.shared.probe_due.lower(until);
@@ -103,7 +103,7 @@ impl State {
     /// Called when a request has left a closed gate. Emits the event if that was the last one of a drain. `at` stands
     /// in for the time if a clock of the user's panics: a lease may be dropped while another panic unwinds.
     #[cold]
-    pub(crate) fn may_be_drained(&self, at: Tick) {
+    pub(crate) fn announce_if_drained(&self, at: Tick) {
         if self.shared.events.is_some() && self.gate.may_announce() {
             let now = catch_unwind(AssertUnwindSafe(|| self.shared.now()));
             self.tell(now.unwrap_or(at), EventKind::DrainOver);
@@ -115,14 +115,14 @@ impl State {
     }
 
     /// Wants as many good probes as a return takes.
-    fn want_all(&self, now: Tick) {
-        self.passes_no_more();
-        self.set_wanted(self.all(now));
+    fn reset_wanted(&self, now: Tick) {
+        self.reset_passes();
+        self.set_wanted(self.probes_for_return(now));
     }
 
     /// How many good probes a return takes. Three times as many where a driver checks out of band, as checks fail no
     /// request. 0 for an endpoint ejected by checks: their own thresholds decide its return.
-    fn all(&self, now: Tick) -> f32 {
+    fn probes_for_return(&self, now: Tick) -> f32 {
         let times = match self.cause() {
             Some(Detector::ActiveCheck) => 0,
             _ if self.shared.prober.is_here(now) => CHECKS_FOR_A_PROBE,
@@ -140,13 +140,13 @@ impl State {
     fn set_wanted(&self, wanted: f32) {
         // ORDERING: Relaxed. One probe is out at a time; the standing orders one after the other.
         self.wanted
-            .store((wanted * WANTED).ceil() as u16, Ordering::Relaxed);
+            .store((wanted * WANTED_PARTS).ceil() as u16, Ordering::Relaxed);
     }
 
     /// How many more good probes are wanted.
     pub(super) fn wanted(&self) -> f32 {
         // ORDERING: Relaxed. As in `set_wanted`.
-        f32::from(self.wanted.load(Ordering::Relaxed)) / WANTED
+        f32::from(self.wanted.load(Ordering::Relaxed)) / WANTED_PARTS
     }
 
     /// Acts on a probe's outcome. One without a verdict leaves the endpoint out for the base ejection time, so that an
@@ -160,23 +160,23 @@ impl State {
             Outcome::Overloaded {
                 retry_after: Some(wait),
             } => (
-                Finding::Nothing(
+                Finding::Inconclusive(
                     wait.clamp(settings.base_ejection_time, settings.longest_ejection()),
                 ),
                 None,
             ),
             // It has only begun to go away: good probes before that say nothing of what comes after.
             Outcome::GoingAway => (
-                Finding::Nothing(settings.base_ejection_time),
-                Some(self.all(now)),
+                Finding::Inconclusive(settings.base_ejection_time),
+                Some(self.probes_for_return(now)),
             ),
-            _ => (Finding::Nothing(settings.base_ejection_time), None),
+            _ => (Finding::Inconclusive(settings.base_ejection_time), None),
         };
         if self.standing.awaits(epoch) {
             // From here on requests are the probes.
-            self.passes_no_more();
+            self.reset_passes();
         }
-        self.find(epoch, finding, now);
+        self.apply_finding(epoch, finding, now);
     }
 
     /// What a probe's end means after those before it, and how many good probes are wanted then. It counts for as much
@@ -191,7 +191,7 @@ impl State {
             Evidence::against(usual.error_rate() as f32),
             Evidence::against(0.0),
         );
-        let all = self.all(now);
+        let needed = self.probes_for_return(now);
         let wanted = self.wanted();
         let next = if success {
             wanted - evidence.success / plain.success
@@ -202,10 +202,10 @@ impl State {
         // one.
         if next < 0.5 {
             (Finding::Good, None)
-        } else if success || (evidence.fault < PROOF && next <= 2.0 * all) {
-            (Finding::Nothing(Duration::ZERO), Some(next))
+        } else if success || (evidence.fault < PROOF && next <= 2.0 * needed) {
+            (Finding::Inconclusive(Duration::ZERO), Some(next))
         } else {
-            (Finding::Bad, Some(all))
+            (Finding::Bad, Some(needed))
         }
     }
 
@@ -218,12 +218,12 @@ impl State {
 
     /// Brings the probe forward to when it would be due if the ejection began now, as the fleet is short of capacity.
     pub(crate) fn hasten(&self, now: Tick, index: usize) {
-        let (shared, strain) = (&*self.shared, self.shared.strain());
+        let (shared, fleet_state) = (&*self.shared, self.shared.fleet_state());
         // The number is the same at each look: of many draws the shortest jitter would win. Endpoints that were ejected
         // at the same time differ by their index in the set, not by their id, as ids are counted over the process.
         let random = mix(self.ejected_at() ^ mix(index as u64));
         self.hasten_to(now, |times| {
-            ejection_time(&shared.ejection, times, strain, random)
+            ejection_time(&shared.ejection, times, fleet_state, random)
         });
     }
 
@@ -237,7 +237,7 @@ impl State {
 
     /// The probe of `epoch` was not sent; another may be sent at once.
     pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
-        self.find(epoch, (Finding::Nothing(Duration::ZERO), None), now);
+        self.apply_finding(epoch, (Finding::Inconclusive(Duration::ZERO), None), now);
     }
 
     /// Renews the ejection if its probe has run out of time. Used where probes are limited, so that others get the
@@ -246,9 +246,9 @@ impl State {
         let standing = self.standing.get();
         let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
         if standing.phase == Phase::Probing && is_due {
-            let wanted = Some(self.all(now));
-            self.passes_no_more();
-            self.find(standing.epoch, (Finding::Bad, wanted), now);
+            let wanted = Some(self.probes_for_return(now));
+            self.reset_passes();
+            self.apply_finding(standing.epoch, (Finding::Bad, wanted), now);
         }
     }
 
@@ -263,9 +263,9 @@ impl State {
             |_| patience.min(longest),
             longest,
         )?;
-        if before.phase == Phase::Probing || before.overdue(now) > PRESENCE {
+        if before.phase == Phase::Probing || before.overdue(now) > TICK_TTL {
             // The last probe was given up, or no driver has checked for a while.
-            self.passes_no_more();
+            self.reset_passes();
         }
         // If this check is lost and its driver gone, a request becomes the next probe.
         let due = self.standing.get().probe_due_at(now);
@@ -289,36 +289,36 @@ impl State {
     ) -> Duration {
         let settings = &self.shared.ejection;
         let wait = wait.min(self.shared.longest_ejection());
-        let all = self.all(now);
+        let needed = self.probes_for_return(now);
         let (finding, wanted) = match passed {
             // The thresholds of checks decide the return of an endpoint that checks ejected.
-            Some(true) if all == 0.0 && !may_return => (Finding::Nothing(wait), None),
+            Some(true) if needed == 0.0 && !may_return => (Finding::Inconclusive(wait), None),
             Some(passed) => self.weigh(passed, now),
-            None => (Finding::Nothing(wait), None),
+            None => (Finding::Inconclusive(wait), None),
         };
         let can_spare_all = settings.spare_capacity_percent >= 100;
         let is_urgent = self.shared.is_short()
-            || (!can_spare_all && self.shared.trend.has_overflowed(URGENT, now));
-        let spread = first_time(settings, is_urgent) / (all as u32).saturating_sub(1).max(1);
+            || (!can_spare_all && self.shared.rates.has_overflowed(URGENT, now));
+        let spread = first_time(settings, is_urgent) / (needed as u32).saturating_sub(1).max(1);
         let (finding, wait) = match finding {
             // A failed check does not lengthen the ejection: a longer one is there to spare requests.
-            Finding::Bad => (Finding::Nothing(wait), wait),
-            Finding::Good if !may_return => (Finding::Nothing(wait), wait),
-            Finding::Nothing(Duration::ZERO) => (Finding::Nothing(spread), spread),
+            Finding::Bad => (Finding::Inconclusive(wait), wait),
+            Finding::Good if !may_return => (Finding::Inconclusive(wait), wait),
+            Finding::Inconclusive(Duration::ZERO) => (Finding::Inconclusive(spread), spread),
             finding => (finding, wait),
         };
         if self.standing.awaits(epoch) {
             match passed {
-                Some(true) if all > 0.0 => self.passes(now),
-                Some(false) => self.passes_no_more(),
+                Some(true) if needed > 0.0 => self.note_pass(now),
+                Some(false) => self.reset_passes(),
                 _ => {}
             }
             if finding == Finding::Good {
                 // A request as the probe would have shown its present latency; a check does not.
-                self.latency.begin_anew(self.shared.usual().latency());
+                self.latency.reset(self.shared.usual().latency());
             }
         }
-        self.find(epoch, (finding, wanted), now);
+        self.apply_finding(epoch, (finding, wanted), now);
         wait
     }
 
@@ -327,23 +327,23 @@ impl State {
         self.latency.get().is_some() || self.gate.inside() > 0 || self.gate.counts(now).total > 0
     }
 
-    fn find(&self, epoch: u32, (finding, wanted): (Finding, Option<f32>), now: Tick) {
+    fn apply_finding(&self, epoch: u32, (finding, wanted): (Finding, Option<f32>), now: Tick) {
         let shared = &*self.shared;
         if finding == Finding::Good && self.standing.awaits(epoch) {
             // Before the return, so that nothing recorded after it is lost, and nothing from before it ejects again.
             self.forget_record(now);
         }
         let random = shared.random(shared.shard());
-        let strain = shared.strain();
-        let back = self.back();
-        if finding == Finding::Good && back == Phase::Warming {
+        let fleet_state = shared.fleet_state();
+        let return_phase = self.return_phase();
+        if finding == Finding::Good && return_phase == Phase::Warming {
             // Before the return: otherwise a pick in between would not apply the slow start's share.
-            shared.warms_from(now);
+            shared.note_slow_start(now);
         }
         let changed = self
             .standing
-            .conclude(self, epoch, finding, back, now, |times| {
-                ejection_time(&shared.ejection, times, strain, random)
+            .conclude(self, epoch, finding, return_phase, now, |times| {
+                ejection_time(&shared.ejection, times, fleet_state, random)
             });
         if !changed {
             return;
@@ -359,22 +359,22 @@ impl State {
             Finding::Good => {
                 let by = Return::Probe;
                 self.tell(now, EventKind::Returned { by });
-                self.begins_to_warm(back, now);
-                if strain.short {
+                self.tell_slow_start(return_phase, now);
+                if fleet_state.short {
                     self.standing.forgive();
                 }
                 shared.settle_panic(now);
-                shared.probe_succeeded();
+                shared.note_probe_success();
             }
-            Finding::Bad | Finding::Nothing(_) => {
+            Finding::Bad | Finding::Inconclusive(_) => {
                 if finding == Finding::Bad {
                     let standing = self.standing.get();
                     let (times, until) = (standing.times, standing.probe_due_at(now));
                     self.tell(now, EventKind::Renewed { times, until });
                 }
-                if finding == Finding::Nothing(Duration::ZERO) && wanted.is_some() {
+                if finding == Finding::Inconclusive(Duration::ZERO) && wanted.is_some() {
                     // The next probe need not wait: this one was good, or its failure proved little.
-                    shared.probe_succeeded();
+                    shared.note_probe_success();
                 }
                 shared
                     .probe_due
@@ -394,22 +394,22 @@ impl State {
     /// Brings an ejected member back without a probe, when the writer makes room under the cap.
     pub(crate) fn pardon(&self, now: Tick) {
         self.readmit(now);
-        self.passes_no_more();
-        let back = self.back();
-        if back == Phase::Warming {
-            self.shared.warms_from(now);
+        self.reset_passes();
+        let return_phase = self.return_phase();
+        if return_phase == Phase::Warming {
+            self.shared.note_slow_start(now);
         }
-        let from = self.standing.place(self, back, now);
+        let from = self.standing.place(self, return_phase, now);
         if from.is_ejected() {
             let by = Return::Pardon;
             self.tell(now, EventKind::Returned { by });
         }
-        self.begins_to_warm(back, now);
+        self.tell_slow_start(return_phase, now);
     }
 
     /// What to remember of it while it is out of rotation.
-    pub(crate) fn former(&self) -> Former {
-        Former {
+    pub(crate) fn past_ejection(&self) -> PastEjection {
+        PastEjection {
             standing: self.standing.get().pack(),
             ejected_at: self.ejected_at(),
             cause: self.cause(),
@@ -428,14 +428,17 @@ impl State {
 
     /// Ends the time out of rotation: resumes the ejection from before, if there was one and the cap leaves room.
     /// Otherwise the member is back in.
-    pub(crate) fn resume(&self, former: Former, now: Tick) {
+    pub(crate) fn resume(&self, past_ejection: PastEjection, now: Tick) {
         // ORDERING: Relaxed, both. As in `ejected_at` and `cause`.
-        self.ejected_at.store(former.ejected_at, Ordering::Relaxed);
-        self.cause
-            .store(former.cause.map_or(0, Detector::number), Ordering::Relaxed);
-        if self.standing.restore(self, former.standing()) {
-            self.want_all(now);
-            self.is_out(now);
+        self.ejected_at
+            .store(past_ejection.ejected_at, Ordering::Relaxed);
+        self.cause.store(
+            past_ejection.cause.map_or(0, Detector::number),
+            Ordering::Relaxed,
+        );
+        if self.standing.restore(self, past_ejection.standing()) {
+            self.reset_wanted(now);
+            self.on_ejected(now);
         } else {
             self.pardon(now);
         }

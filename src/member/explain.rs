@@ -214,7 +214,7 @@ impl<E: Endpoint> Member<E> {
             },
             faults_in_window: counts.faults,
             detectors: state.measure_all(now),
-            usual_error_rate: shared.trend.known_error_rate(),
+            usual_error_rate: shared.rates.known_error_rate(),
             latency: state.latency.get(),
             usual_latency: usual.latency(),
             cost: state.relative_cost(now),
@@ -312,7 +312,7 @@ impl State {
 
     /// This detector's threshold: the setting, or what upkeep has found.
     fn held_against(&self, detector: Detector) -> Option<f64> {
-        let by_upkeep = self.shared.trend.limit(detector);
+        let by_upkeep = self.shared.rates.threshold(detector);
         match detector {
             Detector::SuccessRate => by_upkeep,
             Detector::LatencyOutlier => by_upkeep.map(|nanos| nanos / 1e9),

@@ -95,13 +95,13 @@ impl Gate {
     }
 
     /// Tells an adaptive limit how long a success took. For a gate that has one.
-    pub(crate) fn took(&self, now: Tick, latency: Duration) {
-        self.first.took(now, latency);
+    pub(crate) fn observe_latency(&self, now: Tick, latency: Duration) {
+        self.first.observe_latency(now, latency);
     }
 
     /// Tells an adaptive limit that the endpoint was overloaded. For a gate that has one.
-    pub(crate) fn was_overloaded(&self, now: Tick) {
-        self.first.was_overloaded(now);
+    pub(crate) fn note_overloaded(&self, now: Tick) {
+        self.first.note_overloaded(now);
     }
 
     /// Takes back a request that this cell has refused. A drain may have counted it as inside, so it leaves like any
@@ -120,15 +120,15 @@ impl Gate {
 
     /// Leaves by the cell entered, and counts a success at this time. Returns the same as [`leave`](Self::leave).
     #[inline]
-    pub(super) fn leave_well(&self, cell: &Cell, at: Tick) -> bool {
-        self.wake_if_empty(cell.leave_well(at))
+    pub(super) fn leave_with_success(&self, cell: &Cell, at: Tick) -> bool {
+        self.wake_if_empty(cell.leave_with_success(at))
     }
 
-    /// As [`leave_well`](Self::leave_well) if the window's open bucket is of this time. Otherwise changes nothing and
-    /// returns `None`.
+    /// As [`leave_with_success`](Self::leave_with_success) if the window's open bucket is of this time. Otherwise
+    /// changes nothing and returns `None`.
     #[inline]
-    pub(super) fn leave_well_at_once(&self, cell: &Cell, at: Tick) -> Option<bool> {
-        Some(self.wake_if_empty(cell.leave_well_at_once(at)?))
+    pub(super) fn leave_with_success_at_once(&self, cell: &Cell, at: Tick) -> Option<bool> {
+        Some(self.wake_if_empty(cell.leave_with_success_at_once(at)?))
     }
 
     /// The last request out of a closed gate wakes the tasks that wait for that.
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_who_is_inside_over_all_cells() {
+    fn requests_inside_are_counted_over_all_cells() {
         let gate = gate(4);
         for shard in 0..10 {
             gate.enter(gate.cell(shard % 4), 0).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_gate_takes_so_many_and_again_whom_one_makes_room_for() {
+    fn a_limited_gate_admits_its_limit_and_one_more_for_each_that_leaves() {
         let gate = Gate::limited(2, None, Duration::from_secs(10));
         assert_eq!(gate.limit(), Some(2));
         assert_eq!(
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_leaves_at_once_wakes_who_waits_like_any_other() {
+    fn a_success_that_leaves_at_once_wakes_a_waiting_drain() {
         struct Woken(OnceLock<()>);
         impl Wake for Woken {
             fn wake(self: Arc<Self>) {
@@ -342,18 +342,18 @@ mod tests {
         let cell = gate.cell(0);
         (0..2).for_each(|_| gate.enter(cell, 0).unwrap());
         assert_eq!(
-            gate.leave_well_at_once(cell, now),
+            gate.leave_with_success_at_once(cell, now),
             None,
             "no bucket is open"
         );
         assert_eq!(gate.inside(), 2);
-        gate.leave_well(cell, now);
+        gate.leave_with_success(cell, now);
         gate.close();
         let woken = Arc::new(Woken(OnceLock::new()));
         let waker = Waker::from(woken.clone());
         let mut cx = Context::from_waker(&waker);
         assert!(gate.poll_empty(&mut cx, &mut None).is_pending());
-        assert_eq!(gate.leave_well_at_once(cell, now), Some(true));
+        assert_eq!(gate.leave_with_success_at_once(cell, now), Some(true));
         assert!(woken.0.get().is_some());
         assert_eq!((gate.inside(), gate.counts(now).total), (0, 2));
     }
@@ -363,7 +363,7 @@ mod tests {
         let (gate, now) = (gate(2), Tick::from_nanos(7));
         for cell in [0, 1, 1] {
             gate.enter(gate.cell(cell), 0).unwrap();
-            gate.leave_well(gate.cell(cell), now);
+            gate.leave_with_success(gate.cell(cell), now);
         }
         gate.cell(1).window.record(now, true);
         let counts = gate.counts(now);

@@ -70,7 +70,7 @@ impl State {
     }
 
     /// Resets the invitations: the endpoint has shown that it is like the others.
-    pub(super) fn is_back(&self) {
+    pub(super) fn reset_invitations(&self) {
         // ORDERING: Relaxed. As in `may_be_invited`.
         self.invited.fetch_and(DEGRADED, Ordering::Relaxed);
     }
@@ -78,7 +78,8 @@ impl State {
     /// Whether it is degraded: a policy with tiers prefers others.
     #[inline]
     pub(crate) fn is_degraded(&self) -> bool {
-        // ORDERING: Relaxed. A thread that counts by it has read `Ledger::flips` before, which is raised after it.
+        // ORDERING: Relaxed. A thread that counts by it has read `Ledger::eligibility` before, which is raised after
+        // it.
         self.invited.load(Ordering::Relaxed) & DEGRADED != 0
     }
 

@@ -28,20 +28,20 @@ use crate::time::Tick;
 /// given up after its timeout.)
 #[must_use = "a lease that is dropped at once counts as an abandoned request"]
 pub struct Lease<E: Endpoint> {
-    seat: Seat<E>,
+    guard: LeaseGuard<E>,
 }
 
 /// Leaves the gate when dropped, whatever happened before, unless it has left already. A probe without an outcome makes
 /// room for another.
 #[repr(C)] // The handle, whose niche tells a lease from an error, is in the middle: fields move one by one (`Marks`).
-struct Seat<E: Endpoint> {
+struct LeaseGuard<E: Endpoint> {
     /// When the request was picked; once it has ended well, when it ended.
     at: Tick,
     member: Member<E>,
     marks: Marks,
 }
 
-impl<E: Endpoint> Drop for Seat<E> {
+impl<E: Endpoint> Drop for LeaseGuard<E> {
     #[inline(always)]
     fn drop(&mut self) {
         // Most leases have left when they were recorded.
@@ -66,7 +66,7 @@ impl<E: Endpoint> Lease<E> {
             .with_if(Marks::PROBE, probe)
             .with_if(Marks::BOARD, on_board);
         Self {
-            seat: Seat {
+            guard: LeaseGuard {
                 at: now.at,
                 member,
                 marks,
@@ -79,7 +79,7 @@ impl<E: Endpoint> Lease<E> {
     pub(crate) fn with_slot(mut self, slot: Option<Held<'_>>) -> Self {
         if let Some(slot) = slot {
             slot.keep();
-            self.seat.marks = self.seat.marks.with_if(Marks::SLOT, true);
+            self.guard.marks = self.guard.marks.with_if(Marks::SLOT, true);
         }
         self
     }
@@ -95,22 +95,22 @@ impl<E: Endpoint> Lease<E> {
 
     /// The endpoint to send the request to.
     pub fn endpoint(&self) -> &E {
-        self.seat.member.endpoint()
+        self.guard.member.endpoint()
     }
 
     /// The member that the lease is on, with its live numbers.
     pub fn member(&self) -> &Member<E> {
-        &self.seat.member
+        &self.guard.member
     }
 
     /// The id of the member, for [`PickOptions::avoid`](crate::PickOptions::avoid) on a retry.
     pub fn id(&self) -> MemberId {
-        self.seat.member.id()
+        self.guard.member.id()
     }
 
     /// Whether this request is the half-open probe of an ejected endpoint.
     pub fn is_probe(&self) -> bool {
-        self.seat.marks.has(Marks::PROBE)
+        self.guard.marks.has(Marks::PROBE)
     }
 
     /// Reports that the endpoint is going away while this request goes on, or beside its good answer. It acts as
@@ -131,11 +131,11 @@ impl<E: Endpoint> Lease<E> {
     /// # Ok::<(), evenkeel::PickError>(())
     /// ```
     pub fn going_away(&self) {
-        let state = self.seat.member.core();
+        let state = self.guard.member.core();
         let now = state.shared.now();
         state.count(Outcome::GoingAway, now);
         // If the endpoint has been ejected and returned meanwhile, this has no effect on it.
-        state.goes_away(self.seat.marks.epoch(), now);
+        state.on_going_away(self.guard.marks.epoch(), now);
     }
 
     /// Records how the request ended. Its latency is the time since the pick.
@@ -145,7 +145,7 @@ impl<E: Endpoint> Lease<E> {
     /// Only if a [`HealthTracker`](crate::HealthTracker) of yours does. The count stays right.
     #[inline]
     pub fn record(mut self, outcome: Outcome) {
-        self.seat.end(outcome, None);
+        self.guard.end(outcome, None);
     }
 
     /// Records how the request ended, with a `latency` measured by you; more than five minutes counts as five minutes.
@@ -157,7 +157,7 @@ impl<E: Endpoint> Lease<E> {
     /// As [`record`](Self::record).
     #[inline]
     pub fn record_with_latency(mut self, outcome: Outcome, latency: Duration) {
-        self.seat.end(outcome, Some(latency));
+        self.guard.end(outcome, Some(latency));
     }
 
     /// Awaits `future`, records what `classify` makes of its output, and returns the output.
@@ -236,7 +236,7 @@ impl<E: Endpoint> Lease<E> {
 impl<E: Endpoint> fmt::Debug for Lease<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
-            .field("member", &self.seat.member)
+            .field("member", &self.guard.member)
             .field("probe", &self.is_probe())
             .finish_non_exhaustive()
     }

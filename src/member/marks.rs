@@ -17,9 +17,9 @@ impl Marks {
     /// The clock was read for this pick, so its latency can be measured.
     pub(super) const MEASURED: Self = Self(1 << 3);
     /// The outcome has been recorded.
-    pub(super) const SAID: Self = Self(1 << 4);
+    pub(super) const RECORDED: Self = Self(1 << 4);
     /// The request ended well, and leaving the gate counts it as a success.
-    pub(super) const WELL: Self = Self(1 << 5);
+    pub(super) const SUCCESS: Self = Self(1 << 5);
     /// The lease has left the gate.
     pub(super) const LEFT: Self = Self(1 << 6);
     /// The flags of what the lease still holds and has to release when it leaves.

@@ -33,7 +33,7 @@ pub(crate) use inviting::Guest;
 pub use lease::Lease;
 use standing::ProbedBy;
 pub(crate) use standing::{Phase, Standing};
-pub(crate) use state::{Former, State, Tracker};
+pub(crate) use state::{PastEjection, State, Tracker};
 
 /// A fleet's handle to one endpoint, with its live numbers. Cheap to clone.
 ///
@@ -309,7 +309,7 @@ impl<E: Endpoint> Member<E> {
         let state = self.core();
         state.gate.turn_back(self.cell());
         // The refused request was counted inside for a moment, and may have been the last to leave.
-        state.may_be_drained(Tick::ZERO);
+        state.announce_if_drained(Tick::ZERO);
         refused
     }
 
@@ -383,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_refused_is_not_inside() {
+    fn a_refused_request_is_not_inside() {
         let member = Member::alone("a".to_string());
         member.core().gate.close();
         assert_eq!(member.enter(), Err(Refused::Stale));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::state::State;
-use crate::health::{LATEST, cost_of};
+use crate::health::{RECENT_BUCKETS, error_factor};
 use crate::outcome::{Outcome, Sample};
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::{Tick, nanos};
@@ -18,13 +18,13 @@ const SPARED: f32 = 2.0;
 
 /// Refusals count only beyond the others' share plus this: where all endpoints are busy, some are a little busier for a
 /// moment, and others the next.
-const SOME_MORE: f64 = 0.1;
+const TOLERATED_EXCESS: f64 = 0.1;
 
 /// An endpoint is taken to have answered this many more requests, so that a few refusals of few requests say little.
-const FEW: u64 = 30;
+const PRIOR_ANSWERS: u64 = 30;
 
 /// The highest factor.
-const MOST: f32 = 4_000.0;
+const MAX_FACTOR: f32 = 4_000.0;
 
 /// How long an endpoint is spared if it does not say.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -33,10 +33,10 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(1_000);
 
 /// Ends are kept in this many parts of a second; they wrap after two hours.
-const PARTS: u64 = 8;
+const PARTS_PER_SECOND: u64 = 8;
 
 /// Factors are kept in this many parts of one.
-const FINE: f32 = 16.0;
+const FACTOR_PARTS: f32 = 16.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Sparing {
@@ -51,16 +51,17 @@ impl Sparing {
     fn get(&self, now: Tick, longest: Duration) -> Option<(Duration, f32)> {
         // ORDERING: Relaxed, here and below. A word complete in itself.
         let word = self.word.load(Ordering::Relaxed);
-        let left = ((word >> 16) as u16).wrapping_sub((now.as_millis() * PARTS / 1_000) as u16);
-        let left = Duration::from_millis(u64::from(left) * 1_000 / PARTS);
+        let left =
+            ((word >> 16) as u16).wrapping_sub((now.as_millis() * PARTS_PER_SECOND / 1_000) as u16);
+        let left = Duration::from_millis(u64::from(left) * 1_000 / PARTS_PER_SECOND);
         let is_on = word != 0 && !left.is_zero() && left <= longest.min(LONGEST) + A_MOMENT;
-        is_on.then(|| (left, (word & 0xFFFF) as f32 / FINE))
+        is_on.then(|| (left, (word & 0xFFFF) as f32 / FACTOR_PARTS))
     }
 
     fn set(&self, until: Tick, factor: f32) {
-        let factor = (factor.min(MOST) * FINE) as u32;
+        let factor = (factor.min(MAX_FACTOR) * FACTOR_PARTS) as u32;
         // Rounded up, so that even a short time is not lost.
-        let until = (until.as_millis() * PARTS).div_ceil(1_000) as u16;
+        let until = (until.as_millis() * PARTS_PER_SECOND).div_ceil(1_000) as u16;
         // ORDERING: Relaxed. As above.
         self.word
             .store(u32::from(until) << 16 | factor, Ordering::Relaxed);
@@ -84,19 +85,19 @@ impl State {
             Outcome::Timeout | Outcome::Overloaded { .. }
         );
         if says_so && self.shared.limits.adaptive.is_some() {
-            self.gate.was_overloaded(sample.at);
+            self.gate.note_overloaded(sample.at);
         }
     }
 
     /// Takes in a refusal ([`Outcome::Overloaded`]): the endpoint is spared for as long as it asked, or a second, and
     /// at most for the longest ejection.
-    pub(super) fn refuses(&self, retry_after: Option<Duration>, now: Tick) {
+    pub(super) fn note_refusal(&self, retry_after: Option<Duration>, now: Tick) {
         self.refused.count(self.second(now));
         let (refused, answered) = self.refusals(now);
-        let share = refused as f64 / (refused + answered + FEW) as f64;
-        let usual = f64::from(self.shared.trend.refusal_rate()) + SOME_MORE;
+        let share = refused as f64 / (refused + answered + PRIOR_ANSWERS) as f64;
+        let usual = f64::from(self.shared.rates.refusal_rate()) + TOLERATED_EXCESS;
         // The excess as a share of what the others do not refuse.
-        let factor = SPARED * cost_of((share - usual) / (1.0 - usual).max(0.1));
+        let factor = SPARED * error_factor((share - usual) / (1.0 - usual).max(0.1));
         let so_far = self.sparing.get(now, self.shared.longest_ejection());
         // If the endpoint has said until when, the former factor holds until then. Otherwise each refusal sets it anew.
         let held = match (retry_after, so_far) {
@@ -124,7 +125,7 @@ impl State {
     }
 
     /// What its cost is multiplied by while it is spared; 1 otherwise.
-    pub(super) fn spared(&self, now: Tick) -> f32 {
+    pub(super) fn sparing_factor(&self, now: Tick) -> f32 {
         let longest = self.shared.longest_ejection();
         (self.sparing.get(now, longest)).map_or(1.0, |(_, factor)| factor)
     }
@@ -145,7 +146,7 @@ impl State {
         }
         // Answers are counted by tenths of the window, so they are scaled.
         let (tenth, second) = self.tenth_and_second();
-        let answered = u128::from(self.gate.last(LATEST, now).total);
+        let answered = u128::from(self.gate.last(RECENT_BUCKETS, now).total);
         let answered = answered * u128::from(second) / u128::from(tenth);
         (refused.into(), answered as u64)
     }
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_over_in_time_and_after_a_clock_that_went_back() {
+    fn sparing_ends_in_time_and_after_a_clock_that_went_back() {
         let longest = Duration::from_secs(64);
         let at = |millis: u64| Tick::from_nanos(millis * 1_000_000);
         for start in [0, 1, 999, 8_191_990, 8_192_000, 1 << 40] {
@@ -182,7 +183,7 @@ mod tests {
             sparing.set(at(start + 100_000), 1e9);
             assert_eq!(sparing.get(at(start), longest), None, "too far ahead");
             let (_, most) = sparing.get(at(start + 50_000), longest).unwrap();
-            assert_eq!(most, MOST);
+            assert_eq!(most, MAX_FACTOR);
             sparing.forget(at(start), longest);
             assert_eq!(sparing.get(at(start + 50_000), longest), None);
         }

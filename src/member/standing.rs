@@ -69,7 +69,7 @@ impl Standing {
     }
 
     /// The standing that follows this one: another epoch.
-    const fn turn(self, phase: Phase, at: u32) -> Self {
+    const fn next_epoch(self, phase: Phase, at: u32) -> Self {
         Self {
             epoch: self.epoch.wrapping_add(1) & EPOCH_MASK,
             phase,
@@ -150,7 +150,7 @@ pub(crate) enum Verdict {
     /// The cap is reached: as many members are ejected as may be.
     Full,
     /// The standing has changed since the epoch given, or the member is not judged.
-    Moot,
+    Stale,
 }
 
 /// What a probe found.
@@ -159,7 +159,7 @@ pub(crate) enum Finding {
     Good,
     Bad,
     /// No verdict; another probe may be sent after this time.
-    Nothing(Duration),
+    Inconclusive(Duration),
 }
 
 /// What serves as a probe.
@@ -177,7 +177,7 @@ pub(crate) trait Keeper {
     fn ledger(&self) -> &Ledger;
 
     /// The epoch has turned to this one. Called to update the copies of it.
-    fn turned(&self, epoch: u32);
+    fn epoch_changed(&self, epoch: u32);
 }
 
 #[derive(Debug)]
@@ -212,7 +212,7 @@ impl StandingCell {
     fn change(&self, keeper: &impl Keeper, from: Standing, to: Standing) -> bool {
         let changed = self.exchange(from, to);
         if changed && from.epoch != to.epoch {
-            keeper.turned(to.epoch);
+            keeper.epoch_changed(to.epoch);
         }
         changed
     }
@@ -238,7 +238,7 @@ impl StandingCell {
     ) -> Verdict {
         let from = self.get();
         if from.epoch != epoch || !from.is_in() {
-            return Verdict::Moot;
+            return Verdict::Stale;
         }
         if !keeper.ledger().reserve() {
             return Verdict::Full;
@@ -249,14 +249,14 @@ impl StandingCell {
         let until = stamp_after(now, length(times));
         let to = Standing {
             times,
-            ..from.turn(Phase::Ejected, until)
+            ..from.next_epoch(Phase::Ejected, until)
         };
         if self.change(keeper, from, to) {
-            keeper.ledger().flipped();
+            keeper.ledger().bump_eligibility();
             return Verdict::Ejected;
         }
         keeper.ledger().release();
-        Verdict::Moot
+        Verdict::Stale
     }
 
     /// Makes an ejected member's probe due `length` of its n-th ejection from now; returns whether that is sooner.
@@ -283,7 +283,7 @@ impl StandingCell {
         }
         let to = Standing {
             times: former.times,
-            ..from.turn(Phase::Ejected, former.at)
+            ..from.next_epoch(Phase::Ejected, former.at)
         };
         if !self.change(keeper, from, to) {
             keeper.ledger().release();
@@ -292,7 +292,7 @@ impl StandingCell {
         if from.phase == Phase::Down {
             keeper.ledger().remove_down();
         }
-        keeper.ledger().flipped();
+        keeper.ledger().bump_eligibility();
         true
     }
 
@@ -328,7 +328,7 @@ impl StandingCell {
         let times = (from.times + u32::from(given_up)).min(MOST_TIMES);
         let to = Standing {
             times,
-            ..from.turn(Phase::Probing, stamp_after(now, timeout(times)))
+            ..from.next_epoch(Phase::Probing, stamp_after(now, timeout(times)))
         };
         let claimed = self.change(keeper, from, to);
         if !claimed && !given_up {
@@ -382,14 +382,14 @@ impl StandingCell {
             return false;
         }
         let to = match finding {
-            Finding::Good => from.turn(in_as, stamp(now)),
-            Finding::Nothing(wait) => from.turn(Phase::Ejected, stamp_after(now, wait)),
+            Finding::Good => from.next_epoch(in_as, stamp(now)),
+            Finding::Inconclusive(wait) => from.next_epoch(Phase::Ejected, stamp_after(now, wait)),
             Finding::Bad => {
                 let times = (from.times + 1).min(MOST_TIMES);
                 let until = stamp_after(now, length(times));
                 Standing {
                     times,
-                    ..from.turn(Phase::Ejected, until)
+                    ..from.next_epoch(Phase::Ejected, until)
                 }
             }
         };
@@ -399,7 +399,7 @@ impl StandingCell {
         }
         if changed && finding == Finding::Good {
             keeper.ledger().release();
-            keeper.ledger().flipped();
+            keeper.ledger().bump_eligibility();
         }
         changed
     }
@@ -412,7 +412,7 @@ impl StandingCell {
             if from.phase == phase {
                 return from;
             }
-            if self.change(keeper, from, from.turn(phase, stamp(now))) {
+            if self.change(keeper, from, from.next_epoch(phase, stamp(now))) {
                 // First, so that the ledger shows a member that is refused throughout.
                 if phase == Phase::Down {
                     keeper.ledger().add_down();
@@ -426,7 +426,7 @@ impl StandingCell {
                 if from.phase == Phase::Down {
                     keeper.ledger().remove_down();
                 }
-                keeper.ledger().flipped();
+                keeper.ledger().bump_eligibility();
                 return from;
             }
         }
@@ -440,7 +440,7 @@ impl Keeper for Ledger {
         self
     }
 
-    fn turned(&self, _: u32) {}
+    fn epoch_changed(&self, _: u32) {}
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]

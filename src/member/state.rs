@@ -10,13 +10,13 @@ use super::gate::Gate;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Counts, Detector, Detectors, Fading, HALF, Health, HealthTracker, Judging, LATEST,
-    LatencyCell, Refusals, Report, Rule, Tells, Test, Usual, cost_of_latency, doubt,
-    earned_ejection, health, penalty,
+    Alarm, CheckWeighing, Counts, Detector, Detectors, Fading, HALF_BUCKETS, Health, HealthTracker,
+    Judging, LatencyCell, RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual,
+    cost_of_latency, earned_ejection, error_penalty, health, suspect_factor,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{Calm, Ledger, Place, Shard, Shared};
+use crate::shared::{BaselineLatency, Ledger, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -35,14 +35,14 @@ impl Tracker {
 
 /// What is remembered of a member that is out of rotation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Former {
+pub(crate) struct PastEjection {
     /// Packed, as one is kept for each remembered key.
     pub(super) standing: u64,
     pub(crate) ejected_at: u64,
     pub(crate) cause: Option<Detector>,
 }
 
-impl Former {
+impl PastEjection {
     pub(crate) const fn standing(&self) -> Standing {
         Standing::read(self.standing)
     }
@@ -57,7 +57,7 @@ pub(crate) struct State {
     pub(crate) gate: Gate,
     pub(crate) standing: StandingCell,
     pub(crate) latency: LatencyCell,
-    pub(crate) calm: Calm,
+    pub(crate) baseline_latency: BaselineLatency,
     /// Its place on the fleet's board; `None` outside a fleet.
     pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
@@ -91,7 +91,7 @@ impl Keeper for State {
         &self.shared.ledger
     }
 
-    fn turned(&self, epoch: u32) {
+    fn epoch_changed(&self, epoch: u32) {
         self.gate.show_epoch(epoch);
     }
 }
@@ -105,7 +105,7 @@ impl State {
         phase: Phase,
     ) -> Self {
         if shared.usual().latency().is_some() {
-            place.iter().for_each(Place::joins);
+            place.iter().for_each(Place::mark_joined);
         }
         let limits = &shared.limits;
         let gate = match limits.of_endpoint() {
@@ -117,7 +117,7 @@ impl State {
             gate,
             standing: StandingCell::new(phase),
             latency: LatencyCell::new(),
-            calm: Calm::new(),
+            baseline_latency: BaselineLatency::new(),
             place,
             shared,
             tracker,
@@ -159,24 +159,24 @@ impl State {
 
     /// Takes in a success of an ordinary request of this shard, which the gate counts.
     #[inline]
-    pub(crate) fn succeeded(&self, rule: &Rule, now: Tick, own: &Shard) {
+    pub(crate) fn succeeded(&self, rule: &Rule, now: Tick, shard: &Shard) {
         if !rule.is_quiet() {
-            self.make_good(rule, now);
+            self.success_slow(rule, now);
         }
-        own.ended_well();
+        shard.count_success();
     }
 
     /// Takes in a success while the rule holds something against the endpoint.
     #[cold]
-    fn make_good(&self, rule: &Rule, now: Tick) {
+    fn success_slow(&self, rule: &Rule, now: Tick) {
         let usual = self.shared.usual_now(self.shared.shard(), true);
-        self.is_made_good(now, &usual, |cx| rule.success(cx));
+        self.clear_suspicion(now, &usual, |cx| rule.success(cx));
     }
 
-    fn is_made_good(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
+    fn clear_suspicion(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
         let cx = Judging::new(now, usual).with_fading(self.fading(now));
         if is_cleared(&cx) {
-            self.shared.trend.cleared();
+            self.shared.rates.remove_suspect();
             if self.shared.prober.is_here(now) {
                 // The update of the penalty was put off while a driver checks.
                 self.set_penalty(now, &self.shared.usual());
@@ -187,12 +187,12 @@ impl State {
     /// Takes in the latency of a success, and publishes the cost if the lease is on the board.
     pub(crate) fn observe(&self, now: Tick, latency: Duration, on_board: bool) {
         if self.shared.limits.adaptive.is_some() {
-            self.gate.took(now, latency);
+            self.gate.observe_latency(now, latency);
         }
         let usual = || self.shared.usual().latency();
         let seen = self.latency.observe(now, latency, usual);
         if seen.is_back {
-            self.is_back();
+            self.reset_invitations();
         }
         if on_board {
             self.publish(seen.estimate, Place::set_cost);
@@ -234,15 +234,15 @@ impl State {
             }
             Tracker::Window(_) => Detectors::NONE,
         };
-        match Tells::of(sample) {
-            Tells::Success => {
+        match SampleClass::of(sample) {
+            SampleClass::Success => {
                 match self.rule() {
-                    Some(rule) => self.succeeded(rule, now, self.shared.own(shard)),
-                    None => self.shared.own(shard).ended_well(),
+                    Some(rule) => self.succeeded(rule, now, self.shared.shard_state(shard)),
+                    None => self.shared.shard_state(shard).count_success(),
                 }
                 (found, true)
             }
-            Tells::Fault => {
+            SampleClass::Fault => {
                 cell.window.record(now, true);
                 let was_suspect = self.rule().is_some_and(|rule| !rule.suspicion.is_none());
                 let usual = self.shared.usual_now(shard, was_suspect);
@@ -252,15 +252,15 @@ impl State {
                     None => found,
                 };
                 if self.rule().is_some() && !was_suspect {
-                    self.shared.trend.suspected();
+                    self.shared.rates.add_suspect();
                 }
-                self.shared.own(shard).ended_in_fault(self.id);
+                self.shared.shard_state(shard).count_fault(self.id);
                 self.set_penalty(now, &usual);
                 (found, false)
             }
-            Tells::Nothing => {
+            SampleClass::Neutral => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
-                    self.refuses(retry_after, now);
+                    self.note_refusal(retry_after, now);
                 }
                 (found, false)
             }
@@ -282,14 +282,14 @@ impl State {
 
     /// Sets what errors multiply the cost by. It counts the window's later half, so errors do not weigh for long on an
     /// endpoint with few requests since. It leaves out the buckets up to the last in which most requests failed
-    /// everywhere, once that is over: an endpoint with few requests since would be held to them beside others with
-    /// many.
+    /// everywhere, once that is over: else they would weigh longest on endpoints with few requests since.
     pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
-        let counts = self.gate.last(self.shared.tenths_apart(now).min(HALF), now);
-        let mut penalty = penalty(counts.faults, counts.total, usual.error_rate());
-        penalty *= self.spared(now);
+        let tenths = self.shared.tenths_since_common_fault(now);
+        let counts = self.gate.last(tenths.min(HALF_BUCKETS), now);
+        let mut penalty = error_penalty(counts.faults, counts.total, usual.error_rate());
+        penalty *= self.sparing_factor(now);
         if self.is_suspect(now) {
-            penalty *= doubt(usual.error_rate());
+            penalty *= suspect_factor(usual.error_rate());
         }
         // ORDERING: Relaxed. As in `publish`.
         self.penalty.store(penalty.to_bits(), Ordering::Relaxed);
@@ -299,29 +299,30 @@ impl State {
     }
 
     /// Takes in the outcome of a check of a member that is in. It counts like a request for the sequential test.
-    pub(crate) fn checked(&self, outcome: Outcome, test: Test, now: Tick) {
+    pub(crate) fn checked(&self, outcome: Outcome, weighing: CheckWeighing, now: Tick) {
         let Tracker::Window(rule) = &self.tracker else {
             return;
         };
         let standing = self.standing.get();
         let was_suspect = !rule.suspicion.is_none();
-        if !standing.is_in() || !(was_suspect || test == Test::Anyway) {
+        if !standing.is_in() || !(was_suspect || weighing == CheckWeighing::Anyway) {
             return;
         }
         let usual = self.shared.usual_now(self.shared.shard(), was_suspect);
-        let least = match test {
-            Test::IfSuspect(share) => share.into(),
-            Test::Anyway => 0.0,
+        let least = match weighing {
+            CheckWeighing::IfSuspect(share) => share.into(),
+            CheckWeighing::Anyway => 0.0,
         };
         let rate = usual.error_rate().max(least);
         let others = self.shared.usual().with_error_rate(rate);
         if outcome == Outcome::Success {
-            self.is_made_good(now, &others, |cx| rule.passed(cx));
+            self.clear_suspicion(now, &others, |cx| rule.passed(cx));
         } else if outcome.is_fault() {
             let cx = Judging::new(now, &others).with_fading(self.fading(now));
-            let found = rule.doubt(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
+            let found =
+                rule.sequential_test(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
             if !was_suspect {
-                self.shared.trend.suspected();
+                self.shared.rates.add_suspect();
             }
             self.set_penalty(now, &usual);
             if !found.is_empty() {
@@ -343,7 +344,7 @@ impl State {
         self.is_suspect(now)
             && f64::from(self.suspicion(now)) < settings.cusum_threshold
             && !settings.detect_only.contains(Detector::Cusum)
-            && !self.shared.trend.is_common(true)
+            && !self.shared.rates.is_common(true)
     }
 
     /// How long evidence lasts. Where this endpoint gets fewer requests than the mean, as an avoided one does, its own
@@ -351,7 +352,7 @@ impl State {
     pub(super) fn fading(&self, now: Tick) -> Fading {
         let window = self.shared.ejection.window.as_secs_f32();
         let own = (self.gate.counts(now).total + 1) as f32 / window;
-        Fading::at_pace(self.shared.trend.pace().min(own))
+        Fading::at_pace(self.shared.rates.pace().min(own))
     }
 
     /// Brings the evidence up to date, at each upkeep. Each stretch of time so fades at its own pace: at the present
@@ -393,7 +394,7 @@ impl State {
         };
         let slow = || health(without, &self.judging(now, usual));
         self.rule().is_none()
-            || self.gate.last(LATEST, now).faults > 0
+            || self.gate.last(RECENT_BUCKETS, now).faults > 0
             || earned_ejection(&self.shared.ejection, slow())
     }
 

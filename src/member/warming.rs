@@ -10,7 +10,7 @@ use crate::time::Tick;
 
 impl State {
     /// A check has passed, the first in a row or a later one.
-    pub(super) fn passes(&self, now: Tick) {
+    pub(super) fn note_pass(&self, now: Tick) {
         // ORDERING: Relaxed, both. One check is out at a time; later readers have seen the standing turn.
         if self.passing_since.load(Ordering::Relaxed) == 0 {
             let millis = now.as_millis() as u32;
@@ -18,7 +18,7 @@ impl State {
         }
     }
 
-    pub(super) fn passes_no_more(&self) {
+    pub(super) fn reset_passes(&self) {
         // ORDERING: Relaxed. As above.
         self.passing_since.store(0, Ordering::Relaxed);
     }
@@ -54,14 +54,14 @@ impl State {
     }
 
     /// Emits the event if it has come in with a slow start.
-    pub(super) fn begins_to_warm(&self, phase: Phase, now: Tick) {
+    pub(super) fn tell_slow_start(&self, phase: Phase, now: Tick) {
         if phase == Phase::Warming {
             self.tell(now, EventKind::SlowStartBegun);
         }
     }
 
     /// The phase in which it comes back.
-    pub(super) fn back(&self) -> Phase {
+    pub(super) fn return_phase(&self) -> Phase {
         if self.shared.slow_start.window.is_zero() {
             Phase::In
         } else {
@@ -71,10 +71,10 @@ impl State {
 
     /// Begins a slow start, for a member that is not published yet.
     pub(crate) fn warm(&self, now: Tick) {
-        if self.back() == Phase::Warming {
-            self.shared.warms_from(now);
+        if self.return_phase() == Phase::Warming {
+            self.shared.note_slow_start(now);
             self.standing.warm(now);
-            self.begins_to_warm(self.standing.get().phase, now);
+            self.tell_slow_start(self.standing.get().phase, now);
         }
     }
 }

@@ -14,9 +14,9 @@ use std::time::Duration;
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
-mod readings;
+mod view;
 
-pub(crate) use readings::{LANES, Readings, Spot, Spots};
+pub(crate) use view::{BoardView, LANES, Spot, Spots};
 
 /// Places per page. A place is the set of cells of one member.
 const PLACES: usize = 64;
@@ -28,7 +28,7 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const AGE_BITS: u32 = 14;
 
 /// Units of [`Load::ages`] per nanosecond.
-pub(crate) const AGES: u64 = 1 << (COUNT_BITS - AGE_BITS);
+pub(crate) const AGE_UNITS_PER_NANO: u64 = 1 << (COUNT_BITS - AGE_BITS);
 
 /// The turn of a member that joined others of known latency and has not had its first turn.
 pub(crate) const JOINED: u32 = 1;
@@ -58,8 +58,8 @@ impl Load {
         (self.0 & COUNT_MASK) as u32
     }
 
-    /// The total age of the requests, in units of 1/[`AGES`] ns. Negative if they started after `now` by another
-    /// thread's clock.
+    /// The total age of the requests, in units of 1/[`AGE_UNITS_PER_NANO`] ns. Negative if they started after `now` by
+    /// another thread's clock.
     #[inline]
     pub(crate) const fn ages(self, now: Tick) -> i64 {
         // `count` times the present, less the sum of the starts, as a signed number whose unit is 2^14 ns times 2^-24.
@@ -194,7 +194,7 @@ impl Place {
     pub(crate) fn mean_age(&self, now: Tick) -> Option<Duration> {
         // ORDERING: Relaxed. As in `add`.
         let load = Load(self.page.loads[self.at].load(Ordering::Relaxed));
-        let ages = u64::try_from(load.ages(now)).unwrap_or(0) / AGES;
+        let ages = u64::try_from(load.ages(now)).unwrap_or(0) / AGE_UNITS_PER_NANO;
         let mean = ages.checked_div(load.count().into())?;
         Some(Duration::from_nanos(mean))
     }
@@ -231,19 +231,19 @@ impl Place {
     }
 
     /// Marks the member as one that joined others of known latency.
-    pub(crate) fn joins(&self) {
+    pub(crate) fn mark_joined(&self) {
         // ORDERING: Relaxed. As in `add`.
         self.page.turns[self.at].store(JOINED, Ordering::Relaxed);
     }
 
-    /// Whether the member is marked by [`joins`](Self::joins) and has had no turn since.
+    /// Whether the member is marked by [`mark_joined`](Self::mark_joined) and has had no turn since.
     pub(crate) fn has_just_joined(&self) -> bool {
         // ORDERING: Relaxed. As in `add`.
         self.page.turns[self.at].load(Ordering::Relaxed) == JOINED
     }
 
-    /// Whether the member has had no turn and is not marked by [`joins`](Self::joins): no latency was known when it
-    /// came.
+    /// Whether the member has had no turn and is not marked by [`mark_joined`](Self::mark_joined): no latency was known
+    /// when it came.
     pub(crate) fn has_had_no_turn(&self) -> bool {
         // ORDERING: Relaxed. As in `add`.
         self.page.turns[self.at].load(Ordering::Relaxed) == 0

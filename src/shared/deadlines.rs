@@ -95,7 +95,7 @@ mod tests {
 
     /// A future may be polled by another task than before.
     #[test]
-    fn who_polled_last_is_woken() {
+    fn the_task_that_polled_last_is_woken() {
         let (deadlines, due) = (Deadlines::default(), Due::new(at(1000), Duration::MAX));
         let woken: [Arc<Woken>; 2] = std::array::from_fn(|_| Arc::default());
         let mut ticket = None;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_woken_at_its_time_and_once() {
+    fn each_task_is_woken_at_its_time_and_once() {
         let (deadlines, due) = (Deadlines::default(), Due::new(at(1000), Duration::MAX));
         let woken: [Arc<Woken>; 3] = std::array::from_fn(|_| Arc::default());
         let mut tickets = [None; 3];
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waker_that_panics_keeps_nobody_asleep() {
+    fn a_waker_that_panics_does_not_keep_others_from_being_woken() {
         let (deadlines, due) = (Deadlines::default(), Due::new(at(1000), Duration::MAX));
         let bad = Arc::new(Woken(AtomicU32::new(7)));
         let good = Arc::new(Woken::default());
@@ -192,7 +192,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn whoever_waits_is_woken() {
+    fn a_task_that_waits_beside_upkeep_is_woken() {
         let wait = |(deadlines, due): &Both| deadlines.wait(due, at(20), &cx(), &mut None);
         wait_against_upkeep(wait, claim_and_wake);
     }

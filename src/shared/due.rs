@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn one_claim_a_turn() {
+    fn each_due_time_is_claimed_once() {
         let due = Due::new(at(10), Duration::from_nanos(100));
         assert!(!due.claim(at(9), at(19)));
         assert!(due.claim(at(10), at(20)));
@@ -183,7 +183,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn one_of_two_claims() {
+    fn one_of_two_racing_claims_wins() {
         loom::model(|| {
             let due = Arc::new(Due::new(at(10), Duration::from_nanos(1000)));
             let other = due.clone();

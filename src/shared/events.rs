@@ -85,7 +85,7 @@ pub enum Return {
 
 /// An event as it is queued, without the endpoint's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Note {
+pub(crate) struct QueuedEvent {
     pub(crate) at: Tick,
     /// `None` for an event of the fleet.
     pub(crate) member: Option<MemberId>,
@@ -169,13 +169,13 @@ impl Events {
     /// Puts an event in, or counts it as dropped if there is no room. New events are dropped, as the first ones of an
     /// incident tell more than the last, and the outcome can be seen without events.
     #[cold]
-    pub(crate) fn put(&self, note: Note) {
+    pub(crate) fn put(&self, event: QueuedEvent) {
         let Some((number, slot)) = self.claim(&self.put, 0) else {
             // ORDERING: Relaxed. A statistic.
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        for (word, value) in slot.words.iter().zip(pack(note)) {
+        for (word, value) in slot.words.iter().zip(pack(event)) {
             // ORDERING: Relaxed. The store of the turn publishes it.
             word.store(value, Ordering::Relaxed);
         }
@@ -184,7 +184,7 @@ impl Events {
     }
 
     /// Takes the oldest event out.
-    pub(crate) fn take(&self) -> Option<Note> {
+    pub(crate) fn take(&self) -> Option<QueuedEvent> {
         let (number, slot) = self.claim(&self.taken, 1)?;
         // ORDERING: Relaxed. The load of the turn in `claim` orders it.
         let words = std::array::from_fn(|at| slot.words[at].load(Ordering::Relaxed));
@@ -197,9 +197,9 @@ impl Events {
 
 /// Four words: the id (0 for the fleet); the time; `times: 32 | detector or return: 8 | kind: 8`; until when, or two
 /// counts.
-fn pack(note: Note) -> [u64; 4] {
+fn pack(event: QueuedEvent) -> [u64; 4] {
     let counts = |eligible: u32, routable: u32| u64::from(eligible) << 32 | u64::from(routable);
-    let (tag, of, times, more) = match note.kind {
+    let (tag, of, times, more) = match event.kind {
         EventKind::Ejected {
             detector,
             times,
@@ -218,11 +218,11 @@ fn pack(note: Note) -> [u64; 4] {
         EventKind::DrainOver => (8, 0, 0, 0),
     };
     let head = tag | u64::from(of & 0xFF) << 8 | u64::from(times) << 32;
-    let id = note.member.map_or(0, MemberId::get);
-    [id, note.at.as_nanos(), head, more]
+    let id = event.member.map_or(0, MemberId::get);
+    [id, event.at.as_nanos(), head, more]
 }
 
-fn read([id, at, head, more]: [u64; 4]) -> Note {
+fn read([id, at, head, more]: [u64; 4]) -> QueuedEvent {
     let (of, times) = ((head >> 8) as u32 & 0xFF, (head >> 32) as u32);
     let until = Tick::from_nanos(more);
     let (eligible, routable) = ((more >> 32) as u32, more as u32);
@@ -247,7 +247,7 @@ fn read([id, at, head, more]: [u64; 4]) -> Note {
         7 => EventKind::DrainBegun,
         _ => EventKind::DrainOver,
     };
-    Note {
+    QueuedEvent {
         at: Tick::from_nanos(at),
         member: (id != 0).then(|| MemberId::new(id)),
         kind,
@@ -258,8 +258,8 @@ fn read([id, at, head, more]: [u64; 4]) -> Note {
 mod tests {
     use super::*;
 
-    fn note(number: u64) -> Note {
-        Note {
+    fn event(number: u64) -> QueuedEvent {
+        QueuedEvent {
             at: Tick::from_nanos(number),
             member: Some(MemberId::new(number + 1)),
             kind: EventKind::SlowStartBegun,
@@ -267,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn first_in_first_out_and_what_finds_it_full_is_counted() {
+    fn events_leave_first_in_first_out_and_dropped_ones_are_counted() {
         let events = Events::new(3);
         assert_eq!(events.capacity(), 4);
         let mut next = 0;
         for _ in 0..10 {
-            (next..next + 7).for_each(|number| events.put(note(number)));
+            (next..next + 7).for_each(|number| events.put(event(number)));
             let taken: Vec<_> = std::iter::from_fn(|| events.take()).collect();
-            assert_eq!(taken, [0, 1, 2, 3].map(|at| note(next + at)));
+            assert_eq!(taken, [0, 1, 2, 3].map(|at| event(next + at)));
             next += 7;
         }
         assert_eq!(events.dropped(), 30);
@@ -305,8 +305,8 @@ mod tests {
         for kind in ejected.chain(returned).chain(others) {
             for member in [None, Some(MemberId::new(7))] {
                 let at = Tick::from_nanos(5);
-                let note = Note { at, member, kind };
-                assert_eq!(read(pack(note)), note);
+                let event = QueuedEvent { at, member, kind };
+                assert_eq!(read(pack(event)), event);
             }
         }
     }
@@ -318,8 +318,8 @@ mod loom_tests {
     use loom::thread;
     use std::sync::Arc;
 
-    fn note(number: u64) -> Note {
-        Note {
+    fn event(number: u64) -> QueuedEvent {
+        QueuedEvent {
             at: Tick::from_nanos(number),
             member: Some(MemberId::new(number)),
             kind: EventKind::SlowStartBegun,
@@ -328,18 +328,18 @@ mod loom_tests {
 
     /// A queue of two slots is full. Two threads each put in another event, one of them after taking one out. Each
     /// event taken is whole and taken once; the others were dropped.
-    fn two_threads(put: fn(&Events, Note), take: fn(&Events) -> Option<Note>) {
+    fn two_threads(put: fn(&Events, QueuedEvent), take: fn(&Events) -> Option<QueuedEvent>) {
         loom::model(move || {
             let events = Arc::new(Events::new(2));
-            (1..=2).for_each(|number| events.put(note(number)));
+            (1..=2).for_each(|number| events.put(event(number)));
             let other = events.clone();
-            let thread = thread::spawn(move || put(&other, note(3)));
+            let thread = thread::spawn(move || put(&other, event(3)));
             let first = take(&events);
-            put(&events, note(4));
+            put(&events, event(4));
             thread.join().unwrap();
             let rest = std::iter::from_fn(|| events.take());
             let taken: Vec<_> = first.into_iter().chain(rest).collect();
-            let whole = |one: &Note| *one == note(one.at.as_nanos());
+            let whole = |one: &QueuedEvent| *one == event(one.at.as_nanos());
             assert!(taken.iter().all(whole), "torn: {taken:?}");
             let mut numbers: Vec<_> = taken.iter().map(|one| one.at.as_nanos()).collect();
             assert_eq!(numbers[..2], [1, 2], "out of order");
@@ -349,7 +349,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn what_is_taken_is_whole() {
+    fn events_are_taken_whole() {
         two_threads(Events::put, Events::take);
     }
 
@@ -377,14 +377,14 @@ mod loom_tests {
             let other = events.clone();
             let thread = thread::spawn(move || other.take());
             let (number, slot) = events.claim(&events.put, 0).unwrap();
-            for (word, value) in slot.words.iter().zip(pack(note(7))) {
+            for (word, value) in slot.words.iter().zip(pack(event(7))) {
                 // ORDERING: Relaxed. As in `put`.
                 word.store(value, Ordering::Relaxed);
             }
             // ORDERING: Relaxed: this is what is broken.
             slot.turn.store(number + 1, Ordering::Relaxed);
             let taken = thread.join().unwrap();
-            assert!(taken.is_none_or(|taken| taken == note(7)), "torn");
+            assert!(taken.is_none_or(|taken| taken == event(7)), "torn");
         });
     }
 }

@@ -55,9 +55,9 @@ pub(crate) struct Ledger {
     word: AtomicU64,
     /// How many members may take requests: those with a weight that do not drain.
     count: AtomicU64,
-    /// From the top: `flips: 43 (wrapping) | degraded: 21`. How often the eligibility of any member has changed, and
-    /// how many members are degraded.
-    flips: AtomicU64,
+    /// From the top: `eligibility: 43 (wrapping) | degraded: 21`. How often the eligibility of any member has changed,
+    /// and how many members are degraded.
+    eligibility: AtomicU64,
     /// 1 while the policy in force judges panic itself.
     judged_by_policy: AtomicU64,
     rule: PanicRule,
@@ -69,9 +69,9 @@ pub(crate) struct Ledger {
 
 /// For a policy that counts eligible members: whether it has to count again, and whether any member is degraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flips(u64);
+pub(crate) struct Eligibility(u64);
 
-impl Flips {
+impl Eligibility {
     /// The version of the members' eligibility. It is equal only if nothing has changed in between.
     #[inline]
     pub(crate) const fn version(self) -> u64 {
@@ -89,7 +89,7 @@ impl Ledger {
         Self {
             word: AtomicU64::new(0),
             count: AtomicU64::new(0),
-            flips: AtomicU64::new(0),
+            eligibility: AtomicU64::new(0),
             judged_by_policy: AtomicU64::new(0),
             rule,
             probes: Slots::new(u64::MAX),
@@ -105,23 +105,23 @@ impl Ledger {
     }
 
     /// Records that a member's eligibility has changed. Called *after* the change.
-    pub(crate) fn flipped(&self) {
-        // ORDERING: Release. Pairs with `flips`: a thread that sees the new version sees the change.
-        self.flips.fetch_add(1 << BITS, Ordering::Release);
+    pub(crate) fn bump_eligibility(&self) {
+        // ORDERING: Release. Pairs with `eligibility`: a thread that sees the new version sees the change.
+        self.eligibility.fetch_add(1 << BITS, Ordering::Release);
     }
 
     /// Records that a member has become degraded or has stopped being so. This is a change of eligibility too.
     pub(crate) fn count_degraded(&self, is: bool) {
-        // The -1 borrows from the flips if the count is 0; adding 2 to them leaves a net change of at least 1.
+        // The -1 borrows from the version if the count is 0; adding 2 to it leaves a net change of at least 1.
         let step = if is { (1 << BITS) + 1 } else { (2 << BITS) - 1 };
-        // ORDERING: Release. As in `flipped`.
-        self.flips.fetch_add(step, Ordering::Release);
+        // ORDERING: Release. As in `bump_eligibility`.
+        self.eligibility.fetch_add(step, Ordering::Release);
     }
 
     #[inline]
-    pub(crate) fn flips(&self) -> Flips {
-        // ORDERING: Acquire. Pairs with `flipped`.
-        Flips(self.flips.load(Ordering::Acquire))
+    pub(crate) fn eligibility(&self) -> Eligibility {
+        // ORDERING: Acquire. Pairs with `bump_eligibility`.
+        Eligibility(self.eligibility.load(Ordering::Acquire))
     }
 
     /// Sets whether the policy in force judges panic itself, so that the rule over the whole fleet does not act. Only
@@ -310,18 +310,18 @@ mod tests {
 
     /// Both are in one word: lowering the count must not lower the version.
     #[test]
-    fn who_becomes_degraded_is_counted_and_each_is_a_change() {
+    fn degraded_members_are_counted_and_each_change_bumps_the_version() {
         let ledger = Ledger::new(PanicRule::default());
         for (is, some) in [(true, true), (true, true), (false, true), (false, false)] {
-            let before = ledger.flips().version();
+            let before = ledger.eligibility().version();
             ledger.count_degraded(is);
-            let flips = ledger.flips();
-            assert!(flips.version() > before && flips.some_degraded() == some);
+            let eligibility = ledger.eligibility();
+            assert!(eligibility.version() > before && eligibility.some_degraded() == some);
         }
     }
 
     #[test]
-    fn each_turn_is_told_once_and_the_bit_goes_with_the_last_of_them() {
+    fn each_change_of_panic_is_told_once_and_the_bit_follows_the_last() {
         let ledger = Ledger::new(PanicRule::default());
         let mut turns = Vec::new();
         let mut down = 0;
@@ -428,7 +428,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn who_settles_last_knows_all() {
+    fn the_last_thread_to_settle_knows_all_changes() {
         settle_against_update(|ledger| ledger.settle(|_, _| {}));
     }
 

@@ -8,9 +8,9 @@ mod due;
 mod events;
 mod ledger;
 mod prober;
+mod rates;
 mod shard;
 mod slots;
-mod trend;
 
 use std::fmt;
 use std::time::Duration;
@@ -22,21 +22,21 @@ use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
 pub(crate) use board::{
-    AGES, Board, JOINED, LANES, OVERDUE, Place, Readings, Spot, Spots, forgotten,
+    AGE_UNITS_PER_NANO, Board, BoardView, JOINED, LANES, OVERDUE, Place, Spot, Spots, forgotten,
 };
-pub(crate) use capacity::Calm;
+pub(crate) use capacity::BaselineLatency;
 use capacity::Capacity;
 use deadlines::Deadlines;
 pub(crate) use due::Due;
 pub use events::{EventKind, Return};
-pub(crate) use events::{Events, Note};
+pub(crate) use events::{Events, QueuedEvent};
 pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
-pub(crate) use prober::{PRESENCE, Prober};
+pub(crate) use prober::{Prober, TICK_TTL};
+pub(crate) use rates::COMMON_FAULT_SHARE;
+use rates::FleetRates;
 pub(crate) use shard::{Randoms, Reading, Shard};
 pub(crate) use slots::Held;
 use slots::Slots;
-pub(crate) use trend::COMMON;
-use trend::Trend;
 
 /// Picks that must follow a probe before another pick may become one, unless the probe succeeds. Otherwise a client
 /// that sends a request now and then would send each to the dead endpoint, whose probe is always due.
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     /// Whether the clock allows a reading to be reused while picks are frequent.
     reuses_time: bool,
     /// One per shard; the count is a power of two. A thread uses the shard of its thread number modulo that count.
-    shards_own: Box<[Padded<Shard>]>,
+    shards: Box<[Padded<Shard>]>,
     pub(crate) ledger: Ledger,
     pub(crate) upkeep_due: Due,
     pub(crate) probe_due: Due,
@@ -72,7 +72,7 @@ pub(crate) struct Shared {
     pub(crate) picks_since_probe: AtomicU64,
     /// In nanoseconds; 0 while unknown.
     usual_latency: AtomicU64,
-    pub(crate) trend: Trend,
+    pub(crate) rates: FleetRates,
     capacity: Capacity,
     /// When the last slow start ends, in nanoseconds.
     warming_until: AtomicU64,
@@ -109,14 +109,14 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// Counts what the detectors found at a member that was in.
-    pub(crate) fn found(&self, detectors: Detectors) {
+    pub(crate) fn count_found(&self, detectors: Detectors) {
         for detector in detectors.iter() {
             self.detections[detector as usize].0.count();
         }
     }
 
     /// Counts an ejection by this detector.
-    pub(crate) fn ejected_by(&self, detector: Detector) {
+    pub(crate) fn count_ejected(&self, detector: Detector) {
         self.ejections.count();
         self.detections[detector as usize].1.count();
     }
@@ -150,7 +150,7 @@ impl Counter {
 impl Shared {
     pub(crate) fn new(setup: Setup) -> Self {
         let shards = setup.shards.next_power_of_two();
-        let shards_own = (0..shards as u64)
+        let shards = (0..shards as u64)
             .map(|shard| Padded(Shard::new(mix(setup.seed ^ mix(shard)))))
             .collect();
         let now = setup.clock.now();
@@ -160,7 +160,7 @@ impl Shared {
         Self {
             reuses_time: setup.clock.may_be_reused(),
             clock: setup.clock,
-            shards_own,
+            shards,
             ledger: Ledger::new(setup.panic).with_most_probes(setup.limits.max_probes),
             upkeep_due: Due::new(now.after(interval), interval),
             probe_due: Due::new(now.after(longest), longest),
@@ -169,7 +169,7 @@ impl Shared {
             // Lets the first probe go out without a wait.
             picks_since_probe: AtomicU64::new(u64::MAX),
             usual_latency: AtomicU64::new(0),
-            trend: Trend::new(),
+            rates: FleetRates::new(),
             capacity: Capacity::new(),
             warming_until: AtomicU64::new(0),
             warming_for: nanos(setup.slow_start.window),
@@ -213,7 +213,7 @@ impl Shared {
     /// Reads the clock.
     pub(crate) fn now(&self) -> Tick {
         let now = self.clock.now();
-        self.own(self.shard()).forget_old(now);
+        self.shard_state(self.shard()).forget_old(now);
         now
     }
 
@@ -224,25 +224,25 @@ impl Shared {
     }
 
     pub(crate) fn shards(&self) -> usize {
-        self.shards_own.len()
+        self.shards.len()
     }
 
     /// This thread's shard.
     #[inline]
     pub(crate) fn shard(&self) -> usize {
-        process::thread_number() & (self.shards_own.len() - 1)
+        process::thread_number() & (self.shards.len() - 1)
     }
 
     /// The state of one shard.
     #[inline]
-    pub(crate) fn own(&self, shard: usize) -> &Shard {
-        &self.shards_own[shard & (self.shards_own.len() - 1)].0
+    pub(crate) fn shard_state(&self, shard: usize) -> &Shard {
+        &self.shards[shard & (self.shards.len() - 1)].0
     }
 
     /// The next random number of a shard's generator (splitmix64: a counter, mixed).
     #[inline]
     pub(crate) fn random(&self, shard: usize) -> u64 {
-        self.own(shard).random()
+        self.shard_state(shard).random()
     }
 
     #[inline]
@@ -250,7 +250,7 @@ impl Shared {
         // ORDERING: Relaxed. One number, complete in itself.
         let latency = self.usual_latency.load(Ordering::Relaxed);
         Usual::new((latency > 0).then(|| Duration::from_nanos(latency)))
-            .with_error_rate(self.trend.error_rate().into())
+            .with_error_rate(self.rates.error_rate().into())
     }
 
     pub(crate) fn set_usual_latency(&self, latency: Option<Duration>) {
@@ -276,7 +276,7 @@ impl Shared {
     /// Queues an event of a member, or of the fleet (`None`).
     pub(crate) fn tell(&self, at: Tick, member: Option<MemberId>, kind: EventKind) {
         if let Some(events) = &self.events {
-            events.put(Note { at, member, kind });
+            events.put(QueuedEvent { at, member, kind });
         }
     }
 
@@ -302,7 +302,7 @@ impl Shared {
     }
 
     /// Records that a slow start begins now.
-    pub(crate) fn warms_from(&self, now: Tick) {
+    pub(crate) fn note_slow_start(&self, now: Tick) {
         self.forget_readings();
         let until = now.after(self.slow_start.window);
         // ORDERING: Release. Pairs with `is_warming`. A return raises this before it frees its ledger slot, and
@@ -321,7 +321,7 @@ impl Shared {
     /// back since, and counts as over.
     #[inline]
     pub(crate) fn is_warming(&self, now: Tick) -> bool {
-        // ORDERING: Acquire. Pairs with `warms_from`.
+        // ORDERING: Acquire. Pairs with `note_slow_start`.
         let until = self.warming_until.load(Ordering::Acquire);
         until.wrapping_sub(now.as_nanos()).wrapping_sub(1) < self.warming_for
     }
@@ -343,13 +343,13 @@ impl Shared {
     }
 
     /// A probe has been sent: the next one waits for more picks.
-    pub(crate) fn probe_sent(&self) {
+    pub(crate) fn note_probe_sent(&self) {
         // ORDERING: Relaxed. As in `may_probe`.
         self.picks_since_probe.store(0, Ordering::Relaxed);
     }
 
     /// A probe has succeeded: the next one need not wait.
-    pub(crate) fn probe_succeeded(&self) {
+    pub(crate) fn note_probe_success(&self) {
         // Far from where a pick that adds one at the same time would wrap it.
         // ORDERING: Relaxed. As above.
         self.picks_since_probe.store(1 << 63, Ordering::Relaxed);
@@ -381,7 +381,7 @@ impl Shared {
     }
 
     /// Counts a refused pick, if a limit refused it.
-    pub(crate) fn refused(&self, error: PickError) {
+    pub(crate) fn count_refused(&self, error: PickError) {
         if error == PickError::Saturated {
             self.counters.saturated.count();
         }

@@ -1,13 +1,13 @@
 //! State of a shard of threads: its random number generator, the last clock reading, and its recent failures.
 //!
 //! Reading the operating system's clock costs as much as ten atomic writes, more than the rest of a request. So while a
-//! shard's picks and records are frequent, only one in [`FEW`] to [`MANY`] of them reads the clock. The others reuse
-//! that reading, as many as come within [`AGE_NANOS`].
+//! shard's picks and records are frequent, only one in [`MIN_USES`] to [`MAX_USES`] of them reads the clock. The others
+//! reuse that reading, as many as come within [`AGE_NANOS`].
 //!
-//! Each reuse is counted. After a burst at most [`MANY`] picks and records use an old reading; after a short or slow
-//! burst, at most [`FEW`]. An old reading is discarded earlier if a thread of the shard reads the clock for another
-//! purpose, or if any thread does so for upkeep. An update, a mark, `maintain` and the start of a slow start discard
-//! readings of any age.
+//! Each reuse is counted. After a burst at most [`MAX_USES`] picks and records use an old reading; after a short or
+//! slow burst, at most [`MIN_USES`]. An old reading is discarded earlier if a thread of the shard reads the clock for
+//! another purpose, or if any thread does so for upkeep. An update, a mark, `maintain` and the start of a slow start
+//! discard readings of any age.
 //!
 //! Picks read the clock, because a pick with a fresh reading has its request measured. If a record that finds no uses
 //! left took the next shared reading, then with picks and records in turn each reading would go to a record, and no
@@ -17,16 +17,17 @@ use super::{GOLDEN, Shared, mix};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
-/// How long a reading is reused while uses are frequent: at least [`FEW`] within this time. That is more than a million
-/// uses, or half a million requests, per second. Below that rate a reading costs little, and each request is measured.
+/// How long a reading is reused while uses are frequent: at least [`MIN_USES`] within this time. That is more than a
+/// million uses, or half a million requests, per second. Below that rate a reading costs little, and each request is
+/// measured.
 const AGE_NANOS: u64 = 32_000;
 
 /// The least number of uses of a reading that is reused at all, its own included.
-const FEW: u64 = 32;
+const MIN_USES: u64 = 32;
 
 /// The largest number of uses, reached at four million uses per second: such a thread does nothing but pick. A reading
 /// gets at most twice the uses of the one before, so reaching this takes a burst of some length.
-const MANY: u64 = 128;
+const MAX_USES: u64 = 128;
 
 /// A time, and whether the clock was read for it.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ impl Randoms {
 }
 
 /// The state of one shard. Its threads may race for its words: a reading may then get the uses of the one before, at
-/// most [`MANY`], and two threads may draw the same number once.
+/// most [`MAX_USES`], and two threads may draw the same number once.
 #[derive(Debug)]
 pub(crate) struct Shard {
     /// The counter of the random number generator.
@@ -82,7 +83,7 @@ pub(crate) struct Shard {
     pub(super) counted: AtomicU32,
     /// The id of the endpoint where a request last failed; 0 for none.
     pub(super) failed_at: AtomicU64,
-    /// 1 while this shard takes the fault for common (see `trend`).
+    /// 1 while this shard takes the fault for common (see `rates`).
     pub(super) is_common: AtomicU32,
 }
 
@@ -170,7 +171,7 @@ impl Shard {
 
     /// Called after a pick has read the clock because the last reading could not be reused. Sets how often this one may
     /// be.
-    pub(super) fn have_read(&self, now: Tick) {
+    pub(super) fn note_reading(&self, now: Tick) {
         // ORDERING: Relaxed, all. As in `last`.
         let left = self.left.load(Ordering::Relaxed);
         let before = self.tick.load(Ordering::Relaxed);
@@ -182,26 +183,26 @@ impl Shard {
             2
         };
         let within_age = AGE_NANOS * uses / now.as_nanos().wrapping_sub(before).max(1);
-        let next = within_age.min(2 * uses.max(FEW / 2)).min(MANY);
+        let next = within_age.min(2 * uses.max(MIN_USES / 2)).min(MAX_USES);
         // ORDERING: Relaxed, both. As above.
         self.uses.store(next, Ordering::Relaxed);
         self.left
-            .store(if next < FEW { 0 } else { next }, Ordering::Relaxed);
+            .store(if next < MIN_USES { 0 } else { next }, Ordering::Relaxed);
     }
 }
 
 impl Shared {
     /// The time for a pick of this shard: often the last reading, while picks are frequent.
     #[inline]
-    pub(crate) fn time(&self, own: &Shard) -> Reading {
-        own.last().unwrap_or_else(|| self.read_clock(own))
+    pub(crate) fn time(&self, shard: &Shard) -> Reading {
+        shard.last().unwrap_or_else(|| self.read_clock(shard))
     }
 
     /// The time for a record. If no reading can be reused, it reads the clock for itself and leaves the next shared
     /// reading to a pick: only a request picked with a fresh reading is measured.
     #[inline]
-    pub(crate) fn time_of_end(&self, own: &Shard) -> Tick {
-        own.last().map_or_else(|| self.end(), |last| last.at)
+    pub(crate) fn time_of_end(&self, shard: &Shard) -> Tick {
+        shard.last().map_or_else(|| self.end(), |last| last.at)
     }
 
     #[cold]
@@ -212,13 +213,13 @@ impl Shared {
 
     /// Discards the readings of all shards that are left over from bursts.
     pub(crate) fn forget_old_readings(&self, now: Tick) {
-        let all = self.shards_own.iter();
-        all.for_each(|own| own.0.forget_old(now));
+        let all = self.shards.iter();
+        all.for_each(|shard| shard.0.forget_old(now));
     }
 
     /// Discards all readings, because something begins for which no reading may be older.
     pub(super) fn forget_readings(&self) {
-        self.shards_own.iter().for_each(|own| own.0.forget());
+        self.shards.iter().for_each(|shard| shard.0.forget());
     }
 
     /// This reading if it is fresh, or else a new one.
@@ -233,10 +234,10 @@ impl Shared {
     /// Kept out of line so the request path does not contain the call to a clock.
     #[cold]
     #[inline(never)]
-    fn read_clock(&self, own: &Shard) -> Reading {
+    fn read_clock(&self, shard: &Shard) -> Reading {
         let now = self.clock.now();
         if self.reuses_time {
-            own.have_read(now);
+            shard.note_reading(now);
         }
         Reading::fresh(now)
     }
@@ -250,7 +251,7 @@ mod tests {
     fn pick(shard: &Shard, at: u64) -> bool {
         let used = shard.last();
         if used.is_none() {
-            shard.have_read(Tick::from_nanos(at));
+            shard.note_reading(Tick::from_nanos(at));
         }
         used.is_none()
     }
@@ -262,20 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn each_is_measured_at_more_than_two_microseconds_apart() {
+    fn picks_two_microseconds_apart_are_all_measured() {
         let times = (1..100).map(|pick| pick * 2_001);
         assert!(read(times).into_iter().all(|fresh| fresh));
     }
 
     #[test]
-    fn one_in_so_many_reads_when_they_come_thick() {
-        let fresh = read((1..=1 + 10 * FEW).map(|pick| 1_000_000 + pick * 999));
+    fn frequent_picks_reuse_a_reading_as_often_as_allowed() {
+        let fresh = read((1..=1 + 10 * MIN_USES).map(|pick| 1_000_000 + pick * 999));
         assert_eq!(&fresh[..3], [true, true, false]);
         assert_eq!(fresh.iter().filter(|fresh| **fresh).count(), 1 + 10);
     }
 
     #[test]
-    fn the_thicker_they_come_the_fewer_read() {
+    fn the_more_frequent_the_picks_the_fewer_read_the_clock() {
         let gaps = |apart: u64| {
             let fresh = read((1..=2_000).map(|pick| 1_000_000 + pick * apart));
             let reads = fresh.iter().enumerate().filter(|(_, fresh)| **fresh);
@@ -290,7 +291,7 @@ mod tests {
     /// Picks and records alternate, from either start: one pick in sixteen reads the clock. In an earlier version
     /// records took turns at the shared reading, and then no pick read the clock any more.
     #[test]
-    fn one_pick_in_sixteen_reads_whatever_falls_between() {
+    fn one_pick_in_sixteen_reads_the_clock_whatever_falls_between() {
         for odd in [0, 1, 2, 7] {
             let shard = Shard::new(0);
             let mut reads = 0;
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_burst_that_ends_leaves_few_unmeasured() {
-        for (length, most) in [(5, FEW), (60, 2 * FEW), (10_000, MANY)] {
+        for (length, most) in [(5, MIN_USES), (60, 2 * MIN_USES), (10_000, MAX_USES)] {
             let burst = (1..=length).map(|pick| pick * 100);
             let later = (1..=200).map(|pick| pick * 1_000_000_000);
             let mut fresh = read(burst.chain(later));
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_over_is_forgotten_by_the_next_who_reads_the_clock() {
+    fn a_leftover_reading_is_discarded_by_the_next_thread_that_reads_the_clock() {
         let shard = Shard::new(0);
         let burst: Vec<u64> = (1..=1_000).map(|pick| 1_000_000 + pick * 100).collect();
         for at in &burst {

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_are_taken_than_there_are() {
+    fn no_more_slots_are_taken_than_there_are() {
         let slots = Slots::new(2);
         assert!(slots.take() && slots.take() && !slots.take());
         slots.give_back();
@@ -134,7 +134,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn never_more_than_there_are() {
+    fn threads_never_take_more_slots_than_there_are() {
         two_want_one(Slots::take);
     }
 

@@ -95,17 +95,17 @@ pub(super) struct Verdict {
 
 /// The progress of a call of a [`Caller`](crate::Caller), which itself decides where and when attempts are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Progress {
+pub(super) struct CallStep {
     /// The machine whose attempt has ended, if one has, and the consequence.
     pub(super) ended: Option<(usize, Verdict)>,
-    pub(super) next: Next,
+    pub(super) status: CallStatus,
     /// The time of its earliest timer: when to poll it at the latest.
     pub(super) wake: Option<u64>,
 }
 
 /// What such a call does next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum CallStatus {
     /// The call waits.
     #[default]
     Waits,
@@ -116,7 +116,7 @@ pub(super) enum Next {
 }
 
 /// The description of a violated invariant.
-pub(super) type Broken = String;
+pub(super) type Violation = String;
 
 /// The machine of an ended check, or `None` if the check had ended before, and what the drivers did as a result.
 pub(super) type CheckEnded = (Option<usize>, Driven);
@@ -124,29 +124,29 @@ pub(super) type CheckEnded = (Option<usize>, Driven);
 /// The balancers of all clients.
 pub(super) trait Balancing {
     /// Picks the destination of an attempt.
-    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken>;
+    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Violation>;
 
     /// Takes the end of an attempt.
-    fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Broken>;
+    fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Violation>;
 
     /// Whether calls themselves decide where and when attempts are sent. If so, the engine uses [`begin`](Self::begin)
-    /// and [`go_on`](Self::go_on) instead of [`pick`](Self::pick) and [`ended`](Self::ended).
+    /// and [`resume`](Self::resume) instead of [`pick`](Self::pick) and [`ended`](Self::ended).
     fn calls(&self) -> bool {
         false
     }
 
     /// Starts a call.
-    fn begin(&mut self, _: &Attempt, _: &World) -> Result<Progress, Broken> {
-        Ok(Progress::default())
+    fn begin(&mut self, _: &Attempt, _: &World) -> Result<CallStep, Violation> {
+        Ok(CallStep::default())
     }
 
     /// Continues a call: its attempt has ended with this outcome, or its timer is due.
-    fn go_on(&mut self, _: u32, _: Option<Outcome>, _: &World) -> Result<Progress, Broken> {
-        Ok(Progress::default())
+    fn resume(&mut self, _: u32, _: Option<Outcome>, _: &World) -> Result<CallStep, Violation> {
+        Ok(CallStep::default())
     }
 
     /// Takes the replacement of a machine by another one.
-    fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Broken>;
+    fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Violation>;
 
     /// Is called ten times a second. Returns the number of ejected endpoints, summed over all clients.
     fn tick(&mut self, world: &World) -> usize;
@@ -158,12 +158,12 @@ pub(super) trait Balancing {
     }
 
     /// Checks all invariants; where there are very many members, of some clients at a time, in rotation.
-    fn check(&mut self, _: &World) -> Result<(), Broken> {
+    fn check(&mut self, _: &World) -> Result<(), Violation> {
         Ok(())
     }
 
     /// Checks all invariants of all clients, at the end of the run.
-    fn check_all(&mut self, _: &World) -> Result<(), Broken> {
+    fn check_all(&mut self, _: &World) -> Result<(), Violation> {
         Ok(())
     }
 
@@ -173,12 +173,12 @@ pub(super) trait Balancing {
     }
 
     /// Returns the load probes to send to servers, each a client and a machine (see Prequal).
-    fn questions(&mut self) -> &[(u32, u32)] {
+    fn load_probes(&mut self) -> &[(u32, u32)] {
         &[]
     }
 
-    /// Clears the [`questions`](Self::questions), which have been sent.
-    fn asked(&mut self) {}
+    /// Clears the [`load_probes`](Self::load_probes), which have been sent.
+    fn clear_load_probes(&mut self) {}
 
     /// Returns the timeout of active checks, or `None` if there are no checks.
     fn check_timeout(&self) -> Option<u64> {
@@ -191,10 +191,15 @@ pub(super) trait Balancing {
     }
 
     /// Takes the end of an active check. It is called again for a check that was answered and then times out.
-    fn check_ended(&mut self, _number: u32, _: Outcome, _: &World) -> Result<CheckEnded, Broken> {
+    fn check_ended(
+        &mut self,
+        _number: u32,
+        _: Outcome,
+        _: &World,
+    ) -> Result<CheckEnded, Violation> {
         Ok((None, Driven::default()))
     }
 
     /// Takes a server's answer to a load probe: how many requests it has, and its latency estimate in nanoseconds.
-    fn answered(&mut self, _client: u32, _machine: usize, _fares: (usize, u64), _now: u64) {}
+    fn take_load_report(&mut self, _client: u32, _machine: usize, _load: (usize, u64), _now: u64) {}
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::balancing::{
-    Attempt, Balancing, Broken, CheckEnded, Ending, Next, Progress, Target, Verdict, World,
+    Attempt, Balancing, CallStatus, CallStep, CheckEnded, Ending, Target, Verdict, Violation, World,
 };
 use super::drivers::Driven;
 use super::fleets::{Fleets, Server};
@@ -198,12 +198,12 @@ impl Callers {
 
     /// Polls a call, with the outcome of its attempt if that has ended, and checks the invariants of the members
     /// involved.
-    fn go_on(
+    fn resume(
         &mut self,
         number: u32,
         answer: Option<Outcome>,
         world: &World,
-    ) -> Result<Progress, Broken> {
+    ) -> Result<CallStep, Violation> {
         let now = Tick::from_nanos(world.now);
         self.fleets.clock.set(now);
         let call = self.calls.get_mut(number as usize).and_then(Option::as_mut);
@@ -222,7 +222,7 @@ impl Callers {
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
         let mail = std::mem::take(&mut *self.mail.lock());
-        let mut step = Progress::default();
+        let mut step = CallStep::default();
         if mail.is_over {
             let member = call
                 .at
@@ -250,7 +250,7 @@ impl Callers {
             client.held[machine as usize] += 1;
             check_member(client, &member, world.now)?;
             call.at = Some(member);
-            step.next = Next::Sent(machine as usize);
+            step.status = CallStatus::Sent(machine as usize);
         }
         if let Some(over) = over.and_then(|machine| client.fleet.member(&machine)) {
             check_member(client, &over, world.now)?;
@@ -260,7 +260,7 @@ impl Callers {
             let denied =
                 matches!(&ended, Err(error) if error.reason == StopReason::BudgetExhausted);
             let success = ended.is_ok();
-            step.next = Next::Ended { success, denied };
+            step.status = CallStatus::Ended { success, denied };
             step.wake = None;
             self.calls[number as usize] = None;
         }
@@ -269,11 +269,11 @@ impl Callers {
 }
 
 impl Balancing for Callers {
-    fn pick(&mut self, _: &Attempt, _: &World) -> Result<Target, Broken> {
+    fn pick(&mut self, _: &Attempt, _: &World) -> Result<Target, Violation> {
         Err("a caller picks by itself".into())
     }
 
-    fn ended(&mut self, _: &Ending, _: &World) -> Result<Verdict, Broken> {
+    fn ended(&mut self, _: &Ending, _: &World) -> Result<Verdict, Violation> {
         Err("a caller's attempts end in its calls".into())
     }
 
@@ -281,7 +281,7 @@ impl Balancing for Callers {
         true
     }
 
-    fn begin(&mut self, attempt: &Attempt, world: &World) -> Result<Progress, Broken> {
+    fn begin(&mut self, attempt: &Attempt, world: &World) -> Result<CallStep, Violation> {
         let (number, client) = (attempt.call, attempt.client as usize);
         let caller = self.callers[client].clone();
         let call = Call {
@@ -295,19 +295,19 @@ impl Balancing for Callers {
             self.calls.resize_with(at + 1, || None);
         }
         self.calls[at] = Some(call);
-        self.go_on(number, None, world)
+        self.resume(number, None, world)
     }
 
-    fn go_on(
+    fn resume(
         &mut self,
         call: u32,
         ended: Option<Outcome>,
         world: &World,
-    ) -> Result<Progress, Broken> {
-        self.go_on(call, ended, world)
+    ) -> Result<CallStep, Violation> {
+        self.resume(call, ended, world)
     }
 
-    fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Broken> {
+    fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Violation> {
         self.fleets.replaced(old, new, world)
     }
 
@@ -319,11 +319,11 @@ impl Balancing for Callers {
         self.fleets.out_for(machines, world)
     }
 
-    fn check(&mut self, world: &World) -> Result<(), Broken> {
+    fn check(&mut self, world: &World) -> Result<(), Violation> {
         self.fleets.check(world)
     }
 
-    fn check_all(&mut self, world: &World) -> Result<(), Broken> {
+    fn check_all(&mut self, world: &World) -> Result<(), Violation> {
         self.fleets.check_all(world)
     }
 
@@ -340,7 +340,7 @@ impl Balancing for Callers {
         number: u32,
         outcome: Outcome,
         world: &World,
-    ) -> Result<CheckEnded, Broken> {
+    ) -> Result<CheckEnded, Violation> {
         self.fleets.check_ended(number, outcome, world)
     }
 }

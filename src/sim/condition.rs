@@ -58,23 +58,23 @@ impl Condition {
 
     /// Returns the work of a request and whether the request fails.
     ///
-    /// `luck` and `other` are the request's own random numbers at this server, above 0 and at most 1. `luck` decides
-    /// whether it fails, `other` whether it is in the tail.
-    pub(super) fn work_of(&self, work: f64, luck: f64, other: f64) -> (f64, bool) {
-        if luck <= self.fails {
+    /// `failure_draw` and `tail_draw` are the request's own random numbers at this server, above 0 and at most 1.
+    /// `failure_draw` decides whether it fails, `tail_draw` whether it is in the tail.
+    pub(super) fn work_of(&self, work: f64, failure_draw: f64, tail_draw: f64) -> (f64, bool) {
+        if failure_draw <= self.fails {
             return (self.failure_work, true);
         }
         let work = self.answers.unwrap_or(work);
         match self.tail {
-            Some((share, times)) if other <= share => (work * times, false),
+            Some((share, times)) if tail_draw <= share => (work * times, false),
             _ => (work, false),
         }
     }
 
-    /// Returns the work of an active check and whether the check fails. `luck` is its random number, above 0 and at
-    /// most 1. `answers` and `tail` do not apply, as they concern what requests ask for.
-    pub(super) fn check(&self, work: f64, luck: f64) -> (f64, bool) {
-        if luck <= self.fails {
+    /// Returns the work of an active check and whether the check fails. `failure_draw` is its random number, above 0
+    /// and at most 1. `answers` and `tail` do not apply, as they concern what requests ask for.
+    pub(super) fn check(&self, work: f64, failure_draw: f64) -> (f64, bool) {
+        if failure_draw <= self.fails {
             (self.failure_work, true)
         } else {
             (work, false)

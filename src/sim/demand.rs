@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn impossible_demands_are_named() {
         for (demand, text) in [
             (Demand::exponential(Duration::ZERO), "a mean from"),
             (Demand::normal(TEN, TEN), "a third of the mean"),

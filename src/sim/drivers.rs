@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::balancing::{Broken, World};
+use super::balancing::{Violation, World};
 use super::fleets::{Client, Server};
 use crate::error::BuildError;
 use crate::fleet::{HealthCheck, Probe};
@@ -110,7 +110,7 @@ impl Drivers {
         clients: &mut [Client],
         world: &World,
         driven: &mut Driven,
-    ) -> Result<Option<usize>, Broken> {
+    ) -> Result<Option<usize>, Violation> {
         let Some(ended) = self.under_way.remove(&number) else {
             return Ok(None);
         };

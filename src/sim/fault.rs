@@ -280,9 +280,9 @@ pub(super) enum Step {
     End(usize),
     /// A new machine replaces the old one, and starts at this share of its speed.
     Replace(f64),
-    /// The machine at the position reaches this share of its speed, if it is still the `nth` replacement there.
+    /// The machine at the position reaches this share of its speed, if it is still the `replacement` replacement there.
     Warm {
-        nth: u32,
+        replacement: u32,
         to: f64,
     },
 }
@@ -332,7 +332,13 @@ pub(super) fn schedule(scenario: &Scenario, seed: u64) -> Vec<Change> {
     changes
 }
 
-fn replace(changes: &mut Vec<Change>, by: &Replacement, at: u64, position: usize, nth: u32) {
+fn replace(
+    changes: &mut Vec<Change>,
+    by: &Replacement,
+    at: u64,
+    position: usize,
+    replacement: u32,
+) {
     let mut push = |at, step| changes.push(Change { at, position, step });
     push(at, Step::Replace(by.from));
     for step in 1..=WARMING {
@@ -340,7 +346,7 @@ fn replace(changes: &mut Vec<Change>, by: &Replacement, at: u64, position: usize
         let to = by.from + (1.0 - by.from) * done;
         push(
             at + (nanos(by.over) as f64 * done) as u64,
-            Step::Warm { nth, to },
+            Step::Warm { replacement, to },
         );
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancing::{Attempt, Balancing, Broken, CheckEnded, Ending, Target, Verdict, World};
+use super::balancing::{Attempt, Balancing, CheckEnded, Ending, Target, Verdict, Violation, World};
 use super::drivers::{Driven, Drivers};
 use super::invariants::{check_fleet, check_member};
 use super::random::{Purpose, Stream};
@@ -155,7 +155,7 @@ fn server(machine: u32, world: &World, weight: u32, alive: &Arc<()>) -> Server {
 }
 
 impl Balancing for Fleets {
-    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken> {
+    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Violation> {
         self.clock.set(Tick::from_nanos(world.now));
         let client = &mut self.clients[attempt.client as usize];
         let tried = attempt.tried.as_slice();
@@ -187,7 +187,7 @@ impl Balancing for Fleets {
         Ok(Target::Machine(machine))
     }
 
-    fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Broken> {
+    fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Violation> {
         self.clock.set(Tick::from_nanos(world.now));
         let lease = self.leases[ending.call as usize].take();
         let lease = lease.ok_or("an attempt without a lease has ended")?;
@@ -206,7 +206,7 @@ impl Balancing for Fleets {
         Ok(Verdict { ejected })
     }
 
-    fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Broken> {
+    fn replaced(&mut self, old: usize, new: usize, world: &World) -> Result<(), Violation> {
         self.clock.set(Tick::from_nanos(world.now));
         let weight = self.weights[world.machines[new].position];
         for client in &mut self.clients {
@@ -244,7 +244,7 @@ impl Balancing for Fleets {
         number: u32,
         outcome: Outcome,
         world: &World,
-    ) -> Result<CheckEnded, Broken> {
+    ) -> Result<CheckEnded, Violation> {
         self.clock.set(Tick::from_nanos(world.now));
         let mut driven = Driven::default();
         let Some(drivers) = &mut self.drivers else {
@@ -283,7 +283,7 @@ impl Balancing for Fleets {
         left
     }
 
-    fn check(&mut self, world: &World) -> Result<(), Broken> {
+    fn check(&mut self, world: &World) -> Result<(), Violation> {
         let (count, members) = (self.clients.len(), world.members.len());
         let start = self.next_checked;
         let turn = (CHECKED_AT_ONCE / members).clamp(1, count);
@@ -297,7 +297,7 @@ impl Balancing for Fleets {
         Ok(())
     }
 
-    fn check_all(&mut self, world: &World) -> Result<(), Broken> {
+    fn check_all(&mut self, world: &World) -> Result<(), Violation> {
         self.clients
             .iter()
             .try_for_each(|client| check_fleet(client, world))
@@ -341,7 +341,7 @@ mod tests {
     /// Each kind of violated invariant is reported with a description. Bugs planted in the crate itself were found this
     /// way.
     #[test]
-    fn what_is_broken_is_told() {
+    fn a_violated_invariant_is_told() {
         type Plant = fn(&mut Fleets, &mut World);
         let plants: [(Plant, &str); 4] = [
             (

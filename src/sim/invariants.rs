@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::balancing::{Broken, World};
+use super::balancing::{Violation, World};
 use super::fleets::{Client, Server};
 use crate::health::Ejection;
 use crate::member::{Member, Phase, Standing};
@@ -13,7 +13,7 @@ pub(super) fn check_member(
     client: &Client,
     member: &Member<Server>,
     now: u64,
-) -> Result<(), Broken> {
+) -> Result<(), Violation> {
     let machine = member.endpoint().machine;
     let (in_flight, held) = (member.in_flight(), client.held[machine as usize]);
     if in_flight != u64::from(held) {
@@ -65,7 +65,7 @@ fn longest(settings: &Ejection, standing: Standing) -> Duration {
 }
 
 /// Checks the invariants of a client's whole fleet, in O(members).
-pub(super) fn check_fleet(client: &Client, world: &World) -> Result<(), Broken> {
+pub(super) fn check_fleet(client: &Client, world: &World) -> Result<(), Violation> {
     let (mut members, mut ejected, mut in_flight) = (0, 0, 0);
     client.fleet.each_member(|member| {
         check_member(client, member, world.now)?;

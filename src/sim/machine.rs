@@ -92,11 +92,11 @@ pub(super) struct Machine {
     /// The time until which the machine was unwell; `NEVER` while it is unwell.
     unwell_until: u64,
     /// Moving averages of the latency of requests, by the number of requests that they found here; 0 while unknown.
-    latencies: [f64; FOUND],
+    latencies: [f64; LATENCY_BUCKETS],
 }
 
-/// The number of latencies kept. Requests that find `FOUND` - 1 or more requests share the last one.
-const FOUND: usize = 64;
+/// The number of latencies kept. Requests that find `LATENCY_BUCKETS` - 1 or more requests share the last one.
+const LATENCY_BUCKETS: usize = 64;
 
 impl Machine {
     pub(super) fn new(
@@ -121,7 +121,7 @@ impl Machine {
             checks: BinaryHeap::new(),
             outstanding: 0,
             unwell_until: 0,
-            latencies: [0.0; FOUND],
+            latencies: [0.0; LATENCY_BUCKETS],
         }
     }
 
@@ -174,14 +174,14 @@ impl Machine {
     pub(super) fn set_faults(&mut self, faults: impl Iterator<Item = What>, now: u64) {
         self.advance(now);
         self.condition = Condition::of(faults);
-        self.mind(now);
+        self.update_unwell_until(now);
     }
 
     /// Sets the share of its speed that the machine has reached in warming up, from `now` on.
     pub(super) fn set_warm(&mut self, to: f64, now: u64) {
         self.advance(now);
         self.warm = to;
-        self.mind(now);
+        self.update_unwell_until(now);
     }
 
     /// Marks the machine as replaced at its position.
@@ -190,7 +190,7 @@ impl Machine {
     }
 
     /// Updates `unwell_until` after a change.
-    fn mind(&mut self, now: u64) {
+    fn update_unwell_until(&mut self, now: u64) {
         if self.condition != Condition::WELL || self.warm < 1.0 {
             self.unwell_until = NEVER;
         } else if self.unwell_until == NEVER {
@@ -217,17 +217,17 @@ impl Machine {
     }
 
     fn start(&mut self, job: Job, now: u64) {
-        let running = self.begun(job, now);
+        let running = self.running_job(job, now);
         self.running.push(Reverse(running));
     }
 
     /// Takes a check, which is worked on beside all requests.
     pub(super) fn check(&mut self, job: Job, now: u64) {
-        let running = self.begun(job, now);
+        let running = self.running_job(job, now);
         self.checks.push(Reverse(running));
     }
 
-    fn begun(&self, job: Job, started: u64) -> Running {
+    fn running_job(&self, job: Job, started: u64) -> Running {
         let ends = self.work_clock(started) + job.work;
         Running { ends, started, job }
     }
@@ -262,7 +262,7 @@ impl Machine {
         if let Some(next) = self.queue.pop_front() {
             self.start(next, now);
         }
-        let found = (done.job.before as usize).min(FOUND - 1);
+        let found = (done.job.before as usize).min(LATENCY_BUCKETS - 1);
         let (latency, took) = (&mut self.latencies[found], (now - done.job.arrived) as f64);
         *latency = if *latency == 0.0 {
             took
@@ -280,7 +280,7 @@ impl Machine {
     /// many. `None` if no request has ended here yet.
     pub(super) fn probe(&self) -> Option<(usize, u64)> {
         let here = self.present();
-        let known = (0..FOUND).filter(|&found| self.latencies[found] > 0.0);
+        let known = (0..LATENCY_BUCKETS).filter(|&found| self.latencies[found] > 0.0);
         let nearest = known.min_by_key(|found| found.abs_diff(here))?;
         Some((here, self.latencies[nearest] as u64))
     }

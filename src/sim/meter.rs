@@ -94,7 +94,7 @@ struct Slice {
     requests: u64,
     attempts: u64,
     /// Attempts to the targets, or to unwell machines if there are no targets.
-    to_shown: u64,
+    to_plotted: u64,
 }
 
 /// The attempts in a tenth of a second.
@@ -220,10 +220,10 @@ impl Meter {
             stretch.sent[position] += 1;
         }
         let target = self.targets[position];
-        let shown = if self.fault.is_some() { target } else { unwell };
+        let is_plotted = if self.fault.is_some() { target } else { unwell };
         let slice = self.slice(now);
         slice.attempts += 1;
-        slice.to_shown += u64::from(shown);
+        slice.to_plotted += u64::from(is_plotted);
         if let Some(tenth) = self.tenths.get_mut((now / TICK) as usize) {
             tenth.attempts += 1;
             tenth.to_targets += u32::from(target);
@@ -308,7 +308,7 @@ impl Meter {
             p50: Duration::from_nanos(slice.latency.percentile(0.5)),
             p99: Duration::from_nanos(slice.latency.percentile(0.99)),
             errors: of(slice.errors, slice.requests),
-            share: of(slice.to_shown, slice.attempts),
+            share: of(slice.to_plotted, slice.attempts),
         });
         moments.collect()
     }
@@ -386,7 +386,7 @@ mod tests {
 
     /// The fair share is 10 of 40 attempts. A quarter of it is 2.5 attempts per tenth.
     #[test]
-    fn found_out_when_half_a_second_is_below_a_quarter_of_the_fair_share() {
+    fn a_fault_is_detected_when_half_a_second_is_below_a_quarter_of_the_fair_share() {
         let after = |tenths: u64| Some(Duration::from_millis(100 * tenths));
         let found = |to_bad: fn(u64) -> u64| metered(to_bad).detection().0;
         assert_eq!(found(|_| 0), after(0));
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn back_when_a_second_has_half_of_the_fair_share_in_the_middle() {
+    fn recovery_is_the_middle_of_the_first_second_with_half_the_fair_share() {
         let after = |tenths: u64| Some(Duration::from_millis(100 * tenths));
         let back = |to_bad: fn(u64) -> u64| metered(to_bad).detection().1;
         assert_eq!(back(|_| 10), after(0));

@@ -1,7 +1,7 @@
 //! Oracles: balancers with perfect information about requests in transit, the current speed of each server and
 //! failures. Their results are the bound with which other policies are compared.
 
-use super::balancing::{Attempt, Balancing, Broken, Ending, Target, Verdict, World};
+use super::balancing::{Attempt, Balancing, Ending, Target, Verdict, Violation, World};
 use super::calendar::NEVER;
 use super::machine::Machine;
 use super::random::{Purpose, Stream};
@@ -109,7 +109,7 @@ fn first_free(free: &[f64], slots: usize) -> Option<(usize, f64)> {
 }
 
 impl Balancing for Oracle {
-    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken> {
+    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Violation> {
         let tried = attempt.tried.as_slice();
         let found = match self.rule {
             Rule::CentralQueue => return Ok(Target::Central),
@@ -126,11 +126,11 @@ impl Balancing for Oracle {
         Ok(found.map_or(Target::Nowhere, Target::Machine))
     }
 
-    fn ended(&mut self, _: &Ending, _: &World) -> Result<Verdict, Broken> {
+    fn ended(&mut self, _: &Ending, _: &World) -> Result<Verdict, Violation> {
         Ok(Verdict::default())
     }
 
-    fn replaced(&mut self, _: usize, _: usize, _: &World) -> Result<(), Broken> {
+    fn replaced(&mut self, _: usize, _: usize, _: &World) -> Result<(), Violation> {
         Ok(())
     }
 

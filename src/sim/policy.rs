@@ -27,7 +27,7 @@ pub struct Policy {
     kind: Kind,
     checks: Option<HealthCheckSettings>,
     calls: Option<CallPlan>,
-    rival: bool,
+    baseline: bool,
 }
 
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl Policy {
             kind: Kind::Fleet(Arc::new(make)),
             checks: None,
             calls: None,
-            rival: false,
+            baseline: false,
         }
     }
 
@@ -135,7 +135,7 @@ impl Policy {
             |clients, machines, seed| Box::new(Models::<M>::new(clients, machines, seed));
         Self {
             kind: Kind::Model(make),
-            rival: true,
+            baseline: true,
             ..Self::fleet(name, about, Fleet::builder)
         }
     }
@@ -149,7 +149,7 @@ impl Policy {
 
     /// Marks the policy as a baseline for comparison.
     fn for_comparison(mut self) -> Self {
-        self.rival = true;
+        self.baseline = true;
         self
     }
 
@@ -175,7 +175,7 @@ impl Policy {
     /// ejection. An oracle is not a baseline.
     #[must_use]
     pub fn is_baseline(&self) -> bool {
-        self.rival
+        self.baseline
     }
 
     pub(super) fn balancing(

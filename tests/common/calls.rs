@@ -16,12 +16,12 @@ use super::{MILLI, Server, setup};
 
 /// A timer on a manual clock. It records the durations it was asked to sleep.
 #[derive(Clone, Default)]
-pub(crate) struct Hand {
+pub(crate) struct ManualTimer {
     pub(crate) clock: ManualClock,
     pub(crate) waits: Arc<Mutex<Vec<Duration>>>,
 }
 
-impl Timer for Hand {
+impl Timer for ManualTimer {
     fn now(&self) -> Tick {
         self.clock.now()
     }
@@ -139,16 +139,16 @@ pub(crate) fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-pub(crate) type Under = Caller<Fleet<Server>, Arc<Script>>;
+pub(crate) type CallerUnderTest = Caller<Fleet<Server>, Arc<Script>>;
 
-pub(crate) struct Stage {
-    pub(crate) hand: Hand,
+pub(crate) struct CallerFixture {
+    pub(crate) timer: ManualTimer,
     pub(crate) fleet: Fleet<Server>,
     pub(crate) script: Arc<Script>,
-    pub(crate) caller: Under,
+    pub(crate) caller: CallerUnderTest,
 }
 
-impl Stage {
+impl CallerFixture {
     pub(crate) fn new(servers: usize, plan: CallPlan, answers: &[Answer]) -> Self {
         Self::of(servers, plan, answers, |fleet| fleet)
     }
@@ -159,14 +159,14 @@ impl Stage {
         answers: &[Answer],
         set: impl FnOnce(FleetBuilder<Server>) -> FleetBuilder<Server>,
     ) -> Self {
-        let hand = Hand::default();
-        let fleet = set(setup(servers, &hand.clock));
+        let timer = ManualTimer::default();
+        let fleet = set(setup(servers, &timer.clock));
         // A policy that may choose a failed server again, so that only `avoid` can send a retry elsewhere.
         let fleet = fleet.policy(Random::new()).build().unwrap();
         let script = Script::new(answers);
-        let caller = Caller::new(fleet.clone(), script.clone(), plan, hand.clone()).unwrap();
+        let caller = Caller::new(fleet.clone(), script.clone(), plan, timer.clone()).unwrap();
         Self {
-            hand,
+            timer,
             fleet,
             script,
             caller,
@@ -180,7 +180,7 @@ impl Stage {
             if let Poll::Ready(output) = poll(future.as_mut()) {
                 return output;
             }
-            self.hand.clock.advance(MILLI);
+            self.timer.clock.advance(MILLI);
         }
         panic!("it hangs");
     }
@@ -204,7 +204,7 @@ impl Stage {
 }
 
 /// A plan whose retry budget does not run out: its floor is 1000 retries.
-pub(crate) fn lavish(attempts: u32) -> CallPlan {
+pub(crate) fn plan_with_ample_budget(attempts: u32) -> CallPlan {
     CallPlan::default()
         .attempts(attempts)
         .budget_floor(1000)

@@ -65,7 +65,7 @@ impl Setting {
     }
 
     /// Drives checks for `time` as a caller does, ticking when the driver says. Returns when server 0 was checked.
-    pub(crate) fn go_on(
+    pub(crate) fn drive_checks(
         &mut self,
         time: Duration,
         outcome: impl Fn(usize) -> Outcome,
@@ -98,6 +98,6 @@ impl Setting {
 }
 
 /// Server 0 answers with `outcome`, the others with success.
-pub(crate) fn zero(outcome: Outcome) -> impl Fn(usize) -> Outcome {
+pub(crate) fn server_zero_answers(outcome: Outcome) -> impl Fn(usize) -> Outcome {
     move |number| if number == 0 { outcome } else { SUCCESS }
 }

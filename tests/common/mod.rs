@@ -44,7 +44,7 @@ pub(crate) fn exact() -> Ejection {
 }
 
 /// Ejects after five failures in a row and by nothing else, for 2 s; one successful probe brings an endpoint back.
-pub(crate) fn by_row() -> Ejection {
+pub(crate) fn five_in_a_row() -> Ejection {
     exact()
         .cusum_threshold(0.0)
         .score_threshold(0.0)

@@ -13,12 +13,12 @@ pub(crate) fn zone(from: usize, count: usize, clock: &ManualClock) -> FleetBuild
         .endpoints((from..from + count).map(|number| Target::new(number, ())))
         .clock(clock.clone())
         .slow_start(SlowStart::off())
-        .ejection(of_a_zone())
+        .ejection(zone_ejection())
         .seed(from as u64)
 }
 
 /// The ejection settings that `Failover` recommends for its fleets.
-pub(crate) fn of_a_zone() -> Ejection {
+pub(crate) fn zone_ejection() -> Ejection {
     Ejection::under_failover().jitter_percent(0)
 }
 

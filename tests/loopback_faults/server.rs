@@ -24,12 +24,12 @@ const LISTENS: &str = "listens on ";
 /// How long a good answer takes.
 pub(crate) const WORK: Duration = Duration::from_millis(10);
 
-/// An order to a server: how to answer from now on. Orders are bytes on its standard input.
-pub(crate) type Order = u8;
-pub(crate) const WELL: Order = b'w';
-pub(crate) const FAIL: Order = b'f';
-pub(crate) const FAIL_SOMETIMES: Order = b's';
-pub(crate) const BE_SLOW: Order = b'l';
+/// How a server answers from now on. Modes are set by bytes on its standard input.
+pub(crate) type Mode = u8;
+pub(crate) const HEALTHY: Mode = b'w';
+pub(crate) const FAIL: Mode = b'f';
+pub(crate) const FAIL_SOMETIMES: Mode = b's';
+pub(crate) const BE_SLOW: Mode = b'l';
 
 /// A server's process. It ends when this value is dropped, and by itself when this process ends.
 pub(crate) struct Server {
@@ -64,9 +64,9 @@ impl Server {
         }
     }
 
-    pub(crate) fn order(&mut self, order: Order) {
-        let mut orders = self.process.stdin.as_ref().unwrap();
-        orders.write_all(&[order]).unwrap();
+    pub(crate) fn set_mode(&mut self, mode: Mode) {
+        let mut input = self.process.stdin.as_ref().unwrap();
+        input.write_all(&[mode]).unwrap();
     }
 
     /// SIGSTOP: the kernel goes on accepting connections and bytes, and nothing answers. If this process were killed
@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// SIGCONT.
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn resume(&mut self) {
         if let Some(mut shell) = self.stopped_by.take() {
             drop(shell.stdin.take());
             // The only possible error is that the server is gone.
@@ -104,7 +104,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.go_on();
+        self.resume();
         self.kill();
     }
 }
@@ -112,13 +112,13 @@ impl Drop for Server {
 /// The body of a server's process. Does not return.
 pub(crate) fn serve(address: &str) {
     let site = Arc::new(Site {
-        order: AtomicU8::new(WELL),
+        mode: AtomicU8::new(HEALTHY),
         arrived: AtomicU64::new(0),
     });
-    let ordered = Arc::clone(&site);
+    let input = Arc::clone(&site);
     std::thread::spawn(move || {
-        for order in std::io::stdin().lock().bytes().map_while(Result::ok) {
-            ordered.order.store(order, Ordering::SeqCst);
+        for mode in std::io::stdin().lock().bytes().map_while(Result::ok) {
+            input.mode.store(mode, Ordering::SeqCst);
         }
         std::process::exit(0);
     });
@@ -143,14 +143,14 @@ pub(crate) fn serve(address: &str) {
 }
 
 struct Site {
-    order: AtomicU8,
+    mode: AtomicU8,
     arrived: AtomicU64,
 }
 
 impl Site {
     async fn answer(&self) -> Response<Empty<Bytes>> {
         let number = self.arrived.fetch_add(1, Ordering::SeqCst);
-        let (status, delay) = match self.order.load(Ordering::SeqCst) {
+        let (status, delay) = match self.mode.load(Ordering::SeqCst) {
             FAIL => (500, Duration::ZERO),
             FAIL_SOMETIMES if is_unlucky(number) => (500, Duration::ZERO),
             BE_SLOW => (200, 10 * WORK),

@@ -1,6 +1,6 @@
 //! The best of the rows compared so far.
 
-use super::rows::{Least, Measure, NEVER, NOBODY, Row, Terms, is_near};
+use super::rows::{CompareParams, Least, NEVER, NO_COST, Row, Terms, is_near};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Best {
@@ -8,7 +8,7 @@ pub(super) struct Best {
     cost: i32,
     index: usize,
     /// How long ago the earliest turn of the idle members came,
-    late: i32,
+    lateness: i32,
     /// and the least cost of a member with that turn, as it is due.
     due: i32,
     due_index: usize,
@@ -21,10 +21,10 @@ pub(super) struct Best {
 impl Best {
     pub(super) const fn none() -> Self {
         Self {
-            cost: NOBODY,
+            cost: NO_COST,
             index: 0,
-            late: NEVER,
-            due: NOBODY,
+            lateness: NEVER,
+            due: NO_COST,
             due_index: 0,
             own: f32::INFINITY,
             invited: None,
@@ -36,13 +36,13 @@ impl Best {
     pub(super) fn add(
         &mut self,
         (row, least): (&Row, &Least),
-        with: &Measure,
+        with: &CompareParams,
         terms: &Terms<&[f32]>,
         index: impl Fn(usize) -> usize,
         is_before: impl Fn(usize, usize) -> bool,
     ) {
         let cost = least.cost;
-        if cost <= self.cost && cost < NOBODY {
+        if cost <= self.cost && cost < NO_COST {
             for lane in row.at_cost(cost) {
                 let index = index(lane);
                 if self.cost != cost || is_before(index, self.index) {
@@ -50,11 +50,11 @@ impl Best {
                 }
             }
         }
-        if with.due.is_some() && least.late > NEVER && least.late >= self.late {
-            if least.late > self.late {
-                (self.late, self.due) = (least.late, NOBODY);
+        if with.due.is_some() && least.lateness > NEVER && least.lateness >= self.lateness {
+            if least.lateness > self.lateness {
+                (self.lateness, self.due) = (least.lateness, NO_COST);
             }
-            for (lane, due) in row.due(least.late, with, terms) {
+            for (lane, due) in row.due(least.lateness, with, terms) {
                 let index = index(lane);
                 let is_first = due == self.due && is_before(index, self.due_index);
                 if due < self.due || is_first {
@@ -71,13 +71,15 @@ impl Best {
     #[inline(always)]
     pub(super) fn join(&mut self, other: &Self, is_before: impl Fn(usize, usize) -> bool) {
         let is_first = other.cost == self.cost && is_before(other.index, self.index);
-        if other.cost < self.cost || (is_first && other.cost < NOBODY) {
+        if other.cost < self.cost || (is_first && other.cost < NO_COST) {
             (self.cost, self.index) = (other.cost, other.index);
         }
         let is_due_first = other.due == self.due && is_before(other.due_index, self.due_index);
         let is_sooner = other.due < self.due || is_due_first;
-        if other.late > self.late || (other.late == self.late && other.late > NEVER && is_sooner) {
-            (self.late, self.due) = (other.late, other.due);
+        if other.lateness > self.lateness
+            || (other.lateness == self.lateness && other.lateness > NEVER && is_sooner)
+        {
+            (self.lateness, self.due) = (other.lateness, other.due);
             self.due_index = other.due_index;
         }
         self.own = self.own.min(other.own);
@@ -87,8 +89,8 @@ impl Best {
     /// The members that may turn out to be the best: the one of least cost, and the one whose turn it is.
     pub(super) fn both(&self) -> [Option<usize>; 2] {
         [
-            (self.cost < NOBODY).then_some(self.index),
-            (self.late > NEVER).then_some(self.due_index),
+            (self.cost < NO_COST).then_some(self.index),
+            (self.lateness > NEVER).then_some(self.due_index),
         ]
     }
 
@@ -96,10 +98,10 @@ impl Best {
     #[inline]
     pub(super) fn index(&self, is_before: impl Fn(usize, usize) -> bool) -> Option<usize> {
         let is_first = || is_before(self.due_index, self.index);
-        if is_near(self.late) && (self.due < self.cost || self.due == self.cost && is_first()) {
+        if is_near(self.lateness) && (self.due < self.cost || self.due == self.cost && is_first()) {
             return Some(self.due_index);
         }
-        (self.cost < NOBODY).then_some(self.index)
+        (self.cost < NO_COST).then_some(self.index)
     }
 
     /// The least own cost that is known of any member.

@@ -2,9 +2,9 @@
 
 use super::best::Best;
 use super::notes::{Candidates, Notes};
-use super::rows::{Least, Measure, Row, Terms};
-use super::{Lowest, ahead};
-use crate::shared::{JOINED, LANES, Readings};
+use super::rows::{CompareParams, Least, Row, Terms};
+use super::{AdaptivePicker, ahead};
+use crate::shared::{BoardView, JOINED, LANES};
 
 /// Whether a member may be picked, or `None` if all may. Asking takes longer than comparing.
 pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
@@ -12,20 +12,25 @@ pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
 /// How often the best of a row are checked before all of the row are.
 const LOOKS: usize = 5;
 
-impl Lowest {
+impl AdaptivePicker {
     /// Compares all members, or those that may be picked.
     ///
     /// The virtual time of a shard that picks seldom lags behind. All members would seem to have just had a turn, and
     /// the first of equals would be chosen each time. The comparison is then repeated at the time of the earliest turn
     /// to come.
     #[inline(always)]
-    pub(super) fn all(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
+    pub(super) fn all(
+        &self,
+        board: &BoardView,
+        with: &mut CompareParams,
+        may_pick: MayPick<'_>,
+    ) -> Best {
         let best = self.rows(board, with, may_pick);
         let chosen = best.index(|one, other| self.is_before(one, other));
         // A turn that this shard has set is at most one round ahead.
         let is_far = |index: usize| {
             let turn = board.at(index).turn();
-            turn > JOINED && ahead(turn, with.present) > self.rounds[index] as i32
+            turn > JOINED && ahead(turn, with.virtual_now) > self.rounds[index] as i32
         };
         if chosen.is_some_and(is_far) {
             return self.all_later(board, with, may_pick);
@@ -35,18 +40,23 @@ impl Lowest {
 
     #[cold]
     #[inline(never)]
-    fn all_later(&self, board: &Readings, with: &mut Measure, may_pick: MayPick<'_>) -> Best {
+    fn all_later(
+        &self,
+        board: &BoardView,
+        with: &mut CompareParams,
+        may_pick: MayPick<'_>,
+    ) -> Best {
         let turns = (0..self.rounds.len()).map(|index| board.at(index).turn());
         // Only turns ahead: a member that is out or avoided has one of long ago.
-        let to_come = turns.filter(|&turn| turn > JOINED && ahead(turn, with.present) > 0);
-        if let Some(next) = to_come.min_by_key(|&turn| ahead(turn, with.present)) {
-            with.present = next;
+        let to_come = turns.filter(|&turn| turn > JOINED && ahead(turn, with.virtual_now) > 0);
+        if let Some(next) = to_come.min_by_key(|&turn| ahead(turn, with.virtual_now)) {
+            with.virtual_now = next;
         }
         self.rows(board, with, may_pick)
     }
 
     #[inline(always)]
-    fn rows(&self, board: &Readings, with: &Measure, may_pick: MayPick<'_>) -> Best {
+    fn rows(&self, board: &BoardView, with: &CompareParams, may_pick: MayPick<'_>) -> Best {
         let mut best = Best::none();
         let mut row = Row::new();
         for number in 0..self.rounds.len().div_ceil(LANES) {
@@ -59,8 +69,8 @@ impl Lowest {
     pub(super) fn some(
         &self,
         candidates: &Candidates,
-        board: &Readings,
-        with: &Measure,
+        board: &BoardView,
+        with: &CompareParams,
         notes: &Notes,
         may_pick: MayPick<'_>,
     ) -> Best {
@@ -84,8 +94,8 @@ impl Lowest {
         &self,
         best: &mut Best,
         row: &mut Row,
-        board: &Readings,
-        with: &Measure,
+        board: &BoardView,
+        with: &CompareParams,
         number: usize,
         may_pick: MayPick<'_>,
     ) {
@@ -109,8 +119,8 @@ impl Lowest {
         &self,
         best: &mut Best,
         row: &mut Row,
-        board: &Readings,
-        with: &Measure,
+        board: &BoardView,
+        with: &CompareParams,
         indices: impl Iterator<Item = usize>,
         may_pick: MayPick<'_>,
     ) {
@@ -138,8 +148,8 @@ impl Lowest {
         &self,
         best: &mut Best,
         (row, least): (&Row, &Least),
-        board: &Readings,
-        with: &Measure,
+        board: &BoardView,
+        with: &CompareParams,
         terms: &Terms<&[f32]>,
         index: impl Fn(usize) -> usize,
     ) {
@@ -160,8 +170,8 @@ impl Lowest {
         &self,
         best: &mut Best,
         (row, mut least): (&mut Row, Least),
-        board: &Readings,
-        with: &Measure,
+        board: &BoardView,
+        with: &CompareParams,
         terms: &Terms<&[f32]>,
         (index, may_pick): (impl Fn(usize) -> usize, &dyn Fn(usize) -> bool),
     ) {

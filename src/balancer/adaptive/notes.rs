@@ -29,7 +29,7 @@ pub(super) struct Candidates {
 #[derive(Debug)]
 pub(super) struct Notes {
     /// The virtual time: the turn of the last member chosen.
-    pub(super) present: AtomicU32,
+    pub(super) virtual_now: AtomicU32,
     /// The bits of an `f32`: the fleet's usual latency as long as it is known, and otherwise the least own cost that is
     /// known. While the usual latency is unknown, an unknown endpoint counts as good as that, so it is tried when its
     /// turn comes.
@@ -42,9 +42,9 @@ pub(super) struct Notes {
 
 impl Notes {
     /// `begin` is the point at which draws begin.
-    pub(super) fn new(begin: u64, present: u32) -> Self {
+    pub(super) fn new(begin: u64, virtual_now: u32) -> Self {
         Self {
-            present: AtomicU32::new(present),
+            virtual_now: AtomicU32::new(virtual_now),
             least: AtomicU32::new(UNKNOWN.to_bits()),
             point: AtomicU64::new(begin),
             good: std::array::from_fn(|_| AtomicU32::new(0)),

@@ -3,7 +3,7 @@
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
-use crate::shared::{AGES, JOINED, LANES, OVERDUE, Spot};
+use crate::shared::{AGE_UNITS_PER_NANO, JOINED, LANES, OVERDUE, Spot};
 use crate::time::Tick;
 
 /// The part of a cost that each round of waiting takes off: 2 %.
@@ -17,7 +17,7 @@ pub(super) const FIRST: f32 = 1e-6;
 const NOT_DUE: f32 = 1.04;
 
 /// The unit of ages, in nanoseconds.
-const AGE: f32 = 1.0 / AGES as f32;
+const AGE: f32 = 1.0 / AGE_UNITS_PER_NANO as f32;
 
 /// A lateness below that of any turn.
 pub(super) const NEVER: i32 = i32::MIN;
@@ -33,7 +33,7 @@ pub(super) struct Terms<T> {
 
 /// The values that a pick compares with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Measure {
+pub(super) struct CompareParams {
     pub(super) now: Tick,
     /// The cost of an unknown endpoint.
     pub(super) usual: f32,
@@ -50,7 +50,7 @@ pub(super) struct Measure {
     /// maximum, as there is always one among them that has waited.
     pub(super) untried: f32,
     /// The virtual time.
-    pub(super) present: u32,
+    pub(super) virtual_now: u32,
 }
 
 /// What is read of a row's members, and then, in the same arrays, what is computed from it. Rows are padded to a
@@ -65,16 +65,16 @@ pub(super) struct Row {
     /// same, raised if the requests in flight are overdue.
     alone: Fours<f32>,
     /// The member's next turn; then how long ago it came, and [`NEVER`] if the member is busy or has had no turn.
-    late: Fours<u32>,
+    lateness: Fours<u32>,
     /// How many members the row has.
     lanes: usize,
 }
 
-impl Measure {
+impl CompareParams {
     /// The factor that waiting leaves of the cost of a member with this turn.
     #[inline(always)]
-    fn patience(&self, turn: u32, per_round: f32) -> f32 {
-        let waited = ahead(self.present, turn) as f32 * per_round;
+    fn waiting_factor(&self, turn: u32, per_round: f32) -> f32 {
+        let waited = ahead(self.virtual_now, turn) as f32 * per_round;
         // The member may have had no turn.
         let waited = either(turn == JOINED, self.untried, waited);
         let waited = if waited > -1.0 { waited } else { -1.0 };
@@ -90,8 +90,8 @@ impl Measure {
 
 /// Whether a turn that came this long ago (or is ahead, if negative) is due: it may be at most one round of the
 /// heaviest ahead. While all members are idle, there is always one nearer than that.
-pub(super) fn is_near(late: i32) -> bool {
-    late >= -(HEAVIEST as i32)
+pub(super) fn is_near(lateness: i32) -> bool {
+    lateness >= -(HEAVIEST as i32)
 }
 
 impl Terms<Box<[f32]>> {
@@ -144,7 +144,7 @@ impl Row {
             count: [[0; FOUR]; LANES / FOUR],
             cost: [[0.0; FOUR]; LANES / FOUR],
             alone: [[0.0; FOUR]; LANES / FOUR],
-            late: [[0; FOUR]; LANES / FOUR],
+            lateness: [[0; FOUR]; LANES / FOUR],
             lanes: 0,
         }
     }
@@ -154,7 +154,7 @@ impl Row {
     pub(super) fn compare<'a>(
         &mut self,
         spots: impl Iterator<Item = Spot<'a>>,
-        with: &Measure,
+        with: &CompareParams,
         terms: &Terms<&[f32]>,
     ) -> Least {
         self.see(spots, with.now);
@@ -171,7 +171,10 @@ impl Row {
     #[inline(always)]
     fn see<'a>(&mut self, spots: impl Iterator<Item = Spot<'a>>, now: Tick) {
         let (count, ages) = (self.count.as_flattened_mut(), self.cost.as_flattened_mut());
-        let (own, turn) = (self.alone.as_flattened_mut(), self.late.as_flattened_mut());
+        let (own, turn) = (
+            self.alone.as_flattened_mut(),
+            self.lateness.as_flattened_mut(),
+        );
         let loads = count.iter_mut().zip(&mut *ages);
         let kept = own.iter_mut().zip(turn);
         let mut lanes = 0;
@@ -206,15 +209,15 @@ impl Row {
     /// Computes the costs of the members that have been read. Not inlined, so that the generated code does not depend
     /// on its surroundings.
     #[inline(never)]
-    fn weigh(&mut self, with: &Measure, terms: &Terms<&[f32]>) -> Least {
+    fn weigh(&mut self, with: &CompareParams, terms: &Terms<&[f32]>) -> Least {
         debug_assert_eq!(terms.queue.len(), filled(self.lanes), "a term for each");
         let lanes = terms.queue.len().min(LANES);
         let (queue, per_round) = (&terms.queue[..lanes], &terms.per_round[..lanes]);
         let count = &self.count.as_flattened()[..lanes];
         let cost = &mut self.cost.as_flattened_mut()[..lanes];
         let alone = &mut self.alone.as_flattened_mut()[..lanes];
-        let late = &mut self.late.as_flattened_mut()[..lanes];
-        let (mut least, mut latest, mut signs) = (NOBODY, NEVER, 0);
+        let lateness = &mut self.lateness.as_flattened_mut()[..lanes];
+        let (mut least, mut latest, mut signs) = (NO_COST, NEVER, 0);
         let with = *with;
         // The member whose turn it is costs as little as the heaviest, and no other idle one costs less.
         let not_due = with.due.map_or(0.0, |due| due * NOT_DUE);
@@ -235,18 +238,19 @@ impl Row {
                 not_due
             };
             let load = either(is_busy, busy, idle);
-            let turn = late[lane];
-            cost[lane] = alone[lane] * load * with.patience(turn, per_round[lane]);
+            let turn = lateness[lane];
+            cost[lane] = alone[lane] * load * with.waiting_factor(turn, per_round[lane]);
             least = least.min(order(cost[lane]));
             // A member without a turn yet has none that came: it gets its first one, or is invited.
             let never = mask(is_busy | (turn == 0) | (turn == JOINED));
-            late[lane] = (with.present.wrapping_sub(turn) & !never) | (NEVER as u32 & never);
+            lateness[lane] =
+                (with.virtual_now.wrapping_sub(turn) & !never) | (NEVER as u32 & never);
             // Read from the array again: otherwise the compiler decides it lane by lane.
-            latest = latest.max(late[lane] as i32);
+            latest = latest.max(lateness[lane] as i32);
         }
         Least {
             cost: least,
-            late: latest,
+            lateness: latest,
             own: None,
             is_invited: signs >> 31 != 0,
         }
@@ -254,18 +258,18 @@ impl Row {
 
     /// Takes a member out: no cost equals its cost, and it is not its turn.
     pub(super) fn take_out(&mut self, lane: usize) {
-        self.cost.as_flattened_mut()[lane] = f32::from_bits(NOBODY as u32);
-        self.late.as_flattened_mut()[lane] = NEVER as u32;
+        self.cost.as_flattened_mut()[lane] = f32::from_bits(NO_COST as u32);
+        self.lateness.as_flattened_mut()[lane] = NEVER as u32;
     }
 
     /// The least values of the members that are left. `own` still includes those taken out, as it tells what is usual.
     pub(super) fn least_left(&self, before: &Least) -> Least {
         let lanes = filled(self.lanes).min(LANES);
         let costs = self.cost.as_flattened()[..lanes].iter();
-        let lates = self.late.as_flattened()[..lanes].iter();
+        let latenesses = self.lateness.as_flattened()[..lanes].iter();
         Least {
-            cost: costs.map(|&own| order(own)).fold(NOBODY, i32::min),
-            late: lates.map(|&own| own as i32).fold(NEVER, i32::max),
+            cost: costs.map(|&own| order(own)).fold(NO_COST, i32::min),
+            lateness: latenesses.map(|&own| own as i32).fold(NEVER, i32::max),
             ..*before
         }
     }
@@ -273,24 +277,24 @@ impl Row {
     /// The members where a request costs this.
     #[inline(always)]
     pub(super) fn at_cost(&self, cost: i32) -> impl Iterator<Item = usize> {
-        Lanes::that(&self.cost, self.lanes, |own| order(own) == cost)
+        Lanes::matching(&self.cost, self.lanes, |own| order(own) == cost)
     }
 
     /// The members whose turn came this long ago, and the cost of a request as it is their turn.
     #[inline(always)]
     pub(super) fn due(
         &self,
-        late: i32,
-        with: &Measure,
+        lateness: i32,
+        with: &CompareParams,
         terms: &Terms<&[f32]>,
     ) -> impl Iterator<Item = (usize, i32)> {
         let due = with.due.unwrap_or(f32::INFINITY);
-        let turn = with.present.wrapping_sub(late as u32);
-        let due_now = Lanes::that(&self.late, self.lanes, |own| own == late as u32);
+        let turn = with.virtual_now.wrapping_sub(lateness as u32);
+        let due_now = Lanes::matching(&self.lateness, self.lanes, |own| own == lateness as u32);
         due_now.map(move |lane| {
-            let patience = with.patience(turn, terms.per_round[lane]);
+            let waiting_factor = with.waiting_factor(turn, terms.per_round[lane]);
             let alone = self.alone.as_flattened()[lane];
-            (lane, order(alone * due * patience))
+            (lane, order(alone * due * waiting_factor))
         })
     }
 
@@ -313,7 +317,7 @@ pub(super) fn order(cost: f32) -> i32 {
 }
 
 /// More than any cost.
-pub(super) const NOBODY: i32 = i32::MAX;
+pub(super) const NO_COST: i32 = i32::MAX;
 
 /// The least values of a row.
 #[derive(Clone, Copy, Debug)]
@@ -321,7 +325,7 @@ pub(super) struct Least {
     /// The least cost, computed as if it were no member's turn.
     pub(super) cost: i32,
     /// How long ago the earliest turn of the idle members came.
-    pub(super) late: i32,
+    pub(super) lateness: i32,
     /// The least own cost, where it was looked for and any is known.
     pub(super) own: Option<f32>,
     /// Whether any member has an invitation.

@@ -22,8 +22,8 @@ struct Shown {
     may_pick: bool,
 }
 
-fn shown(present: u32) -> impl Strategy<Value = Shown> {
-    let near = (-5000i32..5000).prop_map(move |off| present.wrapping_add_signed(off));
+fn shown(virtual_now: u32) -> impl Strategy<Value = Shown> {
+    let near = (-5000i32..5000).prop_map(move |off| virtual_now.wrapping_add_signed(off));
     let turn = prop_oneof![4 => near, 1 => Just(0), 1 => Just(JOINED), 1 => any::<u32>()];
     // Few different costs, so that some are equal.
     let cost = prop_oneof![Just(0.0), Just(1e6), Just(2e6), 1e3..1e10f32];
@@ -49,7 +49,13 @@ fn shown(present: u32) -> impl Strategy<Value = Shown> {
 }
 
 /// The documented formula for one member.
-fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool) -> f32 {
+fn cost(
+    of: &Shown,
+    picker: &AdaptivePicker,
+    index: usize,
+    with: &CompareParams,
+    is_due: bool,
+) -> f32 {
     let known = if of.cost == 0.0 { with.usual } else { of.cost };
     let count = of.ages.len() as f32;
     let ages = (of.ages.iter().sum::<u64>() << 14) as f32;
@@ -60,11 +66,11 @@ fn cost(of: &Shown, lowest: &Lowest, index: usize, with: &Measure, is_due: bool)
     };
     let waited = match of.turn {
         JOINED => with.untried,
-        turn => ahead(with.present, turn) as f32 * lowest.terms.per_round[index],
+        turn => ahead(with.virtual_now, turn) as f32 * picker.terms.per_round[index],
     };
     let waited = waited.clamp(-1.0, with.rounds);
-    let queue = lowest.terms.queue[index];
-    let load = match (of.ages.len(), lowest.due) {
+    let queue = picker.terms.queue[index];
+    let load = match (of.ages.len(), picker.due) {
         (0, Some(due)) if is_due => due,
         (0, Some(due)) => queue.max(due * 1.04),
         _ => (count + 1.0) * queue,
@@ -83,20 +89,20 @@ fn has_turn(one: &Shown) -> bool {
 }
 
 /// The cost of a request at each member that may be picked, with regard to whose turn it is.
-fn costs(of: &[Shown], lowest: &Lowest, with: &Measure) -> Vec<Option<f32>> {
+fn costs(of: &[Shown], picker: &AdaptivePicker, with: &CompareParams) -> Vec<Option<f32>> {
     let idle = of.iter().filter(|one| one.may_pick && has_turn(one));
-    let first = idle.map(|one| ahead(with.present, one.turn)).max();
-    let first = first.filter(|&late| late > i32::MIN && late >= -(HEAVIEST as i32));
+    let first = idle.map(|one| ahead(with.virtual_now, one.turn)).max();
+    let first = first.filter(|&lateness| lateness > i32::MIN && lateness >= -(HEAVIEST as i32));
     let of = of.iter().enumerate();
     of.map(|(index, one)| {
-        let is_due = has_turn(one) && Some(ahead(with.present, one.turn)) == first;
-        one.may_pick.then(|| cost(one, lowest, index, with, is_due))
+        let is_due = has_turn(one) && Some(ahead(with.virtual_now, one.turn)) == first;
+        one.may_pick.then(|| cost(one, picker, index, with, is_due))
     })
     .collect()
 }
 
 /// Puts the members on a board; from index `scattered` on, with a gap before each.
-fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, Readings) {
+fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, BoardView) {
     let mut all = Vec::new();
     let mut own = Vec::new();
     for (index, one) in of.iter().enumerate() {
@@ -114,7 +120,7 @@ fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, Readin
         }
         own.push(place);
     }
-    let read = Readings::of(own.iter().map(Some)).expect("each has a place");
+    let read = BoardView::of(own.iter().map(Some)).expect("each has a place");
     for (index, one) in of.iter().enumerate() {
         read.at(index).set_turn(one.turn);
     }
@@ -124,10 +130,10 @@ fn put(board: &mut Board, of: &[Shown], scattered: usize) -> (Vec<Place>, Readin
 
 proptest! {
     #[test]
-    fn the_least_by_the_formula_is_found(
-        (present, of) in any::<u32>().prop_flat_map(|present| (
-            Just(present),
-            prop::collection::vec(shown(present), 1..100),
+    fn the_least_cost_by_the_formula_is_found(
+        (virtual_now, of) in any::<u32>().prop_flat_map(|virtual_now| (
+            Just(virtual_now),
+            prop::collection::vec(shown(virtual_now), 1..100),
         )),
         rounds in 2f32..16.0,
         order: u64,
@@ -142,32 +148,32 @@ proptest! {
         let mut board = Board::new();
         let (_places, read) = put(&mut board, &of, scattered);
         let weights: Vec<u64> = of.iter().map(|one| one.weight).collect();
-        let lowest = Lowest::new(&weights, None, order, 1);
-        let (usual, due) = (1.5e6, lowest.due);
-        let mut with = Measure { now: NOW, usual, forgotten: 60e9, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, present };
+        let picker = AdaptivePicker::new(&weights, None, order, 1);
+        let (usual, due) = (1.5e6, picker.due);
+        let mut with = CompareParams { now: NOW, usual, forgotten: 60e9, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, virtual_now };
         let may_pick = |index: usize| of[index].may_pick;
         let may_pick: &dyn Fn(usize) -> bool = &may_pick;
-        let notes = lowest.notes_of(0);
-        let candidates = notes.candidates(&lowest.table, of.len());
+        let notes = picker.notes_of(0);
+        let candidates = notes.candidates(&picker.table, of.len());
         let is_compared = |index: usize| {
             let in_row = |drawn: &usize| index / LANES == drawn / LANES;
             !many || candidates.good.contains(&index) || candidates.drawn.iter().any(in_row)
         };
         let asked = (!all).then_some(may_pick);
         let best = match many {
-            false => lowest.all(&read, &mut with, asked),
-            true => lowest.some(&candidates, &read, &with, notes, asked),
+            false => picker.all(&read, &mut with, asked),
+            true => picker.some(&candidates, &read, &with, notes, asked),
         };
         // From here on, members that were not compared count as if they may not be picked.
         let mut of = of.clone();
         of.iter_mut().enumerate().for_each(|(index, one)| one.may_pick &= is_compared(index));
 
-        let costs = costs(&of, &lowest, &with);
+        let costs = costs(&of, &picker, &with);
         let least = costs.iter().flatten().copied().reduce(f32::min);
         // The first of equals.
         let equals = (0..of.len()).filter(|&index| costs[index].is_some() && costs[index] == least);
-        let place = |index: &usize| (index + lowest.shift) % of.len();
-        let found = best.index(|one, other| lowest.is_before(one, other));
+        let place = |index: &usize| (index + picker.shift) % of.len();
+        let found = best.index(|one, other| picker.is_before(one, other));
         prop_assert_eq!(found, equals.min_by_key(place));
         let usable = || of.iter().filter(|one| one.may_pick);
         let known = usable().filter(|one| one.cost > 0.0 && !one.is_invited).map(|one| one.cost);
@@ -191,29 +197,29 @@ proptest! {
 
 /// If the usual latency is no longer known, unknown endpoints cost what was usual, and not next to nothing.
 #[test]
-fn what_was_usual_is_kept() {
+fn the_last_usual_latency_is_kept() {
     let mut board = Board::new();
     let place = board.place();
-    let read = Readings::of([Some(&place)].into_iter()).expect("it has a place");
-    let lowest = Lowest::new(&[1], None, 0, 1);
-    let notes = &lowest.notes[0].0;
-    let mut with = lowest.measure(notes, NOW, Some(Duration::from_millis(7)), 0.0);
-    let best = lowest.all(&read, &mut with, None);
-    assert_eq!(lowest.choose(&best, &read, &with, notes, true), Some(0));
-    assert_eq!(lowest.measure(notes, NOW, None, 0.0).usual, 7e6);
+    let read = BoardView::of([Some(&place)].into_iter()).expect("it has a place");
+    let picker = AdaptivePicker::new(&[1], None, 0, 1);
+    let notes = &picker.notes[0].0;
+    let mut with = picker.compare_params(notes, NOW, Some(Duration::from_millis(7)), 0.0);
+    let best = picker.all(&read, &mut with, None);
+    assert_eq!(picker.choose(&best, &read, &with, notes, true), Some(0));
+    assert_eq!(picker.compare_params(notes, NOW, None, 0.0).usual, 7e6);
 }
 
 /// A pick ends even if a member is in a row several times and `may_pick` answers differently from look to look.
 #[test]
-fn whatever_is_answered_there_is_an_end() {
+fn a_pick_ends_whatever_may_pick_answers() {
     let mut board = Board::new();
     let places: Vec<_> = (0..300).map(|_| board.place()).collect();
-    let read = Readings::of(places.iter().map(Some)).expect("each has a place");
+    let read = BoardView::of(places.iter().map(Some)).expect("each has a place");
     for from in 0..30 {
         // At first all eight remembered members are the first one.
-        let lowest = Lowest::new(&[1; 300], None, 0, 1);
-        let notes = lowest.notes_of(0);
-        let with = lowest.measure(notes, NOW, None, 0.0);
+        let picker = AdaptivePicker::new(&[1; 300], None, 0, 1);
+        let notes = picker.notes_of(0);
+        let with = picker.compare_params(notes, NOW, None, 0.0);
         let asked = std::cell::Cell::new(0u64);
         let may_pick = |index: usize| {
             if index != 0 {
@@ -223,19 +229,19 @@ fn whatever_is_answered_there_is_an_end() {
             assert!(count < 10_000, "without end");
             (from..from + 6).contains(&count)
         };
-        let candidates = notes.candidates(&lowest.table, 300);
-        lowest.some(&candidates, &read, &with, notes, Some(&may_pick));
+        let candidates = notes.candidates(&picker.table, 300);
+        picker.some(&candidates, &read, &with, notes, Some(&may_pick));
     }
 }
 
 /// Draws are spread evenly: of 960 members in 30 rows, 19 picks of three rows each compare every row. With random
 /// draws, four rows would be left out (30 times 29/30 to the power of 57).
 #[test]
-fn each_row_is_soon_looked_at_again() {
-    let lowest = Lowest::new(&[1; 960], None, 0, 1);
-    let notes = lowest.notes_of(0);
+fn each_row_is_soon_compared_again() {
+    let picker = AdaptivePicker::new(&[1; 960], None, 0, 1);
+    let notes = picker.notes_of(0);
     for _ in 0..100 {
-        let drawn = (0..19).flat_map(|_| notes.candidates(&lowest.table, 960).drawn);
+        let drawn = (0..19).flat_map(|_| notes.candidates(&picker.table, 960).drawn);
         let rows: std::collections::BTreeSet<_> = drawn.map(|index| index / LANES).collect();
         assert_eq!(rows.len(), 30);
     }
@@ -243,18 +249,18 @@ fn each_row_is_soon_looked_at_again() {
 
 /// A drawn member that is better takes the place of the worst.
 #[test]
-fn the_good_are_remembered() {
-    let lowest = Lowest::new(&[1; 960], None, 0, 1);
-    let notes = lowest.notes_of(0);
+fn good_members_are_remembered() {
+    let picker = AdaptivePicker::new(&[1; 960], None, 0, 1);
+    let notes = picker.notes_of(0);
     let mut found = std::collections::BTreeSet::new();
     for _ in 0..960 {
-        let candidates = notes.candidates(&lowest.table, 960);
+        let candidates = notes.candidates(&picker.table, 960);
         let cost = |index: usize| index as f32;
         let worst = Notes::worst(&candidates.good, |at| cost(candidates.good[at]));
         notes.remember(&candidates, worst, candidates.drawn.map(cost));
         found.extend(candidates.drawn);
     }
-    let mut good = notes.candidates(&lowest.table, 960).good;
+    let mut good = notes.candidates(&picker.table, 960).good;
     good.sort_unstable();
     assert!(found.len() > 900 && good[7] < 20, "{good:?}");
 }
@@ -262,8 +268,8 @@ fn the_good_are_remembered() {
 /// Waiting counts most where an endpoint is tried often enough for a try to be cheap, and too seldom for its estimate
 /// to be sure.
 #[test]
-fn waiting_counts_for_as_long_as_it_tells_something() {
+fn how_long_waiting_counts_depends_on_the_pace() {
     let paces = [0.0, 0.4, 1.0, 4.0, 12.0, 25.0, 50.0, 1e6, f32::MAX];
     let rounds = [16.0, 5.0, 2.0, 6.0, 16.0, 8.0, 6.0, 6.0, 6.0];
-    assert_eq!(paces.map(patience), rounds);
+    assert_eq!(paces.map(max_waited_rounds), rounds);
 }

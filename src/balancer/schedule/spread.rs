@@ -27,12 +27,12 @@ pub(super) fn spread(counts: &[u64], length: u64, turn: impl FnMut(u32) -> u32) 
 
 /// As [`spread`], for any number of members.
 fn by_heap(counts: &[u64], length: u64, mut turn: impl FnMut(u32) -> u32) -> Box<[u32]> {
-    const NOBODY: u32 = u32::MAX;
+    const NO_MEMBER: u32 = u32::MAX;
     let deadline =
         |member: u32, visits: u64| ((visits + 1) * length).div_ceil(counts[member as usize]);
     // For each slot, a linked list of the members whose next visit may not be earlier. Each member is in at most one.
-    let mut first_at = vec![NOBODY; length as usize];
-    let mut next_in_chain = vec![NOBODY; counts.len()];
+    let mut first_at = vec![NO_MEMBER; length as usize];
+    let mut next_in_chain = vec![NO_MEMBER; counts.len()];
     let mut visits = vec![0u64; counts.len()];
     let mut ready: BinaryHeap<Reverse<(u64, u32)>> = (0..counts.len() as u32)
         .map(|member| Reverse((deadline(member, 0), member)))
@@ -40,7 +40,7 @@ fn by_heap(counts: &[u64], length: u64, mut turn: impl FnMut(u32) -> u32) -> Box
     let mut cycle = Vec::with_capacity(length as usize);
     for slot in 0..length {
         let mut member = first_at[slot as usize];
-        while member != NOBODY {
+        while member != NO_MEMBER {
             ready.push(Reverse((deadline(member, visits[member as usize]), member)));
             member = next_in_chain[member as usize];
         }
@@ -97,9 +97,9 @@ impl Visits {
             parts: count as u32,
             ..Self::NONE
         };
-        visits.go_on();
+        visits.advance();
         let first = visits.slots();
-        visits.go_on();
+        visits.advance();
         (first, visits)
     }
 
@@ -113,7 +113,7 @@ impl Visits {
     /// Advances to the next visit: from `floor(k·length/count)`, and before `ceil((k+1)·length/count)`. After the last
     /// visit, the window starts at the end of the cycle.
     #[inline(always)]
-    fn go_on(&mut self) {
+    fn advance(&mut self) {
         let over = self.over + self.more;
         let is_whole = over >= self.parts;
         self.release = self.after;
@@ -162,7 +162,7 @@ fn walk<const N: usize>(
             &mut visits[member as usize % N],
         );
         *next = visits.slots();
-        visits.go_on();
+        visits.advance();
         turn(member)
     };
     (0..length as u32).map(choose).collect()
@@ -176,7 +176,7 @@ mod tests {
     proptest! {
         /// With few members, the scan gives the same cycle as the heap.
         #[test]
-        fn few_are_spread_alike(counts in prop::collection::vec(1u64..200, 1..=FEW)) {
+        fn few_members_are_spread_alike_by_scan_and_heap(counts in prop::collection::vec(1u64..200, 1..=FEW)) {
             let (length, whose) = (counts.iter().sum(), |member| member);
             prop_assert_eq!(spread(&counts, length, whose), by_heap(&counts, length, whose));
         }

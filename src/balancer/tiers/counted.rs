@@ -55,22 +55,22 @@ impl<T> Counted<T> {
     /// Whether any eligibility has changed since the count in force began.
     #[inline]
     pub(super) fn is_stale(&self, version: u64) -> bool {
-        // ORDERING: Acquire. Pairs with the store in `go_on`: a pick that finds the count complete sees what it
-        // published.
+        // ORDERING: Acquire. Pairs with the store in `continue_count`: a pick that finds the count complete sees what
+        // it published.
         self.version.load(Ordering::Acquire) != version
     }
 
     /// Continues the count by a slice, unless another pick is at it; such a pick uses the loads in force. A change that
     /// comes during a count makes it stale on completion, so that it begins again.
     #[cold]
-    pub(super) fn go_on(&self, ledger: &Ledger, members: &impl Members<T>) {
+    pub(super) fn continue_count(&self, ledger: &Ledger, members: &impl Members<T>) {
         let Some(mut count) = self.under_way.try_lock() else {
             return;
         };
         let count = &mut *count;
         if count.at == 0 {
             // Read before any member is counted: a later change is either counted or makes this count stale.
-            count.version = ledger.flips().version();
+            count.version = ledger.eligibility().version();
             members.begin(&mut count.found);
         }
         let end = members.len().min(count.at + SLICE);

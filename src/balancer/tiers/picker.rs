@@ -6,10 +6,10 @@ use std::ops::Range;
 use super::Tier;
 use super::counted::{Counted, Members};
 use super::layout::{Layout, Scratch};
-use super::plan::{Part, Plan};
+use super::plan::{LoadPart, Plan};
 use crate::balancer::context::Wants;
 use crate::balancer::nested::Memory;
-use crate::balancer::{Choice, LoadBalancer, PickContext, Picker, Regard, View};
+use crate::balancer::{Choice, HealthMode, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
@@ -111,7 +111,7 @@ impl<E: Endpoint> Tiered<E> {
     #[inline]
     fn pick_from(
         &self,
-        part: Part,
+        part: LoadPart,
         zone: Option<usize>,
         some_degraded: bool,
         cx: &mut PickContext<'_, E>,
@@ -131,18 +131,18 @@ impl<E: Endpoint> Tiered<E> {
             let group = &self.layout.groups[priority.groups.start + zone];
             Some((&**pickers.zones.get(zone)?, group.members.clone()))
         });
-        self.pick_within(zoned.unwrap_or_else(all), wants, cx.regard(), cx)
+        self.pick_within(zoned.unwrap_or_else(all), wants, cx.health_mode(), cx)
     }
 
     fn pick_within(
         &self,
         (picker, range): (&dyn Picker<E>, Range<usize>),
         wants: Wants,
-        regard: Regard,
+        health_mode: HealthMode,
         cx: &mut PickContext<'_, E>,
     ) -> Option<usize> {
         let (members, places) = (&self.members[range.clone()], &self.layout.places[range]);
-        let chosen = cx.narrow(members, places, wants, regard, |part| {
+        let chosen = cx.narrow(members, places, wants, health_mode, |part| {
             let index = picker.pick(part)?.index();
             if part.may_pick(index) {
                 return Some(index);
@@ -166,10 +166,10 @@ impl<E: Endpoint> Tiered<E> {
             cx.set_failure(Some(PickError::TooFewEligible));
             return None;
         }
-        let chosen = self.pick_within(all, Wants::Any, Regard::Ignore, cx);
+        let chosen = self.pick_within(all, Wants::Any, HealthMode::Ignore, cx);
         if chosen.is_some() {
             // The fleet checks whether the choice may be picked.
-            cx.set_regard(Regard::Ignore);
+            cx.set_health_mode(HealthMode::Ignore);
         }
         chosen
     }
@@ -180,7 +180,7 @@ impl<E: Endpoint> Tiered<E> {
     #[cold]
     fn pick_elsewhere(
         &self,
-        first: Part,
+        first: LoadPart,
         zone: Option<usize>,
         some_degraded: bool,
         cx: &mut PickContext<'_, E>,
@@ -226,13 +226,13 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
         let ledger = &self.shared.as_ref()?.ledger;
         cx.set_failure(None);
-        let flips = ledger.flips();
-        if self.counted.is_stale(flips.version()) {
+        let eligibility = ledger.eligibility();
+        if self.counted.is_stale(eligibility.version()) {
             let counting = Counting {
                 of: self,
                 now: cx.now(),
             };
-            self.counted.go_on(ledger, &counting);
+            self.counted.continue_count(ledger, &counting);
         }
         let mut draw = draws(cx.options().affinity);
         let part = self.plan.drawn(draw(cx), cx.options().without_panic);
@@ -242,7 +242,7 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
         } else {
             None
         };
-        let some_degraded = flips.some_degraded();
+        let some_degraded = eligibility.some_degraded();
         let chosen = self.pick_from(part, zone, some_degraded, cx);
         // A part in panic that fails its picks must not flood the other parts with them.
         if chosen.is_none() && cx.failure().is_none() {

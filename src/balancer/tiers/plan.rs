@@ -10,7 +10,7 @@ const PARTS: usize = 100;
 
 /// The part of a priority that a percent of the load belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct LoadPart {
     /// The index of the priority.
     pub(super) priority: usize,
     pub(super) is_degraded: bool,
@@ -18,7 +18,7 @@ pub(super) struct Part {
     pub(super) panics: bool,
 }
 
-impl Part {
+impl LoadPart {
     const fn pack(self) -> u32 {
         (self.priority as u32) << 2 | (self.panics as u32) << 1 | self.is_degraded as u32
     }
@@ -76,7 +76,7 @@ impl Plan {
             let mut cells = table.iter();
             for (priority, is_degraded, percent) in parts(loads) {
                 let panics = loads[priority].panics;
-                let word = Part {
+                let word = LoadPart {
                     priority,
                     is_degraded,
                     panics,
@@ -112,16 +112,16 @@ impl Plan {
 
     /// The part that a random number falls in.
     #[inline]
-    pub(super) fn drawn(&self, random: u64, without_panic: bool) -> Part {
+    pub(super) fn drawn(&self, random: u64, without_panic: bool) -> LoadPart {
         let at = below(PARTS as u64, random) as usize;
         let table = &self.tables[usize::from(without_panic)];
         // ORDERING: Relaxed. As above.
-        Part::read(table[at].load(Ordering::Relaxed))
+        LoadPart::read(table[at].load(Ordering::Relaxed))
     }
 
     /// The zone that a random number falls in, as an index among the priority's zones; `None` where zones do not count.
     #[inline]
-    pub(super) fn zone(&self, part: Part, random: u64) -> Option<usize> {
+    pub(super) fn zone(&self, part: LoadPart, random: u64) -> Option<usize> {
         let ends = &self.priorities[part.priority].zones[usize::from(part.is_degraded)];
         // ORDERING: Relaxed. As above.
         let total = ends.last()?.load(Ordering::Relaxed);
@@ -138,7 +138,7 @@ impl Plan {
     /// All parts, in the order in which a pick that found no member tries them: those with a load, then those without.
     /// Within each, healthy members come before degraded ones, then by priority. The order follows the loads under the
     /// panic rule even where the rule is suspended, as it is only an order.
-    pub(super) fn in_order(&self) -> impl Iterator<Item = Part> {
+    pub(super) fn in_order(&self) -> impl Iterator<Item = LoadPart> {
         [true, false].into_iter().flat_map(move |loaded| {
             [false, true].into_iter().flat_map(move |is_degraded| {
                 let priorities = self.priorities.iter().enumerate();
@@ -146,7 +146,7 @@ impl Plan {
                     // ORDERING: Relaxed, both. As above.
                     let load = published.loads[usize::from(is_degraded)].load(Ordering::Relaxed);
                     let panics = published.panics.load(Ordering::Relaxed) != 0;
-                    ((load > 0) == loaded).then_some(Part {
+                    ((load > 0) == loaded).then_some(LoadPart {
                         priority,
                         is_degraded,
                         panics,
@@ -165,8 +165,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_part_comes_out_as_it_went_in(priority in 0usize..1_000_000, is_degraded: bool, panics: bool) {
-            let part = Part { priority, is_degraded, panics };
-            prop_assert_eq!(Part::read(part.pack()), part);
+            let part = LoadPart { priority, is_degraded, panics };
+            prop_assert_eq!(LoadPart::read(part.pack()), part);
         }
     }
 }

@@ -24,7 +24,7 @@ fn as_many_as_envoy_grants() {
 }
 
 #[test]
-fn what_is_granted_is_bounded_and_returns_after_the_window() {
+fn retries_are_bounded_and_granted_again_after_the_window() {
     let budget = Budget::new(20, 0);
     for _ in 0..50 {
         budget.deposit(millis(500));

@@ -19,14 +19,14 @@ impl Recent {
             // ORDERING: Relaxed. The model's threads are joined.
             let counts = Counts::of_bucket(bucket.load(Ordering::Relaxed));
             all.requests += counts.requests;
-            all.others += counts.others;
+            all.secondary += counts.secondary;
         }
         all
     }
 }
 
 fn take(recent: &Recent, now: Tick) -> bool {
-    recent.add_if(now, Event::Other, |counts| counts.others < 1)
+    recent.add_if(now, Event::Secondary, |counts| counts.secondary < 1)
 }
 
 fn request(recent: &Recent, now: Tick) {
@@ -59,11 +59,14 @@ fn one_token_is_granted_once() {
 #[should_panic = "overspent"]
 fn broken_variant_look_then_take() {
     two_ask(|recent, now| {
-        let has = recent.counts(now).others < 1;
+        let has = recent.counts(now).secondary < 1;
         if has {
             // ORDERING: Relaxed. The variant is broken for another reason.
-            recent.sum.0.fetch_add(one(Event::Other), Ordering::Relaxed);
-            recent.count(now, Event::Other);
+            recent
+                .sum
+                .0
+                .fetch_add(one(Event::Secondary), Ordering::Relaxed);
+            recent.count(now, Event::Secondary);
         }
         has
     });
@@ -78,7 +81,7 @@ fn deposit_late(add: fn(&Recent, Tick)) {
         recent.expire(second(1 + BUCKETS));
         let seen = recent.summed();
         assert!(
-            seen.requests <= 1 && seen.others == 0,
+            seen.requests <= 1 && seen.secondary == 0,
             "the sum went below zero"
         );
         thread.join().unwrap();

@@ -10,7 +10,7 @@ fn a_full_bucket_counts_no_more() {
     recent.buckets[0].store(COUNTS_MASK, Ordering::Relaxed);
     recent.sum.0.store(full.as_sum(), Ordering::Relaxed);
     recent.add(Tick::ZERO, Event::Request);
-    assert!(!recent.add_if(Tick::ZERO, Event::Other, |_| true));
+    assert!(!recent.add_if(Tick::ZERO, Event::Secondary, |_| true));
     assert_eq!(recent.counts(Tick::ZERO), full);
     let later = Tick::from_nanos(BUCKETS * BUCKET_NANOS);
     assert_eq!(recent.counts(later), Counts::default());
@@ -44,7 +44,7 @@ proptest! {
         for (at, other, shift) in events {
             let now = Tick::from_nanos(at >> shift);
             if other {
-                recent.add_if(now, Event::Other, |counts| counts.others < 2 + counts.requests / 2);
+                recent.add_if(now, Event::Secondary, |counts| counts.secondary < 2 + counts.requests / 2);
             } else {
                 recent.add(now, Event::Request);
             }
@@ -53,7 +53,7 @@ proptest! {
                 // ORDERING: Relaxed, both. One thread.
                 let counts = Counts::of_bucket(bucket.load(Ordering::Relaxed));
                 held.requests += counts.requests;
-                held.others += counts.others;
+                held.secondary += counts.secondary;
             }
             prop_assert_eq!(Counts::of_sum(recent.sum.0.load(Ordering::Relaxed)), held);
         }

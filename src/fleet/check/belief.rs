@@ -18,12 +18,12 @@ const AFTER: Duration = Duration::from_secs(1);
 
 /// How many of the window's last buckets tell whether an endpoint answers now. While checks are not believed, all of
 /// them do, as some endpoints may get few requests.
-const LAST: u64 = 2;
+const LATEST_BUCKETS: u64 = 2;
 
 /// How many endpoints' requests say the same as their checks, and how many contradict them: those answer requests but
 /// fail checks. Only endpoints in rotation count, as others get no requests.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct CheckAgreement {
     agreeing: usize,
     contradicting: usize,
 }
@@ -44,15 +44,15 @@ impl Belief {
 
     /// Checks are not believed any more when more than half contradict them for `patience`, and believed again when no
     /// more than two fifths do. If no endpoint says anything, nothing changes.
-    fn look(&mut self, seen: Seen, now: Tick, patience: Duration) {
-        let all = seen.agreeing + seen.contradicting;
+    fn update(&mut self, agreement: CheckAgreement, now: Tick, patience: Duration) {
+        let all = agreement.agreeing + agreement.contradicting;
         if all == 0 {
             return;
         }
         let are_most = if self.is_lost {
-            5 * seen.contradicting > 2 * all
+            5 * agreement.contradicting > 2 * all
         } else {
-            2 * seen.contradicting > all
+            2 * agreement.contradicting > all
         };
         // A start in the future is from a clock that has gone back.
         let since = self.since.filter(|since| *since <= now).unwrap_or(now);
@@ -61,11 +61,11 @@ impl Belief {
     }
 
     /// Starts the time of contradiction over, as no member is ejected or suspect.
-    pub(super) const fn rest(&mut self) {
+    pub(super) const fn reset_contradiction(&mut self) {
         self.since = None;
     }
 
-    fn is_due(&mut self, now: Tick) -> bool {
+    fn claim_look(&mut self, now: Tick) -> bool {
         let fresh = |last: Tick| last <= now && now.since(last) < EVERY;
         if self.looked.is_some_and(fresh) {
             return false;
@@ -86,33 +86,38 @@ impl Belief {
 
 impl Core {
     /// Looks from time to time whether checks are to be believed.
-    pub(super) fn believe<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        if !book.belief.is_due(now) {
+    pub(super) fn update_belief<E: Endpoint>(
+        &self,
+        book: &mut Book,
+        members: &[Member<E>],
+        now: Tick,
+    ) {
+        if !book.belief.claim_look(now) {
             return;
         }
         let buckets = if book.belief.is_believed() {
-            LAST
+            LATEST_BUCKETS
         } else {
             BUCKETS
         };
         let taking = members.iter().map(Member::core);
         let taking = taking.filter(|state| state.standing.get().is_in());
-        let mut seen = Seen::default();
+        let mut agreement = CheckAgreement::default();
         for state in taking.clone().filter(|state| book.is_failing(state.id)) {
             match answers(state, buckets, now) {
-                Some(true) => seen.contradicting += 1,
-                Some(false) => seen.agreeing += 1,
+                Some(true) => agreement.contradicting += 1,
+                Some(false) => agreement.agreeing += 1,
                 None => {}
             }
         }
         // Most of the time no endpoint contradicts, and there is no need to look at the others.
-        if seen.contradicting > 0 || !book.belief.is_believed() {
+        if agreement.contradicting > 0 || !book.belief.is_believed() {
             let passing = taking.filter(|state| !book.is_failing(state.id));
             let agreeing = passing.filter(|state| answers(state, buckets, now) == Some(true));
-            seen.agreeing += agreeing.count();
+            agreement.agreeing += agreeing.count();
         }
         let patience = AFTER.max(self.shared.ejection.window / 5);
-        book.belief.look(seen, now, patience);
+        book.belief.update(agreement, now, patience);
     }
 }
 
@@ -133,18 +138,18 @@ mod tests {
         let mut belief = Belief::default();
         let looks = looks.iter().zip(1..);
         let look = |(&(agreeing, contradicting), number): (&(usize, usize), u64)| {
-            let seen = Seen {
+            let agreement = CheckAgreement {
                 agreeing,
                 contradicting,
             };
-            belief.look(seen, Tick::from_nanos(number * 500_000_000), AFTER);
+            belief.update(agreement, Tick::from_nanos(number * 500_000_000), AFTER);
             belief.is_believed()
         };
         looks.map(look).collect()
     }
 
     #[test]
-    fn it_takes_more_than_half_that_contradict_for_a_second() {
+    fn checks_are_disbelieved_when_more_than_half_contradict_for_a_second() {
         assert_eq!(after(&[(4, 5); 3]), [true, true, false]);
         for few in [(5, 5), (9, 1), (9, 0)] {
             assert_eq!(after(&[few; 4]), [true; 4], "{few:?}");
@@ -154,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_believed_again_when_two_fifths_contradict() {
+    fn checks_are_believed_again_when_two_fifths_contradict() {
         let lost = [(0, 9); 3];
         let then = |next| after(&[&lost[..], &[next]].concat())[3];
         assert!(!then((5, 4)) && then((6, 4)) && then((1, 0)));
@@ -162,20 +167,20 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_may_go_back_and_one_may_rest() {
+    fn the_time_of_contradiction_starts_over_after_a_reset_or_a_clock_set_back() {
         let mut belief = Belief::default();
-        let seen = Seen {
+        let agreement = CheckAgreement {
             agreeing: 0,
             contradicting: 1,
         };
         for seconds in [9, 1, 1] {
-            belief.look(seen, Tick::from_nanos(seconds * 1_000_000_000), AFTER);
+            belief.update(agreement, Tick::from_nanos(seconds * 1_000_000_000), AFTER);
             assert!(belief.is_believed());
         }
-        belief.rest();
-        belief.look(seen, Tick::from_nanos(2_000_000_000), AFTER);
+        belief.reset_contradiction();
+        belief.update(agreement, Tick::from_nanos(2_000_000_000), AFTER);
         assert!(belief.is_believed());
-        belief.look(seen, Tick::from_nanos(3_000_000_000), AFTER);
+        belief.update(agreement, Tick::from_nanos(3_000_000_000), AFTER);
         assert!(!belief.is_believed());
     }
 }

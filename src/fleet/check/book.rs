@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::belief::Belief;
-use super::round::{Number, Round, Says};
-use crate::health::{Checked, HealthCheckSettings, Test, Told};
+use super::round::{Round, RoundNumber, RoundVerdict};
+use crate::health::{CheckResult, CheckWeighing, Checked, HealthCheckSettings};
 use crate::options::MemberId;
 use crate::outcome::Outcome;
 use crate::time::Tick;
@@ -23,11 +23,11 @@ pub(super) struct Sent {
 pub(super) enum Action {
     Nothing,
     /// It counts like this for the sequential test.
-    Tested(Test),
+    Tested(CheckWeighing),
     /// It counts for that test when the round is over. Until then the member gets no other check for doubt.
     Held,
     /// Ejects the member for this result, if it has been in since this epoch.
-    Eject(u32, Told),
+    Eject(u32, CheckResult),
     /// The half-open probe of this epoch has ended.
     Probed(Probed),
 }
@@ -36,7 +36,7 @@ pub(super) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Probed {
     pub(super) epoch: u32,
-    pub(super) told: Told,
+    pub(super) result: CheckResult,
     /// Whether enough checks in a row have passed, by the settings.
     pub(super) enough: bool,
     /// How long until the next check, if the member stays out.
@@ -54,7 +54,7 @@ struct Entry {
     ejected_at: Option<u64>,
     out: Option<Out>,
     /// The round that the next check is for.
-    asked: Option<Number>,
+    asked: Option<RoundNumber>,
     /// No check is brought forward to before this time: the last one said nothing.
     not_before: Tick,
 }
@@ -65,19 +65,18 @@ struct Out {
     epoch: u32,
     why: Why,
     /// The round that waits for the check.
-    look: Option<Number>,
+    round: Option<RoundNumber>,
 }
 
 /// What a check is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// The check was due.
     Due,
     /// The member is suspect, and the check goes on with the sequential test of its requests. A missing answer does not
     /// count for the unhealthy threshold: checks for that are an interval apart, and these a moment.
-    Doubt,
+    InDoubt,
     /// Others are in doubt: see [`Round`]. A missing answer does not count for the threshold either.
-    Beside,
+    ControlGroup,
     /// It is the half-open probe of an ejected member.
     Claimed,
 }
@@ -144,9 +143,9 @@ impl Book {
                 waiting.remove(&(entry.due, id));
                 held.remove(&id);
                 // A round does not wait for members that have gone.
-                let under_way = entry.out.as_mut().and_then(|out| out.look.take());
-                for look in entry.asked.take().into_iter().chain(under_way) {
-                    round.note(look, now, Told::Nothing);
+                let under_way = entry.out.as_mut().and_then(|out| out.round.take());
+                for number in entry.asked.take().into_iter().chain(under_way) {
+                    round.note(number, now, CheckResult::Inconclusive);
                 }
             }
             // If the member comes back while its check is under way, there must be no second one.
@@ -212,23 +211,23 @@ impl Book {
     }
 
     /// Begins a round with these. Each is checked before all others, unless a check is under way, which then counts.
-    pub(super) fn look_at(
+    pub(super) fn begin_round(
         &mut self,
         others: impl Iterator<Item = MemberId>,
         now: Tick,
         patience: Duration,
     ) {
         self.round.begin(now, patience);
-        let look = Some(self.round.number());
+        let round = Some(self.round.number());
         for id in others {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
             self.round.ask();
             match &mut entry.out {
-                Some(out) => out.look = look,
+                Some(out) => out.round = round,
                 None => {
-                    entry.asked = look;
+                    entry.asked = round;
                     self.schedule(id, Tick::ZERO);
                 }
             }
@@ -237,13 +236,13 @@ impl Book {
     }
 
     /// Whether the member's next check is for a round. It does not wait for one now in doubt or out.
-    pub(super) fn is_asked(&mut self, id: MemberId, is_other: bool, now: Tick) -> bool {
+    pub(super) fn resolve_asked(&mut self, id: MemberId, is_other: bool, now: Tick) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else {
             return false;
         };
-        if let Some(look) = entry.asked.filter(|_| !is_other) {
+        if let Some(round) = entry.asked.filter(|_| !is_other) {
             entry.asked = None;
-            self.round.note(look, now, Told::Nothing);
+            self.round.note(round, now, CheckResult::Inconclusive);
         }
         entry.asked.is_some()
     }
@@ -257,17 +256,17 @@ impl Book {
     }
 
     /// The member was ejected at this time. Passes from before do not count.
-    pub(super) fn found_out(&mut self, id: MemberId, ejected_at: u64) {
+    pub(super) fn note_ejected(&mut self, id: MemberId, ejected_at: u64) {
         if let Some(entry) = self.entries.get_mut(&id) {
             if entry.ejected_at != Some(ejected_at) {
                 entry.ejected_at = Some(ejected_at);
-                entry.checked = entry.checked.found_out();
+                entry.checked = entry.checked.after_ejection();
             }
         }
     }
 
     /// The member has answered a request, so it is known to be good, unless checks have said otherwise.
-    pub(super) fn has_answered(&mut self, id: MemberId) {
+    pub(super) fn note_answer(&mut self, id: MemberId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.checked = entry.checked.or_passing();
         }
@@ -279,8 +278,8 @@ impl Book {
         let ticket = self.tickets;
         if let Some(entry) = self.entries.get_mut(&id) {
             self.waiting.remove(&(entry.due, id));
-            let look = entry.asked.take();
-            entry.out = Some(Out { epoch, why, look });
+            let round = entry.asked.take();
+            entry.out = Some(Out { epoch, why, round });
         }
         let sent = Sent { until, ticket, id };
         self.out.insert(sent);
@@ -316,15 +315,19 @@ impl Book {
             self.entries.remove(&sent.id);
             return Action::Nothing;
         }
-        let told = Told::by(outcome);
-        if let Some(look) = out.look {
-            self.round.note(look, now, told);
+        let result = CheckResult::by(outcome);
+        if let Some(round) = out.round {
+            self.round.note(round, now, result);
         }
-        let (checked, pace) = match (told, out.why) {
+        let (checked, pace) = match (result, out.why) {
             // An ejected member need not miss as many in a row to stay out.
-            (Told::Miss, Why::Claimed) => entry.checked.found_out().after(settings, told),
-            (Told::Miss, Why::Doubt | Why::Beside) => entry.checked.after(settings, Told::Nothing),
-            _ => entry.checked.after(settings, told),
+            (CheckResult::NoAnswer, Why::Claimed) => {
+                entry.checked.after_ejection().after(settings, result)
+            }
+            (CheckResult::NoAnswer, Why::InDoubt | Why::ControlGroup) => {
+                entry.checked.after(settings, CheckResult::Inconclusive)
+            }
+            _ => entry.checked.after(settings, result),
         };
         entry.checked = checked;
         entry.not_before = Tick::ZERO;
@@ -335,44 +338,45 @@ impl Book {
         {
             wait = wait.max(asked.min(settings.longest_wait()));
         }
-        if told == Told::Nothing {
+        if result == CheckResult::Inconclusive {
             // Another check at once would tell as little, and there would be no end of them.
             entry.not_before = now.after(wait);
         }
         self.schedule(sent.id, now.after(wait));
-        match told {
+        match result {
             _ if out.why == Why::Claimed => Action::Probed(Probed {
                 epoch: out.epoch,
-                told,
+                result,
                 enough: !checked.is_failing(),
                 wait,
             }),
-            Told::Miss | Told::Fail if checked.is_failing() => Action::Eject(out.epoch, told),
-            _ => self.test(sent.id, (out, told, outcome), is_in_doubt, now),
+            CheckResult::NoAnswer | CheckResult::Fail if checked.is_failing() => {
+                Action::Eject(out.epoch, result)
+            }
+            _ => self.weigh(sent.id, (out, result, outcome), is_in_doubt, now),
         }
     }
 
-    /// How a result counts for the sequential test. A missing answer of a member in doubt does not count before it is
-    /// known how the others are.
-    fn test(
+    /// How a result counts for the sequential test. In doubt, a missing answer counts once it is known how others are.
+    fn weigh(
         &mut self,
         id: MemberId,
-        (out, told, outcome): (Out, Told, Outcome),
+        (out, result, outcome): (Out, CheckResult, Outcome),
         is_in_doubt: bool,
         now: Tick,
     ) -> Action {
         match out.why {
-            Why::Doubt => {}
-            _ if out.look.is_some() => return Action::Tested(Test::Anyway),
+            Why::InDoubt => {}
+            _ if out.round.is_some() => return Action::Tested(CheckWeighing::Anyway),
             // It has become suspect since.
             Why::Due if is_in_doubt => {}
-            _ => return Action::Tested(Test::IfSuspect(0.0)),
+            _ => return Action::Tested(CheckWeighing::IfSuspect(0.0)),
         }
-        match self.round.says(now) {
-            Says::Share(share) => Action::Tested(Test::IfSuspect(share)),
-            _ if told != Told::Miss => Action::Tested(Test::IfSuspect(0.0)),
-            Says::All => Action::Nothing,
-            Says::Nothing | Says::Wait => {
+        match self.round.verdict_at(now) {
+            RoundVerdict::FailureShare(share) => Action::Tested(CheckWeighing::IfSuspect(share)),
+            _ if result != CheckResult::NoAnswer => Action::Tested(CheckWeighing::IfSuspect(0.0)),
+            RoundVerdict::AllFail => Action::Nothing,
+            RoundVerdict::NoRecentRound | RoundVerdict::Pending => {
                 self.held.insert(id, (outcome, now));
                 Action::Held
             }
@@ -381,10 +385,9 @@ impl Book {
 
     /// Whether results wait for a round, and none is under way.
     pub(super) fn wants_round(&self, now: Tick) -> bool {
-        !self.held.is_empty() && self.round.says(now) == Says::Nothing
+        !self.held.is_empty() && self.round.verdict_at(now) == RoundVerdict::NoRecentRound
     }
 
-    /// Whether the member's checks fail.
     pub(super) fn is_failing(&self, id: MemberId) -> bool {
         let entry = self.entries.get(&id);
         entry.is_some_and(|entry| entry.checked.is_failing())
@@ -397,20 +400,23 @@ impl Book {
 
     /// The results that waited for a round that is over, and the share of others that failed; `None` if all did. A
     /// result older than a round can be belongs to another suspicion.
-    pub(super) fn release(&mut self, now: Tick) -> Option<(Vec<(MemberId, Outcome)>, Test)> {
-        let says = self.round.tell()?;
+    pub(super) fn release(
+        &mut self,
+        now: Tick,
+    ) -> Option<(Vec<(MemberId, Outcome)>, CheckWeighing)> {
+        let verdict = self.round.take_verdict()?;
         let longest = self.round.longest();
         let held = std::mem::take(&mut self.held).into_iter();
         let held = held.filter(|(_, (_, at))| now.since(*at) <= longest);
         let held = held.map(|(id, (outcome, _))| (id, outcome)).collect();
-        match says {
-            Says::Share(share) => Some((held, Test::IfSuspect(share))),
+        match verdict {
+            RoundVerdict::FailureShare(share) => Some((held, CheckWeighing::IfSuspect(share))),
             _ => None,
         }
     }
 
     /// Whether all members should be looked at again: at most once in `every`.
-    pub(super) fn watch_is_due(&mut self, now: Tick, every: Duration) -> bool {
+    pub(super) fn claim_watch(&mut self, now: Tick, every: Duration) -> bool {
         let fresh = |last: Tick| last <= now && now.since(last) < every;
         if self.watched.is_some_and(fresh) {
             return false;
@@ -425,8 +431,8 @@ impl Book {
         let due = self.waiting.first().map(|&(due, _)| due);
         let due = due.filter(|_| self.out.len() < most);
         self.edition?;
-        let is_told = !self.held.is_empty() && self.round.is_untold();
-        if is_told || self.wants_round(now) {
+        let has_verdict = !self.held.is_empty() && self.round.has_untaken_verdict();
+        if has_verdict || self.wants_round(now) {
             return Some(now);
         }
         given_up.into_iter().chain(due).min()

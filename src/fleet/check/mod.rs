@@ -13,7 +13,9 @@ use std::time::Duration;
 use super::{Fleet, Inner};
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
-use crate::health::{Checked, Detector, Detectors, HealthCheckSettings, Pace, Test, Told};
+use crate::health::{
+    CheckResult, CheckWeighing, Checked, Detector, Detectors, HealthCheckSettings, Pace,
+};
 use crate::member::{Member, State};
 use crate::outcome::Outcome;
 use crate::shared::Shared;
@@ -28,7 +30,7 @@ pub use probe::Probe;
 /// mistake.
 const WATCH: Duration = Duration::from_millis(20);
 /// The same between ticks once the fleet is gone.
-const CALM: Duration = Duration::from_secs(1);
+const FLEET_GONE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Checks a fleet's endpoints actively, with the caller's own I/O.
 ///
@@ -190,7 +192,7 @@ impl<E: Endpoint> HealthCheck<E> {
         let snapshot = inner.current.load();
         let members = snapshot.routable();
         let mut book = core.book.lock();
-        shared.prober.attend(now, book.belief.is_believed());
+        shared.prober.record_tick(now, book.belief.is_believed());
         let ids = members.iter().map(Member::id);
         book.follow(now, snapshot.edition, ids, |at| {
             let random = shared.random(shared.shard());
@@ -207,9 +209,9 @@ impl<E: Endpoint> HealthCheck<E> {
         core.give_up(&mut book, members, now);
         core.watch(&mut book, members, now);
         // Checks that are not believed bring no endpoint back either: requests do, as if there were no checks.
-        shared.prober.attend(now, book.belief.is_believed());
+        shared.prober.record_tick(now, book.belief.is_believed());
         core.release(&mut book, members, now);
-        core.look_at_others(&mut book, members, now);
+        core.begin_round(&mut book, members, now);
         while let Some((id, at)) = book.due(now, core.settings.max_probes) {
             let member = &members[at];
             debug_assert_eq!(member.id(), id, "the book is of this set");
@@ -227,7 +229,7 @@ impl<E: Endpoint> HealthCheck<E> {
     #[must_use]
     pub fn next_due(&self) -> Duration {
         if self.is_over() {
-            return CALM;
+            return FLEET_GONE_INTERVAL;
         }
         let core = &*self.core;
         let now = core.shared.now();
@@ -276,13 +278,13 @@ impl Core {
         // Traffic matters only if there is an interval for no traffic.
         book.had_traffic |= self.settings.no_traffic_interval.is_none();
         let is_quiet = self.shared.ledger.read().ejected == 0
-            && !self.shared.trend.has_suspects()
+            && !self.shared.rates.has_suspects()
             && book.belief.is_believed();
         let every = WATCH.max(self.shared.interval() / 10);
         if is_quiet {
-            book.belief.rest();
+            book.belief.reset_contradiction();
         }
-        if (book.had_traffic && is_quiet) || !book.watch_is_due(now, every) {
+        if (book.had_traffic && is_quiet) || !book.claim_watch(now, every) {
             return;
         }
         if !book.had_traffic && members.iter().any(|member| member.core().had_traffic(now)) {
@@ -293,7 +295,7 @@ impl Core {
                 book.bring_forward(member.id(), now.after(soon));
             }
         }
-        self.believe(book, members, now);
+        self.update_belief(book, members, now);
         if !book.belief.is_believed() {
             return;
         }
@@ -310,7 +312,7 @@ impl Core {
     /// Takes in results that waited for a round of checks of others. A member still in doubt is then checked again at
     /// once.
     fn release<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        let Some((held, test)) = book.release(now) else {
+        let Some((held, weighing)) = book.release(now) else {
             return;
         };
         let held = held.into_iter().filter(|_| book.belief.is_believed());
@@ -318,7 +320,7 @@ impl Core {
             let Some(state) = book.place(id).map(|at| members[at].core()) else {
                 continue;
             };
-            state.checked(outcome, test, now);
+            state.checked(outcome, weighing, now);
             if state.is_in_doubt(now) {
                 book.bring_forward(id, now);
             }
@@ -326,7 +328,7 @@ impl Core {
     }
 
     /// Begins a round of checks of members that are not suspect, if results of members in doubt wait for one.
-    fn look_at_others<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
+    fn begin_round<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         if !book.wants_round(now) {
             return;
         }
@@ -340,7 +342,7 @@ impl Core {
         let some = (0..count).map(|one| others[(start + one * all / count) % all].id);
         let turns = count.div_ceil(self.settings.max_probes).max(1) as u32;
         let patience = self.settings.patience().saturating_mul(turns);
-        book.look_at(some, now, patience);
+        book.begin_round(some, now, patience);
     }
 
     /// Enters a check of a member into the book; `None` if the member is ejected and not to be probed now.
@@ -349,12 +351,12 @@ impl Core {
         let standing = state.standing.get();
         let is_in_doubt = state.is_in_doubt(now);
         let is_other = standing.is_in() && !is_in_doubt;
-        let is_asked = book.is_asked(state.id, is_other, now);
+        let is_asked = book.resolve_asked(state.id, is_other, now);
         let (epoch, why) = if standing.is_ejected() && !book.belief.is_believed() {
             book.put_off(state.id, now.after(self.settings.interval));
             return None;
         } else if standing.is_ejected() {
-            book.found_out(state.id, state.ejected_at());
+            book.note_ejected(state.id, state.ejected_at());
             let Some(epoch) = state.claim_check(now, patience) else {
                 // It may come back before, by an update or a request's probe.
                 let soon = now.after(Duration::from_millis(1));
@@ -366,11 +368,11 @@ impl Core {
             (epoch, Why::Claimed)
         } else {
             if state.latency.get().is_some() {
-                book.has_answered(state.id);
+                book.note_answer(state.id);
             }
             let why = match is_in_doubt {
-                true => Why::Doubt,
-                false if is_asked => Why::Beside,
+                true => Why::InDoubt,
+                false if is_asked => Why::ControlGroup,
                 false => Why::Due,
             };
             (standing.epoch, why)
@@ -400,15 +402,15 @@ impl Core {
 fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Duration> {
     let action = match action {
         // Where many are suspect, a missing answer proves little; the sequential test knows how little.
-        Action::Eject(_, Told::Miss) if state.shared.trend.is_common(true) => {
-            Action::Tested(Test::IfSuspect(0.0))
+        Action::Eject(_, CheckResult::NoAnswer) if state.shared.rates.is_common(true) => {
+            Action::Tested(CheckWeighing::IfSuspect(0.0))
         }
         action => action,
     };
     match action {
         Action::Nothing | Action::Held => None,
-        Action::Tested(test) => {
-            state.checked(outcome, test, now);
+        Action::Tested(weighing) => {
+            state.checked(outcome, weighing, now);
             state.is_in_doubt(now).then_some(Duration::ZERO)
         }
         Action::Eject(epoch, _) => {
@@ -416,10 +418,10 @@ fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Dur
             None
         }
         Action::Probed(probed) => {
-            let passed = match probed.told {
-                Told::Pass => Some(true),
-                Told::Miss | Told::Fail => Some(false),
-                Told::Nothing => None,
+            let passed = match probed.result {
+                CheckResult::Pass => Some(true),
+                CheckResult::NoAnswer | CheckResult::Fail => Some(false),
+                CheckResult::Inconclusive => None,
             };
             let wait = state.probed(probed.epoch, passed, probed.enough, probed.wait, now);
             state.standing.get().is_ejected().then_some(wait)

@@ -72,10 +72,10 @@ impl<E: Endpoint> Probe<E> {
     /// Only if a [`HealthTracker`](crate::HealthTracker) of yours does when it is told that its endpoint is back. The
     /// endpoint is then checked again.
     pub fn finish(mut self, outcome: Outcome) {
-        self.say(outcome);
+        self.end(outcome);
     }
 
-    fn say(&mut self, outcome: Outcome) {
+    fn end(&mut self, outcome: Outcome) {
         if let Some(sent) = self.sent.take() {
             self.core.settle(sent, self.member.core(), outcome);
         }
@@ -85,7 +85,7 @@ impl<E: Endpoint> Probe<E> {
 impl<E: Endpoint> Drop for Probe<E> {
     fn drop(&mut self) {
         // This reads a clock of the user's, perhaps while another panic unwinds; a second panic would abort.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.say(Outcome::Ignored)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.end(Outcome::Ignored)));
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::health::Told;
-use crate::shared::COMMON;
+use crate::health::CheckResult;
+use crate::shared::COMMON_FAULT_SHARE;
 use crate::time::Tick;
 
 /// The most members that a round checks: where half of the fleet fails, fewer than two fifths of this many do in one
@@ -17,24 +17,24 @@ const FRESH: Duration = Duration::from_millis(100);
 
 /// What a round says of the others.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Says {
+pub(super) enum RoundVerdict {
     /// There has been no round recently.
-    Nothing,
+    NoRecentRound,
     /// A round is under way: wait for it.
-    Wait,
+    Pending,
     /// This share of the others fails; members in doubt are weighed against it.
-    Share(f32),
+    FailureShare(f32),
     /// So many of the others fail that all share the fault.
-    All,
+    AllFail,
 }
 
 /// The number of a round. A check that was sent for one round, and ends after the next has begun, counts for neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Number(u64);
+pub(super) struct RoundNumber(u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    number: Number,
+    number: RoundNumber,
     asked: u32,
     passed: u32,
     failed: u32,
@@ -43,20 +43,20 @@ pub(super) struct Round {
     /// When enough of the members had answered.
     over: Option<Tick>,
     /// Whether the results that waited for the round have been told.
-    is_told: bool,
+    is_taken: bool,
 }
 
 impl Round {
     /// Begins another round, for the members asked from here on. They answer within `patience` or not at all.
     pub(super) fn begin(&mut self, now: Tick, patience: Duration) {
         *self = Self {
-            number: Number(self.number.0 + 1),
+            number: RoundNumber(self.number.0 + 1),
             until: Some((now.after(patience), patience)),
             ..Self::default()
         };
     }
 
-    pub(super) const fn number(&self) -> Number {
+    pub(super) const fn number(&self) -> RoundNumber {
         self.number
     }
 
@@ -66,14 +66,14 @@ impl Round {
     }
 
     /// Counts a check that was for round `number` and ended like this.
-    pub(super) fn note(&mut self, number: Number, now: Tick, told: Told) {
+    pub(super) fn note(&mut self, number: RoundNumber, now: Tick, result: CheckResult) {
         if number != self.number {
             return;
         }
-        match told {
-            Told::Pass => self.passed += 1,
-            Told::Miss | Told::Fail => self.failed += 1,
-            Told::Nothing => self.asked = self.asked.saturating_sub(1),
+        match result {
+            CheckResult::Pass => self.passed += 1,
+            CheckResult::NoAnswer | CheckResult::Fail => self.failed += 1,
+            CheckResult::Inconclusive => self.asked = self.asked.saturating_sub(1),
         }
         self.end_if_enough(now);
     }
@@ -90,28 +90,28 @@ impl Round {
     }
 
     /// What the round says by now.
-    pub(super) fn says(&self, now: Tick) -> Says {
+    pub(super) fn verdict_at(&self, now: Tick) -> RoundVerdict {
         // A clock may have gone back: what is further ahead than it can be is over. A little ahead is another thread's
         // reading.
         match (self.over, self.until) {
             (Some(at), _) if now.since(at) < FRESH && at.since(now) < FRESH => self.verdict(),
             (None, Some((until, patience))) if now < until && until.since(now) <= patience => {
-                Says::Wait
+                RoundVerdict::Pending
             }
-            _ => Says::Nothing,
+            _ => RoundVerdict::NoRecentRound,
         }
     }
 
     /// Whether the round is over, and its verdict has not been told yet.
-    pub(super) const fn is_untold(&self) -> bool {
-        self.over.is_some() && !self.is_told
+    pub(super) const fn has_untaken_verdict(&self) -> bool {
+        self.over.is_some() && !self.is_taken
     }
 
     /// Takes the verdict, for the results that have waited for it: once, however late.
-    pub(super) fn tell(&mut self) -> Option<Says> {
-        let tells = self.is_untold();
-        self.is_told |= tells;
-        tells.then(|| self.verdict())
+    pub(super) fn take_verdict(&mut self) -> Option<RoundVerdict> {
+        let is_taking = self.has_untaken_verdict();
+        self.is_taken |= is_taking;
+        is_taking.then(|| self.verdict())
     }
 
     /// The longest time for which a result waits for a round to end and to be told.
@@ -120,18 +120,18 @@ impl Round {
         patience.saturating_mul(2).saturating_add(FRESH)
     }
 
-    fn verdict(&self) -> Says {
+    fn verdict(&self) -> RoundVerdict {
         let answered = self.passed + self.failed;
         match is_all(self.failed, answered) {
-            true => Says::All,
-            false => Says::Share(self.failed as f32 / answered.max(1) as f32),
+            true => RoundVerdict::AllFail,
+            false => RoundVerdict::FailureShare(self.failed as f32 / answered.max(1) as f32),
         }
     }
 }
 
 /// Whether so many fail that all share the fault: the same share as of suspects. `false` if there are none.
 fn is_all(failed: u32, of: u32) -> bool {
-    failed > 0 && f64::from(failed) >= COMMON * f64::from(of)
+    failed > 0 && f64::from(failed) >= COMMON_FAULT_SHARE * f64::from(of)
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
@@ -147,91 +147,113 @@ mod tests {
         round.begin(at(500), Duration::from_secs(2));
         (0..asked).for_each(|_| round.ask());
         round.end_if_enough(at(500));
-        let mut note = |told| round.note(round.number(), at(700), told);
-        (0..passed).for_each(|_| note(Told::Pass));
-        (0..failed).for_each(|_| note(Told::Miss));
+        let mut note = |result| round.note(round.number(), at(700), result);
+        (0..passed).for_each(|_| note(CheckResult::Pass));
+        (0..failed).for_each(|_| note(CheckResult::NoAnswer));
         round
     }
 
     #[test]
-    fn tells_for_a_tenth_of_a_second_after_its_last_answer() {
+    fn the_verdict_holds_for_a_tenth_of_a_second_after_the_last_answer() {
         let round = after(4, 4, 0);
-        assert_eq!(round.says(at(799)), Says::Share(0.0));
-        assert_eq!(round.says(at(800)), Says::Nothing);
+        assert_eq!(round.verdict_at(at(799)), RoundVerdict::FailureShare(0.0));
+        assert_eq!(round.verdict_at(at(800)), RoundVerdict::NoRecentRound);
         // With a clock reading from before the last answer.
-        assert_eq!(round.says(at(699)), Says::Share(0.0));
+        assert_eq!(round.verdict_at(at(699)), RoundVerdict::FailureShare(0.0));
         assert_eq!(
-            round.says(at(600)),
-            Says::Nothing,
+            round.verdict_at(at(600)),
+            RoundVerdict::NoRecentRound,
             "the clock has gone back"
         );
-        assert_eq!(Round::default().says(at(0)), Says::Nothing);
+        assert_eq!(
+            Round::default().verdict_at(at(0)),
+            RoundVerdict::NoRecentRound
+        );
     }
 
     /// A check that hung ends seconds later: what the others told is not of that time.
     #[test]
-    fn who_answers_after_it_is_over_does_not_keep_it_fresh() {
+    fn an_answer_after_the_end_does_not_keep_a_round_fresh() {
         let mut round = after(4, 3, 0);
-        round.note(round.number(), at(790), Told::Miss);
-        assert_eq!(round.says(at(799)), Says::Share(0.25));
-        assert_eq!(round.says(at(800)), Says::Nothing);
+        round.note(round.number(), at(790), CheckResult::NoAnswer);
+        assert_eq!(round.verdict_at(at(799)), RoundVerdict::FailureShare(0.25));
+        assert_eq!(round.verdict_at(at(800)), RoundVerdict::NoRecentRound);
     }
 
     #[test]
-    fn tells_those_that_waited_once_however_late() {
+    fn waiting_results_take_the_verdict_once_however_late() {
         let mut round = after(4, 4, 0);
-        assert_eq!(round.says(at(90_000)), Says::Nothing);
-        assert_eq!(round.tell(), Some(Says::Share(0.0)));
-        assert_eq!(round.tell(), None);
-        assert_eq!(after(4, 2, 0).tell(), None, "it is not over");
-        assert_eq!(Round::default().tell(), None);
+        assert_eq!(round.verdict_at(at(90_000)), RoundVerdict::NoRecentRound);
+        assert_eq!(round.take_verdict(), Some(RoundVerdict::FailureShare(0.0)));
+        assert_eq!(round.take_verdict(), None);
+        assert_eq!(after(4, 2, 0).take_verdict(), None, "it is not over");
+        assert_eq!(Round::default().take_verdict(), None);
     }
 
     #[test]
-    fn two_fifths_that_fail_are_all_and_the_rest_of_a_zone_is_not() {
-        assert_eq!(after(20, 12, 8).says(at(700)), Says::All);
-        assert_eq!(after(20, 14, 6).says(at(700)), Says::Share(0.3));
+    fn two_fifths_that_fail_count_as_all_and_the_rest_of_a_zone_does_not() {
+        assert_eq!(after(20, 12, 8).verdict_at(at(700)), RoundVerdict::AllFail);
+        assert_eq!(
+            after(20, 14, 6).verdict_at(at(700)),
+            RoundVerdict::FailureShare(0.3)
+        );
     }
 
     #[test]
-    fn a_quarter_need_not_answer_and_who_says_nothing_does_not_count() {
-        assert_eq!(after(20, 14, 0).says(at(2499)), Says::Wait);
-        assert_eq!(after(20, 14, 0).says(at(2500)), Says::Nothing, "for ever");
-        assert_eq!(after(20, 15, 0).says(at(700)), Says::Share(0.0));
+    fn a_quarter_need_not_answer_and_inconclusive_results_do_not_count() {
+        assert_eq!(after(20, 14, 0).verdict_at(at(2499)), RoundVerdict::Pending);
+        assert_eq!(
+            after(20, 14, 0).verdict_at(at(2500)),
+            RoundVerdict::NoRecentRound,
+            "for ever"
+        );
+        assert_eq!(
+            after(20, 15, 0).verdict_at(at(700)),
+            RoundVerdict::FailureShare(0.0)
+        );
         let mut round = after(4, 1, 0);
-        round.note(round.number(), at(900), Told::Nothing);
-        assert_eq!(round.says(at(900)), Says::Wait);
-        round.note(round.number(), at(900), Told::Nothing);
-        assert_eq!(round.says(at(999)), Says::Wait);
-        round.note(round.number(), at(950), Told::Nothing);
-        assert_eq!(round.says(at(999)), Says::Share(0.0));
+        round.note(round.number(), at(900), CheckResult::Inconclusive);
+        assert_eq!(round.verdict_at(at(900)), RoundVerdict::Pending);
+        round.note(round.number(), at(900), CheckResult::Inconclusive);
+        assert_eq!(round.verdict_at(at(999)), RoundVerdict::Pending);
+        round.note(round.number(), at(950), CheckResult::Inconclusive);
+        assert_eq!(round.verdict_at(at(999)), RoundVerdict::FailureShare(0.0));
     }
 
     #[test]
-    fn one_that_hangs_is_not_waited_for_where_it_makes_no_difference() {
-        assert_eq!(after(3, 2, 0).says(at(700)), Says::Share(0.0));
-        assert_eq!(after(3, 1, 1).says(at(700)), Says::Wait);
-        assert_eq!(after(2, 1, 0).says(at(700)), Says::Wait);
-        assert_eq!(after(1, 0, 0).says(at(700)), Says::Wait);
+    fn a_hanging_check_that_makes_no_difference_is_not_waited_for() {
+        assert_eq!(
+            after(3, 2, 0).verdict_at(at(700)),
+            RoundVerdict::FailureShare(0.0)
+        );
+        assert_eq!(after(3, 1, 1).verdict_at(at(700)), RoundVerdict::Pending);
+        assert_eq!(after(2, 1, 0).verdict_at(at(700)), RoundVerdict::Pending);
+        assert_eq!(after(1, 0, 0).verdict_at(at(700)), RoundVerdict::Pending);
     }
 
     #[test]
-    fn what_was_for_another_look_does_not_count() {
+    fn a_check_for_an_earlier_round_does_not_count() {
         let mut round = after(4, 0, 0);
         let before = round.number();
         round.begin(at(600), Duration::from_secs(2));
         (0..4).for_each(|_| round.ask());
-        (0..4).for_each(|_| round.note(before, at(700), Told::Miss));
-        assert_eq!(round.says(at(700)), Says::Wait);
+        (0..4).for_each(|_| round.note(before, at(700), CheckResult::NoAnswer));
+        assert_eq!(round.verdict_at(at(700)), RoundVerdict::Pending);
     }
 
     #[test]
-    fn a_clock_that_goes_back_does_not_have_it_waited_for_until_it_was() {
-        assert_eq!(after(4, 0, 0).says(at(499)), Says::Nothing);
+    fn a_clock_that_goes_back_ends_the_wait_for_a_round() {
+        assert_eq!(
+            after(4, 0, 0).verdict_at(at(499)),
+            RoundVerdict::NoRecentRound
+        );
     }
 
     #[test]
-    fn where_there_are_no_others_none_of_them_fails() {
-        assert_eq!(after(0, 0, 0).says(at(500)), Says::Share(0.0));
+    fn a_round_without_members_has_no_failures() {
+        assert_eq!(
+            after(0, 0, 0).verdict_at(at(500)),
+            RoundVerdict::FailureShare(0.0)
+        );
     }
 }

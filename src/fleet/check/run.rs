@@ -27,7 +27,7 @@ where
     T: Future,
 {
     /// Finishes the probe if there is an answer, or if its time is over. Returns whether it did.
-    fn has_landed(&mut self, cx: &mut Context<'_>) -> bool {
+    fn finish_if_ready(&mut self, cx: &mut Context<'_>) -> bool {
         let outcome = match self.answer.as_mut().poll(cx) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending if self.limit.as_mut().poll(cx).is_ready() => Outcome::Timeout,
@@ -112,7 +112,7 @@ impl<E: Endpoint> HealthCheck<E> {
             let mut timer = Box::pin(sleep(self.next_due()));
             poll_fn(|cx| {
                 let before = flights.len();
-                flights.retain_mut(|flight| !flight.has_landed(cx));
+                flights.retain_mut(|flight| !flight.finish_if_ready(cx));
                 let landed = flights.len() < before;
                 // The timer is polled in any case, so that it can wake this task.
                 let rang = timer.as_mut().poll(cx).is_ready();

@@ -19,14 +19,14 @@ fn after(start: Checked, outcomes: &[Outcome]) -> Vec<(bool, Pace)> {
     let mut checked = start;
     let step = |&outcome: &Outcome| {
         let pace;
-        (checked, pace) = checked.after(&threes(), Told::by(outcome));
+        (checked, pace) = checked.after(&threes(), CheckResult::by(outcome));
         (checked.is_failing(), pace)
     };
     outcomes.iter().map(step).collect()
 }
 
 fn failing() -> Checked {
-    Checked::UNKNOWN.after(&threes(), Told::Fail).0
+    Checked::UNKNOWN.after(&threes(), CheckResult::Fail).0
 }
 
 /// Departure: in Envoy a new host is out until its first pass. Here it is in, as the cap would not hold otherwise.
@@ -144,7 +144,7 @@ fn case_128_jitter_only_adds_and_stays_below_its_share() {
 }
 
 #[test]
-fn what_says_nothing_changes_nothing() {
+fn an_inconclusive_result_changes_nothing() {
     for outcome in [
         Outcome::Ignored,
         Outcome::Abandoned,
@@ -155,19 +155,19 @@ fn what_says_nothing_changes_nothing() {
         let row = after(Checked::PASSING, &row);
         assert!(row[3].0, "the row goes on");
         assert_eq!(row[2], (false, Pace::Doubted), "and the next comes as soon");
-        let (checked, _) = Checked::UNKNOWN.after(&threes(), Told::by(outcome));
+        let (checked, _) = Checked::UNKNOWN.after(&threes(), CheckResult::by(outcome));
         assert_eq!(checked, Checked::UNKNOWN);
     }
 }
 
 #[test]
-fn found_out_by_requests_it_takes_the_healthy_threshold() {
-    let out = Checked::PASSING.found_out();
+fn an_ejection_by_requests_takes_the_healthy_threshold_to_end() {
+    let out = Checked::PASSING.after_ejection();
     let flips: Vec<bool> = after(out, &[SUCCESS; 3]).iter().map(|it| it.0).collect();
     assert_eq!(flips, [true, true, false]);
     // Once the endpoint is found out, finding that again does not restart the count of passes.
-    let (once, _) = out.after(&threes(), Told::Pass);
-    assert_eq!(once.found_out(), once);
+    let (once, _) = out.after(&threes(), CheckResult::Pass);
+    assert_eq!(once.after_ejection(), once);
 }
 
 #[test]
@@ -198,9 +198,9 @@ proptest! {
         let _ = (settings.check(), settings.first_wait(random), settings.patience(), settings.longest_wait());
         let mut checked = Checked::UNKNOWN;
         for step in steps {
-            let told = [Told::Pass, Told::Miss, Told::Fail, Told::Nothing][usize::from(step) % 4];
+            let result = [CheckResult::Pass, CheckResult::NoAnswer, CheckResult::Fail, CheckResult::Inconclusive][usize::from(step) % 4];
             let pace;
-            (checked, pace) = checked.after(&settings, told);
+            (checked, pace) = checked.after(&settings, result);
             prop_assert!(settings.wait(pace, random % 2 == 0, random) >= MILLI);
         }
     }

@@ -12,7 +12,7 @@ fn two_leave_at_rollover(leave: fn(&Cell, Tick)) {
     loom::model(move || {
         let cell = Arc::new(Cell::new(Duration::from_secs(10)));
         (0..3).for_each(|_| cell.enter(0).unwrap());
-        cell.leave_well(at(1));
+        cell.leave_with_success(at(1));
         let other = cell.clone();
         let thread = thread::spawn(move || leave(&other, at(2)));
         leave(&cell, at(2));
@@ -28,7 +28,7 @@ fn two_leave_at_rollover(leave: fn(&Cell, Tick)) {
 #[test]
 fn rollover_counts_each_success_once() {
     two_leave_at_rollover(|cell, at| {
-        cell.leave_well(at);
+        cell.leave_with_success(at);
     });
 }
 
@@ -40,8 +40,8 @@ fn broken_variant_move_without_a_claim() {
         if !cell.window.is_open_at(at) {
             cell.settle(11, at);
         }
-        // ORDERING: Release. As in `leave_well`; not what is broken.
-        cell.word.fetch_add(WELL - 1, Ordering::Release);
+        // ORDERING: Release. As in `leave_with_success`; not what is broken.
+        cell.word.fetch_add(SUCCESS - 1, Ordering::Release);
     });
 }
 
@@ -50,11 +50,11 @@ fn a_reader_beside_a_move(count: fn(&Cell) -> u64) {
     loom::model(move || {
         let cell = Arc::new(Cell::new(Duration::from_secs(10)));
         (0..3).for_each(|_| cell.enter(0).unwrap());
-        cell.leave_well(at(1));
-        cell.leave_well(at(1));
+        cell.leave_with_success(at(1));
+        cell.leave_with_success(at(1));
         let seen = cell.clone();
         let reader = thread::spawn(move || count(&seen));
-        cell.leave_well(at(2));
+        cell.leave_with_success(at(2));
         let count = reader.join().unwrap();
         assert!(count >= 2, "successes were out of sight");
     });
@@ -72,6 +72,6 @@ fn broken_variant_window_first() {
     a_reader_beside_a_move(|cell| {
         let total = cell.window.counts(at(2)).total;
         // ORDERING: Acquire. As in `last`; not what is broken.
-        total + (cell.word.load(Ordering::Acquire) >> WELL_SHIFT)
+        total + (cell.word.load(Ordering::Acquire) >> SUCCESS_SHIFT)
     });
 }

@@ -15,7 +15,7 @@ fn at(nanos: u64) -> Tick {
 fn a_generation_that_wraps_carries_nowhere() {
     let cell = cell();
     // ORDERING: Relaxed, here and below. One thread.
-    let last = GENERATION_MASK << INSIDE_BITS | (MANY - 1) << WELL_SHIFT;
+    let last = GENERATION_MASK << INSIDE_BITS | (MANY - 1) << SUCCESS_SHIFT;
     cell.word.store(last, Ordering::Relaxed);
     assert_eq!(cell.enter(GENERATION_MASK), Ok(()));
     cell.renew();
@@ -24,7 +24,7 @@ fn a_generation_that_wraps_carries_nowhere() {
     assert_eq!(cell.enter(GENERATION_MASK), Err(Refused::Stale));
     assert_eq!(cell.enter(0), Ok(()));
     // ORDERING: Relaxed. One thread.
-    assert_eq!(cell.word.load(Ordering::Relaxed) >> WELL_SHIFT, MANY - 1);
+    assert_eq!(cell.word.load(Ordering::Relaxed) >> SUCCESS_SHIFT, MANY - 1);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn many_successes_in_one_bucket_are_all_counted() {
     let cell = cell();
     for _ in 0..10 * MANY + 7 {
         cell.enter(0).unwrap();
-        cell.leave_well(at(5 * SECOND));
+        cell.leave_with_success(at(5 * SECOND));
     }
     assert_eq!(cell.counts(at(5 * SECOND)).total, 10 * MANY + 7);
     assert_eq!(cell.inside(), 0);
@@ -76,7 +76,7 @@ proptest! {
                 cell.window.record(at, true);
                 cell.leave();
             } else {
-                cell.leave_well(at);
+                cell.leave_with_success(at);
             }
             window.record(at, what == 2);
             latest = latest.max(at);
@@ -91,7 +91,7 @@ fn what_is_cleared_is_gone() {
     let cell = cell();
     for second in 0..3 {
         cell.enter(0).unwrap();
-        cell.leave_well(at(second * SECOND));
+        cell.leave_with_success(at(second * SECOND));
     }
     cell.clear(at(3 * SECOND));
     assert_eq!(cell.counts(at(3 * SECOND)), Counts::default());
@@ -103,7 +103,7 @@ fn a_clock_ten_years_ahead_and_back_heals() {
     let ten_years = 10 * 365 * 86_400;
     for second in [ten_years, ten_years + 1, 3, 4, 5] {
         cell.enter(0).unwrap();
-        cell.leave_well(at(second * SECOND));
+        cell.leave_with_success(at(second * SECOND));
     }
     assert_eq!(cell.counts(at(5 * SECOND)).total, 3);
 }
@@ -111,7 +111,7 @@ fn a_clock_ten_years_ahead_and_back_heals() {
 proptest! {
     /// A request that the quick check admits is admitted by the full one.
     #[test]
-    fn a_plain_word_refuses_nobody(word: u64, generation in 0..=GENERATION_MASK, near in 0u64..3) {
+    fn the_quick_check_admits_only_what_the_full_check_admits(word: u64, generation in 0..=GENERATION_MASK, near in 0u64..3) {
         // A generation near the word's, most of the time.
         let generation = if near > 0 { generation_of(word).wrapping_add(near - 1) & GENERATION_MASK } else { generation };
         if is_plain(word, generation) {
@@ -134,7 +134,7 @@ proptest! {
 
 #[test]
 fn an_open_word_of_its_generation_is_plain() {
-    let word = 7 << INSIDE_BITS | 3 | 5 << WELL_SHIFT;
+    let word = 7 << INSIDE_BITS | 3 | 5 << SUCCESS_SHIFT;
     assert!(is_plain(word, 7));
     assert!(!is_plain(word, 6) && !is_plain(word, 8) && !is_plain(word | CLOSED, 7));
     assert!(!is_plain(word | (INSIDE_MASK & !(INSIDE_MASK >> 1)), 7));
@@ -142,12 +142,12 @@ fn an_open_word_of_its_generation_is_plain() {
 
 /// Failures alone open no other bucket: successes from a while ago do not count as recent.
 #[test]
-fn what_was_good_a_while_ago_is_not_of_late() {
+fn old_successes_are_not_in_the_recent_buckets() {
     let cell = Cell::new(Duration::from_secs(10));
     let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);
     for _ in 0..100 {
         cell.enter(0).unwrap();
-        cell.leave_well(at(3));
+        cell.leave_with_success(at(3));
     }
     let seen = |seconds| {
         (

@@ -4,14 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::super::marks::Marks;
-use super::Seat;
+use super::LeaseGuard;
 use crate::endpoint::Endpoint;
 use crate::health::Rule;
 use crate::outcome::{Outcome, Sample, SampleKind};
 use crate::shared::Shard;
 use crate::time::Tick;
 
-impl<E: Endpoint> Seat<E> {
+impl<E: Endpoint> LeaseGuard<E> {
     /// Records how the request ended.
     #[inline]
     pub(super) fn end(&mut self, outcome: Outcome, measured: Option<Duration>) {
@@ -24,7 +24,7 @@ impl<E: Endpoint> Seat<E> {
     /// Kept out of line so the fast path stays small.
     #[inline(never)]
     fn end_with_care(&mut self, outcome: Outcome, measured: Option<Duration>) {
-        self.marks = self.marks.with(Marks::SAID);
+        self.marks = self.marks.with(Marks::RECORDED);
         let state = self.member.core();
         let is_plain = outcome == Outcome::Success
             && !self.marks.has(Marks::PROBE)
@@ -32,37 +32,37 @@ impl<E: Endpoint> Seat<E> {
         match state.rule() {
             Some(rule) if is_plain => {
                 // Most requests end here. At high rates few of them are measured.
-                let own = state.shared.own(state.shared.shard());
+                let shard = state.shared.shard_state(state.shared.shard());
                 let now = if self.marks.has(Marks::MEASURED) {
-                    self.observe(measured, own)
+                    self.observe(measured, shard)
                 } else {
-                    state.shared.time_of_end(own)
+                    state.shared.time_of_end(shard)
                 };
-                state.succeeded(rule, now, own);
-                self.ended_well(now);
+                state.succeeded(rule, now, shard);
+                self.mark_success(now);
             }
-            _ => self.say(outcome, measured),
+            _ => self.record_slow(outcome, measured),
         }
     }
 
     /// Leaves the gate, whether an outcome was recorded or not.
     #[inline(never)]
     pub(super) fn leave(&mut self) {
-        if !self.marks.has(Marks::SAID) {
+        if !self.marks.has(Marks::RECORDED) {
             self.abandon();
         }
         if self.marks.has(Marks::HELD) {
-            self.let_go();
+            self.release_held();
         }
         let gate = &self.member.core().gate;
         let cell = self.member.cell();
-        let was_last = if self.marks.has(Marks::WELL) {
-            gate.leave_well(cell, self.at)
+        let was_last = if self.marks.has(Marks::SUCCESS) {
+            gate.leave_with_success(cell, self.at)
         } else {
             gate.leave(cell)
         };
         if was_last {
-            self.was_last(self.at);
+            self.note_last_out(self.at);
         }
         // Not earlier: otherwise more requests would be in flight than the fleet may have.
         if self.marks.has(Marks::SLOT) {
@@ -74,10 +74,10 @@ impl<E: Endpoint> Seat<E> {
     #[cold]
     fn abandon(&mut self) {
         // A drop may happen while another panic unwinds; a second one would abort the process.
-        let said = catch_unwind(AssertUnwindSafe(|| {
+        let recorded = catch_unwind(AssertUnwindSafe(|| {
             self.end_with_care(Outcome::Abandoned, None)
         }));
-        if said.is_err() {
+        if recorded.is_err() {
             let shared = self.member.shared();
             shared.counters.tracker_panics.count();
         }
@@ -92,12 +92,12 @@ impl<E: Endpoint> Seat<E> {
         if self.marks.without(Marks::BOARD) != Marks::plain(member.cell().epoch()) {
             return false;
         }
-        let own = member.shared().own(member.shared().shard());
-        let is_quiet = |rule: &Rule| rule.is_quiet() && own.is_quiet();
+        let shard = member.shared().shard_state(member.shared().shard());
+        let is_quiet = |rule: &Rule| rule.is_quiet() && shard.is_quiet();
         if !member.core().rule().is_some_and(is_quiet) {
             return false;
         }
-        let Some(now) = own.last() else {
+        let Some(now) = shard.last() else {
             return false;
         };
         if self.marks.has(Marks::BOARD) {
@@ -105,14 +105,14 @@ impl<E: Endpoint> Seat<E> {
         }
         // Set before waiting tasks are woken, which runs the user's code.
         let plain = self.marks;
-        self.marks = plain.with(Marks::SAID).with(Marks::LEFT);
+        self.marks = plain.with(Marks::RECORDED).with(Marks::LEFT);
         let gate = &self.member.core().gate;
-        let Some(was_last) = gate.leave_well_at_once(self.member.cell(), now.at) else {
+        let Some(was_last) = gate.leave_with_success_at_once(self.member.cell(), now.at) else {
             self.marks = plain;
             return false;
         };
         if was_last {
-            self.was_last(now.at);
+            self.note_last_out(now.at);
         }
         true
     }
@@ -121,7 +121,7 @@ impl<E: Endpoint> Seat<E> {
     /// end well.
     #[cold]
     #[inline(never)]
-    fn let_go(&mut self) {
+    fn release_held(&mut self) {
         if self.marks.has(Marks::PROBE) {
             let state = self.member.core();
             state.conclude(self.marks.epoch(), Outcome::Ignored, self.at);
@@ -134,18 +134,18 @@ impl<E: Endpoint> Seat<E> {
     /// The request was the last one out of a cell of a closed gate.
     #[cold]
     #[inline(never)]
-    fn was_last(&self, at: Tick) {
-        self.member.core().may_be_drained(at);
+    fn note_last_out(&self, at: Tick) {
+        self.member.core().announce_if_drained(at);
     }
 
     /// Marks the request as ended well. From here on `at` is its end, so everything that needs its start comes before.
     #[inline]
-    fn ended_well(&mut self, now: Tick) {
+    fn mark_success(&mut self, now: Tick) {
         if self.marks.has(Marks::BOARD) {
             self.leave_board();
         }
         self.at = now;
-        self.marks = self.marks.with(Marks::WELL);
+        self.marks = self.marks.with(Marks::SUCCESS);
     }
 
     #[inline(never)]
@@ -163,11 +163,11 @@ impl<E: Endpoint> Seat<E> {
 
     /// Takes in the latency of a success; returns the time.
     #[inline(never)]
-    fn observe(&self, given: Option<Duration>, own: &Shard) -> Tick {
+    fn observe(&self, given: Option<Duration>, shard: &Shard) -> Tick {
         let state = self.member.core();
         // Not a reused reading: the request may end on another thread, whose shard may have an old one.
         let now = state.shared.now();
-        own.count_use();
+        shard.count_use();
         if let Some(latency) = given.or_else(|| self.measure(now)) {
             state.observe(now, latency, self.marks.has(Marks::BOARD));
         }
@@ -175,7 +175,7 @@ impl<E: Endpoint> Seat<E> {
     }
 
     #[cold]
-    fn say(&mut self, outcome: Outcome, measured: Option<Duration>) {
+    fn record_slow(&mut self, outcome: Outcome, measured: Option<Duration>) {
         let state = self.member.core();
         let shared = &*state.shared;
         let now = shared.now();
@@ -196,7 +196,7 @@ impl<E: Endpoint> Seat<E> {
             SampleKind::Probe => !state.standing.awaits(self.marks.epoch()),
             kind => kind == SampleKind::Late,
         };
-        let is_old = is_from_before && state.latency.is_anew();
+        let is_old = is_from_before && state.latency.is_reset();
         match (outcome, latency.filter(|_| !is_old)) {
             (Outcome::Success, Some(latency)) => {
                 state.observe(now, latency, self.marks.has(Marks::BOARD))
@@ -217,13 +217,13 @@ impl<E: Endpoint> Seat<E> {
                 self.marks = self.marks.without(Marks::PROBE);
             }
             SampleKind::Request if outcome == Outcome::GoingAway => {
-                state.goes_away(self.marks.epoch(), now)
+                state.on_going_away(self.marks.epoch(), now)
             }
             SampleKind::Request if !found.is_empty() => state.eject(self.marks.epoch(), found, now),
             SampleKind::Request | SampleKind::Late => {}
         }
         if is_well {
-            self.ended_well(now);
+            self.mark_success(now);
         }
     }
 }

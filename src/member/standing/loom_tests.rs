@@ -94,7 +94,7 @@ fn broken_variant_conclude_by_phase() {
         setting
             .cell
             .0
-            .store(from.turn(Phase::In, 3000).pack(), Ordering::Release);
+            .store(from.next_epoch(Phase::In, 3000).pack(), Ordering::Release);
         setting.ledger.release();
         true
     });
@@ -156,13 +156,13 @@ fn broken_variant_store_instead_of_exchange() {
     removal_against_alarm(|setting| {
         let from = setting.cell.get();
         if from.phase != Phase::In || !setting.ledger.reserve() {
-            return Verdict::Moot;
+            return Verdict::Stale;
         }
         // ORDERING: Release. Not what is broken.
-        setting
-            .cell
-            .0
-            .store(from.turn(Phase::Ejected, 2000).pack(), Ordering::Release);
+        setting.cell.0.store(
+            from.next_epoch(Phase::Ejected, 2000).pack(),
+            Ordering::Release,
+        );
         Verdict::Ejected
     });
 }
@@ -252,10 +252,10 @@ fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
         let driver = {
             let (setting, prober) = (setting.clone(), prober.clone());
             thread::spawn(move || {
-                prober.attend(at(3), true);
+                prober.record_tick(at(3), true);
                 let sent = claim(&setting, at(3));
                 if let Some(epoch) = sent {
-                    let again = Finding::Nothing(SECOND);
+                    let again = Finding::Inconclusive(SECOND);
                     setting
                         .cell
                         .conclude(&setting.ledger, epoch, again, Phase::In, at(3), |_| SECOND);
@@ -273,7 +273,7 @@ fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
 }
 
 #[test]
-fn one_of_a_pick_and_a_prober_gets_the_probe() {
+fn either_a_pick_or_a_prober_gets_the_probe() {
     pick_against_prober(|setting, now| claim(setting, now).is_some());
 }
 
@@ -288,7 +288,7 @@ fn broken_variant_trust_the_hint() {
         if due {
             // ORDERING: Release. Not what is broken.
             cell.0
-                .store(from.turn(Phase::Probing, 0).pack(), Ordering::Release);
+                .store(from.next_epoch(Phase::Probing, 0).pack(), Ordering::Release);
         }
         due
     });
@@ -326,7 +326,7 @@ fn broken_variant_give_back_by_a_look() {
         let from = setting.cell.get();
         if setting
             .cell
-            .change(&setting.ledger, from, from.turn(Phase::In, 3000))
+            .change(&setting.ledger, from, from.next_epoch(Phase::In, 3000))
         {
             setting.ledger.release();
         }
@@ -358,7 +358,7 @@ fn hasten_against_probe(hasten: fn(&Setting)) {
 }
 
 #[test]
-fn who_is_hastened_meets_its_probe() {
+fn hastening_does_not_undo_a_return() {
     hasten_against_probe(|setting| {
         setting.cell.hasten(at(1), |_| SECOND);
     });

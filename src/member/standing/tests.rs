@@ -42,7 +42,7 @@ proptest! {
     /// Whatever the time of ejection, the probe is due exactly when its time has come, for two days (half of the
     /// stamp's range less the longest ejection is 22 more).
     #[test]
-    fn due_when_the_time_has_come(start in 0u64..1 << 40, length in 1u64..86_400_000, later in 0u64..2 * 86_400_000) {
+    fn a_probe_is_due_when_its_time_has_come(start in 0u64..1 << 40, length in 1u64..86_400_000, later in 0u64..2 * 86_400_000) {
         let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
         cell.eject(&ledger, 0, at(start), forgive, |_| Duration::from_millis(length));
         prop_assert_eq!(cell.get().probe_is_due(at(start + later), DAY), later >= length);
@@ -53,7 +53,7 @@ proptest! {
 fn ejection_probe_and_return() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Ejected);
-    assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Moot);
+    assert_eq!(eject(&cell, &ledger, at(0)), Verdict::Stale);
     assert_eq!(ledger.read().ejected, 1);
     assert_eq!(claim(&cell, &ledger, at(999)), None);
     let epoch = claim(&cell, &ledger, at(1000)).unwrap();
@@ -85,7 +85,7 @@ fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
     assert!(cell.conclude(
         &ledger,
         second,
-        Finding::Nothing(SECOND),
+        Finding::Inconclusive(SECOND),
         Phase::In,
         at(2002),
         seconds
@@ -118,7 +118,7 @@ fn times_count_up_and_are_forgiven_after_a_while() {
 }
 
 #[test]
-fn nobody_is_ejected_beyond_the_cap_or_against_a_mark() {
+fn no_member_is_ejected_beyond_the_cap_or_against_a_mark() {
     let ledger = ledger(0);
     assert_eq!(
         eject(&StandingCell::new(Phase::In), &ledger, at(0)),
@@ -128,14 +128,14 @@ fn nobody_is_ejected_beyond_the_cap_or_against_a_mark() {
     for phase in [Phase::Up, Phase::Down, Phase::Off] {
         assert_eq!(
             eject(&StandingCell::new(phase), &ledger, at(0)),
-            Verdict::Moot
+            Verdict::Stale
         );
     }
     assert_eq!(ledger.read().ejected, 0);
 }
 
 #[test]
-fn a_mark_moves_it_and_settles_the_ledger() {
+fn a_mark_changes_the_standing_and_settles_the_ledger() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
     cell.place(&ledger, Phase::Down, at(1));
@@ -148,7 +148,7 @@ fn a_mark_moves_it_and_settles_the_ledger() {
 }
 
 #[test]
-fn a_clock_ten_years_ahead_and_back_does_not_hold_it() {
+fn a_clock_ten_years_ahead_and_back_does_not_hold_a_member_out() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(10 * 365 * 86_400_000));
     assert!(cell.get().probe_is_due(at(1000), DAY));
@@ -209,7 +209,7 @@ fn a_probe_holds_a_slot_until_it_is_over_and_a_forgotten_one_leaves_it_to_the_ne
     let check = third.claim_probe(&ledger, ProbedBy::Check, at(2000), |_| SECOND, DAY);
     assert!(check.is_some());
     assert_eq!(ledger.probes.taken(), 2);
-    assert!(end(other, probe, Finding::Nothing(SECOND)));
+    assert!(end(other, probe, Finding::Inconclusive(SECOND)));
     assert_eq!(claim(other, &ledger, at(5000)), None, "the check's");
     third.place(&ledger, Phase::Off, at(5000));
     assert_eq!(ledger.probes.taken(), 0);
@@ -217,7 +217,7 @@ fn a_probe_holds_a_slot_until_it_is_over_and_a_forgotten_one_leaves_it_to_the_ne
 }
 
 #[test]
-fn what_is_hastened_is_due_sooner_and_never_later() {
+fn a_hastened_probe_is_due_sooner_and_never_later() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
     assert!(!cell.hasten(at(500), |_| SECOND), "it is due before");
@@ -234,7 +234,7 @@ fn what_is_hastened_is_due_sooner_and_never_later() {
 
 /// A request that was under way at the ejection ends after the return: its result is of the time before.
 #[test]
-fn an_alarm_from_before_its_return_ejects_nobody() {
+fn an_alarm_from_before_a_return_is_ignored() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(2));
     let before = cell.get().epoch;
     eject(&cell, &ledger, at(0));
@@ -242,14 +242,14 @@ fn an_alarm_from_before_its_return_ejects_nobody() {
     assert!(cell.conclude(&ledger, probe, Finding::Good, Phase::In, at(1000), seconds));
     for epoch in [before, probe] {
         let verdict = cell.eject(&ledger, epoch, at(1001), forgive, seconds);
-        assert_eq!(verdict, Verdict::Moot);
+        assert_eq!(verdict, Verdict::Stale);
     }
     assert_eq!(ledger.read().ejected, 0);
     assert_eq!(eject(&cell, &ledger, at(1001)), Verdict::Ejected);
 }
 
 #[test]
-fn only_who_is_back_from_an_ejection_is_on_trial() {
+fn only_a_member_back_from_an_ejection_is_on_trial() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     cell.warm(at(0));
     assert!(!cell.get().is_on_trial(), "new, and not ejected yet");
@@ -279,7 +279,7 @@ fn a_probe_that_is_not_due_yet_is_not_overdue() {
 
 /// An ejected member keeps its count of ejections in a row, and has no slow start that could end.
 #[test]
-fn who_is_out_is_neither_forgiven_nor_warm() {
+fn an_ejected_member_is_neither_forgiven_nor_warm() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
     let out = cell.get();
@@ -305,11 +305,11 @@ fn probes_without_an_answer_are_counted_up_to_a_limit() {
 
 /// What counts eligible members counts again only when the version has moved.
 #[test]
-fn each_move_in_or_out_of_rotation_is_told() {
+fn each_move_in_or_out_of_rotation_bumps_the_version() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
-    let mut last = ledger.flips().version();
+    let mut last = ledger.eligibility().version();
     let mut moved = |is: bool, what: &str| {
-        let version = ledger.flips().version();
+        let version = ledger.eligibility().version();
         assert_eq!(version != last, is, "{what}");
         last = version;
     };
@@ -333,7 +333,7 @@ fn each_move_in_or_out_of_rotation_is_told() {
 }
 
 #[test]
-fn who_is_published_again_has_its_ejections_in_a_row_counted_still() {
+fn a_member_published_again_keeps_its_count_of_ejections_in_a_row() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
     let probe = claim(&cell, &ledger, at(1000)).unwrap();

@@ -7,7 +7,7 @@ fn two_accept(accept: fn(Spot<'_>) -> bool) {
         let place = Board::new().place();
         place.set_cost(7.0);
         place.invite();
-        let read = Arc::new(Readings::of([Some(&place)].into_iter()).expect("it has a place"));
+        let read = Arc::new(BoardView::of([Some(&place)].into_iter()).expect("it has a place"));
         let other = read.clone();
         let thread = thread::spawn(move || accept(other.at(0)));
         let mine = accept(read.at(0));
@@ -47,9 +47,12 @@ fn a_count_and_its_start_come_and_go_together() {
             assert!(other.add(at(30)));
             other.take(at(10));
         });
-        let read = Readings::of([Some(&*place)].into_iter()).expect("it has a place");
+        let read = BoardView::of([Some(&*place)].into_iter()).expect("it has a place");
         let load = read.at(0).load();
-        let seen = (load.count(), (load.ages(at(50)) / AGES as i64) >> 14);
+        let seen = (
+            load.count(),
+            (load.ages(at(50)) / AGE_UNITS_PER_NANO as i64) >> 14,
+        );
         assert!([(1, 40), (2, 60), (1, 20)].contains(&seen), "{seen:?}");
         thread.join().unwrap();
     });

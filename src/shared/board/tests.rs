@@ -3,18 +3,18 @@
 use super::*;
 use proptest::prelude::*;
 
-fn readings(places: &[Place]) -> Readings {
-    Readings::of(places.iter().map(Some)).expect("each has a place")
+fn view(places: &[Place]) -> BoardView {
+    BoardView::of(places.iter().map(Some)).expect("each has a place")
 }
 
 #[test]
-fn each_has_a_place_of_its_own() {
+fn each_member_has_a_place_of_its_own() {
     let mut board = Board::new();
     let places: Vec<_> = (0..150).map(|_| board.place()).collect();
     for (number, place) in places.iter().enumerate() {
         (0..number).for_each(|_| assert!(place.add(Tick::ZERO)));
     }
-    let read = readings(&places);
+    let read = view(&places);
     let in_flight = |index: usize| read.at(index).load().count();
     assert!((0..150).all(|index| in_flight(index) == index as u32));
     places[7].take(Tick::ZERO);
@@ -50,16 +50,16 @@ fn a_place_begins_anew() {
     let mut board = Board::new();
     let place = board.place();
     place.set_cost(7.0);
-    readings(std::slice::from_ref(&place)).at(0).set_turn(3);
+    view(std::slice::from_ref(&place)).at(0).set_turn(3);
     drop(place);
-    let read = readings(&[board.place()]);
+    let read = view(&[board.place()]);
     assert_eq!((read.at(0).cost(), read.at(0).turn()), (0.0, 0));
 }
 
 #[test]
 fn an_invitation_is_taken_once() {
     let place = Board::new().place();
-    let read = readings(std::slice::from_ref(&place));
+    let read = view(std::slice::from_ref(&place));
     place.set_cost(7.0);
     assert!(!read.at(0).accept());
     place.invite();
@@ -91,9 +91,9 @@ proptest! {
         let left = || starts.iter().filter(|(_, ended)| !*ended);
         let now = at(1 << 36);
         let total: u64 = left().map(|&(start, _)| (now.as_nanos() >> 14) - (at(start).as_nanos() >> 14)).sum();
-        let read = readings(std::slice::from_ref(&place)).at(0).load();
+        let read = view(std::slice::from_ref(&place)).at(0).load();
         prop_assert_eq!(read.count() as usize, left().count());
-        prop_assert_eq!(read.ages(now), ((total << 14) * AGES) as i64);
+        prop_assert_eq!(read.ages(now), ((total << 14) * AGE_UNITS_PER_NANO) as i64);
     }
 
     /// Places may be in any order, with places of other members in between. Each member has as many requests in flight
@@ -109,7 +109,7 @@ proptest! {
         if sorted {
             order.sort_unstable();
         }
-        let read = Readings::of(order.iter().map(|&number| Some(&places[number]))).expect("each has a place");
+        let read = BoardView::of(order.iter().map(|&number| Some(&places[number]))).expect("each has a place");
         for (row, members) in order.chunks(LANES).enumerate() {
             let follow = members.windows(2).all(|two| two[1] == two[0] + 1) && members[0] / PLACES == members[members.len() - 1] / PLACES;
             let seen = read.row(row).map(|spots| spots.iter().map(|spot| spot.load().count() as usize).collect::<Vec<_>>());
@@ -122,7 +122,7 @@ proptest! {
 fn a_start_that_is_later_than_now_is_no_age() {
     let place = Board::new().place();
     place.add(Tick::from_nanos(1 << 40));
-    let load = readings(std::slice::from_ref(&place)).at(0).load();
+    let load = view(std::slice::from_ref(&place)).at(0).load();
     assert!(load.count() == 1 && load.ages(Tick::from_nanos(5 << 14)) < 0);
     assert_eq!(
         place.mean_age(Tick::from_nanos(5 << 14)),
@@ -132,7 +132,7 @@ fn a_start_that_is_later_than_now_is_no_age() {
 
 /// The limit is a minute, or twelve times the usual latency where that is more. Older requests no longer count.
 #[test]
-fn what_has_been_open_for_too_long_is_forgotten() {
+fn requests_open_for_too_long_are_forgotten() {
     let place = Board::new().place();
     place.add(Tick::ZERO);
     let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);
@@ -173,5 +173,5 @@ fn places_given_back_are_used_again() {
 
 #[test]
 fn without_places_there_is_nothing_to_read() {
-    assert!(Readings::of([None].into_iter()).is_none());
+    assert!(BoardView::of([None].into_iter()).is_none());
 }

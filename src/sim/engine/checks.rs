@@ -2,7 +2,7 @@
 
 use super::{Engine, Event};
 use crate::outcome::Outcome;
-use crate::sim::balancing::Broken;
+use crate::sim::balancing::Violation;
 use crate::sim::calendar::{Lane, NEVER};
 use crate::sim::drivers::{Check, Driven};
 use crate::sim::machine::Job;
@@ -56,7 +56,7 @@ impl Checks {
 
 impl Engine<'_> {
     /// Processes the next event of the checks.
-    pub(super) fn check_event(&mut self, at: u64) -> Result<(), Broken> {
+    pub(super) fn check_event(&mut self, at: u64) -> Result<(), Violation> {
         if self.checks.to_servers.first() == at {
             if let Some(check) = self.checks.to_servers.pop() {
                 self.check_arrives(check);
@@ -98,8 +98,8 @@ impl Engine<'_> {
         if condition.refuses || !there.is_member {
             self.checks.answer(now, number, Outcome::Unreachable);
         } else if !condition.hangs {
-            let luck = Stream::new(self.world.seed, Purpose::Checks, number.into()).share();
-            let (work, fails) = condition.check(WORK, luck);
+            let failure_draw = Stream::new(self.world.seed, Purpose::Checks, number.into()).share();
+            let (work, fails) = condition.check(WORK, failure_draw);
             there.check(
                 Job {
                     call: number,
@@ -116,7 +116,7 @@ impl Engine<'_> {
     }
 
     /// Tells a client the outcome of its check. A bad answer is a `Timeout`, too.
-    fn check_ended(&mut self, number: u32, outcome: Outcome) -> Result<(), Broken> {
+    fn check_ended(&mut self, number: u32, outcome: Outcome) -> Result<(), Violation> {
         let (ended, driven) = self.balancing.check_ended(number, outcome, &self.world)?;
         if let Some(machine) = ended {
             self.log(Event::CheckEnded, machine as u64, number);

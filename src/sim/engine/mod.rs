@@ -12,7 +12,7 @@ use checks::Checks;
 
 use crate::outcome::Outcome;
 use crate::shared::mix;
-use crate::sim::balancing::{Attempt, Balancing, Broken, World};
+use crate::sim::balancing::{Attempt, Balancing, Violation, World};
 use crate::sim::calendar::{Lane, NEVER, Tournament};
 use crate::sim::error::SimError;
 use crate::sim::fault::{Change, Step, schedule};
@@ -87,9 +87,9 @@ pub(in crate::sim) struct Engine<'a> {
     /// Timers of calls that decide for themselves ([`Balancing::calls`]): time, call and serial number.
     wakes: BinaryHeap<Reverse<(u64, u32, u32)>>,
     /// Load probes in transit: client and machine.
-    questions: Lane<(u32, u32)>,
+    load_probes: Lane<(u32, u32)>,
     /// Answers to load probes in transit: client, machine, and its requests and latency.
-    fares: Lane<(u32, u32, (usize, u64))>,
+    load_reports: Lane<(u32, u32, (usize, u64))>,
     checks: Checks,
     /// The central queue: call and serial number.
     central: VecDeque<(u32, u32)>,
@@ -98,7 +98,7 @@ pub(in crate::sim) struct Engine<'a> {
     /// The active faults, by position.
     faults_on: Vec<Vec<usize>>,
     /// The number of replacements so far, by position.
-    nth: Vec<u32>,
+    replacement_count: Vec<u32>,
     next_tick: u64,
     meter: Meter,
     requests: u64,
@@ -119,8 +119,8 @@ enum Event {
     TimedOut,
     Cancelled,
     Changed,
-    Question,
-    Fares,
+    LoadProbe,
+    LoadReport,
     Ticks,
     CheckSent,
     CheckArrives,
@@ -177,14 +177,14 @@ impl<'a> Engine<'a> {
             timeouts: Lane::new(nanos(scenario.timeout)),
             cancels: Lane::new(one_way),
             wakes: BinaryHeap::new(),
-            questions: Lane::new(one_way),
-            fares: Lane::new(one_way),
+            load_probes: Lane::new(one_way),
+            load_reports: Lane::new(one_way),
             checks,
             central: VecDeque::new(),
             changes,
             next_change: 0,
             faults_on: vec![Vec::new(); servers],
-            nth: vec![0; servers],
+            replacement_count: vec![0; servers],
             next_tick: TICK,
             meter: Meter::new(scenario),
             requests: 0,
@@ -212,21 +212,21 @@ impl<'a> Engine<'a> {
             self.step_and_check(at)?;
         }
         let checked = self.balancing.check_all(&self.world);
-        checked.map_err(|broken| self.broken(broken))?;
+        checked.map_err(|broken| self.violation(broken))?;
         Ok(self.report())
     }
 
     fn step_and_check(&mut self, at: u64) -> Result<(), SimError> {
-        self.step(at).map_err(|broken| self.broken(broken))?;
+        self.step(at).map_err(|broken| self.violation(broken))?;
         self.events += 1;
         if self.events % CHECKED_EVERY == 0 {
             let checked = self.balancing.check(&self.world);
-            checked.map_err(|broken| self.broken(broken))?;
+            checked.map_err(|broken| self.violation(broken))?;
         }
         Ok(())
     }
 
-    fn broken(&self, what: Broken) -> SimError {
+    fn violation(&self, what: Violation) -> SimError {
         SimError::Broken {
             what,
             scenario: self.scenario.name.clone(),
@@ -246,8 +246,8 @@ impl<'a> Engine<'a> {
             self.timeouts.first(),
             self.cancels.first(),
             self.wakes.peek().map_or(NEVER, |wake| wake.0.0),
-            self.questions.first(),
-            self.fares.first(),
+            self.load_probes.first(),
+            self.load_reports.first(),
             self.checks.first(),
             self.changes
                 .get(self.next_change)
@@ -259,7 +259,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Processes one event. Of several at one time, changes of servers come first, then what arrives at servers.
-    fn step(&mut self, at: u64) -> Result<(), Broken> {
+    fn step(&mut self, at: u64) -> Result<(), Violation> {
         self.world.now = at;
         if self
             .changes
@@ -317,18 +317,19 @@ impl<'a> Engine<'a> {
                 self.world.machines[machine].outstanding -= 1;
                 self.plan(machine);
             }
-        } else if self.questions.first() == at {
-            let (client, machine) = self.questions.pop().unwrap_or_default();
-            self.log(Event::Question, u64::from(client), machine);
+        } else if self.load_probes.first() == at {
+            let (client, machine) = self.load_probes.pop().unwrap_or_default();
+            self.log(Event::LoadProbe, u64::from(client), machine);
             let asked = &self.world.machines[machine as usize];
             let silent = asked.condition().is_silent();
-            if let Some(fares) = asked.probe().filter(|_| !silent) {
-                self.fares.put(at, (client, machine, fares));
+            if let Some(load) = asked.probe().filter(|_| !silent) {
+                self.load_reports.put(at, (client, machine, load));
             }
-        } else if self.fares.first() == at {
-            if let Some((client, machine, fares)) = self.fares.pop() {
-                self.log(Event::Fares, u64::from(client), machine);
-                self.balancing.answered(client, machine as usize, fares, at);
+        } else if self.load_reports.first() == at {
+            if let Some((client, machine, load)) = self.load_reports.pop() {
+                self.log(Event::LoadReport, u64::from(client), machine);
+                self.balancing
+                    .take_load_report(client, machine as usize, load, at);
             }
         } else {
             self.log(Event::Ticks, 0, 0);

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{Answer, Call, Engine, Event};
 use crate::outcome::Outcome;
-use crate::sim::balancing::{Attempt, Broken, Ending, Next, Progress, Target, Tried};
+use crate::sim::balancing::{Attempt, CallStatus, CallStep, Ending, Target, Tried, Violation};
 use crate::sim::random::{Purpose, Stream};
 use crate::time::nanos;
 
@@ -35,7 +35,7 @@ impl Engine<'_> {
     }
 
     /// A request arrives at a client.
-    pub(super) fn arrives(&mut self, client: usize) -> Result<(), Broken> {
+    pub(super) fn arrives(&mut self, client: usize) -> Result<(), Violation> {
         let request = self.requests;
         self.requests += 1;
         self.log(Event::Arrives, client as u64, request as u32);
@@ -72,7 +72,7 @@ impl Engine<'_> {
     }
 
     /// Picks for a call and sends it.
-    fn send(&mut self, index: u32) -> Result<(), Broken> {
+    fn send(&mut self, index: u32) -> Result<(), Violation> {
         let now = self.world.now;
         let call = &self.calls[index as usize];
         match self.balancing.pick(&call.attempt, &self.world)? {
@@ -106,11 +106,11 @@ impl Engine<'_> {
         );
         self.to_servers.put(now, (index, serial));
         self.timeouts.put(now, (index, serial));
-        if !self.balancing.questions().is_empty() {
-            for question in self.balancing.questions() {
-                self.questions.put(now, *question);
+        if !self.balancing.load_probes().is_empty() {
+            for load_probe in self.balancing.load_probes() {
+                self.load_probes.put(now, *load_probe);
             }
-            self.balancing.asked();
+            self.balancing.clear_load_probes();
         }
     }
 
@@ -122,20 +122,20 @@ impl Engine<'_> {
     }
 
     /// Takes the progress of a call that decides for itself.
-    fn progress(&mut self, index: u32, progress: Progress) {
+    fn progress(&mut self, index: u32, progress: CallStep) {
         if let Some((machine, verdict)) = progress.ended {
             if verdict.ejected {
                 self.meter.ejection(machine, &self.world);
             }
         }
-        match progress.next {
-            Next::Sent(machine) => self.sent_to(index, Some(machine)),
-            Next::Waits if progress.ended.is_some() => {
+        match progress.status {
+            CallStatus::Sent(machine) => self.sent_to(index, Some(machine)),
+            CallStatus::Waits if progress.ended.is_some() => {
                 self.next_serial(index);
                 self.calls[index as usize].machine = u32::MAX;
             }
-            Next::Waits => {}
-            Next::Ended { success, denied } => {
+            CallStatus::Waits => {}
+            CallStatus::Ended { success, denied } => {
                 let (arrived, now) = (self.calls[index as usize].arrived, self.world.now);
                 if denied {
                     self.meter.denied(arrived);
@@ -151,13 +151,13 @@ impl Engine<'_> {
     }
 
     /// A call's timer is due.
-    pub(super) fn woken(&mut self, index: u32, serial: u32) -> Result<(), Broken> {
+    pub(super) fn woken(&mut self, index: u32, serial: u32) -> Result<(), Violation> {
         let call = self.calls[index as usize];
         if call.serial != serial {
             return Ok(());
         }
         self.log(Event::Woken, u64::from(call.machine), serial);
-        let progress = self.balancing.go_on(index, None, &self.world)?;
+        let progress = self.balancing.resume(index, None, &self.world)?;
         if progress.ended.is_some() && self.scenario.cancels {
             self.cancels.put(self.world.now, (call.machine, serial));
         }
@@ -170,7 +170,7 @@ impl Engine<'_> {
         self.free.push(index);
     }
 
-    pub(super) fn answered(&mut self, answer: Answer) -> Result<(), Broken> {
+    pub(super) fn answered(&mut self, answer: Answer) -> Result<(), Violation> {
         self.log(Event::Answered, answer.service, answer.serial);
         if self.calls[answer.call as usize].serial != answer.serial {
             return Ok(());
@@ -178,7 +178,7 @@ impl Engine<'_> {
         self.attempt_ended(answer)
     }
 
-    pub(super) fn timed_out(&mut self, index: u32, serial: u32) -> Result<(), Broken> {
+    pub(super) fn timed_out(&mut self, index: u32, serial: u32) -> Result<(), Violation> {
         let call = self.calls[index as usize];
         if call.serial != serial {
             return Ok(());
@@ -197,10 +197,10 @@ impl Engine<'_> {
     }
 
     /// An attempt has ended for its client. Ends the request or retries it.
-    fn attempt_ended(&mut self, answer: Answer) -> Result<(), Broken> {
+    fn attempt_ended(&mut self, answer: Answer) -> Result<(), Violation> {
         if self.balancing.calls() {
             let outcome = Some(answer.outcome);
-            let progress = self.balancing.go_on(answer.call, outcome, &self.world)?;
+            let progress = self.balancing.resume(answer.call, outcome, &self.world)?;
             self.progress(answer.call, progress);
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use super::{Answer, Call, Engine, Event};
 use crate::outcome::Outcome;
-use crate::sim::balancing::Broken;
+use crate::sim::balancing::Violation;
 use crate::sim::fault::{Change, Step};
 use crate::sim::machine::{Arrival, Job, Machine};
 use crate::sim::scenario::Scenario;
@@ -127,7 +127,7 @@ impl Engine<'_> {
     }
 
     /// A fault begins or ends, a machine is replaced, or a new machine warms up further.
-    pub(super) fn change(&mut self, change: Change) -> Result<(), Broken> {
+    pub(super) fn change(&mut self, change: Change) -> Result<(), Violation> {
         let Change { position, step, .. } = change;
         self.log(Event::Changed, position as u64, self.next_change as u32);
         let now = self.world.now;
@@ -145,11 +145,11 @@ impl Engine<'_> {
             Step::Replace(from) => {
                 // The new machine does not inherit the faults of the old one.
                 self.faults_on[position].clear();
-                self.nth[position] += 1;
+                self.replacement_count[position] += 1;
                 return self.replace(machine, position, from);
             }
-            Step::Warm { nth, to } => {
-                if nth == self.nth[position] {
+            Step::Warm { replacement, to } => {
+                if replacement == self.replacement_count[position] {
                     self.world.machines[machine].set_warm(to, now);
                     self.plan(machine);
                 }
@@ -165,7 +165,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn replace(&mut self, old: usize, position: usize, from: f64) -> Result<(), Broken> {
+    fn replace(&mut self, old: usize, position: usize, from: f64) -> Result<(), Violation> {
         let now = self.world.now;
         let new = self.world.machines.len();
         let Scenario {

@@ -43,7 +43,10 @@ fn machines_are_replaced_in_turn_and_warm_up() {
     let last = changes.iter().rev().find(|change| change.position == 0);
     assert_eq!(
         last.map(|change| change.step),
-        Some(Step::Warm { nth: 2, to: 1.0 })
+        Some(Step::Warm {
+            replacement: 2,
+            to: 1.0
+        })
     );
 }
 

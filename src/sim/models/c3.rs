@@ -1,6 +1,6 @@
 //! The ranking of C3 (Suresh et al., NSDI 2015), without its rate control.
 
-use super::{Model, Sight};
+use super::{Model, ModelView};
 use crate::sim::balancing::Ending;
 
 /// The weight of a new sample in each moving average.
@@ -29,21 +29,21 @@ impl Model for C3 {
         }
     }
 
-    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
-        let (hosts, in_flight) = (&self.hosts, sight.in_flight);
-        let clients = sight.clients as f64;
-        sight.lowest(|machine| {
+    fn pick(&mut self, view: &mut ModelView<'_>) -> usize {
+        let (hosts, in_flight) = (&self.hosts, view.in_flight);
+        let clients = view.clients as f64;
+        view.lowest(|machine| {
             let host = hosts[machine];
             let queue = 1.0 + f64::from(in_flight[machine]) * clients + host.queue;
             host.response - host.service + queue.powi(3) * host.service
         })
     }
 
-    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+    fn ended(&mut self, ending: &Ending, view: &mut ModelView<'_>) -> bool {
         let host = &mut self.hosts[ending.machine];
         let new = if host.known { NEW } else { 1.0 };
         let average = |old: &mut f64, sample: f64| *old += (sample - *old) * new;
-        average(&mut host.response, (sight.now - ending.sent) as f64);
+        average(&mut host.response, (view.now - ending.sent) as f64);
         // Timeouts and refusals carry no feedback from the server.
         if ending.service > 0 {
             average(&mut host.service, ending.service as f64);

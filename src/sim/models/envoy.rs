@@ -1,6 +1,6 @@
 //! Least request of two with outlier ejection by Envoy's defaults.
 
-use super::{Model, Sight};
+use super::{Model, ModelView};
 use crate::outcome::Outcome;
 use crate::sim::balancing::Ending;
 
@@ -37,16 +37,16 @@ pub(in crate::sim) struct Envoy {
 }
 
 impl Envoy {
-    fn sweep(&mut self, sight: &Sight<'_>) {
-        while self.next_sweep <= sight.now {
+    fn sweep(&mut self, view: &ModelView<'_>) {
+        while self.next_sweep <= view.now {
             self.next_sweep += INTERVAL;
         }
         self.out = 0;
-        for &machine in sight.members {
+        for &machine in view.members {
             let host = &mut self.hosts[machine as usize];
             if host.ejected_at == 0 {
                 host.times = host.times.saturating_sub(1);
-            } else if sight.now - host.ejected_at >= (BASE * host.times).min(LONGEST) {
+            } else if view.now - host.ejected_at >= (BASE * host.times).min(LONGEST) {
                 (host.ejected_at, host.in_a_row) = (0, 0);
             } else {
                 self.out += 1;
@@ -64,35 +64,35 @@ impl Model for Envoy {
         }
     }
 
-    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
-        if sight.now >= self.next_sweep {
-            self.sweep(sight);
+    fn pick(&mut self, view: &mut ModelView<'_>) -> usize {
+        if view.now >= self.next_sweep {
+            self.sweep(view);
         }
         // Panic mode: if less than half of the servers are in, ejections are ignored.
         let out = match self.out {
             0 => 0,
-            _ => self.ejected(sight.members),
+            _ => self.ejected(view.members),
         };
-        let panics = (sight.members.len() - out) * 2 < sight.members.len();
+        let panics = (view.members.len() - out) * 2 < view.members.len();
         for _ in 0..64 {
-            let (first, second) = sight.pair();
+            let (first, second) = view.pair();
             let (first_in, second_in) = (
                 panics || self.hosts[first].ejected_at == 0,
                 panics || self.hosts[second].ejected_at == 0,
             );
             match (first_in, second_in) {
-                (true, true) if sight.in_flight[second] < sight.in_flight[first] => return second,
+                (true, true) if view.in_flight[second] < view.in_flight[first] => return second,
                 (true, _) => return first,
                 (false, true) => return second,
                 (false, false) => {}
             }
         }
-        sight.any()
+        view.any()
     }
 
-    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
-        let most = (sight.members.len() * PERCENT / 100).max(1);
-        let has_room = self.out < most || self.ejected(sight.members) < most;
+    fn ended(&mut self, ending: &Ending, view: &mut ModelView<'_>) -> bool {
+        let most = (view.members.len() * PERCENT / 100).max(1);
+        let has_room = self.out < most || self.ejected(view.members) < most;
         let host = &mut self.hosts[ending.machine];
         if ending.outcome == Outcome::Success {
             host.in_a_row = 0;
@@ -102,7 +102,7 @@ impl Model for Envoy {
         let out = host.in_a_row >= IN_A_ROW && host.ejected_at == 0 && has_room;
         if out {
             host.times += 1;
-            host.ejected_at = sight.now;
+            host.ejected_at = view.now;
             self.out += 1;
         }
         out

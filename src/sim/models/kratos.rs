@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Model, Sight};
+use super::{Model, ModelView};
 use crate::outcome::Outcome;
 use crate::sim::balancing::Ending;
 
@@ -68,15 +68,15 @@ impl Model for Kratos {
         }
     }
 
-    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
-        let (first, second) = sight.pair();
-        let second_better = self.weight(second, sight.now) > self.weight(first, sight.now);
+    fn pick(&mut self, view: &mut ModelView<'_>) -> usize {
+        let (first, second) = view.pair();
+        let second_better = self.weight(second, view.now) > self.weight(first, view.now);
         let (better, worse) = if second_better {
             (second, first)
         } else {
             (first, second)
         };
-        let left_alone = sight.now - self.hosts[worse].picked_at > FORCED;
+        let left_alone = view.now - self.hosts[worse].picked_at > FORCED;
         if left_alone { worse } else { better }
     }
 
@@ -86,13 +86,13 @@ impl Model for Kratos {
         host.sent.push_back(now);
     }
 
-    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+    fn ended(&mut self, ending: &Ending, view: &mut ModelView<'_>) -> bool {
         let host = &mut self.hosts[ending.machine];
         if let Some(at) = host.sent.iter().position(|&sent| sent == ending.sent) {
             host.sent.remove(at);
         }
-        let left = (-((sight.now - host.at) as f64) / TAU).exp();
-        let sample = (sight.now - ending.sent) as f64;
+        let left = (-((view.now - host.at) as f64) / TAU).exp();
+        let sample = (view.now - ending.sent) as f64;
         host.latency = if host.latency == 0.0 {
             sample
         } else {
@@ -100,7 +100,7 @@ impl Model for Kratos {
         };
         let good = f64::from(u8::from(ending.outcome == Outcome::Success));
         host.success = host.success * left + good * (1.0 - left);
-        host.at = sight.now;
+        host.at = view.now;
         false
     }
 

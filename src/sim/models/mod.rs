@@ -10,7 +10,7 @@ mod kratos;
 mod peak_ewma;
 mod prequal;
 
-use super::balancing::{Attempt, Balancing, Broken, Ending, Target, Verdict, World};
+use super::balancing::{Attempt, Balancing, Ending, Target, Verdict, Violation, World};
 use super::random::{Purpose, Stream};
 
 pub(super) use c3::C3;
@@ -21,7 +21,7 @@ pub(super) use peak_ewma::{Breaker, PeakEwma};
 pub(super) use prequal::Prequal;
 
 /// A model's view when it picks and when it takes a result.
-pub(super) struct Sight<'a> {
+pub(super) struct ModelView<'a> {
     pub(super) now: u64,
     /// The machines that are members.
     pub(super) members: &'a [u32],
@@ -32,7 +32,7 @@ pub(super) struct Sight<'a> {
     pub(super) random: &'a mut Stream,
 }
 
-impl Sight<'_> {
+impl ModelView<'_> {
     /// Returns a random member.
     pub(super) fn any(&mut self) -> usize {
         self.members[self.random.index(self.members.len())] as usize
@@ -70,13 +70,13 @@ pub(super) trait Model: Sized {
     fn new(machines: usize) -> Self;
 
     /// Picks a machine.
-    fn pick(&mut self, sight: &mut Sight<'_>) -> usize;
+    fn pick(&mut self, view: &mut ModelView<'_>) -> usize;
 
     /// Is called when a request is sent to a machine.
     fn sent(&mut self, _machine: usize, _now: u64) {}
 
     /// Takes the end of a request. Returns whether the machine is ejected because of it.
-    fn ended(&mut self, _ending: &Ending, _sight: &mut Sight<'_>) -> bool {
+    fn ended(&mut self, _ending: &Ending, _view: &mut ModelView<'_>) -> bool {
         false
     }
 
@@ -89,10 +89,10 @@ pub(super) trait Model: Sized {
     }
 
     /// Calls `ask` for each machine to which a load probe is sent with this request.
-    fn questions(&mut self, _sight: &mut Sight<'_>, _ask: &mut dyn FnMut(usize)) {}
+    fn load_probes(&mut self, _view: &mut ModelView<'_>, _ask: &mut dyn FnMut(usize)) {}
 
     /// Takes the answer to a load probe: requests in flight and latency.
-    fn answered(&mut self, _machine: usize, _fares: (usize, u64), _now: u64) {}
+    fn take_load_report(&mut self, _machine: usize, _load: (usize, u64), _now: u64) {}
 }
 
 struct Client<M> {
@@ -105,7 +105,7 @@ struct Client<M> {
 pub(super) struct Models<M> {
     clients: Vec<Client<M>>,
     /// The load probes to send: client and machine.
-    questions: Vec<(u32, u32)>,
+    load_probes: Vec<(u32, u32)>,
 }
 
 impl<M: Model> Models<M> {
@@ -117,7 +117,7 @@ impl<M: Model> Models<M> {
         };
         Self {
             clients: (0..clients).map(client).collect(),
-            questions: Vec::new(),
+            load_probes: Vec::new(),
         }
     }
 }
@@ -127,14 +127,14 @@ impl<M: Model> Models<M> {
 const AGAIN: usize = 16;
 
 impl<M: Model> Balancing for Models<M> {
-    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Broken> {
+    fn pick(&mut self, attempt: &Attempt, world: &World) -> Result<Target, Violation> {
         let clients = self.clients.len();
         let Client {
             model,
             in_flight,
             random,
         } = &mut self.clients[attempt.client as usize];
-        let mut sight = Sight {
+        let mut view = ModelView {
             now: world.now,
             members: &world.members,
             in_flight,
@@ -142,12 +142,12 @@ impl<M: Model> Balancing for Models<M> {
             random,
         };
         let tried = attempt.tried.as_slice();
-        let mut machine = model.pick(&mut sight);
+        let mut machine = model.pick(&mut view);
         for _ in 0..AGAIN {
             if !tried.contains(&(machine as u32)) {
                 break;
             }
-            machine = model.pick(&mut sight);
+            machine = model.pick(&mut view);
         }
         if tried.contains(&(machine as u32)) {
             let untried = world.members.iter().find(|member| !tried.contains(member));
@@ -156,31 +156,31 @@ impl<M: Model> Balancing for Models<M> {
             };
             machine = untried as usize;
         }
-        let questions = &mut self.questions;
-        model.questions(&mut sight, &mut |machine| {
-            questions.push((attempt.client, machine as u32));
+        let load_probes = &mut self.load_probes;
+        model.load_probes(&mut view, &mut |machine| {
+            load_probes.push((attempt.client, machine as u32));
         });
         model.sent(machine, world.now);
         in_flight[machine] += 1;
         Ok(Target::Machine(machine))
     }
 
-    fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Broken> {
+    fn ended(&mut self, ending: &Ending, world: &World) -> Result<Verdict, Violation> {
         let clients = self.clients.len();
         let client = &mut self.clients[ending.client as usize];
         client.in_flight[ending.machine] -= 1;
-        let mut sight = Sight {
+        let mut view = ModelView {
             now: world.now,
             members: &world.members,
             in_flight: &client.in_flight,
             clients,
             random: &mut client.random,
         };
-        let ejected = client.model.ended(ending, &mut sight);
+        let ejected = client.model.ended(ending, &mut view);
         Ok(Verdict { ejected })
     }
 
-    fn replaced(&mut self, _: usize, new: usize, world: &World) -> Result<(), Broken> {
+    fn replaced(&mut self, _: usize, new: usize, world: &World) -> Result<(), Violation> {
         for client in &mut self.clients {
             client.model.joined(new, world.now);
         }
@@ -192,17 +192,17 @@ impl<M: Model> Balancing for Models<M> {
         self.clients.iter().map(ejected).sum()
     }
 
-    fn questions(&mut self) -> &[(u32, u32)] {
-        &self.questions
+    fn load_probes(&mut self) -> &[(u32, u32)] {
+        &self.load_probes
     }
 
-    fn asked(&mut self) {
-        self.questions.clear();
+    fn clear_load_probes(&mut self) {
+        self.load_probes.clear();
     }
 
-    fn answered(&mut self, client: u32, machine: usize, fares: (usize, u64), now: u64) {
+    fn take_load_report(&mut self, client: u32, machine: usize, load: (usize, u64), now: u64) {
         self.clients[client as usize]
             .model
-            .answered(machine, fares, now);
+            .take_load_report(machine, load, now);
     }
 }

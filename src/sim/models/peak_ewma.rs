@@ -1,6 +1,6 @@
 //! Peak EWMA with two choices, as in Finagle, Linkerd and tower, alone and with a circuit breaker.
 
-use super::{Model, Sight};
+use super::{Model, ModelView};
 use crate::outcome::Outcome;
 use crate::sim::balancing::Ending;
 
@@ -26,19 +26,19 @@ pub(in crate::sim) struct PeakEwma<const FAILURE: u64> {
 }
 
 impl<const FAILURE: u64> PeakEwma<FAILURE> {
-    fn cost(&self, machine: usize, sight: &Sight<'_>) -> f64 {
+    fn cost(&self, machine: usize, view: &ModelView<'_>) -> f64 {
         let host = self.hosts[machine];
-        let in_flight = f64::from(sight.in_flight[machine]);
-        let latency = host.latency * (-((sight.now - host.at) as f64) / TAU).exp();
+        let in_flight = f64::from(view.in_flight[machine]);
+        let latency = host.latency * (-((view.now - host.at) as f64) / TAU).exp();
         if host.latency == 0.0 && in_flight > 0.0 {
             return UNSEEN + in_flight;
         }
         latency * (in_flight + 1.0)
     }
 
-    fn better(&self, sight: &mut Sight<'_>) -> usize {
-        let (first, second) = sight.pair();
-        if self.cost(second, sight) < self.cost(first, sight) {
+    fn better(&self, view: &mut ModelView<'_>) -> usize {
+        let (first, second) = view.pair();
+        if self.cost(second, view) < self.cost(first, view) {
             second
         } else {
             first
@@ -53,25 +53,25 @@ impl<const FAILURE: u64> Model for PeakEwma<FAILURE> {
         }
     }
 
-    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
-        self.better(sight)
+    fn pick(&mut self, view: &mut ModelView<'_>) -> usize {
+        self.better(view)
     }
 
-    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
+    fn ended(&mut self, ending: &Ending, view: &mut ModelView<'_>) -> bool {
         let host = &mut self.hosts[ending.machine];
-        let took = sight.now - ending.sent;
+        let took = view.now - ending.sent;
         let sample = if ending.outcome == Outcome::Success {
             took
         } else {
             took.max(FAILURE * 1_000_000)
         } as f64;
-        let left = (-((sight.now - host.at) as f64) / TAU).exp();
+        let left = (-((view.now - host.at) as f64) / TAU).exp();
         host.latency = if sample > host.latency * left {
             sample
         } else {
             host.latency * left + sample * (1.0 - left)
         };
-        host.at = sight.now;
+        host.at = view.now;
         false
     }
 }
@@ -105,11 +105,11 @@ impl<const FAILURE: u64> Breaker<FAILURE> {
         circuit.open_until == 0 || (circuit.open_until <= now && !circuit.probing)
     }
 
-    fn open(circuit: &mut Circuit, sight: &mut Sight<'_>) {
+    fn open(circuit: &mut Circuit, view: &mut ModelView<'_>) {
         let length = (SECOND * f64::from(1 << circuit.times.min(6))).min(60.0 * SECOND);
-        let jitter = 1.0 + 0.5 * sight.random.share();
+        let jitter = 1.0 + 0.5 * view.random.share();
         circuit.times += 1;
-        circuit.open_until = sight.now + (length * jitter) as u64;
+        circuit.open_until = view.now + (length * jitter) as u64;
     }
 }
 
@@ -121,16 +121,16 @@ impl<const FAILURE: u64> Model for Breaker<FAILURE> {
         }
     }
 
-    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
+    fn pick(&mut self, view: &mut ModelView<'_>) -> usize {
         // A server with an open breaker is not ready, so it is not among the servers drawn.
         for _ in 0..32 {
-            let (first, second) = sight.pair();
+            let (first, second) = view.pair();
             let (first_in, second_in) = (
-                self.lets_in(first, sight.now),
-                self.lets_in(second, sight.now),
+                self.lets_in(first, view.now),
+                self.lets_in(second, view.now),
             );
             let pick = match (first_in, second_in) {
-                (true, true) if self.ewma.cost(second, sight) < self.ewma.cost(first, sight) => {
+                (true, true) if self.ewma.cost(second, view) < self.ewma.cost(first, view) => {
                     second
                 }
                 (true, _) => first,
@@ -139,7 +139,7 @@ impl<const FAILURE: u64> Model for Breaker<FAILURE> {
             };
             return pick;
         }
-        sight.any()
+        view.any()
     }
 
     fn sent(&mut self, machine: usize, now: u64) {
@@ -149,8 +149,8 @@ impl<const FAILURE: u64> Model for Breaker<FAILURE> {
         }
     }
 
-    fn ended(&mut self, ending: &Ending, sight: &mut Sight<'_>) -> bool {
-        self.ewma.ended(ending, sight);
+    fn ended(&mut self, ending: &Ending, view: &mut ModelView<'_>) -> bool {
+        self.ewma.ended(ending, view);
         let circuit = &mut self.circuits[ending.machine];
         let good = ending.outcome == Outcome::Success;
         if circuit.open_until > 0 {
@@ -159,7 +159,7 @@ impl<const FAILURE: u64> Model for Breaker<FAILURE> {
                 if good {
                     *circuit = Circuit::default();
                 } else {
-                    Self::open(circuit, sight);
+                    Self::open(circuit, view);
                 }
             }
             return false;
@@ -167,7 +167,7 @@ impl<const FAILURE: u64> Model for Breaker<FAILURE> {
         circuit.in_a_row = if good { 0 } else { circuit.in_a_row + 1 };
         let out = circuit.in_a_row >= IN_A_ROW;
         if out {
-            Self::open(circuit, sight);
+            Self::open(circuit, view);
         }
         out
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Model, Sight};
+use super::{Model, ModelView};
 
 /// The number of answers in the pool.
 const POOL: usize = 16;
@@ -77,18 +77,18 @@ impl Model for Prequal {
         }
     }
 
-    fn pick(&mut self, sight: &mut Sight<'_>) -> usize {
-        let members = sight.members;
+    fn pick(&mut self, view: &mut ModelView<'_>) -> usize {
+        let members = view.members;
         let fresh = |answer: &Answer| {
-            sight.now - answer.at <= OLDEST && members.contains(&(answer.machine as u32))
+            view.now - answer.at <= OLDEST && members.contains(&(answer.machine as u32))
         };
         self.pool.retain(fresh);
         if self.pool.len() < 2 {
-            return sight.any();
+            return view.any();
         }
         let hot = self.hot_from();
         let Some(at) = self.find(hot, true) else {
-            return sight.any();
+            return view.any();
         };
         let answer = &mut self.pool[at];
         let machine = answer.machine;
@@ -111,11 +111,11 @@ impl Model for Prequal {
         machine
     }
 
-    fn questions(&mut self, sight: &mut Sight<'_>, ask: &mut dyn FnMut(usize)) {
-        (0..PROBES).for_each(|_| ask(sight.any()));
+    fn load_probes(&mut self, view: &mut ModelView<'_>, ask: &mut dyn FnMut(usize)) {
+        (0..PROBES).for_each(|_| ask(view.any()));
     }
 
-    fn answered(&mut self, machine: usize, (in_flight, latency): (usize, u64), at: u64) {
+    fn take_load_report(&mut self, machine: usize, (in_flight, latency): (usize, u64), at: u64) {
         if self.seen.len() == SEEN {
             self.seen.pop_front();
         }

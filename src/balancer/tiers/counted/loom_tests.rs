@@ -41,8 +41,13 @@ type Flip = fn(&Setting, usize);
 
 /// What a pick does.
 fn pick(setting: &Setting) {
-    if setting.counted.is_stale(setting.ledger.flips().version()) {
-        setting.counted.go_on(&setting.ledger, &Both(setting));
+    if setting
+        .counted
+        .is_stale(setting.ledger.eligibility().version())
+    {
+        setting
+            .counted
+            .continue_count(&setting.ledger, &Both(setting));
     }
 }
 
@@ -50,7 +55,7 @@ fn pick(setting: &Setting) {
 fn flip(setting: &Setting, member: usize) {
     // ORDERING: Release. As the standing's own.
     setting.eligible[member].store(0, Ordering::Release);
-    setting.ledger.flipped();
+    setting.ledger.bump_eligibility();
 }
 
 /// Two members become ineligible while two threads pick. Afterwards, a pick that finds nothing to count finds the loads
@@ -80,7 +85,7 @@ fn changes_against_counts(pick_like: GoOn, flip_like: Flip) {
         pick_like(&setting);
         // ORDERING: Relaxed, both. The threads have been joined.
         let version = setting.counted.version.load(Ordering::Relaxed);
-        assert_eq!(version, setting.ledger.flips().version());
+        assert_eq!(version, setting.ledger.eligibility().version());
         let published = setting.published.load(Ordering::Relaxed);
         assert_eq!(published, 0, "a change was not counted, and will not be");
     });
@@ -93,7 +98,10 @@ fn no_change_is_lost() {
 
 /// Broken: reads the version after counting, so that a change in between is taken as counted.
 fn pick_with_the_later_version(setting: &Setting) {
-    if !setting.counted.is_stale(setting.ledger.flips().version()) {
+    if !setting
+        .counted
+        .is_stale(setting.ledger.eligibility().version())
+    {
         return;
     }
     let Some(mut count) = setting.counted.under_way.try_lock() else {
@@ -103,8 +111,8 @@ fn pick_with_the_later_version(setting: &Setting) {
     both.begin(&mut count.found);
     (0..2).for_each(|at| both.count(at, &mut count.found));
     both.publish(&mut count.found);
-    let version = setting.ledger.flips().version();
-    // ORDERING: Release. As in `go_on`.
+    let version = setting.ledger.eligibility().version();
+    // ORDERING: Release. As in `continue_count`.
     setting.counted.version.store(version, Ordering::Release);
 }
 
@@ -116,7 +124,7 @@ fn broken_the_version_is_read_after_the_count() {
 
 /// Broken: raises the version before making the change.
 fn flip_told_first(setting: &Setting, member: usize) {
-    setting.ledger.flipped();
+    setting.ledger.bump_eligibility();
     // ORDERING: Release. As the standing's own.
     setting.eligible[member].store(0, Ordering::Release);
 }
@@ -152,15 +160,19 @@ fn complete_means_published(is_stale: fn(&Setting) -> bool) {
 }
 
 #[test]
-fn who_finds_the_count_complete_sees_the_loads() {
-    complete_means_published(|setting| setting.counted.is_stale(setting.ledger.flips().version()));
+fn a_pick_that_finds_the_count_complete_sees_the_loads() {
+    complete_means_published(|setting| {
+        setting
+            .counted
+            .is_stale(setting.ledger.eligibility().version())
+    });
 }
 
 #[test]
 #[should_panic(expected = "loads of before")]
 fn broken_the_version_is_read_without_an_order() {
     complete_means_published(|setting| {
-        let version = setting.ledger.flips().version();
+        let version = setting.ledger.eligibility().version();
         // ORDERING: Relaxed. This is what is broken.
         setting.counted.version.load(Ordering::Relaxed) != version
     });

@@ -313,7 +313,7 @@ fn any_levels() -> impl Strategy<Value = Vec<Hosts>> {
 
 proptest! {
     #[test]
-    fn all_of_the_load_goes_somewhere(levels in any_levels(), overprovisioning in 1u32..1000, threshold in 0u32..=100) {
+    fn loads_add_up_to_a_hundred(levels in any_levels(), overprovisioning in 1u32..1000, threshold in 0u32..=100) {
         let loads = loads(&levels, overprovisioning, threshold);
         prop_assert_eq!(loads.iter().map(|load| load.healthy + load.degraded).sum::<u32>(), 100);
     }
@@ -321,7 +321,7 @@ proptest! {
     /// Except for rounding and where all panic: if all together can carry the load, no priority gets more than it could
     /// carry, and no later priority gets any before the earlier ones have what they can carry.
     #[test]
-    fn in_order_and_no_more_than_it_carries(levels in any_levels(), overprovisioning in 100u32..1000) {
+    fn priorities_are_loaded_in_order_and_no_more_than_they_carry(levels in any_levels(), overprovisioning in 100u32..1000) {
         let loads = loads(&levels, overprovisioning, 0);
         let carries: Vec<_> = levels
             .iter()
@@ -341,7 +341,7 @@ proptest! {
     /// Compares with the same division in floating point, without rounding: each part is off by less than the number of
     /// parts.
     #[test]
-    fn close_to_what_is_not_rounded(levels in any_levels(), overprovisioning in 1u32..1000) {
+    fn loads_are_close_to_the_unrounded_ones(levels in any_levels(), overprovisioning in 1u32..1000) {
         let loads = loads(&levels, overprovisioning, 0);
         let carries = |part: u64, it: Hosts| {
             let judged = it.0 - it.3;
@@ -362,7 +362,7 @@ proptest! {
     }
 
     #[test]
-    fn who_has_nobody_gets_nothing_unless_all_panic(levels in any_levels(), threshold in 0u32..=100) {
+    fn a_priority_without_eligible_members_gets_no_load_unless_all_panic(levels in any_levels(), threshold in 0u32..=100) {
         let loads = loads(&levels, 140, threshold);
         let all = loads.iter().all(|load| load.panics) || levels.iter().all(|it| it.1 + it.2 == 0);
         for (load, it) in loads.iter().zip(&levels) {

@@ -88,7 +88,7 @@ fn case_36_direct_and_from_a_zone_without_endpoints() {
 }
 
 #[test]
-fn case_38_nobody_shares_a_zone_with_anybody() {
+fn case_38_callers_and_endpoints_share_no_zone() {
     let expected = [('D', 3333), ('E', 3333), ('F', 3333)];
     assert_eq!(shares('A', "A1 B1 C1", "D1 E1 F1").unwrap(), expected);
 }
@@ -139,7 +139,7 @@ fn case_44_one_zone_on_either_side_is_not_divided() {
 }
 
 #[test]
-fn nobody_has_room_by_rounding_alone() {
+fn rounding_alone_gives_no_zone_room() {
     // Each zone has a third of the endpoints, 3333; of the callers, 3334 and twice 3333. Envoy then draws from all
     // zones.
     let seen = shares('A', "A3334 B3333 C3333", "A1 B1 C1").unwrap();
@@ -201,7 +201,7 @@ fn preferred(mine: Option<(u64, u64)>, others: &[(u64, u64)]) -> Vec<u64> {
 }
 
 #[test]
-fn my_zone_as_far_as_it_carries_and_the_others_by_who_is_eligible() {
+fn my_zone_gets_what_it_carries_and_the_others_share_by_eligible_endpoints() {
     assert_eq!(preferred(Some((4, 4)), &[(4, 4)]), [100, 0]);
     assert_eq!(preferred(Some((4, 3)), &[(4, 4)]), [100, 0]);
     assert_eq!(preferred(Some((4, 2)), &[(4, 4), (4, 2)]), [70, 20, 10]);
@@ -254,7 +254,7 @@ fn the_largest_numbers_there_are_do_not_overflow() {
 
 /// The sum of the shares would overflow: each share is nearly 2^52.
 #[test]
-fn so_many_heavy_zones_that_their_shares_do_not_fit_get_as_much_each() {
+fn many_heavy_zones_whose_shares_overflow_get_equal_loads() {
     let zone = Zone {
         weight: u32::MAX,
         hosts: 1,
@@ -289,7 +289,7 @@ fn any_zones() -> impl Strategy<Value = Vec<Zone>> {
 proptest! {
     /// A zone without an eligible endpoint gets nothing, whatever the rule, and some zone gets load where any can.
     #[test]
-    fn only_who_has_somebody_gets_any(zones in any_zones(), which in 0usize..3, overprovisioning in 1u32..1000) {
+    fn only_zones_with_eligible_endpoints_get_load(zones in any_zones(), which in 0usize..3, overprovisioning in 1u32..1000) {
         let callers = Callers {
             total: zones.iter().map(|zone| zone.callers).sum(),
             zones: zones.iter().filter(|zone| zone.callers > 0).count(),

@@ -9,7 +9,7 @@ pub(crate) const LANES: usize = 32;
 
 /// The places of a list of members, for reading.
 #[derive(Debug)]
-pub(crate) struct Readings {
+pub(crate) struct BoardView {
     pages: Box<[Arc<Page>]>,
     /// For each member the index of its page, and its place on that page in the lowest six bits.
     places: Box<[u32]>,
@@ -62,7 +62,7 @@ impl Spot<'_> {
     }
 }
 
-impl Readings {
+impl BoardView {
     /// Collects the places of `members`. `None` if any of them has no place.
     pub(crate) fn of<'a>(members: impl Iterator<Item = Option<&'a Place>>) -> Option<Self> {
         let mut pages: Vec<Arc<Page>> = Vec::new();

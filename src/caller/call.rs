@@ -1,6 +1,6 @@
 //! The state of a call, from its first attempt to its last, and the loop that runs it.
 
-use super::attempt::{Ended, How, within};
+use super::attempt::{AttemptEnd, Ended, within};
 use super::error::{CallerError, StopReason};
 use super::plan::{CallPlan, MOST_ATTEMPTS};
 use super::{CallOptions, Inner};
@@ -12,7 +12,7 @@ use crate::transport::Transport;
 use std::time::Duration;
 
 /// The state of a call: its options, and the results of its attempts so far.
-pub(super) struct Trip<'a, R, E> {
+pub(super) struct CallState<'a, R, E> {
     pick: PickOptions<'a>,
     /// The deadline of the call.
     pub(super) ends: Option<Tick>,
@@ -57,7 +57,7 @@ impl<R> Verdict<R> {
     }
 }
 
-impl<'a, R, E> Trip<'a, R, E> {
+impl<'a, R, E> CallState<'a, R, E> {
     #[inline]
     pub(super) fn new(options: &CallOptions<'a>, plan: &CallPlan, now: Tick) -> Self {
         let deadline = options.deadline.or(plan.deadline);
@@ -90,24 +90,24 @@ impl<'a, R, E> Trip<'a, R, E> {
         pick.avoid(self.avoid())
     }
 
-    pub(super) fn sent(&mut self, to: MemberId) {
+    pub(super) fn note_sent(&mut self, to: MemberId) {
         self.attempts += 1;
         self.last_tried = Some(to);
     }
 
     /// Takes in the end of an attempt.
     #[inline]
-    pub(super) fn ended(&mut self, ended: Ended<R, E>, retry_timeouts: bool) -> Verdict<R> {
+    pub(super) fn note_end(&mut self, ended: Ended<R, E>, retry_timeouts: bool) -> Verdict<R> {
         (self.timed_out, self.answer) = (false, None);
-        match ended.how {
-            How::Answered {
+        match ended.end {
+            AttemptEnd::Answered {
                 result: Ok(answer),
                 is_retryable: false,
             } => return Verdict::Good(answer),
-            How::Answered {
+            AttemptEnd::Answered {
                 result: Ok(answer), ..
             } => self.answer = Some(answer),
-            How::Answered {
+            AttemptEnd::Answered {
                 result: Err(error),
                 is_retryable,
             } => {
@@ -116,7 +116,7 @@ impl<'a, R, E> Trip<'a, R, E> {
                     return Verdict::Final;
                 }
             }
-            How::CutOff { by_deadline } => {
+            AttemptEnd::CutOff { by_deadline } => {
                 self.timed_out = true;
                 if by_deadline {
                     return Verdict::Last(StopReason::Deadline);
@@ -130,7 +130,7 @@ impl<'a, R, E> Trip<'a, R, E> {
     }
 
     #[inline]
-    fn stops(self, reason: StopReason) -> Result<R, CallerError<E>> {
+    fn finish(self, reason: StopReason) -> Result<R, CallerError<E>> {
         self.answer.ok_or(CallerError {
             reason,
             attempts: self.attempts,
@@ -152,32 +152,32 @@ impl<C: Cluster, T> Inner<C, T> {
         F: FnMut() -> Req + Send,
     {
         let mut now = self.timer.tick();
-        let mut trip = Trip::new(&options, &self.plan, now);
+        let mut call = CallState::new(&options, &self.plan, now);
         let reason = loop {
-            if trip.attempts == 0 && !self.admits(now) {
+            if call.attempts == 0 && !self.admits(now) {
                 break StopReason::Throttled;
             }
-            let launch = match self.launch(&mut trip, now, &mut make) {
+            let launch = match self.launch(&mut call, now, &mut make) {
                 Ok(launch) => launch,
                 Err(reason) => break reason,
             };
             // Without hedges it is sent from here, which keeps this future as small as possible: passing what an
             // attempt holds through three futures costs as much as the pick.
-            let came = if self.hedging.is_some() && trip.most_attempts > 1 {
-                Box::pin(self.race(launch, &mut trip, now, &mut make)).await
+            let came = if self.hedging.is_some() && call.most_attempts > 1 {
+                Box::pin(self.race(launch, &mut call, now, &mut make)).await
             } else {
-                let (held, request) = (launch.held, launch.request);
-                let sent = self.transport.send(held.lease.endpoint(), request);
-                let result = within(&*self.timer, held.time(), sent).await;
-                let ended = self.ended(held, result);
-                trip.ended(ended, self.plan.retry_timeouts).alone()
+                let (in_flight, request) = (launch.in_flight, launch.request);
+                let sent = self.transport.send(in_flight.lease.endpoint(), request);
+                let result = within(&*self.timer, in_flight.time(), sent).await;
+                let ended = self.record_end(in_flight, result);
+                call.note_end(ended, self.plan.retry_timeouts).alone()
             };
             match came {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => {}
                 Err(reason) => break reason,
             }
-            let wait = match self.next(&mut trip) {
+            let wait = match self.next(&mut call) {
                 Ok(wait) => wait,
                 Err(reason) => break reason,
             };
@@ -186,8 +186,8 @@ impl<C: Cluster, T> Inner<C, T> {
             }
             now = self.timer.tick();
         };
-        self.counters.stopped(reason);
-        trip.stops(reason)
+        self.counters.count_stop(reason);
+        call.finish(reason)
     }
 
     #[inline]
@@ -200,14 +200,14 @@ impl<C: Cluster, T> Inner<C, T> {
 
     /// Returns how long to wait before the next attempt, or why there is none. It checks here what would refuse the
     /// retry, so that no call waits in vain.
-    fn next<R, E>(&self, trip: &mut Trip<'_, R, E>) -> Result<Duration, StopReason> {
+    fn next<R, E>(&self, call: &mut CallState<'_, R, E>) -> Result<Duration, StopReason> {
         let now = self.timer.tick();
-        let wait = self.plan.backoff(trip.attempts, self.random());
-        if trip.attempts >= trip.most_attempts {
+        let wait = self.plan.backoff(call.attempts, self.random());
+        if call.attempts >= call.most_attempts {
             Err(StopReason::AttemptsUsed)
-        } else if trip.ends.is_some_and(|ends| ends.since(now) <= wait) {
+        } else if call.ends.is_some_and(|ends| ends.since(now) <= wait) {
             Err(StopReason::Deadline)
-        } else if self.cluster.leaves_none(trip.avoid()) {
+        } else if self.cluster.leaves_none(call.avoid()) {
             Err(StopReason::NoEndpointLeft)
         } else if !self.slots.has_room() {
             Err(StopReason::TooManyRetries)

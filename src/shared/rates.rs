@@ -14,7 +14,7 @@ use crate::time::{Tick, nanos};
 
 /// A fault is common while this share of the other endpoints is under suspicion at once. It is more than a third, so
 /// that a dead zone of three does not count as a common fault.
-pub(crate) const COMMON: f64 = 0.4;
+pub(crate) const COMMON_FAULT_SHARE: f64 = 0.4;
 
 /// With fewer endpoints than this no fault counts as common.
 const SEVERAL: u64 = 3;
@@ -32,14 +32,14 @@ const HERE_AND_THERE: f32 = 0.1;
 const TRACE: f32 = 1e-4;
 
 #[derive(Debug)]
-pub(crate) struct Trend {
+pub(crate) struct FleetRates {
     /// An `f32`'s bits: the share of requests that fail, endpoints that stand out excluded.
     error_rate: AtomicU32,
     /// An `f32`'s bits: the median over endpoints of the share of requests that an endpoint refuses because of
     /// overload.
     refusal_rate: AtomicU32,
     /// In which tenth of a window a request last failed during a common fault, plus 1; 0 for never.
-    common_in: AtomicU64,
+    last_common_fault: AtomicU64,
     /// When an ejection last met the cap, in milliseconds plus 1; 0 for never.
     overflowed_at: AtomicU64,
     /// How many endpoints are under suspicion.
@@ -49,20 +49,20 @@ pub(crate) struct Trend {
     /// An `f32`'s bits: how many requests per second an endpoint gets, in the mean.
     pace: AtomicU32,
     /// The bits of two `f32`s, NaN while unknown: upkeep ejects below this success rate and above this latency in ns.
-    limits: [AtomicU32; 2],
+    thresholds: [AtomicU32; 2],
 }
 
-impl Trend {
+impl FleetRates {
     pub(super) fn new() -> Self {
         Self {
             error_rate: AtomicU32::new(0),
             refusal_rate: AtomicU32::new(0),
-            common_in: AtomicU64::new(0),
+            last_common_fault: AtomicU64::new(0),
             overflowed_at: AtomicU64::new(0),
             suspects: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicU32::new(0),
-            limits: std::array::from_fn(|_| AtomicU32::new(f32::NAN.to_bits())),
+            thresholds: std::array::from_fn(|_| AtomicU32::new(f32::NAN.to_bits())),
         }
     }
 
@@ -76,7 +76,7 @@ impl Trend {
     }
 
     /// Records that an ejection met the cap.
-    pub(crate) fn overflowed(&self, now: Tick) {
+    pub(crate) fn note_overflow(&self, now: Tick) {
         // ORDERING: Relaxed. As above.
         self.overflowed_at
             .store(now.as_millis() + 1, Ordering::Relaxed);
@@ -102,26 +102,26 @@ impl Trend {
     }
 
     /// Publishes the thresholds of the detectors that compare endpoints.
-    pub(crate) fn hold_against(&self, limits: &Thresholds) {
-        let known = [limits.success_rate, limits.latency];
-        for (place, limit) in self.limits.iter().zip(known) {
-            let limit = limit.map_or(f32::NAN, |limit| limit as f32);
+    pub(crate) fn set_thresholds(&self, thresholds: &Thresholds) {
+        let known = [thresholds.success_rate, thresholds.latency];
+        for (place, threshold) in self.thresholds.iter().zip(known) {
+            let threshold = threshold.map_or(f32::NAN, |threshold| threshold as f32);
             // ORDERING: Relaxed. As above.
-            place.store(limit.to_bits(), Ordering::Relaxed);
+            place.store(threshold.to_bits(), Ordering::Relaxed);
         }
     }
 
     /// The threshold of this detector at the last upkeep, if it compares endpoints.
-    pub(crate) fn limit(&self, detector: Detector) -> Option<f64> {
-        let [success_rate, latency] = &self.limits;
+    pub(crate) fn threshold(&self, detector: Detector) -> Option<f64> {
+        let [success_rate, latency] = &self.thresholds;
         let place = match detector {
             Detector::SuccessRate => success_rate,
             Detector::LatencyOutlier => latency,
             _ => return None,
         };
         // ORDERING: Relaxed. As above.
-        let limit = f32::from_bits(place.load(Ordering::Relaxed));
-        (!limit.is_nan()).then_some(limit.into())
+        let threshold = f32::from_bits(place.load(Ordering::Relaxed));
+        (!threshold.is_nan()).then_some(threshold.into())
     }
 
     /// Sets how many requests per second an endpoint gets, in the mean.
@@ -157,7 +157,7 @@ impl Trend {
     }
 
     /// Counts one more endpoint under suspicion.
-    pub(crate) fn suspected(&self) {
+    pub(crate) fn add_suspect(&self) {
         // ORDERING: Relaxed. As above.
         self.suspects.fetch_add(1, Ordering::Relaxed);
     }
@@ -169,7 +169,7 @@ impl Trend {
     }
 
     /// Counts one endpoint less under suspicion.
-    pub(crate) fn cleared(&self) {
+    pub(crate) fn remove_suspect(&self) {
         // ORDERING: Relaxed, both. As above. Upkeep may have counted it already.
         let _ = self
             .suspects
@@ -184,7 +184,7 @@ impl Trend {
         let suspects = self.suspects.load(Ordering::Relaxed);
         let judged = self.judged.load(Ordering::Relaxed);
         let others = suspects.saturating_sub(u64::from(is_suspect));
-        judged >= SEVERAL && others as f64 >= COMMON * (judged - 1) as f64
+        judged >= SEVERAL && others as f64 >= COMMON_FAULT_SHARE * (judged - 1) as f64
     }
 
     /// Whether enough endpoints take requests for a fault to be common.
@@ -197,11 +197,11 @@ impl Trend {
 impl Shared {
     /// What is usual now, for an outcome of this shard at an endpoint that is under suspicion or not.
     pub(crate) fn usual_now(&self, shard: usize, is_suspect: bool) -> Usual {
-        let (own, mut rate) = (self.own(shard), self.trend.error_rate());
-        let is_common = own.is_common(self.trend.is_common(is_suspect));
+        let (state, mut rate) = (self.shard_state(shard), self.rates.error_rate());
+        let is_common = state.update_is_common(self.rates.is_common(is_suspect));
         // If all endpoints are out, the failures are those of their probes.
-        if is_common && self.trend.are_several() {
-            rate = rate.max(own.failing());
+        if is_common && self.rates.are_several() {
+            rate = rate.max(state.failing());
         }
         self.usual().with_error_rate(rate.into())
     }
@@ -216,23 +216,23 @@ impl Shared {
     /// Remembers that a request of this shard has failed now, if the fault is common.
     pub(crate) fn note_common(&self, shard: usize, now: Tick) {
         // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
-        let own = self.own(shard);
-        let is_common = own.is_common.load(Ordering::Relaxed) != 0;
+        let state = self.shard_state(shard);
+        let is_common = state.is_common.load(Ordering::Relaxed) != 0;
         // That a few endpoints are under suspicion is not enough: among few endpoints they always are a large share.
-        let fail_mostly = f64::from(own.failing()) >= COMMON;
+        let fail_mostly = f64::from(state.failing()) >= COMMON_FAULT_SHARE;
         let tenth = self.tenth(now) + 1;
-        let is_of_all = is_common && fail_mostly && self.trend.are_several();
+        let is_of_all = is_common && fail_mostly && self.rates.are_several();
         // ORDERING: Relaxed, both. As above.
-        if is_of_all && self.trend.common_in.load(Ordering::Relaxed) != tenth {
-            self.trend.common_in.store(tenth, Ordering::Relaxed);
+        if is_of_all && self.rates.last_common_fault.load(Ordering::Relaxed) != tenth {
+            self.rates.last_common_fault.store(tenth, Ordering::Relaxed);
         }
     }
 
     /// How many tenths of a window have begun since the last common fault. `u64::MAX` while it goes on, or if there was
     /// none.
-    pub(crate) fn tenths_apart(&self, now: Tick) -> u64 {
+    pub(crate) fn tenths_since_common_fault(&self, now: Tick) -> u64 {
         // ORDERING: Relaxed. As above.
-        let last = self.trend.common_in.load(Ordering::Relaxed);
+        let last = self.rates.last_common_fault.load(Ordering::Relaxed);
         match (self.tenth(now) + 1).checked_sub(last) {
             Some(apart) if last > 0 && apart > 0 => apart,
             _ => u64::MAX,
@@ -255,11 +255,11 @@ impl Shard {
     /// Whether the fault is common, given whether many endpoints are under suspicion now. Once it is, it stays so while
     /// this shard's requests fail at different endpoints, or mostly. Otherwise a few successes would clear the
     /// suspects, and the next two failures of an endpoint would count as its own.
-    fn is_common(&self, are_many: bool) -> bool {
+    fn update_is_common(&self, are_many: bool) -> bool {
         // ORDERING: Relaxed, both. A statistic.
         let was = self.is_common.load(Ordering::Relaxed) != 0;
-        let goes_on =
-            self.failing_around() >= HERE_AND_THERE || f64::from(self.failing()) >= COMMON;
+        let goes_on = self.failing_around() >= HERE_AND_THERE
+            || f64::from(self.failing()) >= COMMON_FAULT_SHARE;
         let is = are_many || (was && goes_on);
         if is != was {
             self.is_common.store(is.into(), Ordering::Relaxed);
@@ -276,14 +276,14 @@ impl Shard {
 
     /// Counts a request that succeeded.
     #[inline]
-    pub(crate) fn ended_well(&self) {
+    pub(crate) fn count_success(&self) {
         if !self.is_quiet() {
             self.count(0.0, 0.0);
         }
     }
 
     /// Counts a request that ended in a fault at this endpoint.
-    pub(crate) fn ended_in_fault(&self, at: MemberId) {
+    pub(crate) fn count_fault(&self, at: MemberId) {
         // ORDERING: Relaxed. A statistic.
         let before = self.failed_at.swap(at.get(), Ordering::Relaxed);
         let is_another = before != 0 && before != at.get();
@@ -320,50 +320,52 @@ mod tests {
     fn one_in_four(shared: &Shared, endpoints: u64) {
         for request in 0..160 {
             match request % 4 {
-                0 => (shared.own(0)).ended_in_fault(MemberId::new(1 + request / 4 % endpoints)),
-                _ => shared.own(0).ended_well(),
+                0 => {
+                    (shared.shard_state(0)).count_fault(MemberId::new(1 + request / 4 % endpoints))
+                }
+                _ => shared.shard_state(0).count_success(),
             }
         }
     }
 
     #[test]
-    fn two_fifths_of_the_others_under_suspicion_are_the_fault_of_all() {
+    fn two_fifths_of_the_others_under_suspicion_are_a_common_fault() {
         let shared = Shared::alone();
         one_in_four(&shared, 1);
-        shared.trend.publish(0.01, 7, 21);
+        shared.rates.publish(0.01, 7, 21);
         let rate = |is_suspect| shared.usual_now(0, is_suspect).error_rate();
         assert!((rate(false) - 0.01).abs() < 1e-6, "a zone is not all");
-        shared.trend.suspected();
+        shared.rates.add_suspect();
         assert!(
             rate(false) > 0.2 && rate(true) < 0.02,
             "eight of twenty others"
         );
-        shared.trend.cleared();
+        shared.rates.remove_suspect();
         assert!(rate(false) < 0.02);
-        shared.trend.publish(0.0, 2, 2);
+        shared.rates.publish(0.0, 2, 2);
         assert_eq!(rate(true), 0.0, "of two nobody is the fleet");
-        shared.trend.publish(0.0, 3, 3);
+        shared.rates.publish(0.0, 3, 3);
         assert!(rate(true) > 0.2, "of three they are");
     }
 
     /// Failures at one endpoint alone do not prolong a common fault, unless most requests fail: it ends as soon as few
     /// endpoints are suspect.
     #[test]
-    fn it_stays_the_fault_of_all_while_requests_fail_here_and_there() {
+    fn a_common_fault_lasts_while_requests_fail_here_and_there() {
         for (endpoints, all, stays) in [(1, false, false), (3, false, true), (1, true, true)] {
             let shared = Shared::alone();
             one_in_four(&shared, endpoints);
             (0..if all { 50 } else { 0 })
-                .for_each(|_| shared.own(0).ended_in_fault(MemberId::new(1)));
+                .for_each(|_| shared.shard_state(0).count_fault(MemberId::new(1)));
             let rate = || shared.usual_now(0, false).error_rate();
-            shared.trend.publish(0.01, 20, 21);
+            shared.rates.publish(0.01, 20, 21);
             assert!(rate() > 0.2);
-            shared.trend.publish(0.01, 1, 21);
+            shared.rates.publish(0.01, 1, 21);
             assert_eq!(rate() > 0.2, stays, "{endpoints}, {all}");
-            shared.trend.publish(0.01, 1, 2);
+            shared.rates.publish(0.01, 1, 2);
             assert!(rate() < 0.02, "of two nobody is the fleet, whatever was");
-            shared.trend.publish(0.01, 1, 21);
-            (0..300).for_each(|_| shared.own(0).ended_well());
+            shared.rates.publish(0.01, 1, 21);
+            (0..300).for_each(|_| shared.shard_state(0).count_success());
             assert!(rate() < 0.02);
         }
     }
@@ -371,64 +373,68 @@ mod tests {
     /// While a common fault lasts, an endpoint's failures still tell it from the others. Those from before its end no
     /// longer do.
     #[test]
-    fn what_all_had_counts_until_it_is_over() {
+    fn a_common_fault_counts_until_it_is_over() {
         let shared = Shared::alone();
         let tenth = shared.ejection.window / 10;
         let at = |tenths: u32| Tick::ZERO.after(tenth * tenths);
         let fail = |tenths, suspects, judged| {
-            shared.trend.publish(0.9, suspects, judged);
-            let own = shared.own(0);
-            (0..50).for_each(|request| own.ended_in_fault(MemberId::new(1 + request % 3)));
+            shared.rates.publish(0.9, suspects, judged);
+            let state = shared.shard_state(0);
+            (0..50).for_each(|request| state.count_fault(MemberId::new(1 + request % 3)));
             shared.usual_now(0, false);
             shared.note_common(0, at(tenths));
         };
-        let counts_all = |tenths| shared.tenths_apart(at(tenths)) > 10;
+        let counts_all = |tenths| shared.tenths_since_common_fault(at(tenths)) > 10;
         fail(19, 1, 21);
         assert!(counts_all(20), "one alone is no fault of all");
         fail(20, 20, 21);
         assert!(counts_all(20), "it goes on");
-        assert_eq!(shared.tenths_apart(at(23)), 3);
+        assert_eq!(shared.tenths_since_common_fault(at(23)), 3);
         fail(23, 20, 21);
-        assert_eq!(shared.tenths_apart(at(24)), 1);
+        assert_eq!(shared.tenths_since_common_fault(at(24)), 1);
         fail(24, 2, 2);
-        assert_eq!(shared.tenths_apart(at(24)), 1, "of two nobody is the fleet");
+        assert_eq!(
+            shared.tenths_since_common_fault(at(24)),
+            1,
+            "of two nobody is the fleet"
+        );
         assert!(counts_all(22), "a clock that has gone back");
     }
 
     /// A clock that starts with the process is still near zero when the first endpoint is ejected.
     #[test]
     fn the_cap_was_not_reached_before_the_clock_began() {
-        let trend = Trend::new();
-        assert!(!trend.has_overflowed(Duration::from_secs(10), Tick::ZERO));
-        trend.overflowed(Tick::ZERO);
+        let rates = FleetRates::new();
+        assert!(!rates.has_overflowed(Duration::from_secs(10), Tick::ZERO));
+        rates.note_overflow(Tick::ZERO);
         let after = |seconds| Tick::ZERO.after(Duration::from_secs(seconds));
-        let has = |now| trend.has_overflowed(Duration::from_secs(10), now);
+        let has = |now| rates.has_overflowed(Duration::from_secs(10), now);
         assert!(has(after(0)) && has(after(10)) && !has(after(11)));
     }
 
     #[test]
     fn the_first_failures_tell_at_once() {
         let shared = Shared::alone();
-        (0..8).for_each(|fault| shared.own(0).ended_in_fault(MemberId::new(fault)));
-        let failing = shared.own(0).failing();
+        (0..8).for_each(|fault| shared.shard_state(0).count_fault(MemberId::new(fault)));
+        let failing = shared.shard_state(0).failing();
         assert!((failing - 8.0 / 11.0).abs() < 0.01, "{failing}");
     }
 
     #[test]
     fn failures_are_forgotten_after_many_successes() {
         let shared = Shared::alone();
-        shared.own(0).ended_in_fault(MemberId::new(1));
-        assert!(shared.own(0).failing() > 0.2);
-        (0..250).for_each(|_| shared.own(0).ended_well());
-        assert_eq!(shared.own(0).failing(), 0.0);
+        shared.shard_state(0).count_fault(MemberId::new(1));
+        assert!(shared.shard_state(0).failing() > 0.2);
+        (0..250).for_each(|_| shared.shard_state(0).count_success());
+        assert_eq!(shared.shard_state(0).failing(), 0.0);
     }
 
     #[test]
-    fn nobody_is_cleared_twice() {
-        let trend = Trend::new();
-        trend.cleared();
-        trend.publish(0.0, 0, 5);
-        trend.cleared();
-        assert!(!trend.is_common(false));
+    fn an_endpoint_is_not_cleared_twice() {
+        let rates = FleetRates::new();
+        rates.remove_suspect();
+        rates.publish(0.0, 0, 5);
+        rates.remove_suspect();
+        assert!(!rates.is_common(false));
     }
 }

@@ -1,5 +1,5 @@
-//! Promise: a look (one check at each of up to 32 endpoints that are not suspect, against which suspects are held) ends
-//! whatever becomes of those endpoints, and costs no more than it says.
+//! Promise: a round (one check at each of up to 32 endpoints that are not suspect, against which suspects are held)
+//! ends whatever becomes of those endpoints, and costs no more than it says.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -62,10 +62,10 @@ fn times(checked: &[usize], server: usize) -> usize {
     checked.iter().filter(|&&one| one == server).count()
 }
 
-/// A suspect is checked only once until the look is over. It used to be checked again at once for as long as the others
-/// had not answered, without end; and a `run` whose checks are answered at once then let nothing else run.
+/// A suspect is checked only once until the round is over. It used to be checked again at once for as long as the
+/// others had not answered, without end; and a `run` whose checks are answered at once then let nothing else run.
 #[test]
-fn who_is_in_doubt_is_checked_once_while_others_have_not_answered() {
+fn a_suspect_is_checked_once_while_others_have_not_answered() {
     let mut setting = in_doubt(20, &[3]);
     let mut others = Vec::new();
     for round in 0..100 {
@@ -86,10 +86,10 @@ fn who_is_in_doubt_is_checked_once_while_others_have_not_answered() {
     assert!(setting.is_out(3));
 }
 
-/// The result of a look reaches a suspect that waits for it, even if the whole batch of checks is over before the next
+/// The result of a round reaches a suspect that waits for it, even if the whole batch of checks is over before the next
 /// tick.
 #[test]
-fn a_driver_that_awaits_all_its_checks_takes_out_who_hangs() {
+fn a_driver_that_awaits_all_its_checks_ejects_a_hanging_endpoint() {
     let mut setting = in_doubt(20, &[3]);
     let mut batches = 0;
     while !setting.is_out(3) {
@@ -106,10 +106,10 @@ fn a_driver_that_awaits_all_its_checks_takes_out_who_hangs() {
     }
 }
 
-/// One of the endpoints looked at is replaced every tenth of a second, and answers take longer than that. The look does
-/// not wait for those that are gone.
+/// One of the endpoints of a round is replaced every tenth of a second, and answers take longer than that. The round
+/// does not wait for those that are gone.
 #[test]
-fn who_is_removed_is_not_waited_for() {
+fn a_removed_endpoint_is_not_waited_for() {
     let mut setting = in_doubt(4, &[0]);
     let (mut oldest, mut next) = (1, 4);
     let replace = |setting: &Setting, at: usize| {
@@ -128,10 +128,10 @@ fn who_is_removed_is_not_waited_for() {
     assert!(times(&checked, 0) <= 3, "{checked:?}");
 }
 
-/// Seven of the endpoints to be looked at become suspect before their checks are sent. The look does not wait for them:
+/// Seven of the endpoints of a round become suspect before their checks are sent. The round does not wait for them:
 /// those checks now decide about the endpoints themselves.
 #[test]
-fn who_has_come_into_doubt_before_it_is_asked_is_not_waited_for() {
+fn an_endpoint_suspect_before_its_check_is_sent_is_not_waited_for() {
     let one_at_a_time = each_second().max_probes(1);
     let mut setting = doubt(with(20, exact(), one_at_a_time), &[0]);
     let fall = |setting: &Setting, at: usize| {
@@ -144,10 +144,10 @@ fn who_has_come_into_doubt_before_it_is_asked_is_not_waited_for() {
     assert!(at < 100, "{at} ms");
 }
 
-/// Checks that are under way when a look begins count for it. Otherwise suspects would be held against no results at
+/// Checks that are under way when a round begins count for it. Otherwise suspects would be held against no results at
 /// all.
 #[test]
-fn whose_checks_are_under_way_are_waited_for() {
+fn checks_under_way_when_a_round_begins_are_waited_for() {
     let mut setting = with(20, exact(), each_second());
     setting.round(|_| SUCCESS);
     setting.clock.advance(SECOND);
@@ -171,10 +171,10 @@ fn whose_checks_are_under_way_are_waited_for() {
     assert_eq!(ejected(&setting.fleet), [0, 1]);
 }
 
-/// The first third of the set dies, as a zone does. While the endpoints looked at were neighbours in the set, half of
-/// the looks took the zone for the whole fleet.
+/// The first third of the set dies, as a zone does. While the endpoints of a round were neighbours in the set, half of
+/// the rounds took the zone for the whole fleet.
 #[test]
-fn those_looked_at_are_from_all_over_the_set() {
+fn a_round_checks_endpoints_from_all_over_the_set() {
     for count in [30, 48, 63, 64, 93] {
         for seed in 0..20 {
             let clock = evenkeel::ManualClock::new();
@@ -198,7 +198,7 @@ fn those_looked_at_are_from_all_over_the_set() {
 }
 
 #[test]
-fn who_asked_not_to_be_checked_is_not_looked_at() {
+fn an_endpoint_that_asked_not_to_be_checked_is_not_in_a_round() {
     let mut setting = with(20, exact(), each_second());
     setting.round(|server| match server {
         5 => Outcome::overloaded(Some(SECOND * 2)),
@@ -216,7 +216,7 @@ fn who_asked_not_to_be_checked_is_not_looked_at() {
 
 /// Of three others two answer: the result of the third makes no difference.
 #[test]
-fn one_of_three_others_that_hangs_is_not_waited_for() {
+fn one_hanging_check_of_three_is_not_waited_for() {
     let mut setting = in_doubt(4, &[0]);
     let answer = |server| match server {
         0 => (1, TIMEOUT),
@@ -228,10 +228,10 @@ fn one_of_three_others_that_hangs_is_not_waited_for() {
     assert_eq!(times(&checked, 0), 2);
 }
 
-/// Half of all checks fail. When a cap of one check at a time left no endpoints to look at, 24 of 40 suspects were
+/// Half of all checks fail. When a cap of one check at a time left no endpoints for a round, 24 of 40 suspects were
 /// ejected.
 #[test]
-fn as_many_are_looked_at_where_few_checks_may_be_under_way() {
+fn a_round_is_as_large_where_few_checks_may_be_under_way() {
     for max_probes in [1, 4] {
         let settings = || -> HealthCheckSettings {
             each_second().max_probes(max_probes).interval(SECOND * 600)
@@ -250,7 +250,7 @@ fn as_many_are_looked_at_where_few_checks_may_be_under_way() {
             }
             out += ejected(&setting.fleet).len();
         }
-        // Of 18 that fail half, fewer than two fifths fail in one look of four; then two more misses of three are
+        // Of 18 that fail half, fewer than two fifths fail in one round of four; then two more misses of three are
         // needed.
         assert!(out <= 6, "{out} of 40 with {max_probes}");
     }
@@ -259,8 +259,8 @@ fn as_many_are_looked_at_where_few_checks_may_be_under_way() {
 /// A suspect whose checks are answered without telling anything is checked by the interval. Its checks used to follow
 /// one another without end.
 #[test]
-fn who_is_in_doubt_and_tells_nothing_is_checked_by_the_interval() {
-    for told in [
+fn a_suspect_with_inconclusive_checks_is_checked_by_the_interval() {
+    for result in [
         Outcome::Ignored,
         Outcome::overloaded(None),
         Outcome::overloaded(Some(SECOND * 10)),
@@ -268,18 +268,18 @@ fn who_is_in_doubt_and_tells_nothing_is_checked_by_the_interval() {
         let mut setting = in_doubt(10, &[3]);
         let mut checks = 0;
         for _ in 0..5_000 {
-            let outcome = |server| if server == 3 { told } else { SUCCESS };
+            let outcome = |server| if server == 3 { result } else { SUCCESS };
             checks += times(&setting.round(outcome), 3);
             setting.clock.advance(MILLI);
         }
-        assert!(checks <= 6, "{checks} in 5 s: {told:?}");
+        assert!(checks <= 6, "{checks} in 5 s: {result:?}");
     }
 }
 
-/// Checks that hang take up the whole cap. Endpoints asked for a look are checked before others that are due: otherwise
-/// the look was over before they were checked, and began anew.
+/// Checks that hang take up the whole cap. Endpoints asked for a round are checked before others that are due:
+/// otherwise the round was over before they were checked, and began anew.
 #[test]
-fn a_look_ends_where_most_checks_hang() {
+fn a_round_ends_where_most_checks_hang() {
     let settings = || each_second().max_probes(8).timeout(SECOND);
     let mut setting = doubt(with(300, exact(), settings()), &[]);
     let answer = |dead: usize| {
@@ -300,17 +300,17 @@ fn a_look_ends_where_most_checks_hang() {
     assert!(at < 40_000, "{at} ms");
 }
 
-/// A refused connection weighs more than a timeout, also after it was held back until the look ended: with one failed
+/// A refused connection weighs more than a timeout, also after it was held back until the round ended: with one failed
 /// request it is enough to eject.
 #[test]
-fn what_is_held_stays_what_it_was() {
-    for (told, is_out) in [(Outcome::Unreachable, true), (TIMEOUT, false)] {
+fn a_held_result_stays_what_it_was() {
+    for (result, is_out) in [(Outcome::Unreachable, true), (TIMEOUT, false)] {
         let mut setting = in_doubt(20, &[3]);
-        let once = |server| if server == 3 { told } else { SUCCESS };
+        let once = |server| if server == 3 { result } else { SUCCESS };
         assert_eq!(times(&setting.round(once), 3), 1);
         setting.round(once);
         let probes = setting.checks.tick();
-        assert_eq!(setting.is_out(3), is_out, "{told:?}");
+        assert_eq!(setting.is_out(3), is_out, "{result:?}");
         drop(probes);
     }
 }
@@ -318,7 +318,7 @@ fn what_is_held_stays_what_it_was() {
 /// The driver stalled for minutes in which the server answered well. The result that it held back belongs to an earlier
 /// suspicion and is dropped.
 #[test]
-fn what_was_held_long_ago_is_forgotten() {
+fn a_result_held_long_ago_is_forgotten() {
     let mut setting = in_doubt(20, &[3]);
     let mut others = Vec::new();
     for _ in 0..2 {
