@@ -114,7 +114,8 @@ pub trait Cluster: Send + Sync {
     /// - while no endpoint is eligible,
     /// - in panic,
     /// - while as many endpoints are ejected as the cap allows, so that bad ones may still be in rotation, or
-    /// - while half of the requests fail at the endpoints that are not outliers.
+    /// - while half of the requests fail at the endpoints that are not outliers, or are refused by an endpoint as
+    ///   [overloaded](crate::Outcome::Overloaded) (the median over its endpoints).
     ///
     /// A fleet without endpoints returns `true`, because its picks fail for a reason of their own.
     ///

@@ -38,7 +38,7 @@ const OVERPROVISIONING: u32 = 140;
 /// # When the chosen cluster has no endpoint
 ///
 /// The other cluster is asked at once, whatever the reason. If neither has an endpoint, the error is that of the
-/// cluster closer to having one, in this order: avoided, saturated, declined, too few eligible, all ejected, all
+/// cluster closer to having one, in this order: saturated, avoided, declined, too few eligible, all ejected, all
 /// draining, empty. If both are equally close, it is the preferred cluster's.
 ///
 /// A retry goes to the cluster not yet tried, if any of it is eligible: if a whole zone dies, a second try there would
@@ -292,6 +292,7 @@ where
         // cluster's own panic rule.
         let last = PickOptions {
             without_probe: true,
+            is_repeated: true,
             ..*options
         };
         self.pick_from(prefers, &last)
@@ -312,8 +313,16 @@ where
             && (self.spare.is_tried(members) || self.spare.availability() <= 0.0)
     }
 
+    /// Returns whether either has a healthy choice, of those that have anything eligible.
     fn has_healthy(&self) -> bool {
-        self.preferred.has_healthy() || self.spare.has_healthy()
+        let preferred = self.preferred.availability() > 0.0;
+        let spare = self.spare.availability() > 0.0;
+        if preferred || spare {
+            (preferred && self.preferred.has_healthy()) || (spare && self.spare.has_healthy())
+        } else {
+            // A fleet without endpoints says that it has one.
+            self.preferred.has_healthy() && self.spare.has_healthy()
+        }
     }
 
     fn leaves_none(&self, avoid: &[MemberId]) -> bool {
@@ -394,8 +403,9 @@ fn share(availability: f64) -> f64 {
 const fn closer_error(first: PickError, second: PickError) -> PickError {
     const fn closeness(error: PickError) -> u32 {
         match error {
-            PickError::AllAvoided => 6,
-            PickError::Saturated => 5,
+            // There a later try may succeed, and those avoided stay so.
+            PickError::Saturated => 6,
+            PickError::AllAvoided => 5,
             PickError::Declined => 4,
             PickError::TooFewEligible => 3,
             PickError::AllEjected => 2,

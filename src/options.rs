@@ -61,6 +61,8 @@ pub struct PickOptions<'a> {
     /// Set by a [`Failover`](crate::Failover), which can use another cluster: if few endpoints are eligible, the pick
     /// neither ignores health nor fails for that.
     pub(crate) without_panic: bool,
+    /// Set by a [`Failover`](crate::Failover) that asks a second time for one request: a refusal has been counted.
+    pub(crate) is_repeated: bool,
 }
 
 impl<'a> PickOptions<'a> {
@@ -72,6 +74,7 @@ impl<'a> PickOptions<'a> {
             avoid: &[],
             without_probe: false,
             without_panic: false,
+            is_repeated: false,
         }
     }
 

@@ -197,6 +197,32 @@ fn a_probe_told_of_going_away_starts_the_count_again() {
     assert_eq!(why.ejection.unwrap().probes_wanted, Some(5));
 }
 
+/// The good answer of a probe carries the announcement: it does not bring the endpoint back.
+#[test]
+fn a_probe_whose_good_answer_says_so_stays_out() {
+    let (fleet, clock) = common::one_out_by(common::five_in_a_row());
+    clock.advance(SECOND * 2);
+    let probe = common::probe(&fleet);
+    probe.going_away();
+    probe.record_with_latency(Outcome::Success, MILLI);
+    assert_eq!((ejected(&fleet), fleet.stats().probing), (vec![0], 0));
+    let why = fleet.member(&0).unwrap().explain();
+    assert_eq!((why.times, why.until), (1, Some(SECOND * 2)));
+    // It was not in rotation, so this found nothing bad there.
+    assert_eq!(fleet.detections(Detector::GoingAway).detected, 0);
+    // Nor does one that is dropped, or whose request fails.
+    clock.advance(SECOND * 2);
+    let probe = common::probe(&fleet);
+    probe.going_away();
+    drop(probe);
+    let why = fleet.member(&0).unwrap().explain();
+    assert_eq!((why.times, fleet.stats().probing), (1, 0));
+    clock.advance(SECOND * 2);
+    let probe = common::probe(&fleet);
+    probe.record_with_latency(Outcome::Success, MILLI);
+    assert_eq!(ejected(&fleet), []);
+}
+
 #[test]
 fn a_check_told_of_going_away_ejects_at_once() {
     let mut setting = with(10, exact(), each_second());

@@ -95,8 +95,10 @@ const FAR: i32 = 1 << 30;
 /// Each endpoint of the initial set has one turn before any is preferred, in an order drawn by weight. A fleet that has
 /// few requests before it is dropped therefore uses light endpoints more than their share. An endpoint that joins later
 /// is invited: a pick is sent to it, and again for as long as its requests tell nothing of it. Where endpoints get less
-/// than one request a second each, it also has a turn without an invitation. From its first answer to its third, an
-/// endpoint counts as slightly better than usual.
+/// than one request a second each, it also has a turn without an invitation. Until its third answer, an endpoint counts
+/// as slightly better than usual. It no longer does if three requests within the window ended without telling anything
+/// of it and none with an answer; if n of them were abandoned, as where a hedge overtakes an endpoint that hangs, it
+/// counts as n times as slow as usual.
 ///
 /// Endpoints that are known to be alike are thus served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin). Endpoints that differ by no more than the noise of their

@@ -38,8 +38,9 @@ use crate::error::BuildError;
 pub struct Hedge {
     /// How long a request waits for an answer before a hedge is sent, and then before each further one.
     pub delay: HedgeDelay,
-    /// How many hedges a request may have: 1 to 15. Defaults to 1, because the second of two endpoints is rarely slow
-    /// too. [`CallPlan::attempts`](crate::CallPlan::attempts) is a limit as well.
+    /// How many hedges may be sent beside an attempt: 1 to 15. Defaults to 1, because the second of two endpoints is
+    /// rarely slow too. A retry that follows when all of them have failed may be hedged as well.
+    /// [`CallPlan::attempts`](crate::CallPlan::attempts) limits all together.
     pub max_hedges: u32,
     /// How many attempts must have been measured before a percentile is known: 1 to 1000. Until then no request is
     /// hedged. Defaults to 100, at which the share beyond a 95th percentile is known to 2.2 points (one standard

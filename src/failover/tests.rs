@@ -105,6 +105,7 @@ fn the_error_is_of_the_cluster_that_was_closer_to_a_pick() {
         (TooFewEligible, AllEjected, TooFewEligible),
         (AllEjected, AllAvoided, AllAvoided),
         (Saturated, TooFewEligible, Saturated),
+        (AllAvoided, Saturated, Saturated),
         (Empty, Empty, Empty),
     ];
     for (first, second, expected) in cases {

@@ -168,7 +168,7 @@ impl<E: Endpoint> Fleet<E> {
             }
             let member = registry.slots[at].seat(shard).clone();
             drop(registry);
-            let slot = self.inner.shared.slot()?;
+            let slot = self.inner.shared.slot(false)?;
             let kept = |lease: Lease<E>| Ok(lease.with_slot(slot));
             let board = self.inner.current.load().reads_board;
             if let Some(probe) = member.claim_probe(now) {
@@ -177,7 +177,7 @@ impl<E: Endpoint> Fleet<E> {
             match member.enter() {
                 Ok(epoch) => return kept(member.lease(Reading::fresh(now), epoch, false, board)),
                 Err(Refused::Stale) => {}
-                Err(Refused::Full) => return Err(self.inner.shared.saturated()),
+                Err(Refused::Full) => return Err(self.inner.shared.saturated(false)),
             }
         }
     }

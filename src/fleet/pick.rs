@@ -27,7 +27,7 @@ impl<E: Endpoint> Fleet<E> {
     /// the pick fails or the policy panics, the guard gives it back here.
     #[cold]
     fn pick_within_limit(&self, options: &PickOptions<'_>) -> Result<Lease<E>, PickError> {
-        let slot = self.inner.shared.slot()?;
+        let slot = self.inner.shared.slot(options.is_repeated)?;
         let lease = self.pick_any::<true>(options)?;
         Ok(lease.with_slot(slot))
     }
@@ -124,7 +124,7 @@ impl<E: Endpoint> Fleet<E> {
                         FULL_CHOICES
                     };
                     if full >= most {
-                        return Err(shared.saturated());
+                        return Err(shared.saturated(options.is_repeated));
                     }
                 }
             }

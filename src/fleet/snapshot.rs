@@ -114,9 +114,12 @@ impl<E: Endpoint> Snapshot<E> {
     /// Whether health still tells good members from bad. `true` for an empty set, whose picks fail for another reason.
     pub(super) fn has_healthy(&self, shared: &Shared) -> bool {
         let tally = shared.ledger.read();
+        // Of what is not refused as overloaded, this share fails.
+        let failing = shared.usual_now(shared.shard(), false).error_rate();
+        let refused = f64::from(shared.rates.refusal_rate());
         let is_judged = tally.refused() < self.count
             && tally.ejected < tally.limit
-            && shared.usual_now(shared.shard(), false).error_rate() < 0.5
+            && (1.0 - failing) * (1.0 - refused) > 0.5
             && !self.panics_everywhere(tally, shared);
         is_judged || self.count == 0
     }
@@ -129,7 +132,8 @@ impl<E: Endpoint> Snapshot<E> {
         }
         // With tiers, a refused member of a tier without panic counts as available too: a wrong `false` only costs a
         // wait.
-        let ignores_health = self.shows_panic(tally, shared);
+        let ignores_health = shared.ledger.rule().action == PanicAction::IgnoreHealth
+            && self.shows_panic(tally, shared);
         !self.routable().iter().any(|member| {
             (ignores_health || member.takes_requests()) && !avoid.contains(&member.id())
         })
@@ -193,7 +197,7 @@ impl<E: Endpoint> Snapshot<E> {
         shared: &Shared,
     ) -> Result<usize, PickError> {
         self.look_again(first, cx, shared)
-            .inspect_err(|error| shared.count_refused(*error))
+            .inspect_err(|error| shared.count_refused(*error, cx.options().is_repeated))
     }
 
     /// Looks again. Members may become eligible between two looks, so one look is not enough to say that there is none,

@@ -94,6 +94,11 @@ impl LatencyCell {
         samples(self.0.load(Ordering::Relaxed)) < NEW
     }
 
+    /// Whether it has answered since it was new, or marked as new again.
+    pub(crate) fn has_answers(&self) -> bool {
+        samples(self.0.load(Ordering::Relaxed)) > 0
+    }
+
     /// Marks the estimate as new and lowers it to what is usual, if it is above: the past says little about the
     /// present. The next answer replaces it.
     pub(crate) fn reset(&self, usual: Option<Duration>) {
@@ -103,9 +108,7 @@ impl LatencyCell {
 
     /// Whether an estimate is known but marked as new again.
     pub(crate) fn is_reset(&self) -> bool {
-        // ORDERING: Relaxed. As above.
-        let word = self.0.load(Ordering::Relaxed);
-        word != UNKNOWN && samples(word) < NEW
+        self.nanos().is_some() && self.is_new()
     }
 
     /// The time since the last sample, in milliseconds.

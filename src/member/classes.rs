@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::state::State;
 use crate::outcome::Outcome;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
@@ -119,13 +120,16 @@ impl Classes {
         let _ = self.0[class].fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
     }
 
-    pub(super) fn read(&self, now: Tick, window: Duration) -> Outcomes {
+    /// How many requests ended in this class within the window.
+    fn of(&self, class: usize, now: Tick, window: Duration) -> u32 {
         let (now, window) = (now.as_nanos(), nanos(window).max(1));
-        let count = |class: usize| {
-            // ORDERING: Relaxed. As above.
-            let pair = Pair::read(self.0[class].load(Ordering::Relaxed));
-            pair.at(now / window).estimate(now, window)
-        };
+        // ORDERING: Relaxed. As above.
+        let pair = Pair::read(self.0[class].load(Ordering::Relaxed));
+        pair.at(now / window).estimate(now, window)
+    }
+
+    pub(super) fn read(&self, now: Tick, window: Duration) -> Outcomes {
+        let count = |class| self.of(class, now, window);
         Outcomes {
             failures: count(0),
             timeouts: count(1),
@@ -135,6 +139,30 @@ impl Classes {
             abandoned: count(5),
             going_away: count(6),
             ..Outcomes::default()
+        }
+    }
+}
+
+impl State {
+    /// Counts an outcome by class, also one reported for a request that goes on.
+    pub(super) fn count(&self, outcome: Outcome, now: Tick) {
+        let window = self.shared.ejection.window;
+        self.classes.count(outcome, now, window);
+    }
+
+    /// How many requests within the window were abandoned, and how many said nothing of health otherwise.
+    pub(super) fn untold(&self, now: Tick) -> (u32, u32) {
+        let of = |class| self.classes.of(class, now, self.shared.ejection.window);
+        (of(5), of(3).saturating_add(of(4)).saturating_add(of(6)))
+    }
+
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        let now = self.shared.now();
+        let counts = self.gate.counts(now);
+        Outcomes {
+            in_window: counts.total,
+            faults_in_window: counts.faults,
+            ..self.classes.read(now, self.shared.ejection.window)
         }
     }
 }

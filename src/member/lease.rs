@@ -85,7 +85,9 @@ impl<E: Endpoint> Lease<E> {
     }
 
     /// A lease on an endpoint of no fleet: for a [`Cluster`](crate::Cluster) of your own, and for tests of code that
-    /// takes a lease. What is recorded on it goes nowhere. It allocates a member of its own, about a kibibyte.
+    /// takes a lease. What is recorded on it goes nowhere. It allocates a member of its own, about one and a half
+    /// kibibytes, with an id of its own: [`PickOptions::avoid`](crate::PickOptions::avoid) does not know the endpoint
+    /// again by it, so a cluster of yours must remember which ids it gave out for which endpoint.
     pub fn detached(endpoint: E) -> Self {
         let member = Member::alone(endpoint);
         let started = member.core().shared.now();
@@ -114,7 +116,8 @@ impl<E: Endpoint> Lease<E> {
     }
 
     /// Reports that the endpoint is going away while this request goes on, or beside its good answer. It acts as
-    /// [`Outcome::GoingAway`], but leaves the outcome of the request open: you still record that.
+    /// [`Outcome::GoingAway`], but leaves the outcome of the request open: you still record that. (For a probe it is the
+    /// verdict, and the endpoint stays ejected whatever is recorded.)
     ///
     /// ```
     /// use evenkeel::{Cluster, Fleet, MemberState, Outcome};
@@ -135,7 +138,13 @@ impl<E: Endpoint> Lease<E> {
         let now = state.shared.now();
         state.count(Outcome::GoingAway, now);
         // If the endpoint has been ejected and returned meanwhile, this has no effect on it.
-        state.on_going_away(self.guard.marks.epoch(), now);
+        let epoch = self.guard.marks.epoch();
+        if self.is_probe() {
+            // This is the verdict of the probe: the outcome that is recorded later comes too late.
+            state.conclude(epoch, Outcome::GoingAway, now);
+        } else {
+            state.on_going_away(epoch, now);
+        }
     }
 
     /// Records how the request ended. Its latency is the time since the pick.

@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::cell::Cell;
-use super::classes::{Classes, Outcomes};
+use super::classes::Classes;
 use super::explain::pack;
 use super::gate::Gate;
+use super::inviting::PROMISE;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
@@ -62,7 +63,7 @@ pub(crate) struct State {
     pub(crate) place: Option<Place>,
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
-    classes: Classes,
+    pub(super) classes: Classes,
     pub(super) refused: Refusals,
     /// The score as of the last upkeep, in parts of [`WHOLE`].
     score: AtomicU16,
@@ -190,7 +191,11 @@ impl State {
             self.gate.observe_latency(now, latency);
         }
         let usual = || self.shared.usual().latency();
+        let was_silent = self.silence(now).is_some();
         let seen = self.latency.observe(now, latency, usual);
+        if was_silent {
+            self.set_penalty(now, &self.shared.usual());
+        }
         if seen.is_back {
             self.reset_invitations();
         }
@@ -202,7 +207,6 @@ impl State {
     /// Shows policies what a request costs here. A new endpoint costs less than usual, so that it is tried: else the
     /// first with a second answer as good as its first would look better than all with one answer, and keep its lead.
     fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
-        const PROMISE: f32 = 0.85;
         // On trial it has few answers. What exceeds the usual is likely chance, so it counts in proportion only.
         let is_known = !self.standing.get().is_on_trial();
         let latency = match (self.latency.is_new(), usual_nanos(&self.shared.usual())) {
@@ -261,6 +265,8 @@ impl State {
             SampleClass::Neutral => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
                     self.note_refusal(retry_after, now);
+                } else if self.silence(now).is_some() {
+                    self.set_penalty(now, &self.shared.usual());
                 }
                 (found, false)
             }
@@ -274,12 +280,6 @@ impl State {
         rule.fault(&self.shared.ejection, on_trial, outcome, cx, || counts)
     }
 
-    /// Counts an outcome by class, also one reported for a request that goes on.
-    pub(super) fn count(&self, outcome: Outcome, now: Tick) {
-        let window = self.shared.ejection.window;
-        self.classes.count(outcome, now, window);
-    }
-
     /// Sets what errors multiply the cost by. It counts the window's later half, so errors do not weigh for long on an
     /// endpoint with few requests since. It leaves out the buckets up to the last in which most requests failed
     /// everywhere, once that is over: else they would weigh longest on endpoints with few requests since.
@@ -287,7 +287,7 @@ impl State {
         let tenths = self.shared.tenths_since_common_fault(now);
         let counts = self.gate.last(tenths.min(HALF_BUCKETS), now);
         let mut penalty = error_penalty(counts.faults, counts.total, usual.error_rate());
-        penalty *= self.sparing_factor(now);
+        penalty *= self.sparing_factor(now) * self.silence(now).unwrap_or(1.0);
         if self.is_suspect(now) {
             penalty *= suspect_factor(usual.error_rate());
         }
@@ -426,16 +426,6 @@ impl State {
             latency: self.latency.nanos().unwrap_or(0.0),
         };
         Some((health, report))
-    }
-
-    pub(crate) fn outcomes(&self) -> Outcomes {
-        let now = self.shared.now();
-        let counts = self.gate.counts(now);
-        Outcomes {
-            in_window: counts.total,
-            faults_in_window: counts.faults,
-            ..self.classes.read(now, self.shared.ejection.window)
-        }
     }
 
     pub(crate) fn score(&self) -> f64 {

@@ -355,11 +355,11 @@ impl Shared {
         self.picks_since_probe.store(1 << 63, Ordering::Relaxed);
     }
 
-    /// Takes a slot for a lease, if the fleet's requests are limited.
-    pub(crate) fn slot(&self) -> Result<Option<Held<'_>>, PickError> {
+    /// Takes a slot for a lease, if the fleet's requests are limited. A refusal is not counted if the pick is repeated.
+    pub(crate) fn slot(&self, is_repeated: bool) -> Result<Option<Held<'_>>, PickError> {
         let slot = self.requests.as_ref().map(|requests| requests.0.hold());
         match slot {
-            Some(None) => Err(self.saturated()),
+            Some(None) => Err(self.saturated(is_repeated)),
             Some(slot) => Ok(slot),
             None => Ok(None),
         }
@@ -375,14 +375,14 @@ impl Shared {
 
     /// Counts a pick that is refused because of a limit, and returns its error.
     #[cold]
-    pub(crate) fn saturated(&self) -> PickError {
-        self.counters.saturated.count();
+    pub(crate) fn saturated(&self, is_repeated: bool) -> PickError {
+        self.count_refused(PickError::Saturated, is_repeated);
         PickError::Saturated
     }
 
-    /// Counts a refused pick, if a limit refused it.
-    pub(crate) fn count_refused(&self, error: PickError) {
-        if error == PickError::Saturated {
+    /// Counts a refused pick, if a limit refused it, and for the first time.
+    pub(crate) fn count_refused(&self, error: PickError, is_repeated: bool) {
+        if error == PickError::Saturated && !is_repeated {
             self.counters.saturated.count();
         }
     }
