@@ -29,8 +29,8 @@ pub enum Outcome {
     /// [window](crate::Ejection::window) where that is shorter.
     ///
     /// Other policies ignore this outcome. To [`LeastConnections`](crate::LeastConnections) and
-    /// [`PowerOfTwo`](crate::PowerOfTwo), an endpoint that refuses at once is the least loaded. With these policies, record
-    /// [`Failure`](Self::Failure) where one endpoint may refuse for long.
+    /// [`PowerOfTwo`](crate::PowerOfTwo), an endpoint that refuses at once is the least loaded. With these policies,
+    /// record [`Failure`](Self::Failure) where one endpoint may refuse for long.
     #[non_exhaustive]
     Overloaded {
         /// How long the endpoint asked clients to wait before the next try.

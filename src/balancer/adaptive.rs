@@ -334,6 +334,12 @@ impl AdaptivePicker {
         }
     }
 
+    /// Whether a member's turn has come, or it has had none.
+    fn has_turn(&self, board: &BoardView, index: usize, virtual_now: u32) -> bool {
+        let turn = board.at(index).turn();
+        turn <= JOINED || ahead(turn, virtual_now) <= 0
+    }
+
     /// Picks without a board, by what each member shows. Ties go to the first member counted from a random one.
     fn without_board<E: Endpoint>(
         &self,
@@ -382,26 +388,35 @@ impl<E: Endpoint> Picker<E> for AdaptivePicker {
         };
         let notes = self.notes_of(cx.shard());
         let mut with = self.compare_params(notes, cx.now(), cx.usual().latency(), cx.pace());
+        let virtual_now = with.virtual_now;
         let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members.len()));
         let mut best_of = |may_pick: Option<&dyn Fn(usize) -> bool>| {
-            let best = match &many {
+            let mut best = match &many {
                 Some(candidates) => self.some(candidates, board, &with, notes, may_pick),
                 None => self.all(board, &mut with, may_pick),
             };
+            // An invitation stands until slow start, too, lets a pick accept it.
+            best.invited = best.invited.filter(|&index| cx.may_pick(index));
             self.choose(&best, board, &with, notes, may_pick.is_none())
         };
         if cx.any_will_do() {
             return best_of(None).map(Choice::at);
         }
-        let warm = if cx.heeds_slow_start() {
+        let chosen = if cx.heeds_slow_start() {
             // The member that would be chosen without slow start uses up its turn even if slow start then refuses it.
             // Otherwise it would be the best of the next pick too, and get its full share from the first pick that slow
-            // start admits.
-            best_of(Some(&|index| cx.may_pick_if_warm(index))).filter(|&first| cx.may_pick(first))
+            // start admits. Nor is it considered before its turn: it has less to do than others, so where these are
+            // busy it would be the best of every pick.
+            let has_turn =
+                |index: usize| !cx.is_warming(index) || self.has_turn(board, index, virtual_now);
+            let warm = best_of(Some(&|index| cx.may_pick_if_warm(index) && has_turn(index)))
+                .filter(|&first| cx.may_pick(first));
+            // Another one in slow start may be next: those that are not may all be dead, where the cap keeps them in.
+            warm.or_else(|| best_of(Some(&|index| cx.may_pick(index) && has_turn(index))))
         } else {
             None
         };
-        let chosen = warm.or_else(|| best_of(Some(&|index| cx.may_pick(index))));
+        let chosen = chosen.or_else(|| best_of(Some(&|index| cx.may_pick(index))));
         let chosen = match many {
             Some(_) => chosen.or_else(|| cx.draw(&self.table)),
             None => chosen,

@@ -1,5 +1,7 @@
 //! What a picker sees of one pick: [`PickContext`].
 
+mod slow_start;
+
 use std::fmt;
 
 use super::cumulative::Cumulative;
@@ -188,33 +190,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.failure
     }
 
-    /// The same pick with slow start taken into account, for when some member is in it.
-    pub(crate) fn with_slow_start(mut self) -> Self {
-        self.draw = Some(self.random());
-        self
-    }
-
     pub(crate) const fn heeds_limits(&self) -> bool {
         self.heeds_limits
-    }
-
-    pub(crate) const fn heeds_slow_start(&self) -> bool {
-        self.draw.is_some()
-    }
-
-    /// Ignores slow start for the rest of the pick, as no other member is left.
-    pub(crate) const fn lift_slow_start(&mut self) {
-        self.draw = None;
-    }
-
-    /// Runs `f` without slow start. If that finds a member, slow start stays ignored for the rest of the pick.
-    pub(super) fn as_if_warm<R>(&mut self, f: impl FnOnce(&mut Self) -> Option<R>) -> Option<R> {
-        let draw = self.draw.take();
-        let chosen = f(self);
-        if chosen.is_none() {
-            self.draw = draw;
-        }
-        chosen
     }
 
     /// All members with a weight above 0 that are not draining: the slice that the picker was prepared for, in the same
@@ -228,7 +205,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
     ///
     /// It may if it is not ejected, not marked down, not to be avoided and not at its [limit](crate::Limits). A member
     /// in slow start may be picked with the probability of its share so far; the answer is the same throughout one
-    /// pick. In panic, health does not count.
+    /// pick. (So a policy that picks the member with the fewest requests in flight gives such a member that part of all
+    /// picks where the others are busy, and not of its share.) In panic, health does not count.
     #[inline]
     #[must_use]
     pub fn may_pick(&self, index: usize) -> bool {
@@ -247,15 +225,6 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
                 && self.has_room(member)
                 && self.wants(member)
         })
-    }
-
-    /// As `may_pick`, without slow start.
-    pub(super) fn may_pick_if_warm(&self, index: usize) -> bool {
-        let Some(member) = self.members.get(index) else {
-            return false;
-        };
-        let healthy = self.health_mode == HealthMode::Ignore || member.takes_requests();
-        healthy && !self.avoids(member) && self.has_room(member) && self.wants(member)
     }
 
     #[inline]
@@ -342,13 +311,14 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.draw_by(by_weight, |random| table.draw(random))
     }
 
-    /// Draws a member other than `than` that may be picked, if three draws find one.
+    /// Draws a member other than `than` that may be picked, if three draws find one. Beside one that is not in slow
+    /// start, one that is takes part only with its share of once more: it has less to do and would win each time.
     #[inline]
     pub(super) fn draw_other(&mut self, table: &Cumulative, than: usize) -> Option<usize> {
         // Where one of n is refused, one redraw fails too in only one case of n squared.
         (0..3).find_map(|_| {
             let other = table.draw_other(than, self.random())?;
-            self.may_pick(other).then_some(other)
+            (self.may_pick(other) && self.may_compete(other, than)).then_some(other)
         })
     }
 

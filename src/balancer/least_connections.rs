@@ -105,7 +105,12 @@ impl<E: Endpoint> Field for PickContext<'_, E> {
             }
         }
         picker.weigh_each(loads, row, |index| match self.may_pick(index) {
-            true => picker.in_flight(self.members(), index) as f32,
+            true => {
+                let count = picker.in_flight(self.members(), index) as f32;
+                // In slow start it has only a part of its weight. Otherwise, as it has less in flight than others that
+                // are busy, it would be chosen by each pick that slow start admits.
+                (count + 1.0) / self.slow_start_share(index) as f32 - 1.0
+            }
             false => f32::INFINITY,
         })
     }

@@ -100,6 +100,12 @@ impl<E: Endpoint> Slot<E> {
         !self.draining && self.has_weight
     }
 
+    /// What to remember of the member if it is removed: also the ejection to resume when its weight returns.
+    pub(super) fn past_ejection(&self) -> PastEjection {
+        let kept = self.past_ejection.as_deref().copied();
+        kept.unwrap_or_else(|| self.member.core().past_ejection())
+    }
+
     /// Moves the member's standing to where its place in rotation and its mark put it.
     pub(super) fn settle(&self, now: Tick) {
         let core = self.member.core();

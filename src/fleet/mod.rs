@@ -252,7 +252,8 @@ impl<E: Endpoint> Fleet<E> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Detections {
-    /// Outcomes, checks or upkeep passes in which the detector found an endpoint bad that was in rotation.
+    /// Outcomes, checks or upkeep passes in which the detector found an endpoint bad that was in rotation, and not marked
+    /// up.
     pub detected: u64,
     /// Ejections put down to this detector.
     pub ejected: u64,

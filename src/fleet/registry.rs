@@ -74,7 +74,7 @@ impl<E: Endpoint> Registry<E> {
     pub(super) fn tracker(&self, endpoint: &E) -> Result<Tracker, UpdateError> {
         match &self.make_tracker {
             None => Ok(Tracker::built_in()),
-            Some(make) => guarded("health tracker", || make(endpoint)).map(Tracker::Custom),
+            Some(make) => guarded("health tracker", || make(endpoint)).map(Tracker::custom),
         }
     }
 
@@ -90,7 +90,7 @@ impl<E: Endpoint> Registry<E> {
             .index
             .iter()
             .filter(|(_, place)| !stays(**place))
-            .map(|(key, &place)| (self.slots[place].member.core().past_ejection(), place, key))
+            .map(|(key, &place)| (self.slots[place].past_ejection(), place, key))
             .collect();
         // The oldest ejection first, as the first is the first to be forgotten. Sorted, as the map has no order.
         leaving
@@ -193,10 +193,12 @@ impl<E: Endpoint> Registry<E> {
             .for_each(|slot| slot.settle(now));
         hold_leaving();
         // If all members are new, there are none to take the requests that slow start holds back.
-        if shared.slow_start.new_endpoints && added.len() < snapshot.count {
-            added
-                .iter()
-                .for_each(|&at| slots[at].member.core().warm(now));
+        let new = || {
+            let added = added.iter().map(|&at| &slots[at]);
+            added.filter(|slot| slot.is_routable())
+        };
+        if shared.slow_start.new_endpoints && new().count() < snapshot.count {
+            new().for_each(|slot| slot.member.core().warm(now));
         }
         let limit = ejection_limit(&shared.ejection, snapshot.count);
         if limit < shared.ledger.read().limit {

@@ -42,7 +42,8 @@ impl<K: Eq> Remembered<K> {
         live: usize,
         out: &mut Vec<Hashed<K>>,
     ) {
-        if past_ejection.standing().times > 0 {
+        // One whose ejections are forgotten replaces what is remembered from before.
+        if past_ejection.standing().times > 0 || self.past_ejections.contains_key(&key) {
             // Both places share one key, so that forgetting it does not call the user's `Eq`.
             let known = self
                 .past_ejections

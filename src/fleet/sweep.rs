@@ -1,6 +1,8 @@
 //! The sweep over all members, a slice at a time: works out what is usual in the fleet, publishes scores and costs, and
 //! finds outliers to eject.
 
+mod cap_pressure;
+
 use std::cmp::Ordering;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crate::member::{Guest, State};
 use crate::options::MemberId;
 use crate::shared::{COMMON_FAULT_SHARE, EventKind, Shared};
 use crate::time::Tick;
+use cap_pressure::CapPressure;
 
 /// The share of requests that may be invitations. An invitation makes the next pick of a policy that compares costs
 /// choose an idle member: that is how the fleet finds out whether an avoided endpoint has recovered.
@@ -62,35 +65,6 @@ impl Share {
     }
 }
 
-/// Decides when to bring the probes of ejected endpoints forward because another endpoint should be ejected but the cap
-/// is reached. They are brought forward at once, again after the base ejection time, and then after twice as long each
-/// time, since with more dead endpoints than the cap allows every probe is a failed request. Each time they are due
-/// after a quarter of the base ejection time at the latest.
-#[derive(Clone, Copy, Debug, Default)]
-struct CapPressure {
-    next: Option<(Tick, Duration)>,
-}
-
-impl CapPressure {
-    fn claim_room(&mut self, shared: &Shared, now: Tick) -> bool {
-        let overflowed = |within| shared.rates.has_overflowed(within, now);
-        let base = shared.ejection.base_ejection_time;
-        let lately = base.max(2 * shared.interval());
-        // The back-off ends when no ejection met the cap for as long as the last wait, and for at least the window.
-        let window = shared.ejection.window;
-        self.next = (self.next).filter(|(_, wait)| overflowed(window.max(*wait)));
-        let is_due = self.next.is_none_or(|(next, _)| now >= next);
-        let is_off = shared.ejection.spare_capacity_percent >= 100;
-        if is_off || !is_due || !overflowed(lately) {
-            return false;
-        }
-        let wait = self.next.map_or(base, |(_, wait)| 2 * wait);
-        let wait = wait.min(shared.longest_ejection());
-        self.next = Some((now.after(wait), wait));
-        true
-    }
-}
-
 /// The progress of a sweep over the members, and what it has seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
@@ -104,9 +78,13 @@ pub(super) struct Sweep {
     /// When the sweep began, and how long after the one before.
     begun: Option<Tick>,
     passed: Duration,
+    /// When the first sweep began.
+    first: Option<Tick>,
     /// The requests of all judged members; and those of the members that stand out, with the number of these.
     all: Share,
     standing_out: (Share, usize),
+    /// The requests of members that are marked up: they earn invitations like any other.
+    unjudged: Share,
     /// How many members refuse which share of their requests, in steps of one in [`PARTS`].
     refusing: [usize; PARTS as usize + 1],
     cap_pressure: CapPressure,
@@ -138,6 +116,7 @@ impl Sweep {
             latencies: std::mem::take(&mut self.latencies),
             strains: std::mem::take(&mut self.strains),
             begun: self.begun,
+            first: self.first,
             reports: std::mem::take(&mut self.reports),
             scored: std::mem::take(&mut self.scored),
             invitations: self.invitations,
@@ -170,6 +149,8 @@ impl Sweep {
             let before = self.begun.replace(now);
             let passed = before.map_or_else(|| shared.interval(), |before| now.since(before));
             self.passed = passed.min(shared.interval().max(Duration::from_secs(5)));
+            // A later one was set by a clock that has gone back since.
+            self.first = self.first.filter(|first| *first <= now).or(Some(now));
             self.makes_room |= self.cap_pressure.claim_room(shared, now);
         }
         let end = slots.len().min(self.next + SLICE);
@@ -236,6 +217,10 @@ impl Sweep {
             return;
         };
         if !standing.is_in() {
+            if standing.takes_requests() {
+                self.unjudged.add(report.total, report.faults);
+                self.may_invite(index, weight, core, is_idle, shared, now);
+            }
             return;
         }
         self.judged += 1;
@@ -261,21 +246,34 @@ impl Sweep {
             let mut own = Share::default();
             own.add(report.total, report.faults);
             self.scored.push((index, core.id, own));
-        } else if is_idle
-            && (threshold <= 0.0 || suspicion < STANDS_OUT * threshold)
-            && standing.warming_for(now).is_none()
-        {
-            match core.may_be_invited(now) {
-                Some(Guest::Unknown(times)) => {
-                    let guest = (times, index, core.id);
-                    self.unknown = Some(self.unknown.map_or(guest, |other| other.min(guest)));
-                }
-                Some(Guest::Idle(idle)) if self.may_wait(weight, idle, shared.rates.pace()) => {}
-                Some(Guest::Idle(idle)) => {
-                    self.idlest = self.idlest.max(Some((idle, index, core.id)));
-                }
-                None => {}
+        } else if threshold <= 0.0 || suspicion < STANDS_OUT * threshold {
+            self.may_invite(index, weight, core, is_idle, shared, now);
+        }
+    }
+
+    /// Looks whether this member may be invited. Not one that is on trial after an ejection; a new one in slow start may
+    /// be, as it would get nothing where requests are few: others are known, and cost less.
+    fn may_invite(
+        &mut self,
+        index: usize,
+        weight: u32,
+        core: &State,
+        is_idle: bool,
+        shared: &Shared,
+        now: Tick,
+    ) {
+        let guest = core.may_be_invited(now).filter(|_| is_idle);
+        let is_on_trial = core.was_ejected() && core.standing.get().warming_for(now).is_some();
+        match guest.filter(|_| !is_on_trial) {
+            Some(Guest::Unknown(times)) => {
+                let guest = (times, index, core.id);
+                self.unknown = Some(self.unknown.map_or(guest, |other| other.min(guest)));
             }
+            Some(Guest::Idle(idle)) if self.may_wait(weight, idle, shared.rates.pace()) => {}
+            Some(Guest::Idle(idle)) => {
+                self.idlest = self.idlest.max(Some((idle, index, core.id)));
+            }
+            None => {}
         }
     }
 
@@ -286,6 +284,14 @@ impl Sweep {
         const TURNS: f32 = 2.0;
         let times_lighter = self.mean_weight / weight as f32;
         times_lighter > 1.0 && idle as f32 / 1_000.0 * pace < TURNS * times_lighter
+    }
+
+    /// The time in which the requests of the window were counted: a long window is not full for a while, and the rate
+    /// of requests would seem low for that time.
+    fn span(&self, shared: &Shared, now: Tick) -> Duration {
+        const LEAST: Duration = Duration::from_secs(10);
+        let so_far = self.first.map_or(LEAST, |first| now.since(first));
+        shared.ejection.window.min(so_far.max(LEAST))
     }
 
     /// Ends the sweep: publishes what was found, ejects and invites.
@@ -308,7 +314,7 @@ impl Sweep {
         let pace = counted.requests as f64 / self.judged.max(1) as f64;
         shared
             .rates
-            .set_pace((pace / shared.ejection.window.as_secs_f64()) as f32);
+            .set_pace((pace / self.span(shared, now).as_secs_f64()) as f32);
         self.eject_for_scores(slots, shared, now);
         if compares(shared) {
             let reports: Vec<_> = self.reports.iter().map(|(.., report)| *report).collect();
@@ -322,7 +328,12 @@ impl Sweep {
                 }
             }
         }
-        self.invite(slots, shared, counted.requests, now);
+        self.invite(
+            slots,
+            shared,
+            counted.requests + self.unjudged.requests,
+            now,
+        );
         self.makes_room = false;
         self.restart();
     }
@@ -371,7 +382,7 @@ impl Sweep {
             Some(_) => self.passed.max(shared.interval()),
             None => shared.interval(),
         };
-        let passed = passed.as_secs_f64() / shared.ejection.window.as_secs_f64();
+        let passed = passed.as_secs_f64() / self.span(shared, now).as_secs_f64();
         let earned = INVITED * requests as f64 * passed.min(1.0);
         self.invitations = (self.invitations + earned).min(SAVED);
         if self.invitations < 1.0 {
@@ -410,27 +421,4 @@ fn compares(shared: &Shared) -> bool {
     settings.success_rate_stdev_factor > 0.0
         || settings.failure_percentage_threshold > 0
         || settings.latency_factor > 0.0
-}
-
-#[cfg(all(test, not(evenkeel_loom)))]
-mod tests {
-    use super::*;
-
-    /// At once, then after two seconds and twice as long each time, for as long as ejections meet the cap. At once
-    /// again after a time in which none did.
-    #[test]
-    fn room_is_made_less_and_less_often() {
-        let (shared, mut cap_pressure) = (Shared::alone(), CapPressure::default());
-        let mut made = Vec::new();
-        for second in 0..200u64 {
-            let now = Tick::from_nanos(second * 1_000_000_000);
-            if !(40..120).contains(&second) {
-                shared.rates.note_overflow(now);
-            }
-            if cap_pressure.claim_room(&shared, now) {
-                made.push(second);
-            }
-        }
-        assert_eq!(made, [0, 2, 6, 14, 30, 120, 122, 126, 134, 150, 182]);
-    }
 }

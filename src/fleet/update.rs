@@ -246,7 +246,7 @@ impl<E: Endpoint> Fleet<E> {
         let key = key.clone();
         change.replace_range(at, 1);
         let slot = &registry.slots[at];
-        let (past_ejection, live) = (slot.member.core().past_ejection(), registry.slots.len() - 1);
+        let (past_ejection, live) = (slot.past_ejection(), registry.slots.len() - 1);
         change.retire_member(slot);
         let (remembered, out) = (&mut registry.remembered, &mut change.keys);
         remembered.keep(key.clone(), past_ejection, now, live, out);

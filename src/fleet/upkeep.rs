@@ -30,6 +30,8 @@ pub enum Upkeep {
     ///   capacity or of room under the cap ([`spare_capacity_percent`](crate::Ejection::spare_capacity_percent)), and
     ///   what others refuse ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) stay unknown too.
     /// - A health tracker of yours ejects by alarm only.
+    /// - A slow start ends, but nothing tells: its endpoint's [state](crate::Member::state) stays
+    ///   [`Warming`](crate::MemberState::Warming).
     ///
     /// Ejections in the request path, returns and drains go on.
     Caller,

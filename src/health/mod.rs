@@ -51,6 +51,11 @@ pub(crate) use window::{BUCKETS, Counts, HALF_BUCKETS, Open, RECENT_BUCKETS, Win
 /// Implement it, and pass it to [`FleetBuilder::tracker`](crate::FleetBuilder::tracker), to judge by something else
 /// than the built-in [`SlidingWindow`]. The built-in tracker is held concretely and costs no virtual call.
 ///
+/// It takes the place of the sequential test and of the counts of failures in a row: the settings of [`Ejection`] for
+/// these have no effect then, also not those of [`Ejection::envoy`] and [`Ejection::under_failover`]. What upkeep compares
+/// (success rates, failure percentages, latencies), checks and [`Outcome::GoingAway`](crate::Outcome::GoingAway) eject as
+/// with the built-in tracker.
+///
 /// A tracker only judges. Whatever it says, the fleet counts outcomes and latencies itself: for policies, for
 /// [`Usual`], for [`Member::outcomes`](crate::Member::outcomes), and to pass over an endpoint that is overloaded.
 ///

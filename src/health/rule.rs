@@ -1,7 +1,7 @@
 //! The rule by which the built-in tracker ejects as outcomes arrive.
 
 use super::rows::Rows;
-use super::suspicion::{Evidence, Fading, Suspicion, TIMEOUT};
+use super::suspicion::{Change, Evidence, Fading, Suspicion, TIMEOUT};
 use super::tracker::health;
 use super::window::Counts;
 use super::{Detector, Detectors, Ejection, Judging, earned_ejection};
@@ -67,24 +67,26 @@ impl Rule {
 
     /// Takes in a success: ends the rows and reduces suspicion. Returns whether that cleared the endpoint's suspicion.
     #[cold]
-    pub(crate) fn success(&self, cx: &Judging<'_>) -> bool {
+    pub(crate) fn success(&self, settings: &Ejection, cx: &Judging<'_>) -> bool {
         // ORDERING: Relaxed. As in `is_quiet`.
         self.rows.store(0, Ordering::Relaxed);
         if !self.by_requests.is_none() {
-            let evidence = Evidence::against(cx.usual().error_rate() as f32);
-            (self.by_requests).add(-evidence.success, cx.now(), cx.fading());
+            speak_for(&self.by_requests, settings, 1.0, cx);
         }
-        self.passed(cx)
+        self.clears(settings, 1.0, cx)
     }
 
     /// Takes in a passed check. It reduces `suspicion`, but not what requests alone have found. Returns whether that
-    /// cleared the suspicion.
-    pub(crate) fn passed(&self, cx: &Judging<'_>) -> bool {
+    /// cleared the suspicion: at once where the test could not eject, as checks do not decide any more.
+    pub(crate) fn passed(&self, settings: &Ejection, cx: &Judging<'_>) -> bool {
+        self.clears(settings, 0.0, cx)
+    }
+
+    fn clears(&self, settings: &Ejection, left: f32, cx: &Judging<'_>) -> bool {
         if self.suspicion.is_none() {
             return false;
         }
-        let evidence = Evidence::against(cx.usual().error_rate() as f32);
-        let change = self.suspicion.add(-evidence.success, cx.now(), cx.fading());
+        let change = speak_for(&self.suspicion, settings, left, cx);
         change.before > 0.0 && change.after == 0.0
     }
 
@@ -170,6 +172,19 @@ impl Rule {
     }
 }
 
+/// Takes in what speaks for the endpoint. Evidence beyond what ejects is dropped then, and `left` of it kept: where the
+/// cap kept the endpoint in, a busy one has collected so much of it that it would be held against the endpoint for
+/// minutes after it is well.
+fn speak_for(suspicion: &Suspicion, settings: &Ejection, left: f32, cx: &Judging<'_>) -> Change {
+    let evidence = Evidence::against(cx.usual().error_rate() as f32);
+    let threshold = settings.cusum_threshold as f32;
+    let next = |before: f32| match threshold > 0.0 && before >= threshold {
+        true => left * threshold - evidence.success,
+        false => before - evidence.success,
+    };
+    suspicion.change(next, cx.now(), cx.fading())
+}
+
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
@@ -189,7 +204,7 @@ mod tests {
         let rule = Rule::new();
         assert!(fail(&rule).is_empty());
         while !rule.suspicion.is_none() {
-            rule.passed(&cx);
+            rule.passed(&settings, &cx);
         }
         assert!(!rule.is_quiet());
         assert!(fail(&rule).contains(Detector::Cusum), "the second in a row");
@@ -203,7 +218,7 @@ mod tests {
         let rule = Rule::new();
         fail(&rule);
         for _ in 0..20 {
-            rule.success(&cx);
+            rule.success(&settings, &cx);
         }
         assert!(rule.is_quiet() && fail(&rule).is_empty());
     }
@@ -236,7 +251,7 @@ mod tests {
             let found = rule.fault(&settings, false, Outcome::Failure, &cx, Counts::default);
             assert!(found.is_empty());
             assert!(rule.suspicion.is_none() && !rule.is_quiet());
-            rule.success(&cx);
+            rule.success(&settings, &cx);
             assert!(rule.is_quiet());
         }
     }

@@ -124,20 +124,25 @@ impl Suspicion {
 
     /// Adds evidence to the present suspicion or to `least`, whichever is higher.
     pub(crate) fn add_to(&self, least: f32, evidence: f32, now: Tick, fading: Fading) -> Change {
+        self.change(|before| before.max(least) + evidence, now, fading)
+    }
+
+    /// Replaces the present suspicion by what `next` makes of it.
+    pub(super) fn change(&self, next: impl Fn(f32) -> f32, now: Tick, fading: Fading) -> Change {
         // ORDERING: Relaxed. As above.
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             let before = read(word, now, fading);
-            let after = before.max(least) + evidence;
-            let next = pack(after, now);
+            let after = next(before);
+            let packed = pack(after, now);
             // ORDERING: Relaxed, both. As above.
             match self
                 .0
-                .compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(word, packed, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => {
                     // A trace is not kept.
-                    let after = if next == 0 { 0.0 } else { after };
+                    let after = if packed == 0 { 0.0 } else { after };
                     return Change { before, after };
                 }
                 Err(now) => word = now,

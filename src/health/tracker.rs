@@ -77,7 +77,7 @@ impl HealthTracker for SlidingWindow {
             SampleClass::Success => {
                 self.window.record(sample.at, false);
                 if !self.rule.is_quiet() {
-                    self.rule.success(cx);
+                    self.rule.success(&self.settings, cx);
                 }
                 Alarm::None
             }

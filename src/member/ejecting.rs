@@ -18,8 +18,7 @@ const CHECKS_FOR_A_PROBE: u32 = 3;
 /// return sooner.
 const URGENT: Duration = Duration::from_secs(1);
 
-/// The good probes still wanted are counted in this many parts of one. At most 600 are wanted: twice three times the
-/// highest setting.
+/// The good probes still wanted are counted in this many parts of one. At most 600 are wanted, six times the setting.
 const WANTED_PARTS: f32 = 100.0;
 
 impl State {
@@ -27,6 +26,11 @@ impl State {
     pub(crate) fn eject(&self, epoch: u32, found: Detectors, now: Tick) {
         let shared = &*self.shared;
         let settings = &shared.ejection;
+        let standing = self.standing.get();
+        if standing.epoch != epoch || !standing.is_in() {
+            // In panic, ejected and marked-down endpoints get requests too, and checks of the marked go on.
+            return;
+        }
         shared.counters.count_found(found);
         let Some(cause) = found.without(settings.detect_only).iter().next() else {
             return;

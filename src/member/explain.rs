@@ -185,8 +185,8 @@ impl<E: Endpoint> Member<E> {
         let (counts, judging) = (state.gate.counts(now), state.judging(now, &usual));
         let above = |threshold: f64| Some(threshold).filter(|threshold| *threshold > 0.0);
         let (rule, score) = match &state.tracker {
-            Tracker::Window(rule) => (Some(rule), health(counts, &judging).score),
-            Tracker::Custom(_) => (None, state.score()),
+            Tracker::Window(rule, _) => (Some(rule), health(counts, &judging).score),
+            Tracker::Custom(..) => (None, state.score()),
         };
         Explanation {
             id: state.id,
@@ -291,21 +291,21 @@ impl State {
         let counts = self.gate.counts(now);
         let faults = counts.faults as f64 / counts.total.max(1) as f64;
         match (detector, &self.tracker) {
-            (Detector::Cusum, Tracker::Window(_)) => Some(self.evidence(now).into()),
+            (Detector::Cusum, Tracker::Window(..)) => Some(self.evidence(now).into()),
             (
                 Detector::ConsecutiveFailures
                 | Detector::ConsecutiveGatewayFailures
                 | Detector::ConsecutiveLocalOriginFailures,
-                Tracker::Window(rule),
+                Tracker::Window(rule, _),
             ) => Some(rule.in_a_row(detector) as f64),
             (Detector::SuccessRate, _) => Some(1.0 - faults),
             (Detector::FailurePercentage, _) => Some(faults * 100.0),
             (Detector::LatencyOutlier, _) => self.latency.get().map(|it| it.as_secs_f64()),
-            (Detector::Score, Tracker::Window(_)) => {
+            (Detector::Score, Tracker::Window(..)) => {
                 let usual = self.shared.usual();
                 Some(health(counts, &self.judging(now, &usual)).score)
             }
-            (Detector::Score, Tracker::Custom(_)) => Some(self.score()),
+            (Detector::Score, Tracker::Custom(..)) => Some(self.score()),
             _ => None,
         }
     }

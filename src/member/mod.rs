@@ -2,6 +2,7 @@
 
 mod cell;
 mod classes;
+mod doubt;
 mod ejecting;
 mod explain;
 mod gate;
@@ -280,6 +281,13 @@ impl<E: Endpoint> Member<E> {
         let state = self.core();
         let share = state.share_after(state.warming_for(standing, now).unwrap_or_default());
         share >= 1.0 || (draw as f64) < share * u64::MAX as f64
+    }
+
+    /// The share of its requests that slow start leaves it now, up to 1.
+    pub(crate) fn slow_start_share(&self, now: Tick) -> f64 {
+        let state = self.core();
+        let warming = state.warming_for(state.standing.get(), now);
+        warming.map_or(1.0, |warming| state.share_after(warming))
     }
 
     /// Enters the gate with a request. Returns the epoch that goes with its lease.

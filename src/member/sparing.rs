@@ -92,7 +92,7 @@ impl State {
     /// Takes in a refusal ([`Outcome::Overloaded`]): the endpoint is spared for as long as it asked, or a second, and
     /// at most for the longest ejection.
     pub(super) fn note_refusal(&self, retry_after: Option<Duration>, now: Tick) {
-        self.refused.count(self.second(now));
+        self.tracker.refused().count(self.second(now));
         let (refused, answered) = self.refusals(now);
         let share = refused as f64 / (refused + answered + PRIOR_ANSWERS) as f64;
         let usual = f64::from(self.shared.rates.refusal_rate()) + TOLERATED_EXCESS;
@@ -133,13 +133,13 @@ impl State {
     /// Forgets a time to be spared, and refusals, that are over.
     pub(crate) fn forget_spared(&self, now: Tick) {
         self.sparing.forget(now, self.shared.longest_ejection());
-        self.refused.forget(self.second(now));
+        self.tracker.refused().forget(self.second(now));
     }
 
     /// How many requests it refused in this second and the one before (tenths of a window shorter than ten seconds),
     /// and, if any, how many ended there in a success or a fault meanwhile.
     pub(crate) fn refusals(&self, now: Tick) -> (u64, u64) {
-        let refused = self.refused.get(self.second(now));
+        let refused = self.tracker.refused().get(self.second(now));
         if refused == 0 {
             // Most endpoints refuse nothing. Upkeep asks every endpoint, and the sum below reads every cell.
             return (0, 0);

@@ -21,16 +21,27 @@ use crate::shared::{BaselineLatency, Ledger, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
+/// With the count of refusals, whichever it is: beside the variant's tag there is room for it.
 #[derive(Debug)]
 pub(crate) enum Tracker {
     /// The built-in tracker, which judges by the gate's counts.
-    Window(Rule),
-    Custom(Box<dyn HealthTracker>),
+    Window(Rule, Refusals),
+    Custom(Box<dyn HealthTracker>, Refusals),
 }
 
 impl Tracker {
     pub(crate) fn built_in() -> Self {
-        Self::Window(Rule::new())
+        Self::Window(Rule::new(), Refusals::new())
+    }
+
+    pub(crate) fn custom(tracker: Box<dyn HealthTracker>) -> Self {
+        Self::Custom(tracker, Refusals::new())
+    }
+
+    pub(super) const fn refused(&self) -> &Refusals {
+        match self {
+            Self::Window(_, refused) | Self::Custom(_, refused) => refused,
+        }
     }
 }
 
@@ -64,7 +75,6 @@ pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(super) tracker: Tracker,
     pub(super) classes: Classes,
-    pub(super) refused: Refusals,
     /// The score as of the last upkeep, in parts of [`WHOLE`].
     score: AtomicU16,
     /// An f32's bits: what errors multiply the cost of a request by.
@@ -123,7 +133,6 @@ impl State {
             shared,
             tracker,
             classes: Classes::default(),
-            refused: Refusals::new(),
             score: AtomicU16::new(WHOLE),
             penalty: AtomicU32::new(1.0f32.to_bits()),
             sparing: Sparing::default(),
@@ -144,8 +153,8 @@ impl State {
         let cx = cx.with_latency(self.latency.get()).with_mean_age(age);
         match self.tracker {
             // The built-in tracker does not use the count, and summing the cells waits for other threads' cache lines.
-            Tracker::Window(_) => cx,
-            Tracker::Custom(_) => cx.with_in_flight(self.gate.inside()),
+            Tracker::Window(..) => cx,
+            Tracker::Custom(..) => cx.with_in_flight(self.gate.inside()),
         }
     }
 
@@ -153,8 +162,8 @@ impl State {
     #[inline]
     pub(crate) const fn rule(&self) -> Option<&Rule> {
         match &self.tracker {
-            Tracker::Window(rule) => Some(rule),
-            Tracker::Custom(_) => None,
+            Tracker::Window(rule, _) => Some(rule),
+            Tracker::Custom(..) => None,
         }
     }
 
@@ -171,7 +180,7 @@ impl State {
     #[cold]
     fn success_slow(&self, rule: &Rule, now: Tick) {
         let usual = self.shared.usual_now(self.shared.shard(), true);
-        self.clear_suspicion(now, &usual, |cx| rule.success(cx));
+        self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
     }
 
     fn clear_suspicion(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
@@ -200,15 +209,15 @@ impl State {
             self.reset_invitations();
         }
         if on_board {
-            self.publish(seen.estimate, Place::set_cost);
+            self.publish(now, seen.estimate, Place::set_cost);
         }
     }
 
     /// Shows policies what a request costs here. A new endpoint costs less than usual, so that it is tried: else the
     /// first with a second answer as good as its first would look better than all with one answer, and keep its lead.
-    fn publish(&self, latency: f32, set: impl Fn(&Place, f32)) {
+    fn publish(&self, now: Tick, latency: f32, set: impl Fn(&Place, f32)) {
         // On trial it has few answers. What exceeds the usual is likely chance, so it counts in proportion only.
-        let is_known = !self.standing.get().is_on_trial();
+        let is_known = !self.is_on_trial(now);
         let latency = match (self.latency.is_new(), usual_nanos(&self.shared.usual())) {
             (true, Some(usual)) => PROMISE * latency.min(usual),
             // Unknown: the picker decides what that costs.
@@ -231,12 +240,12 @@ impl State {
         self.count(sample.outcome, now);
         self.note_overload(sample);
         let found = match &self.tracker {
-            Tracker::Custom(custom) => {
+            Tracker::Custom(custom, _) => {
                 let usual = self.shared.usual_now(shard, false);
                 let alarm = custom.record(sample, &self.judging(now, &usual));
                 Detectors::NONE.with_if(Detector::Tracker, || alarm == Alarm::Eject)
             }
-            Tracker::Window(_) => Detectors::NONE,
+            Tracker::Window(..) => Detectors::NONE,
         };
         match SampleClass::of(sample) {
             SampleClass::Success => {
@@ -276,7 +285,7 @@ impl State {
     /// Hands a fault to the rule of the built-in tracker.
     fn failed(&self, rule: &Rule, outcome: Outcome, cx: &Judging<'_>) -> Detectors {
         let counts = self.gate.counts(cx.now());
-        let on_trial = self.standing.get().is_on_trial();
+        let on_trial = self.is_on_trial(cx.now());
         rule.fault(&self.shared.ejection, on_trial, outcome, cx, || counts)
     }
 
@@ -294,13 +303,13 @@ impl State {
         // ORDERING: Relaxed. As in `publish`.
         self.penalty.store(penalty.to_bits(), Ordering::Relaxed);
         if let Some(latency) = self.latency.nanos().or_else(|| usual_nanos(usual)) {
-            self.publish(latency, Place::adjust_cost);
+            self.publish(now, latency, Place::adjust_cost);
         }
     }
 
     /// Takes in the outcome of a check of a member that is in. It counts like a request for the sequential test.
     pub(crate) fn checked(&self, outcome: Outcome, weighing: CheckWeighing, now: Tick) {
-        let Tracker::Window(rule) = &self.tracker else {
+        let Tracker::Window(rule, _) = &self.tracker else {
             return;
         };
         let standing = self.standing.get();
@@ -316,11 +325,11 @@ impl State {
         let rate = usual.error_rate().max(least);
         let others = self.shared.usual().with_error_rate(rate);
         if outcome == Outcome::Success {
-            self.clear_suspicion(now, &others, |cx| rule.passed(cx));
+            self.clear_suspicion(now, &others, |cx| rule.passed(&self.shared.ejection, cx));
         } else if outcome.is_fault() {
             let cx = Judging::new(now, &others).with_fading(self.fading(now));
             let found =
-                rule.sequential_test(&self.shared.ejection, standing.is_on_trial(), outcome, &cx);
+                rule.sequential_test(&self.shared.ejection, self.is_on_trial(now), outcome, &cx);
             if !was_suspect {
                 self.shared.rates.add_suspect();
             }
@@ -329,22 +338,6 @@ impl State {
                 self.eject(standing.epoch, found, now);
             }
         }
-    }
-
-    /// Whether it is under suspicion while a check driver is there to clear it out of band.
-    fn is_suspect(&self, now: Tick) -> bool {
-        self.shared.prober.is_here(now) && self.standing.get().is_in() && self.suspicion(now) > 0.0
-    }
-
-    /// Whether checks out of band should test it at once. Not where they would never end: where the test does not
-    /// eject, or has reached its threshold at the cap. Nor where so many others are under suspicion that all would be
-    /// checked at once.
-    pub(crate) fn is_in_doubt(&self, now: Tick) -> bool {
-        let settings = &self.shared.ejection;
-        self.is_suspect(now)
-            && f64::from(self.suspicion(now)) < settings.cusum_threshold
-            && !settings.detect_only.contains(Detector::Cusum)
-            && !self.shared.rates.is_common(true)
     }
 
     /// How long evidence lasts. Where this endpoint gets fewer requests than the mean, as an avoided one does, its own
@@ -366,21 +359,21 @@ impl State {
     /// The evidence of the sequential test, from requests and checks together; 0 with a custom tracker.
     pub(crate) fn suspicion(&self, now: Tick) -> f32 {
         match &self.tracker {
-            Tracker::Window(rule) => {
+            Tracker::Window(rule, _) => {
                 if rule.suspicion.is_none() {
                     return 0.0;
                 }
                 rule.suspicion.get(now, self.fading(now))
             }
-            Tracker::Custom(_) => 0.0,
+            Tracker::Custom(..) => 0.0,
         }
     }
 
     pub(super) fn forget_record(&self, now: Tick) {
         self.gate.clear_counts(now);
         match &self.tracker {
-            Tracker::Window(rule) => rule.clear(),
-            Tracker::Custom(custom) => custom.readmitted(now),
+            Tracker::Window(rule, _) => rule.clear(),
+            Tracker::Custom(custom, _) => custom.readmitted(now),
         }
     }
 
@@ -405,8 +398,8 @@ impl State {
         let health = catch_unwind(AssertUnwindSafe(|| {
             let cx = self.judging(now, usual);
             match &self.tracker {
-                Tracker::Window(_) => health(counts, &cx),
-                Tracker::Custom(custom) => custom.health(&cx),
+                Tracker::Window(..) => health(counts, &cx),
+                Tracker::Custom(custom, _) => custom.health(&cx),
             }
         }));
         let Ok(health) = health else {

@@ -16,7 +16,7 @@ use crate::time::Tick;
 #[non_exhaustive]
 pub enum EventKind {
     /// The endpoint was ejected for its health. Also sent when an earlier ejection resumes, after an endpoint that was
-    /// removed, drained or of weight 0 comes back.
+    /// removed or of weight 0 comes back.
     #[non_exhaustive]
     Ejected {
         /// The detector that ejected it. `None` only if that is no longer known.
@@ -43,8 +43,8 @@ pub enum EventKind {
     },
     /// The endpoint's slow start begins ([`SlowStart`](crate::SlowStart)).
     SlowStartBegun,
-    /// The endpoint's slow start is over: it gets its full share. Noticed by upkeep; not sent if it is ejected before
-    /// that.
+    /// The endpoint's slow start is over: it gets its full share. Noticed by upkeep; not sent if it is ejected, marked up
+    /// or down, or taken out of rotation before that.
     SlowStartOver,
     /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. An event of the fleet, not of an
     /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority while there was none in any;

@@ -1,0 +1,58 @@
+//! Room under the cap on ejections.
+
+use std::time::Duration;
+
+use crate::shared::Shared;
+use crate::time::Tick;
+
+/// Decides when to bring the probes of ejected endpoints forward because another endpoint should be ejected but the cap
+/// is reached. They are brought forward at once, again after the base ejection time, and then after twice as long each
+/// time, since with more dead endpoints than the cap allows every probe is a failed request. Each time they are due
+/// after a quarter of the base ejection time at the latest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CapPressure {
+    next: Option<(Tick, Duration)>,
+}
+
+impl CapPressure {
+    pub(super) fn claim_room(&mut self, shared: &Shared, now: Tick) -> bool {
+        let overflowed = |within| shared.rates.has_overflowed(within, now);
+        let base = shared.ejection.base_ejection_time;
+        let lately = base.max(2 * shared.interval());
+        // The back-off ends when no ejection met the cap for as long as the last wait, and for at least the window.
+        let window = shared.ejection.window;
+        self.next = (self.next).filter(|(_, wait)| overflowed(window.max(*wait)));
+        let is_due = self.next.is_none_or(|(next, _)| now >= next);
+        let is_off = shared.ejection.spare_capacity_percent >= 100;
+        if is_off || !is_due || !overflowed(lately) {
+            return false;
+        }
+        let wait = self.next.map_or(base, |(_, wait)| 2 * wait);
+        let wait = wait.min(shared.longest_ejection());
+        self.next = Some((now.after(wait), wait));
+        true
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    /// At once, then after two seconds and twice as long each time, for as long as ejections meet the cap. At once
+    /// again after a time in which none did.
+    #[test]
+    fn room_is_made_less_and_less_often() {
+        let (shared, mut cap_pressure) = (Shared::alone(), CapPressure::default());
+        let mut made = Vec::new();
+        for second in 0..200u64 {
+            let now = Tick::from_nanos(second * 1_000_000_000);
+            if !(40..120).contains(&second) {
+                shared.rates.note_overflow(now);
+            }
+            if cap_pressure.claim_room(&shared, now) {
+                made.push(second);
+            }
+        }
+        assert_eq!(made, [0, 2, 6, 14, 30, 120, 122, 126, 134, 150, 182]);
+    }
+}
