@@ -18,7 +18,7 @@ const CHECKS_FOR_A_PROBE: u32 = 3;
 /// return sooner.
 const URGENT: Duration = Duration::from_secs(1);
 
-/// The good probes still wanted are counted in this many parts of one. At most 600 are wanted, six times the setting.
+/// The good probes still wanted are counted in this many parts of one. At most six times the highest setting is wanted.
 const WANTED_PARTS: f32 = 100.0;
 
 impl State {
