@@ -1,5 +1,5 @@
 //! Invitations, and whether a member is degraded. An invitation sends one pick to an endpoint that policies otherwise
-//! avoid, or know nothing of. Both facts are in one byte. Also, what an endpoint costs that never answers.
+//! avoid, or know nothing of. Both facts are in one byte.
 
 use super::state::State;
 use crate::shared::Place;
@@ -8,12 +8,6 @@ use crate::time::Tick;
 
 /// The bit of `State::invited` that says that the endpoint is degraded.
 const DEGRADED: u8 = 1 << 7;
-
-/// What a request to an endpoint that is new costs, in proportion to what is usual: so it is tried.
-pub(super) const PROMISE: f32 = 0.85;
-
-/// After this many requests within the window that have told nothing of it, an endpoint is not new any more.
-const ENOUGH: u32 = 3;
 
 /// Why an endpoint may be invited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,19 +52,6 @@ impl State {
         }
         let idle = self.latency.idle_millis(now);
         (idle >= 1_000 << times).then_some(Guest::Idle(idle))
-    }
-
-    /// What the cost of an endpoint is multiplied by that has not answered since it was new, once enough of its requests
-    /// have ended without an answer; `None` otherwise. Each request that was given up counts: it had been waited for.
-    ///
-    /// Without this it would be promising for ever, and where requests do not overlap it would get all of them: those
-    /// that are given up before the fleet's patience is over, as for a hedge, are no faults.
-    pub(super) fn silence(&self, now: Tick) -> Option<f32> {
-        if self.latency.has_answers() {
-            return None;
-        }
-        let (abandoned, others) = self.untold(now);
-        (abandoned.saturating_add(others) >= ENOUGH).then(|| abandoned.max(1) as f32 / PROMISE)
     }
 
     /// Invites the next pick of a policy that compares costs.

@@ -9,6 +9,7 @@ mod gate;
 mod inviting;
 mod lease;
 mod marks;
+mod silence;
 mod sparing;
 mod standing;
 mod state;

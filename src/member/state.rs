@@ -7,7 +7,7 @@ use super::cell::Cell;
 use super::classes::Classes;
 use super::explain::pack;
 use super::gate::Gate;
-use super::inviting::PROMISE;
+use super::silence::PROMISE;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
