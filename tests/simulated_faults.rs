@@ -11,13 +11,15 @@ use evenkeel::{Ejection, Fleet, HealthCheckSettings};
 
 /// Each of ten clients sends 28 requests a second to each server, so half a second brings five failures in all but 2 of
 /// 1 000 cases (a Poisson of mean 14). The half second after that is clean. Ejections of 2 s and 4 s, at most a quarter
-/// longer, end 7.5 s after the fault began, 4.5 s after it has ended. Ten picks may go by before the probe.
+/// longer, end 7.5 s after the fault began, 4.5 s after it has ended. Ten picks may go by before the probe, and half of the
+/// slow start of 5 s until it has half of its share: 7 s. (With power of two that took less until it held slow start where
+/// the others are busy, see `tests/crossings_fleet.rs`.)
 #[test]
 fn a_dead_server_is_ejected_and_comes_back() {
     let scenario = scenario("S5a").window(15 * SECOND, 18 * SECOND);
     let report = sim::run(&scenario, &named("power-of-two"), 1).unwrap();
     assert!(report.detected_after.unwrap() <= SECOND, "{report:?}");
-    assert!(report.recovered_after.unwrap() <= 5 * SECOND, "{report:?}");
+    assert!(report.recovered_after.unwrap() <= 7 * SECOND, "{report:?}");
     assert!(report.window.share_to_unwell < report.window.unwell / 4.0);
     assert!(report.ejections >= 10 && report.false_ejections == 0);
     // One of twenty servers, with each of ten clients.
