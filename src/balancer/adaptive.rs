@@ -406,9 +406,11 @@ impl<E: Endpoint> Picker<E> for AdaptivePicker {
             // The member that would be chosen without slow start uses up its turn even if slow start then refuses it.
             // Otherwise it would be the best of the next pick too, and get its full share from the first pick that slow
             // start admits. Nor is it considered before its turn: it has less to do than others, so where these are
-            // busy it would be the best of every pick.
-            let has_turn =
-                |index: usize| !cx.is_warming(index) || self.has_turn(board, index, virtual_now);
+            // busy it would be the best of every pick. Unless capacity is short: then no other can take what it does not.
+            let any_turn = cx.is_short();
+            let has_turn = |index: usize| {
+                any_turn || !cx.is_warming(index) || self.has_turn(board, index, virtual_now)
+            };
             let warm = best_of(Some(&|index| cx.may_pick_if_warm(index) && has_turn(index)))
                 .filter(|&first| cx.may_pick(first));
             // Another one in slow start may be next: those that are not may all be dead, where the cap keeps them in.

@@ -46,6 +46,11 @@ impl<E: Endpoint> PickContext<'_, E> {
         self.slow_start_share(index) < 1.0
     }
 
+    /// Whether the fleet is short of capacity because members are out or in slow start.
+    pub(in crate::balancer) fn is_short(&self) -> bool {
+        self.shared.is_some_and(|shared| shared.missing() > 0.0)
+    }
+
     /// The share that slow start leaves the member; 1 if it is not in slow start, or if that does not count.
     pub(in crate::balancer) fn slow_start_share(&self, index: usize) -> f64 {
         let counts = self.draw.is_some() && self.health_mode != HealthMode::Ignore;
