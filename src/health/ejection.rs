@@ -139,7 +139,7 @@ pub struct Ejection {
     ///
     /// Defaults to 10, which is all that Envoy ejects by default, so it needs nothing like this. Where eight of 20 fail
     /// everything for 0.5 s of every 5.5 s, at 0.7 of the capacity, 0.6 % of all requests fail with `Adaptive` and with
-    /// `PowerOfTwo`; without this 3 % and 19 % (S20 of `benches/quality.md`).
+    /// `PowerOfTwo`; without this 18 % and 23 % (S20 of `benches/quality.md`).
     pub spare_capacity_percent: u32,
     /// Whether one of two or more may be ejected whatever the percentage, unless that is 0. Defaults to `true`: in a
     /// fleet of three, a dead endpoint is a third of all requests. (Envoy's `always_eject_one_host`: `false`, so 10 %
