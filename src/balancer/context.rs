@@ -311,8 +311,8 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.draw_by(by_weight, |random| table.draw(random))
     }
 
-    /// Draws a member other than `than` that may be picked, if three draws find one. Beside one that is not in slow
-    /// start, one that is takes part only with its share of once more: it has less to do and would win each time.
+    /// Draws a member other than `than` that may be picked, if three draws find one. A member in slow start competes with
+    /// one that is not only with the probability of its share: it has less in flight, and would win each time.
     #[inline]
     pub(super) fn draw_other(&mut self, table: &Cumulative, than: usize) -> Option<usize> {
         // Where one of n is refused, one redraw fails too in only one case of n squared.

@@ -208,10 +208,10 @@
 //! endpoint that has one gets no other: otherwise the spares of a priority without load, which are idle for ever, would
 //! get them all.
 //!
-//! **An endpoint that never answers** has no latency, and counts as better than usual, so that it is tried. Where its
-//! requests are given up before patience is over, as beside hedges, nothing else is known of it, and where requests do
-//! not overlap it would get nearly all of them (`tests/unanswered.rs`). So after three that told nothing it is not new
-//! any more, and those that were given up count: somebody had waited for each.
+//! **An endpoint that never answers** has no latency, and counts as better than usual, so that it is tried. If its
+//! requests are abandoned before patience is over, as beside hedges, nothing else becomes known of it. Where requests do
+//! not overlap, it would then get nearly all of them (`tests/unanswered.rs`). So it no longer counts as new after three
+//! requests without an answer, and each abandoned request raises its cost, because a caller had waited for it.
 //!
 //! **A success** costs one write: the fetch_add that leaves the cell also counts the success in the cell's topmost
 //! field. These successes belong to the window's open bucket. The first success of another bucket claims the window,
@@ -354,7 +354,8 @@
 //! **Throttling** asks the cluster first. Ejections alone are not a sufficient sign: a fleet whose endpoints all fail
 //! alike ejects none by the default detector, and with any detector the cap leaves half of it in rotation. So
 //! [`has_healthy`](crate::Cluster::has_healthy) also looks at the share of failures among the endpoints that are not
-//! outliers, and at the share that endpoints refuse as overloaded, which ejects none. It is called only if the formula gives more than zero. At most 80 in a hundred are refused, because
+//! outliers, and at the share that endpoints refuse as overloaded, which ejects none. It is called only if the formula
+//! gives more than zero. At most 80 in a hundred are refused, because
 //! ejected endpoints come back by requests.
 //!
 //! **No wait in vain.** Before a back-off, the caller asks whether any endpoint is left

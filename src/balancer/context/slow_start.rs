@@ -51,7 +51,7 @@ impl<E: Endpoint> PickContext<'_, E> {
         self.shared.is_some_and(|shared| shared.missing() > 0.0)
     }
 
-    /// The share that slow start leaves the member; 1 if it is not in slow start, or if that does not count.
+    /// The share that slow start leaves to the member; 1 if it is not in slow start, or if that does not count.
     pub(in crate::balancer) fn slow_start_share(&self, index: usize) -> f64 {
         let counts = self.draw.is_some() && self.health_mode != HealthMode::Ignore;
         let member = self.members.get(index).filter(|_| counts);

@@ -15,6 +15,7 @@ pub(super) struct CapPressure {
 }
 
 impl CapPressure {
+    /// Whether probes are to be brought forward now. If so, the next time is set.
     pub(super) fn claim_room(&mut self, shared: &Shared, now: Tick) -> bool {
         let overflowed = |within| shared.rates.has_overflowed(within, now);
         let base = shared.ejection.base_ejection_time;
