@@ -25,9 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use evenkeel::{
-    Ejection, Fleet, LeastResponseTime, MemberState, Outcome, SlowStart, WeightedRoundRobin,
-};
+use evenkeel::{Adaptive, Ejection, Fleet, MemberState, Outcome, SlowStart, WeightedRoundRobin};
 use tokio::task::JoinSet;
 
 use client::{Client, Tally, call_until_stopped, milliseconds};
@@ -98,8 +96,8 @@ async fn main() -> Fallible<ExitCode> {
     println!("1. weighted round robin, all healthy, gamma is slow ({CALLERS} callers)");
     show.even().await;
 
-    println!("\n2. set_policy(LeastResponseTime): gamma gets less");
-    fleet.set_policy(LeastResponseTime::new())?;
+    println!("\n2. set_policy(Adaptive), the default: gamma gets less");
+    fleet.set_policy(Adaptive::new())?;
     let rows = show.calm().await;
     let less = rows[2].had < 0.75 * rows[2].wanted;
     show.promise(less, "gamma did not get less");
