@@ -65,11 +65,17 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    pub(crate) fn setting(
-        field: &'static str,
-        value: impl fmt::Debug,
-        expected: &'static str,
-    ) -> Self {
+    /// Creates a [`Setting`](Self::Setting), for [`LoadBalancer::check`](crate::LoadBalancer::check) of a policy of
+    /// yours. The value is shown as its `Debug` prints it.
+    ///
+    /// ```
+    /// use evenkeel::BuildError;
+    ///
+    /// let error = BuildError::setting("Sticky::factor", 0.5, "at least 1");
+    /// assert_eq!(error.to_string(), "Sticky::factor is 0.5; it must be at least 1");
+    /// ```
+    #[must_use]
+    pub fn setting(field: &'static str, value: impl fmt::Debug, expected: &'static str) -> Self {
         Self::Setting {
             field,
             value: format!("{value:?}"),

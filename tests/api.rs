@@ -21,7 +21,7 @@ use evenkeel::{
     Judging, Lease, LeastConnections, LeastResponseTime, LoadBalancer, ManualClock, Mark, Member,
     MemberId, MemberState, MonotonicClock, Outcome, PickContext, PickError, PickOptions, Picker,
     PowerOfTwo, Probe, Random, Retire, RoundRobin, Sample, SampleKind, SlidingWindow, SlowStart,
-    Stats, StopReason, Target, Tick, Transport, UpdateError, Upkeep, Usual, View, Weight,
+    Stats, StopReason, Target, Tick, Tier, Transport, UpdateError, Upkeep, Usual, View, Weight,
     WeightedRoundRobin, from_fn, from_picker,
 };
 
@@ -349,4 +349,53 @@ fn a_policy_within_a_policy_of_yours_decides_nothing() {
         assert_ne!(lease.endpoint().key(), 1);
         lease.record(Outcome::Success);
     }
+}
+
+/// A policy of the user's own with a setting, which also shows how it divides the load.
+#[derive(Debug)]
+struct Split {
+    percent: u32,
+}
+
+impl LoadBalancer<Server> for Split {
+    fn picker(&self, _: &View<'_, Server>) -> Box<dyn Picker<Server>> {
+        Box::new(Self { ..*self })
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        if self.percent <= 100 {
+            return Ok(());
+        }
+        Err(BuildError::setting(
+            "Split::percent",
+            self.percent,
+            "at most 100",
+        ))
+    }
+}
+
+impl Picker<Server> for Split {
+    fn pick(&self, _: &mut PickContext<'_, Server>) -> Option<Choice> {
+        Some(Choice::at(0))
+    }
+
+    fn tiers(&self) -> Vec<Tier> {
+        let mut tier = Tier::default();
+        tier.load_percent = f64::from(self.percent);
+        vec![tier]
+    }
+}
+
+#[test]
+fn a_policy_of_yours_can_refuse_a_setting_and_show_its_tiers() {
+    let refused = "Split::percent is 101; it must be at most 100";
+    let clock = ManualClock::new();
+    let error = setup(2, &clock).policy(Split { percent: 101 }).build();
+    assert_eq!(error.unwrap_err().to_string(), refused);
+    let fleet = setup(2, &clock).build().unwrap();
+    let error = fleet.set_policy(Split { percent: 101 }).unwrap_err();
+    assert!(matches!(error, UpdateError::Setting(_)));
+    assert_eq!(error.to_string(), refused);
+    fleet.set_policy(Split { percent: 40 }).unwrap();
+    assert_eq!(fleet.tiers()[0].load_percent, 40.0);
 }

@@ -92,7 +92,7 @@ pub trait LoadBalancer<E: Endpoint>: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Setting`] for the first setting that is out of range.
+    /// [`BuildError::Setting`] for the first setting that is out of range. [`BuildError::setting`] makes one.
     fn check(&self) -> Result<(), BuildError> {
         Ok(())
     }
@@ -164,7 +164,7 @@ pub trait Picker<E: Endpoint>: Send + Sync {
     }
 
     /// Returns how the load is divided among tiers now, for [`Fleet::tiers`](crate::Fleet::tiers). For display, off the
-    /// request path. Empty by default: the picker has no tiers.
+    /// request path. Empty by default: the picker has no tiers. A picker around another one forwards it.
     fn tiers(&self) -> Vec<Tier> {
         Vec::new()
     }

@@ -119,7 +119,9 @@ pub enum LocalityBasis {
 }
 
 /// One zone of one priority, and its share of the load. See [`Fleet::tiers`](crate::Fleet::tiers).
-#[derive(Clone, Debug, PartialEq)]
+///
+/// A picker of yours makes one from the default, whose fields can be changed afterwards.
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Tier {
     /// The priority.
