@@ -399,3 +399,22 @@ fn a_policy_of_yours_can_refuse_a_setting_and_show_its_tiers() {
     fleet.set_policy(Split { percent: 40 }).unwrap();
     assert_eq!(fleet.tiers()[0].load_percent, 40.0);
 }
+
+#[test]
+fn a_mark_can_be_read_whatever_decides_the_state() {
+    let fleet = setup(3, &ManualClock::new()).build().unwrap();
+    assert_eq!(fleet.mark_of(&0), Some(Mark::Auto));
+    fleet.mark(&0, Mark::Degraded);
+    common::fail(&fleet, 0, 3);
+    fleet.update(servers(&[2, 1])).unwrap();
+    let state = |key| fleet.member(&key).map(|member| member.state());
+    assert_eq!(state(0), Some(MemberState::Ejected));
+    assert_eq!(fleet.mark_of(&0), Some(Mark::Degraded));
+    assert_eq!(fleet.mark_of(&2), None);
+    assert!(fleet.drain(&1).is_some());
+    fleet.mark(&1, Mark::Down);
+    assert_eq!(
+        (state(1), fleet.mark_of(&1)),
+        (Some(MemberState::Draining), Some(Mark::Down))
+    );
+}

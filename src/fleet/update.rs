@@ -370,6 +370,22 @@ impl<E: Endpoint> Fleet<E> {
         true
     }
 
+    /// Returns the mark of the endpoint with this key; `None` if there is none. Takes the update mutex.
+    ///
+    /// [`Member::state`] shows a mark only where it decides the state: an endpoint that is marked degraded and is
+    /// ejected shows as ejected.
+    ///
+    /// # Panics
+    ///
+    /// As [`remove`](Self::remove).
+    #[must_use]
+    pub fn mark_of(&self, key: &E::Key) -> Option<Mark> {
+        let key = self.hashed(key.clone());
+        let registry = self.inner.registry.lock();
+        let at = *registry.index.get(&key)?;
+        Some(registry.slots[at].mark)
+    }
+
     /// Replaces the policy while requests are in flight. In-flight counts and health stay.
     /// [`LeastConnections`](crate::LeastConnections) and [`Adaptive`](crate::Adaptive) compare only requests picked
     /// from then on, unless one of the two was in force before; older ones still count as [in
