@@ -249,10 +249,14 @@ fn a_percentile_is_waited_for_once_it_is_known() {
     answers.extend([Answer::Hang, Answer::Ok(201)]);
     let plan = plan_with_ample_budget(2).hedge(Hedge::at_percentile(95));
     let fixture = CallerFixture::new(5, plan, &answers);
+    assert_eq!(fixture.caller.stats().hedge_delay, None);
     for _ in 0..100 {
         assert_eq!(fixture.call().unwrap(), 200);
     }
-    assert_eq!(fixture.caller.stats().hedges, 0);
+    let stats = fixture.caller.stats();
+    assert_eq!(stats.hedges, 0);
+    let delay = stats.hedge_delay.expect("a hundred are measured");
+    assert!((4 * MILLI..=5 * MILLI).contains(&delay), "{delay:?}");
     let before = elapsed(&fixture);
     assert_eq!(fixture.call().unwrap(), 201);
     // 95 in 100 took 4 ms; the estimate is an eighth more at most, and is seen at the next millisecond.

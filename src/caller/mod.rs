@@ -248,7 +248,10 @@ impl<C, T> Caller<C, T> {
         let inner = &*self.inner;
         let budget_left = inner.budget.left(inner.timer.tick());
         let retries_in_flight = inner.slots.taken();
-        inner.counters.stats(budget_left, retries_in_flight)
+        let hedge_delay = inner.hedging.as_ref().and_then(Hedging::delay);
+        inner
+            .counters
+            .stats(budget_left, retries_in_flight, hedge_delay)
     }
 
     /// Returns the cluster that this caller picks from.

@@ -1,5 +1,7 @@
 //! Statistics of a caller.
 
+use std::time::Duration;
+
 use super::error::StopReason;
 use crate::shared::Counter;
 
@@ -37,6 +39,9 @@ pub struct CallerStats {
     pub budget_left: u64,
     /// How many retries, hedges included, are in flight at present.
     pub retries_in_flight: u64,
+    /// After how long a [hedge](crate::Hedge) is sent at present. `None` if the plan has no hedge, or while its
+    /// percentile is not known.
+    pub hedge_delay: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -88,7 +93,12 @@ impl Counters {
         }
     }
 
-    pub(super) fn stats(&self, budget_left: u64, retries_in_flight: u64) -> CallerStats {
+    pub(super) fn stats(
+        &self,
+        budget_left: u64,
+        retries_in_flight: u64,
+        hedge_delay: Option<Duration>,
+    ) -> CallerStats {
         CallerStats {
             requests: self.requests.get(),
             retries: self.retries.get(),
@@ -105,6 +115,7 @@ impl Counters {
             throttled: self.throttled.get(),
             budget_left,
             retries_in_flight,
+            hedge_delay,
         }
     }
 }

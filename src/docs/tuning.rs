@@ -55,6 +55,7 @@
 //! | `saturated`; failed picks, by [`PickError`](crate::PickError) | counters | any, unless limits are expected to be reached |
 //! | `policy_faults`, `tracker_panics`, `events_dropped` | counters | any |
 //! | `retries`, `hedges` per `requests`; `budget_exhausted`, `throttled` | counters | a fifth; any |
+//! | `hedge_delay` | gauge | it is near the deadline |
 //! | of each [`Member`](crate::Member): `state`, `in_flight`, `latency`, `outcomes` | gauges, by key | one differs from the others |
 //!
 //! [Events](crate::Fleet::take_events) say what happened between two readings: log them.
