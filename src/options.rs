@@ -42,6 +42,54 @@ impl fmt::Display for MemberId {
 /// assert_ne!(second.id(), tried[0]);
 /// # Ok::<(), evenkeel::PickError>(())
 /// ```
+///
+/// A policy of yours can keep a session on one endpoint, here by rendezvous hashing. A session moves only if its
+/// endpoint may not be picked, and comes back with it. `Tiers::new(Sticky)` does the same within priorities and zones.
+///
+/// ```
+/// use evenkeel::{
+///     Choice, Cluster, Endpoint, Fleet, LoadBalancer, PickContext, PickOptions, Picker, SlowStart, View,
+/// };
+/// use std::hash::{DefaultHasher, Hash, Hasher};
+/// use std::time::Duration;
+///
+/// #[derive(Debug)]
+/// struct Sticky;
+/// struct ByHash(Vec<u64>); // of the keys
+///
+/// fn hash(value: impl Hash) -> u64 {
+///     let mut hasher = DefaultHasher::new();
+///     value.hash(&mut hasher);
+///     hasher.finish()
+/// }
+///
+/// impl<E: Endpoint> LoadBalancer<E> for Sticky {
+///     fn picker(&self, view: &View<'_, E>) -> Box<dyn Picker<E>> {
+///         let keys = view.members().iter().map(|member| hash(member.endpoint().key()));
+///         Box::new(ByHash(keys.collect()))
+///     }
+/// }
+/// impl<E: Endpoint> Picker<E> for ByHash {
+///     fn pick(&self, cx: &mut PickContext<'_, E>) -> Option<Choice> {
+///         let any = cx.random_below(usize::MAX) as u64;
+///         let session = cx.options().affinity.unwrap_or(any);
+///         let usable = (0..self.0.len()).filter(|&i| cx.may_pick(i));
+///         usable.max_by_key(|&i| hash((session, self.0[i]))).map(Choice::at)
+///     }
+/// }
+///
+/// let fleet = Fleet::builder()
+///     .endpoints(["a", "b", "c"])
+///     .policy(Sticky)
+///     .slow_start(SlowStart::default().window(Duration::ZERO)) // or sessions return one request at a time
+///     .build()?;
+/// let options = PickOptions::new().affinity(hash("session 7"));
+/// let first = *fleet.pick_endpoint_with(&options)?.endpoint();
+/// for _ in 0..10 {
+///     assert_eq!(*fleet.pick_endpoint_with(&options)?.endpoint(), first);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PickOptions<'a> {

@@ -78,8 +78,24 @@ impl Outcome {
     }
 }
 
-/// `Ok` becomes a success and `Err` a failure. Be more specific where you can: a timeout is a
-/// [`Timeout`](Outcome::Timeout).
+/// `Ok` becomes a success and `Err` a failure, whatever the error. Be more specific where you can: a timeout is a
+/// [`Timeout`](Outcome::Timeout). For a [`TcpStream`](std::net::TcpStream), for example:
+///
+/// ```
+/// use evenkeel::Outcome;
+/// use std::io::{self, ErrorKind};
+///
+/// fn outcome<T>(result: &io::Result<T>) -> Outcome {
+///     let Err(error) = result else { return Outcome::Success };
+///     match error.kind() {
+///         ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Timeout, // `WouldBlock`: a read timeout on Unix
+///         ErrorKind::AddrNotAvailable | ErrorKind::OutOfMemory => Outcome::Ignored, // short of ports or memory here
+///         ErrorKind::InvalidData => Outcome::Failure, // it has answered
+///         _ => Outcome::Unreachable,
+///     }
+/// }
+/// assert_eq!(outcome::<()>(&Err(ErrorKind::ConnectionReset.into())), Outcome::Unreachable);
+/// ```
 impl<T, E> From<&Result<T, E>> for Outcome {
     fn from(result: &Result<T, E>) -> Self {
         match result {
@@ -95,7 +111,9 @@ impl<T, E> From<&Result<T, E>> for Outcome {
 pub enum SampleKind {
     /// An ordinary request.
     Request,
-    /// The half-open probe of an ejected endpoint. The fleet decides by its outcome whether the endpoint returns.
+    /// The half-open probe of an ejected endpoint. The fleet decides by its outcome, and by nothing else, whether the
+    /// endpoint returns: if your tracker ejects for slowness, record a slow answer as a [`Timeout`](Outcome::Timeout),
+    /// or the endpoint returns slow and is ejected again, for longer each time.
     Probe,
     /// A request that was picked before the endpoint was last ejected or readmitted. A tracker may keep it for display,
     /// but must not judge the endpoint's present health by it.

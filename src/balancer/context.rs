@@ -89,7 +89,8 @@ pub(crate) enum HealthMode {
 
 impl<'a, E: Endpoint> PickContext<'a, E> {
     /// Creates a pick among these members by the calling thread, for tests and benchmarks of a policy. The same seed
-    /// gives the same random numbers. A fleet creates its own contexts.
+    /// gives the same random numbers. A fleet creates its own contexts. [`View::new`](super::View::new) says where to
+    /// take members from.
     #[must_use]
     pub fn new(
         members: &'a [Member<E>],
@@ -206,7 +207,10 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
     /// It may if it is not ejected, not marked down, not to be avoided and not at its [limit](crate::Limits). A member
     /// in slow start may be picked with the probability of its share so far; the answer is the same throughout one
     /// pick. (So a policy that picks the member with the fewest requests in flight gives such a member that part of all
-    /// picks where the others are busy, and not of its share.) In panic, health does not count.
+    /// picks where the others are busy, and not of its share.) Each pick draws anew, also for one
+    /// [affinity](PickOptions::affinity): with a policy that keeps sessions on endpoints, those of such a member move
+    /// back and forth until its slow start is over, unless [`SlowStart::window`](crate::SlowStart::window) is zero. In
+    /// panic, health does not count.
     #[inline]
     #[must_use]
     pub fn may_pick(&self, index: usize) -> bool {

@@ -210,6 +210,9 @@ pub struct View<'a, E: Endpoint> {
 impl<'a, E: Endpoint> View<'a, E> {
     /// Creates a view of these members with a cursor at 0 for each shard, for tests and benchmarks of a policy. A fleet
     /// creates its own views.
+    ///
+    /// Take the members from a fleet ([`Fleet::members`](crate::Fleet::members)), where they can be ejected, marked and
+    /// loaded, or from [`Lease::detached`](crate::Lease::detached) (`lease.member().clone()`).
     #[must_use]
     pub fn new(members: &'a [Member<E>]) -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);

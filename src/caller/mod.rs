@@ -65,6 +65,40 @@ use timer::DynTimer;
 /// nothing is given back. A caller and its clones share one budget, so have one caller per service. The budget takes no
 /// lock. If the clock jumps ahead and returns, the retries of one window may be forgotten.
 ///
+/// # In blocking code
+///
+/// A transport that blocks makes a call that is ready at its first poll, so that no runtime is needed. The attempts'
+/// time limits are then the transport's own (a socket's timeouts): neither
+/// [`attempt_timeout`](CallPlan::attempt_timeout) nor the deadline cuts off an attempt, and hedges are never sent.
+/// Retries, the waits before them, the budget and [`CallPlan::throttle`] work; a wait blocks the thread.
+///
+/// ```
+/// use evenkeel::{CallPlan, Caller, Fleet, from_fn, from_sleep};
+/// use std::task::{Context, Poll, Waker};
+/// use std::{pin::pin, thread};
+///
+/// # fn get(address: &str, _: &str) -> std::io::Result<u16> {
+/// #     if address == "a" { Err(std::io::Error::other("a is dead")) } else { Ok(200) }
+/// # }
+/// let fleet: Fleet<String> = ["a", "b"].map(String::from).into_iter().collect();
+/// let transport = from_fn(|address: &String, path: &'static str| {
+///     let result = get(address, path); // blocks
+///     async move { result }
+/// });
+/// let timer = from_sleep(|duration| async move { thread::sleep(duration) });
+/// let caller = Caller::new(fleet, transport, CallPlan::default(), timer)?;
+///
+/// for _ in 0..3 {
+///     let call = pin!(caller.call("/"));
+///     let Poll::Ready(answer) = call.poll(&mut Context::from_waker(Waker::noop())) else {
+///         unreachable!("nothing in it waits");
+///     };
+///     assert_eq!(answer?, 200);
+/// }
+/// assert!(caller.stats().retries > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Examples
 ///
 /// ```

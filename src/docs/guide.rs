@@ -39,13 +39,14 @@
 //!
 //! ```
 //! use evenkeel::{Fleet, Target};
+//! use std::sync::Arc;
 //!
-//! let fleet: Fleet<Target<&str, ()>> = [Target::new("a", ()), Target::new("b", ())].into_iter().collect();
-//! let changes = fleet.update([Target::new("b", ()).with_weight(2), Target::new("c", ())])?;
+//! type Server = Arc<Target<&'static str, ()>>; // the data is a connection pool
+//! let new = |name| Arc::new(Target::new(name, ()));
+//! let fleet: Fleet<Server> = ["a", "b"].map(new).into_iter().collect();
+//! let known = |name| fleet.member(&name).map(|it| Arc::clone(it.endpoint()));
+//! let changes = fleet.update(["b", "c"].map(|name| known(name).unwrap_or_else(|| new(name))))?;
 //! assert_eq!((changes.added, changes.updated, changes.removed), (1, 1, 1));
-//!
-//! assert!(fleet.update([Target::new("d", ()), Target::new("d", ())]).is_err());
-//! assert_eq!(fleet.members().len(), 2);
 //! # Ok::<(), evenkeel::UpdateError>(())
 //! ```
 //!
@@ -85,7 +86,7 @@
 //! # Retry on other endpoints
 //!
 //! A [`Caller`](crate::Caller) retries within a deadline and a retry budget. It needs a timer; any runtime's `sleep`
-//! will do ([`from_sleep`](crate::from_sleep)).
+//! will do ([`from_sleep`](crate::from_sleep)), and blocking code needs no runtime: see [`Caller`](crate::Caller).
 //!
 //! ```
 //! use evenkeel::{CallPlan, Caller, Fleet, StopReason, from_fn, from_sleep};
@@ -415,8 +416,9 @@
 //! # Test a service
 //!
 //! Write it against [`Cluster`](crate::Cluster), and use a cluster of your own in tests, with
-//! [`Lease::detached`](crate::Lease::detached). Or use a fleet with a [`ManualClock`](crate::ManualClock) and a
-//! [seed](crate::FleetBuilder::seed): it decides the same in each run, and you control the time.
+//! [`Lease::detached`](crate::Lease::detached), which also shows what the service recorded. Or use a fleet with a
+//! [`ManualClock`](crate::ManualClock) and a [seed](crate::FleetBuilder::seed): it decides the same in each run, and
+//! you control the time.
 //!
 //! ```
 //! use evenkeel::{Cluster, Fleet, ManualClock, MemberState, Outcome};

@@ -56,7 +56,12 @@
 //! | `policy_faults`, `tracker_panics`, `events_dropped` | counters | any |
 //! | `retries`, `hedges` per `requests`; `budget_exhausted`, `throttled` | counters | a fifth; any |
 //! | `hedge_delay` | gauge | it is near the deadline |
+//! | [`Fleet::tiers`](crate::Fleet::tiers): `load_percent`; [`Failover::preferred_load`](crate::Failover::preferred_load) | gauges | not 1 (100 %) where preferred |
 //! | of each [`Member`](crate::Member): `state`, `in_flight`, `latency`, `outcomes` | gauges, by key | one differs from the others |
+//!
+//! `outcomes` covers only the [window](crate::Ejection::window). The crate keeps no totals of requests or answers by
+//! endpoint, and no histogram of latencies: count those where you send. The label of an enum is its `Debug`
+//! (`PickError::Saturated`: `Saturated`), or of a state or detector its `Display`.
 //!
 //! [Events](crate::Fleet::take_events) say what happened between two readings: log them.
 //!

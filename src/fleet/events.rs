@@ -21,7 +21,7 @@ pub struct Event<K> {
     /// The member concerned; `None` if it is the whole fleet.
     pub member: Option<MemberId>,
     /// The member's key. `None` if the event concerns the fleet, or if the member has since been removed, or replaced
-    /// after a drain.
+    /// after a drain. Take events before you remove an endpoint, or keep the ids of [`Fleet::members`] by key.
     pub key: Option<K>,
     /// What happened.
     pub kind: EventKind,

@@ -312,6 +312,9 @@ impl<E: Endpoint> Fleet<E> {
     ///
     /// An endpoint inserted under this key in the meantime is another one, and stays. Leases still held stay valid.
     ///
+    /// A thread without a runtime calls [`drain`](Self::drain), sleeps until the drain's
+    /// [`in_flight`](Drain::in_flight) is 0 or its own time is up, and calls [`remove`](Self::remove).
+    ///
     /// # Panics
     ///
     /// As [`remove`](Self::remove); the future too.

@@ -85,9 +85,23 @@ impl<E: Endpoint> Lease<E> {
     }
 
     /// A lease on an endpoint of no fleet: for a [`Cluster`](crate::Cluster) of your own, and for tests of code that
-    /// takes a lease. What is recorded on it goes nowhere. It allocates a member of its own, about one and a half
-    /// kibibytes, with an id of its own: [`PickOptions::avoid`](crate::PickOptions::avoid) does not know the endpoint
-    /// again by it, so a cluster of yours must remember which ids it gave out for which endpoint.
+    /// takes a lease. What is recorded on it reaches no fleet; a clone of its [`member`](Self::member) counts it, so a
+    /// test can see what was recorded. It allocates a member of its own, about one and a half kibibytes, with an id of
+    /// its own: [`PickOptions::avoid`](crate::PickOptions::avoid) does not know the endpoint again by it, so a cluster
+    /// of yours must remember which ids it gave out for which endpoint.
+    ///
+    /// ```
+    /// use evenkeel::{Lease, Outcome};
+    ///
+    /// fn fetch(lease: Lease<String>) { // code of yours, under test
+    ///     lease.record(Outcome::Unreachable);
+    /// }
+    ///
+    /// let lease = Lease::detached("10.0.0.1:80".to_string());
+    /// let member = lease.member().clone();
+    /// fetch(lease);
+    /// assert_eq!((member.in_flight(), member.outcomes().unreachable), (0, 1));
+    /// ```
     pub fn detached(endpoint: E) -> Self {
         let member = Member::alone(endpoint);
         let started = member.core().shared.now();
