@@ -406,8 +406,8 @@
 //!          0 in flight"
 //!     )
 //! );
-//! for event in fleet.take_events() { // `at` is by the fleet's clock: keep a clone of it to tell how long ago
-//!     println!("{:?}: {event}", event.at); // "a" ejected by the sequential test for 2.1s
+//! for event in fleet.take_events() {
+//!     println!("{:?} ago: {event}", fleet.now().since(event.at)); // "a" ejected by the sequential test for 2.1s
 //! }
 //! assert!(fleet.take_events().is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())

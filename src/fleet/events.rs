@@ -16,7 +16,7 @@ use crate::time::Tick;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event<K> {
-    /// When it happened, by the fleet's clock.
+    /// When it happened, by the fleet's clock: see [`Fleet::now`].
     pub at: Tick,
     /// The member concerned; `None` if it is the whole fleet.
     pub member: Option<MemberId>,

@@ -28,6 +28,7 @@ use crate::member::{Lease, Member, Refused};
 use crate::options::{MemberId, PickOptions};
 use crate::shared::{Events, Reading, Shared};
 use crate::sync::{Arc, Mutex, SnapshotCell};
+use crate::time::Tick;
 
 pub use builder::FleetBuilder;
 pub use change::Mark;
@@ -195,6 +196,27 @@ impl<E: Endpoint> Fleet<E> {
         Some(registry.slots[at].member.clone())
     }
 
+    /// Returns the time by this fleet's clock, by which events, ejections and drains give theirs.
+    ///
+    /// ```
+    /// use evenkeel::{Fleet, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let fleet = Fleet::builder().endpoints(["a", "b"]).clock(clock.clone()).events(64).build()?;
+    /// assert!(fleet.drain(&"a").is_some());
+    /// clock.advance(Duration::from_secs(5));
+    /// for event in fleet.take_events() {
+    ///     let ago = fleet.now().since(event.at); // for a log: `SystemTime::now() - ago`
+    ///     assert_eq!(ago, Duration::from_secs(5));
+    /// }
+    /// # Ok::<(), evenkeel::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn now(&self) -> Tick {
+        self.inner.shared.now()
+    }
+
     /// Returns all members: first those that may take requests, then those of weight 0 or draining. O(endpoints).
     #[must_use]
     pub fn members(&self) -> Vec<Member<E>> {
@@ -202,8 +224,8 @@ impl<E: Endpoint> Fleet<E> {
     }
 
     /// Returns how the policy divides the load now, by eligible endpoints: one entry for each zone of each priority.
-    /// Empty for a policy without tiers, that is, for all but [`Tiers`](crate::Tiers). O(endpoints), and allocates: for
-    /// display.
+    /// Empty for a policy without tiers, that is, for all of the crate's but [`Tiers`](crate::Tiers). O(endpoints), and
+    /// allocates: for display.
     #[must_use]
     pub fn tiers(&self) -> Vec<Tier> {
         self.inner.current.load().picker.tiers()
