@@ -48,7 +48,9 @@ pub enum EventKind {
     SlowStartOver,
     /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. An event of the fleet, not of an
     /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority while there was none in any;
-    /// [`PanicOver`](Self::PanicOver) then means that it has ended in all.
+    /// [`PanicOver`](Self::PanicOver) then means that it has ended in all. Picks notice both: a fleet that gets none, as
+    /// an idle spare under a [`Failover`](crate::Failover), tells them with its next pick.
+    /// [`Stats::panicking`](crate::Stats::panicking) does not wait for that.
     #[non_exhaustive]
     PanicBegun {
         /// How many endpoints were eligible.

@@ -91,7 +91,8 @@ const FLEET_GONE_INTERVAL: Duration = Duration::from_secs(1);
 ///   what requests have found out.
 /// - **The first result decides** about an endpoint of which nothing is known, whatever the thresholds. One that has
 ///   answered a request before its first check counts as known good. All endpoints start in: if they started out, the
-///   cap would not hold. To serve from checked endpoints only, finish one round of checks before the first pick.
+///   cap would not hold. To serve from checked endpoints only, finish one round of checks before the first pick: while
+///   [`next_due`](Self::next_due) is zero, call `tick` and finish the probes. Then hand the driver to `run`.
 /// - **Marks** ([`Fleet::mark`](crate::Fleet::mark)) outrank both; checks go on.
 ///
 /// The driver counts as present for three seconds after each tick, until it is dropped or its checks are ignored. So if
