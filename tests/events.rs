@@ -164,6 +164,51 @@ fn a_pardon_and_a_mark_are_told_from_a_probe() {
     assert_eq!(returns, expected, "{kinds:?}");
 }
 
+/// Two of five may be ejected. While an ejected endpoint has weight 0, or is removed, others take both places, so its
+/// ejection cannot resume. A reader of events that sees no return would count it as ejected from then on.
+#[test]
+fn an_ejection_that_cannot_resume_for_the_cap_is_told_as_over() {
+    type Away = fn(&Fleet<Server>);
+    let of_weight_0: Away = |fleet| {
+        fleet.insert(Server::new(0, ()).with_weight(0)).unwrap();
+    };
+    let removed: Away = |fleet| assert!(fleet.remove(&0));
+    for away in [of_weight_0, removed] {
+        let clock = ManualClock::new();
+        let fleet = setup(5, &clock).ejection(quick()).events(64);
+        let fleet = fleet.build().unwrap();
+        eject(&fleet, 0);
+        away(&fleet);
+        (1..3).for_each(|number| eject(&fleet, number));
+        assert_eq!(fleet.take_events().len(), 3);
+        fleet.insert(Server::new(0, ())).unwrap();
+        assert_eq!(ejected(&fleet), [1, 2]);
+        let expected = [
+            "0ns 0 back, as the cap leaves no room for it",
+            "0ns 0 slow start begins",
+        ];
+        assert_eq!(event_lines(&fleet), expected);
+    }
+}
+
+/// A mark that was set while an ejected endpoint had weight 0 ends the ejection once the weight returns.
+#[test]
+fn an_ejection_that_cannot_resume_for_a_mark_is_told_as_over() {
+    for mark in [Mark::Up, Mark::Down] {
+        let clock = ManualClock::new();
+        let fleet = watched(&clock).build().unwrap();
+        eject(&fleet, 0);
+        fleet.insert(Server::new(0, ()).with_weight(0)).unwrap();
+        assert!(fleet.mark(&0, mark));
+        assert_eq!(fleet.take_events().len(), 1, "the ejection");
+        fleet.insert(Server::new(0, ())).unwrap();
+        let expected = ["0ns 0 not ejected any more, as it is marked"];
+        assert_eq!(event_lines(&fleet), expected);
+        assert!(fleet.mark(&0, Mark::Auto));
+        assert_eq!((ejected(&fleet), event_lines(&fleet)), (vec![], vec![]));
+    }
+}
+
 #[test]
 fn a_drain_is_told_when_it_begins_and_when_the_last_request_has_ended() {
     let clock = ManualClock::new();

@@ -157,6 +157,8 @@ pub(super) struct Change<E: Endpoint> {
     pub(super) leaving: Vec<Slot<E>>,
     /// Members that come into rotation with an ejection from before, by their places in the next set.
     pub(super) ejected_before: Vec<(usize, PastEjection)>,
+    /// Those whose ejection from before does not resume, as they are marked.
+    pub(super) marked_since: Vec<usize>,
     pub(super) counts: Changes,
     pub(super) freed: Freed<E>,
     pub(super) keys: Vec<Hashed<E::Key>>,
@@ -174,6 +176,7 @@ impl<E: Endpoint> Change<E> {
             renewed: Vec::new(),
             leaving: Vec::new(),
             ejected_before: Vec::new(),
+            marked_since: Vec::new(),
             counts: Changes::default(),
             freed: Freed::default(),
             keys: Vec::new(),
@@ -244,10 +247,13 @@ impl<E: Endpoint> Change<E> {
         if !slot.is_routable() {
             let ejected = Some(core.past_ejection()).filter(|now| now.standing().is_ejected());
             slot.past_ejection = ejected.map(Box::new).or_else(|| slot.past_ejection.take());
-        } else if let Some(past_ejection) = slot.past_ejection.take().filter(|_| slot.is_judged()) {
-            core.hold_out();
-            self.ejected_before.push((place, *past_ejection));
-            return;
+        } else if let Some(past_ejection) = slot.past_ejection.take() {
+            if slot.is_judged() {
+                core.hold_out();
+                self.ejected_before.push((place, *past_ejection));
+                return;
+            }
+            self.marked_since.push(place);
         }
         self.touched.push(place);
     }

@@ -312,7 +312,8 @@ pub struct Stats {
     pub panicking: bool,
     /// Requests in flight at all members. Requests at removed endpoints are not counted.
     pub in_flight: u64,
-    /// Ejections since the fleet was built. Ejections renewed after a failed probe are not counted.
+    /// Ejections since the fleet was built. Not counted are ejections renewed after a failed probe, and those that
+    /// resume when an endpoint that was removed or of weight 0 comes back.
     pub ejections: u64,
     /// Attempts to eject an endpoint that the cap prevented. One bad endpoint may account for many.
     pub ejections_overflow: u64,

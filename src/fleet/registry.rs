@@ -13,7 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{BuildError, UpdateError};
 use crate::health::{HealthTracker, ejection_limit};
 use crate::member::{Member, Tracker};
-use crate::shared::{Board, Shared};
+use crate::shared::{Board, EventKind, Return, Shared};
 use crate::sync::{Arc, SnapshotCell, yield_now};
 use crate::time::Tick;
 
@@ -176,6 +176,7 @@ impl<E: Endpoint> Registry<E> {
             renewed,
             leaving,
             ejected_before,
+            marked_since,
             ..
         } = change;
         let changing = || leaving.iter().chain(touched.iter().map(|&at| &slots[at]));
@@ -226,6 +227,10 @@ impl<E: Endpoint> Registry<E> {
             .iter()
             .for_each(|&at| slots[at].member.core().gate.renew());
         changing().for_each(|slot| slot.settle(now));
+        for &at in marked_since.iter() {
+            let by = Return::Mark;
+            slots[at].member.core().tell(now, EventKind::Returned { by });
+        }
         shared.ledger.set_limit(limit);
         shared.ledger.set_judged_by_policy(judges_panic);
         shared.ledger.set_count(count);

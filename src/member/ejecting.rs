@@ -404,9 +404,9 @@ impl State {
             self.shared.note_slow_start(now);
         }
         let from = self.standing.place(self, return_phase, now);
-        if from.is_ejected() {
-            let by = Return::Pardon;
-            self.tell(now, EventKind::Returned { by });
+        // If it was held down, an ejection from before is not resumed.
+        if from.is_ejected() || from.phase == Phase::Down {
+            self.tell(now, EventKind::Returned { by: Return::Pardon });
         }
         self.tell_slow_start(return_phase, now);
     }

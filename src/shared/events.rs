@@ -35,7 +35,9 @@ pub enum EventKind {
         /// When its next probe is due.
         until: Tick,
     },
-    /// The endpoint is no longer ejected.
+    /// The endpoint is no longer ejected. Not sent when an ejected endpoint is removed, drained or given weight 0. When
+    /// it comes back, either its ejection resumes (`Ejected`) or this is sent. Neither is sent if it was drained, or was
+    /// going away and removed, as it is taken for another process then.
     #[non_exhaustive]
     Returned {
         /// What ended the ejection.
@@ -78,8 +80,9 @@ pub enum EventKind {
 pub enum Return {
     /// Successful probes, by requests or by checks.
     Probe,
-    /// The fleet has become so small that the cap leaves no room for the ejection
-    /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent)).
+    /// The cap leaves no room for the ejection
+    /// ([`Ejection::max_ejection_percent`](crate::Ejection::max_ejection_percent)): the fleet has become small, or
+    /// others were ejected while the endpoint was removed or of weight 0.
     Pardon,
     /// The endpoint was [marked](crate::Fleet::mark) up or down.
     Mark,
