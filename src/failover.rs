@@ -24,7 +24,8 @@ const OVERPROVISIONING: u32 = 140;
 /// [`availability`](Cluster::availability) times the [overprovisioning factor](Self::overprovisioning_factor), 1.4, and
 /// at most 1: two of ten endpoints may be out before the first request goes elsewhere. The spare cluster gets the rest.
 /// If both shares add up to less than 1 (with two in ten and three in ten eligible, say), requests are divided in
-/// proportion. With nothing eligible in either, the preferred cluster is asked first.
+/// proportion. With nothing eligible in either, each gets half, and their panic rules decide: which of the two is well is
+/// not known then. (Envoy divides by the number of hosts.)
 ///
 /// The availability of a `Failover` is the sum of both, at most 1, so `Failover::new(Failover::new(a, b), c)` shares as
 /// Envoy does among three priorities. Nested to the right it does not: the inner clusters are then held to the share
@@ -41,8 +42,8 @@ const OVERPROVISIONING: u32 = 140;
 /// cluster closer to having one, in this order: saturated, avoided, declined, too few eligible, all ejected, all
 /// draining, empty. If both are equally close, it is the preferred cluster's.
 ///
-/// A retry goes to the cluster not yet tried, if any of it is eligible: if a whole zone dies, a second try there would
-/// fail too. Every pick that [avoids](PickOptions::avoid) a member counts as a retry, for whatever reason it does. See
+/// A retry goes to the cluster not yet tried, if any of it is eligible, or nothing in either: if a whole zone dies, a
+/// second try there would fail too. Every pick that [avoids](PickOptions::avoid) a member counts as a retry, for whatever reason it does. See
 /// [`retries_elsewhere`](Self::retries_elsewhere).
 ///
 /// # Panic
@@ -224,18 +225,29 @@ where
         (draw as f64) < split.preferred * u64::MAX as f64
     }
 
-    /// For a retry: `Some(true)` if only the spare cluster was tried and the preferred one has anything eligible,
-    /// `Some(false)` for the reverse, and `None` otherwise.
+    /// For a retry: `Some(true)` if only the spare cluster was tried and the preferred one has anything eligible, or
+    /// nothing is in either; `Some(false)` for the reverse, and `None` otherwise.
     fn untried(&self, avoid: &[MemberId]) -> Option<bool> {
         if avoid.is_empty() || !self.retries_elsewhere {
             return None;
         }
-        let tried = (self.preferred.is_tried(avoid), self.spare.is_tried(avoid));
-        match tried {
-            (true, false) if self.spare.availability() > 0.0 => Some(false),
-            (false, true) if self.preferred.availability() > 0.0 => Some(true),
-            _ => None,
-        }
+        let untried = match (self.preferred.is_tried(avoid), self.spare.is_tried(avoid)) {
+            (true, false) => false,
+            (false, true) => true,
+            _ => return None,
+        };
+        let (preferred, spare) = self.have_any();
+        let is_worth_it = if untried { preferred } else { spare };
+        (is_worth_it || !(preferred || spare)).then_some(untried)
+    }
+
+    /// Whether the preferred and the spare cluster have anything eligible.
+    fn have_any(&self) -> (bool, bool) {
+        let has_any = |availability| share(availability) > 0.0;
+        (
+            has_any(self.preferred.availability()),
+            has_any(self.spare.availability()),
+        )
     }
 
     fn pick_from(
@@ -309,14 +321,20 @@ where
     }
 
     fn is_tried(&self, members: &[MemberId]) -> bool {
-        (self.preferred.is_tried(members) || self.preferred.availability() <= 0.0)
-            && (self.spare.is_tried(members) || self.spare.availability() <= 0.0)
+        let tried = (
+            self.preferred.is_tried(members),
+            self.spare.is_tried(members),
+        );
+        match self.have_any() {
+            (false, false) => tried.0 || tried.1,
+            // One with nothing eligible need not have been tried.
+            (preferred, spare) => (tried.0 || !preferred) && (tried.1 || !spare),
+        }
     }
 
     /// Returns whether either has a healthy choice, of those that have anything eligible.
     fn has_healthy(&self) -> bool {
-        let preferred = self.preferred.availability() > 0.0;
-        let spare = self.spare.availability() > 0.0;
+        let (preferred, spare) = self.have_any();
         if preferred || spare {
             (preferred && self.preferred.has_healthy()) || (spare && self.spare.has_healthy())
         } else {
@@ -379,7 +397,7 @@ impl Split {
             let is_enough = total >= 1.0 - 1e-9;
             match total {
                 _ if is_enough => (first, true),
-                0.0 => (1.0, false),
+                0.0 => (0.5, false),
                 _ => (first / total, false),
             }
         };

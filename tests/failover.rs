@@ -27,6 +27,7 @@ fn the_spare_cluster_gets_what_is_over() {
         (8, 7, 4_000),
         (0, 10, 10_000),
         (9, 10, 10_000),
+        (10, 10, 5_000),
     ] {
         let (a, b, _) = two(10);
         let cluster = failover(&a, &b);
@@ -223,6 +224,28 @@ fn a_retry_goes_where_it_has_not_been() {
     let tried = [b.members()[0].id()];
     let lease = failover(&a, &b).pick_endpoint_with(&PickOptions::new().avoid(&tried));
     assert_eq!(zone_of(&lease.unwrap()), 1);
+}
+
+/// Where nothing is eligible anywhere, a retry still goes to a cluster that has not been tried.
+#[test]
+fn a_retry_goes_elsewhere_where_all_is_out() {
+    let (a, b, clock) = two(4);
+    let c = zone(200, 4, &clock).build().unwrap();
+    let cluster = Failover::new(failover(&a, &b), c.clone()).seed(1);
+    for (fleet, from) in [(&a, 0), (&b, 100), (&c, 200)] {
+        mark_down(fleet, from, 4);
+    }
+    for _ in 0..50 {
+        let (mut tried, mut zones) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let options = PickOptions::new().avoid(&tried);
+            let lease = cluster.pick_endpoint_with(&options).unwrap();
+            zones.push(zone_of(&lease));
+            tried.push(lease.id());
+        }
+        // The second goes to the other side of the outer failover.
+        assert_ne!(zones[0] == 2, zones[1] == 2, "{zones:?}");
+    }
 }
 
 /// A nested cluster with no endpoint left need not have been tried: the retry goes on to the next cluster.

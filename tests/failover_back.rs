@@ -63,6 +63,50 @@ fn a_zone_that_is_dead_altogether_moves_over_and_comes_back_by_requests() {
     assert_eq!((ejected(&a).len(), a.stats().in_flight), (0, 0));
 }
 
+/// The near zone is dead, and all of the far one fails for half a second at 10, 20, 30 and 40 s, so that its ejections
+/// last 2, 4, 8 and 16 s. Meanwhile nothing is eligible. The far zone is well, though, so a retry there succeeds.
+#[test]
+fn a_short_fault_of_the_only_zone_alive_does_not_fail_requests_for_long() {
+    let (a, b, clock) = two(4);
+    let cluster = failover(&a, &b);
+    let (mut failed_first, mut failed, mut out) = (0, 0, 0);
+    for at in 0..7_000u64 {
+        clock.advance(MILLI * 10);
+        let far_fails = (1_000..5_000).contains(&at) && at % 1_000 < 50;
+        let mut tried = Vec::new();
+        for attempt in 1..=2 {
+            let lease = cluster.pick_endpoint_with(&PickOptions::new().avoid(&tried));
+            let lease = lease.unwrap();
+            let fails = if zone_of(&lease) == 0 {
+                at > 500
+            } else {
+                far_fails
+            };
+            tried.push(lease.id());
+            lease.record_with_latency(
+                if fails {
+                    Outcome::Failure
+                } else {
+                    Outcome::Success
+                },
+                MILLI,
+            );
+            if !fails {
+                break;
+            }
+            let is_meant = at > 1_000 && !far_fails;
+            failed_first += usize::from(is_meant && attempt == 1);
+            failed += usize::from(is_meant && attempt == 2);
+        }
+        out += usize::from(ejected(&a).len() + ejected(&b).len() == 8 && !far_fails);
+    }
+    // 28 s of the 30 s in which the far zone is out.
+    assert!(out > 2_500, "{out}");
+    assert_eq!(failed, 0);
+    // Half of the requests in that time, and probes of the dead zone.
+    assert!(failed_first < out * 6 / 10, "{failed_first} of {out}");
+}
+
 #[test]
 fn a_nested_failover_is_probed_through() {
     let (a, b, clock) = two(2);

@@ -77,8 +77,8 @@ fn three_levels_nested_to_the_left_share_as_envoys_tests_say() {
 }
 
 #[test]
-fn with_nothing_available_the_preferred_cluster_is_asked() {
-    assert_eq!(split(1.4, 0.0, 0.0).preferred, 1.0);
+fn with_nothing_available_each_cluster_gets_half() {
+    assert_eq!(split(1.4, 0.0, 0.0).preferred, 0.5);
     assert!(!split(1.4, 0.0, 0.0).is_enough);
     // Three tenths and seven tenths add up to one.
     assert!(split(1.0, 0.3, 0.7).is_enough && split(1.0, 0.7, 0.1 + 0.2).is_enough);
@@ -137,7 +137,7 @@ proptest! {
     #[test]
     fn more_eligible_endpoints_never_lower_a_clusters_share(a in 0.0f64..=1.0, b in 0.0f64..=1.0, more in 0.0f64..=1.0) {
         let before = split(1.4, a, b).preferred;
-        prop_assert!(split(1.4, (a + more).min(1.0), b).preferred >= before - 1e-9 || (a, b) == (0.0, 0.0));
+        prop_assert!(split(1.4, (a + more).min(1.0), b).preferred >= before - 1e-9);
         prop_assert!(split(1.4, a, (b + more).min(1.0)).preferred <= before + 1e-9);
     }
 }
