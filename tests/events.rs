@@ -191,6 +191,22 @@ fn an_ejection_that_cannot_resume_for_the_cap_is_told_as_over() {
     }
 }
 
+#[test]
+fn an_ejection_that_resumes_after_its_time_waits_for_its_probe() {
+    let clock = ManualClock::new();
+    let fleet = watched(&clock).build().unwrap();
+    eject(&fleet, 0);
+    fleet.insert(Server::new(0, ()).with_weight(0)).unwrap();
+    clock.advance(SECOND * 3);
+    fleet.insert(Server::new(0, ())).unwrap();
+    let expected = [
+        "0ns 0 ejected by the sequential test for 2.0s",
+        "3s 0 ejected by the sequential test, a probe is due",
+    ];
+    assert_eq!(event_lines(&fleet), expected);
+    assert_eq!(fleet.stats().ejections, 1, "it is the same ejection");
+}
+
 /// A mark that was set while an ejected endpoint had weight 0 ends the ejection once the weight returns.
 #[test]
 fn an_ejection_that_cannot_resume_for_a_mark_is_told_as_over() {

@@ -204,6 +204,23 @@ fn a_pick_succeeds_where_only_those_in_slow_start_are_left() {
     }
 }
 
+/// Without picks there is no upkeep that ends it.
+#[test]
+fn a_slow_start_whose_time_is_over_is_explained_as_such() {
+    let (fleet, clock) = grown(SlowStart::default().new_endpoints(true), 10);
+    let explained = || fleet.member(&0).unwrap().explain().to_string();
+    assert!(fleet.remove(&0));
+    fleet.insert(Target::new(0, ())).unwrap();
+    clock.advance(MILLI * 2_500);
+    let expected = "in slow start for 2.5 s, at 50 % of its share, all of it in 2.5 s;";
+    assert!(explained().starts_with(expected), "{}", explained());
+    clock.advance(SECOND * 60);
+    let expected = "in slow start for 62.5 s, at 100 % of its share, over with the next upkeep;";
+    assert!(explained().starts_with(expected), "{}", explained());
+    fleet.maintain();
+    assert!(explained().starts_with("ready;"), "{}", explained());
+}
+
 #[test]
 fn one_failure_ejects_a_just_returned_endpoint_again() {
     let (fleet, clock) = just_back(Box::new(PowerOfTwo::new()), SlowStart::default(), 11);

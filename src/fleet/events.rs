@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::Fleet;
 use crate::endpoint::Endpoint;
@@ -111,8 +112,12 @@ impl<K: fmt::Debug> fmt::Display for Event<K> {
                 until,
             } => {
                 let by = detector.map_or("for what is not known any more", Detector::by);
-                let length = until.since(self.at);
-                write!(f, "ejected {by} for {length:.1?}")?;
+                write!(f, "ejected {by}")?;
+                match until.since(self.at) {
+                    // An ejection that resumes after its time.
+                    Duration::ZERO => f.write_str(", a probe is due")?,
+                    length => write!(f, " for {length:.1?}")?,
+                }
                 in_a_row(f, times)
             }
             EventKind::Renewed { times, until } => {

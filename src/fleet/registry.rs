@@ -229,7 +229,10 @@ impl<E: Endpoint> Registry<E> {
         changing().for_each(|slot| slot.settle(now));
         for &at in marked_since.iter() {
             let by = Return::Mark;
-            slots[at].member.core().tell(now, EventKind::Returned { by });
+            slots[at]
+                .member
+                .core()
+                .tell(now, EventKind::Returned { by });
         }
         shared.ledger.set_limit(limit);
         shared.ledger.set_judged_by_policy(judges_panic);

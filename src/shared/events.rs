@@ -45,8 +45,9 @@ pub enum EventKind {
     },
     /// The endpoint's slow start begins ([`SlowStart`](crate::SlowStart)).
     SlowStartBegun,
-    /// The endpoint's slow start is over: it gets its full share. Noticed by upkeep; not sent if it is ejected, marked up
-    /// or down, or taken out of rotation before that.
+    /// The endpoint's slow start is over: it gets its full share. Noticed by upkeep, so late in a fleet without picks, as
+    /// the spare one of a [`Failover`](crate::Failover) is. Not sent if the endpoint is ejected, marked up or down, or
+    /// taken out of rotation before that.
     SlowStartOver,
     /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. An event of the fleet, not of an
     /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority while there was none in any;

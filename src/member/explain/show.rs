@@ -21,7 +21,11 @@ impl fmt::Display for Explanation {
                 write!(f, "in slow start")?;
                 show(f, " for ", self.since)?;
                 write!(f, ", at {share:.0} % of its share")?;
-                show(f, ", all of it in ", self.until)?;
+                if self.until == Some(Duration::ZERO) {
+                    write!(f, ", over with the next upkeep")?;
+                } else {
+                    show(f, ", all of it in ", self.until)?;
+                }
             }
             MemberState::Ready | MemberState::Degraded => {
                 write!(f, "{}", self.state)?;
