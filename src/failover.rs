@@ -24,8 +24,8 @@ const OVERPROVISIONING: u32 = 140;
 /// [`availability`](Cluster::availability) times the [overprovisioning factor](Self::overprovisioning_factor), 1.4, and
 /// at most 1: two of ten endpoints may be out before the first request goes elsewhere. The spare cluster gets the rest.
 /// If both shares add up to less than 1 (with two in ten and three in ten eligible, say), requests are divided in
-/// proportion. With nothing eligible in either, each gets half, and their panic rules decide: which of the two is well is
-/// not known then. (Envoy divides by the number of hosts.)
+/// proportion. With nothing eligible in either, which of the two is well is not known: each gets half, and its own panic
+/// rule decides. (Envoy divides by the number of hosts.)
 ///
 /// The availability of a `Failover` is the sum of both, at most 1, so `Failover::new(Failover::new(a, b), c)` shares as
 /// Envoy does among three priorities. Nested to the right it does not: the inner clusters are then held to the share
@@ -43,8 +43,8 @@ const OVERPROVISIONING: u32 = 140;
 /// draining, empty. If both are equally close, it is the preferred cluster's.
 ///
 /// A retry goes to the cluster not yet tried, if any of it is eligible, or nothing in either: if a whole zone dies, a
-/// second try there would fail too. Every pick that [avoids](PickOptions::avoid) a member counts as a retry, for whatever reason it does. See
-/// [`retries_elsewhere`](Self::retries_elsewhere).
+/// second try there would fail too. Every pick that [avoids](PickOptions::avoid) a member counts as a retry, for
+/// whatever reason it does. See [`retries_elsewhere`](Self::retries_elsewhere).
 ///
 /// # Panic
 ///
