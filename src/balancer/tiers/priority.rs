@@ -8,9 +8,6 @@ pub(super) struct Level {
     pub(super) hosts: u64,
     pub(super) healthy: u64,
     pub(super) degraded: u64,
-    /// The hosts that do not count in a share, as their state is unknown. A fleet has none: a member that is draining
-    /// or has no weight is not among the hosts.
-    pub(super) excluded: u64,
 }
 
 /// The load of one priority, in percent of the total.
@@ -23,27 +20,22 @@ pub(super) struct Load {
 }
 
 impl Level {
-    const fn judged(self) -> u64 {
-        self.hosts.saturating_sub(self.excluded)
-    }
-
     /// How much of the load the priority could carry, in percent: `hosts` of it carry `overprovisioning` percent of
     /// their share.
     fn carries(self, hosts: u64, overprovisioning: u32) -> u32 {
         let carried = u128::from(hosts) * u128::from(overprovisioning);
         carried
-            .checked_div(self.judged().into())
+            .checked_div(self.hosts.into())
             .map_or(0, |percent| percent.min(100) as u32)
     }
 
     fn panics(self, rule: &PanicRule, until_now: bool) -> bool {
-        let judged = self.judged();
-        if judged == 0 {
+        if self.hosts == 0 {
             return rule.threshold_percent > 0;
         }
         let eligible = self.healthy + self.degraded;
-        let refused = judged.saturating_sub(eligible);
-        rule.panics(judged as usize, refused as usize, until_now)
+        let refused = self.hosts.saturating_sub(eligible);
+        rule.panics(self.hosts as usize, refused as usize, until_now)
     }
 }
 
@@ -129,7 +121,7 @@ fn split(loads: &mut [Load]) -> u32 {
     total
 }
 
-/// All panic: divides by the number of hosts, including the excluded.
+/// All panic: divides by the number of hosts.
 fn by_hosts(hosts: &[Level], loads: &mut [Load]) {
     let total: u64 = hosts.iter().map(|level| level.hosts).sum();
     let mut left = 100;

@@ -17,8 +17,6 @@ pub(super) struct Zone {
     pub(super) eligible: u64,
     /// The number of eligible endpoints, also where the other fields are weights.
     pub(super) eligible_count: u64,
-    /// As in [`Level`](super::priority::Level).
-    pub(super) excluded: u64,
 }
 
 /// The rule by which the load is divided.
@@ -70,9 +68,8 @@ pub(super) fn divide(rule: Rule, zones: &[Zone], shares: &mut [u64]) -> bool {
 
 /// How much of its share a zone can carry, in parts of `whole`.
 fn carried(zone: &Zone, overprovisioning: u32, whole: u64) -> u64 {
-    let hosts = zone.hosts.saturating_sub(zone.excluded);
     let able = u128::from(zone.eligible) * u128::from(overprovisioning) * u128::from(whole / 100);
-    let able = able.checked_div(hosts.into()).unwrap_or(0);
+    let able = able.checked_div(zone.hosts.into()).unwrap_or(0);
     able.min(whole.into()) as u64
 }
 

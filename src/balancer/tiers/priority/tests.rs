@@ -3,15 +3,14 @@
 use super::*;
 use proptest::prelude::*;
 
-/// hosts, healthy, degraded, excluded.
-type Hosts = (u64, u64, u64, u64);
+/// hosts, healthy, degraded.
+type Hosts = (u64, u64, u64);
 
-fn level((hosts, healthy, degraded, excluded): Hosts) -> Level {
+fn level((hosts, healthy, degraded): Hosts) -> Level {
     Level {
         hosts,
         healthy,
         degraded,
-        excluded,
     }
 }
 
@@ -65,110 +64,66 @@ const T: bool = true;
 
 /// Where the reference gives no degraded load, there are no degraded hosts.
 const CASES: &[Case] = &[
-    case(
-        "1",
-        &[(4, 2, 0, 0), (4, 2, 0, 0)],
-        &[70, 30],
-        &[0, 0],
-        &[F, F],
-    ),
+    case("1", &[(4, 2, 0), (4, 2, 0)], &[70, 30], &[0, 0], &[F, F]),
     Case {
         overprovisioning: 100,
-        ..case(
-            "2",
-            &[(4, 2, 0, 0), (4, 2, 0, 0)],
-            &[50, 50],
-            &[0, 0],
-            &[F, F],
-        )
+        ..case("2", &[(4, 2, 0), (4, 2, 0)], &[50, 50], &[0, 0], &[F, F])
     },
-    case(
-        "3",
-        &[(1, 1, 0, 0), (1, 1, 0, 0)],
-        &[100, 0],
-        &[0, 0],
-        &[F, F],
-    ),
-    case(
-        "4",
-        &[(4, 1, 0, 0), (2, 2, 0, 0)],
-        &[35, 65],
-        &[0, 0],
-        &[F, F],
-    ),
-    case(
-        "5",
-        &[(4, 1, 0, 0), (4, 1, 0, 0)],
-        &[50, 50],
-        &[0, 0],
-        &[T, T],
-    ),
-    case(
-        "6",
-        &[(4, 1, 0, 3), (5, 1, 0, 0)],
-        &[100, 0],
-        &[0, 0],
-        &[F, F],
-    ),
-    case(
-        "7",
-        &[(4, 0, 0, 4), (4, 1, 0, 0)],
-        &[50, 50],
-        &[0, 0],
-        &[T, T],
-    ),
-    case("9", &[(2, 1, 0, 0); 3], &[70, 30, 0], &[0; 3], &[F; 3]),
-    case("11", &[(5, 1, 0, 0); 3], &[34, 33, 33], &[0; 3], &[T; 3]),
+    case("3", &[(1, 1, 0), (1, 1, 0)], &[100, 0], &[0, 0], &[F, F]),
+    case("4", &[(4, 1, 0), (2, 2, 0)], &[35, 65], &[0, 0], &[F, F]),
+    case("5", &[(4, 1, 0), (4, 1, 0)], &[50, 50], &[0, 0], &[T, T]),
+    case("9", &[(2, 1, 0); 3], &[70, 30, 0], &[0; 3], &[F; 3]),
+    case("11", &[(5, 1, 0); 3], &[34, 33, 33], &[0; 3], &[T; 3]),
     case(
         "12",
-        &[(5, 0, 0, 0), (5, 0, 0, 0), (5, 5, 0, 0)],
+        &[(5, 0, 0), (5, 0, 0), (5, 5, 0)],
         &[0, 0, 100],
         &[0; 3],
         &[F; 3],
     ),
     case(
         "13",
-        &[(5, 0, 0, 0), (5, 0, 0, 0), (5, 4, 0, 0)],
+        &[(5, 0, 0), (5, 0, 0), (5, 4, 0)],
         &[0, 0, 100],
         &[0; 3],
         &[F; 3],
     ),
     case(
         "16",
-        &[(5, 0, 0, 0), (3, 0, 0, 0), (2, 0, 0, 0)],
+        &[(5, 0, 0), (3, 0, 0), (2, 0, 0)],
         &[50, 30, 20],
         &[0; 3],
         &[T; 3],
     ),
     case(
         "21",
-        &[(0, 0, 0, 0), (6, 0, 0, 0), (3, 0, 0, 0)],
+        &[(0, 0, 0), (6, 0, 0), (3, 0, 0)],
         &[0, 67, 33],
         &[0; 3],
         &[T; 3],
     ),
-    case("26a", &[(100, 72, 0, 0); 2], &[100, 0], &[0, 0], &[F, F]),
-    case("26b", &[(100, 71, 0, 0); 2], &[99, 1], &[0, 0], &[F, F]),
+    case("26a", &[(100, 72, 0); 2], &[100, 0], &[0, 0], &[F, F]),
+    case("26b", &[(100, 71, 0); 2], &[99, 1], &[0, 0], &[F, F]),
     case(
         "26c",
-        &[(100, 50, 0, 0), (100, 60, 0, 0)],
+        &[(100, 50, 0), (100, 60, 0)],
         &[70, 30],
         &[0, 0],
         &[F, F],
     ),
-    case("28a", &[(100, 71, 29, 0)], &[99], &[1], &[F]),
-    case("28b", &[(100, 25, 65, 0)], &[35], &[65], &[F]),
+    case("28a", &[(100, 71, 29)], &[99], &[1], &[F]),
+    case("28b", &[(100, 25, 65)], &[35], &[65], &[F]),
     // Section 2, item 12: the code's numbers, not those of the docs.
     case(
         "2.12a",
-        &[(100, 25, 0, 0), (100, 25, 0, 0), (100, 20, 0, 0)],
+        &[(100, 25, 0), (100, 25, 0), (100, 20, 0)],
         &[34, 33, 33],
         &[0; 3],
         &[T; 3],
     ),
     case(
         "2.12b",
-        &[(100, 5, 0, 0), (100, 65, 0, 0)],
+        &[(100, 5, 0), (100, 65, 0)],
         &[8, 92],
         &[0, 0],
         &[T, F],
@@ -178,7 +133,7 @@ const CASES: &[Case] = &[
         threshold: 0,
         ..case(
             "2.11a",
-            &[(100, 5, 0, 0), (100, 15, 0, 0)],
+            &[(100, 5, 0), (100, 15, 0)],
             &[25, 75],
             &[0, 0],
             &[F, F],
@@ -188,7 +143,7 @@ const CASES: &[Case] = &[
         threshold: 0,
         ..case(
             "2.11b",
-            &[(4, 0, 0, 0), (4, 0, 0, 0)],
+            &[(4, 0, 0), (4, 0, 0)],
             &[100, 0],
             &[0, 0],
             &[F, F],
@@ -196,22 +151,22 @@ const CASES: &[Case] = &[
     },
     Case {
         threshold: 0,
-        ..case("33", &[(1, 0, 0, 0)], &[100], &[0], &[F])
+        ..case("33", &[(1, 0, 0)], &[100], &[0], &[F])
     },
     // Less than a percent: Envoy gives all to the first here too, which has no eligible host.
     Case {
         threshold: 0,
         ..case(
             "none",
-            &[(4, 0, 0, 0), (200, 1, 0, 0)],
+            &[(4, 0, 0), (200, 1, 0)],
             &[0, 100],
             &[0, 0],
             &[F, F],
         )
     },
     // 6 hosts, 2 healthy: all are picked. 4 healthy: only those.
-    case("31a", &[(6, 2, 0, 0)], &[100], &[0], &[T]),
-    case("31b", &[(6, 4, 0, 0)], &[100], &[0], &[F]),
+    case("31a", &[(6, 2, 0)], &[100], &[0], &[T]),
+    case("31b", &[(6, 4, 0)], &[100], &[0], &[F]),
 ];
 
 #[test]
@@ -238,7 +193,7 @@ fn case_20_three_alike_below_the_threshold_share_evenly() {
         degraded: 0,
         panics: true,
     });
-    assert_eq!(loads(&[(5, 1, 0, 0); 3], 140, 50), expected);
+    assert_eq!(loads(&[(5, 1, 0); 3], 140, 50), expected);
 }
 
 #[test]
@@ -249,10 +204,10 @@ fn cases_22_and_23_health_by_weight_panic_by_number() {
         divide(&weights, &hosts, 100, &PanicRule::envoy(), &mut loads);
         loads.map(|load| (load.healthy, load.panics))
     };
-    let second = (1, 1, 0, 0);
-    let first = by([(10, 6, 0, 0), second], [(4, 2, 0, 0), second]);
+    let second = (1, 1, 0);
+    let first = by([(10, 6, 0), second], [(4, 2, 0), second]);
     assert_eq!(first, [(60, false), (40, false)]);
-    let first = by([(20, 4, 0, 10), second], [(3, 1, 0, 1), second]);
+    let first = by([(10, 4, 0), second], [(2, 1, 0), second]);
     assert_eq!(first, [(40, false), (60, false)]);
 }
 
@@ -270,12 +225,12 @@ fn case_25_what_is_left_over_goes_to_the_first_that_is_healthy() {
 
 #[test]
 fn cases_29_and_30_a_draw_finds_its_priority() {
-    let spilt = loads(&[(100, 50, 0, 0), (100, 60, 0, 0)], 140, 50);
+    let spilt = loads(&[(100, 50, 0), (100, 60, 0)], 140, 50);
     // Envoy draws from 1 to 100; here draws are from 0 to 99.
     assert_eq!(drawn(&spilt, 69), Some((0, false)));
     assert_eq!(drawn(&spilt, 70), Some((1, false)));
     assert_eq!(drawn(&spilt, 71), Some((1, false)));
-    let degraded = loads(&[(3, 1, 2, 0)], 140, 50);
+    let degraded = loads(&[(3, 1, 2)], 140, 50);
     assert_eq!((degraded[0].healthy, degraded[0].degraded), (46, 54));
     assert_eq!(drawn(&degraded, 0), Some((0, false)));
     assert_eq!(drawn(&degraded, 50), Some((0, true)));
@@ -284,7 +239,7 @@ fn cases_29_and_30_a_draw_finds_its_priority() {
 
 #[test]
 fn a_priority_that_panicked_goes_on_to_the_end_of_the_gap() {
-    let levels = [(20, 11, 0, 0), (20, 0, 0, 0)].map(level);
+    let levels = [(20, 11, 0), (20, 0, 0)].map(level);
     let mut loads = [Load::default(); 2];
     let mut now = |was: bool| {
         loads.iter_mut().for_each(|load| load.panics = was);
@@ -297,16 +252,9 @@ fn a_priority_that_panicked_goes_on_to_the_end_of_the_gap() {
 }
 
 fn any_levels() -> impl Strategy<Value = Vec<Hosts>> {
-    let level = (0u64..60, 0u64..60, 0u64..60, 0u64..60);
+    let level = (0u64..60, 0u64..60, 0u64..60);
     prop::collection::vec(level, 1..8).prop_map(|levels| {
-        let level = |(healthy, degraded, out, excluded)| {
-            (
-                healthy + degraded + out + excluded,
-                healthy,
-                degraded,
-                excluded,
-            )
-        };
+        let level = |(healthy, degraded, out)| (healthy + degraded + out, healthy, degraded);
         levels.into_iter().map(level).collect()
     })
 }
@@ -344,8 +292,7 @@ proptest! {
     fn loads_are_close_to_the_unrounded_ones(levels in any_levels(), overprovisioning in 1u32..1000) {
         let loads = loads(&levels, overprovisioning, 0);
         let carries = |part: u64, it: Hosts| {
-            let judged = it.0 - it.3;
-            if judged == 0 { 0.0 } else { (f64::from(overprovisioning) * part as f64 / judged as f64).min(100.0) }
+            if it.0 == 0 { 0.0 } else { (f64::from(overprovisioning) * part as f64 / it.0 as f64).min(100.0) }
         };
         let healthy: Vec<f64> = levels.iter().map(|&it| carries(it.1, it)).collect();
         let degraded: Vec<f64> = levels.iter().map(|&it| carries(it.2, it)).collect();

@@ -146,12 +146,11 @@ fn rounding_alone_gives_no_zone_room() {
     assert_eq!(seen, [('A', 9997), ('B', 1), ('C', 1)]);
 }
 
-fn weighted(parts: &[(u32, u64, u64, u64)]) -> Vec<u64> {
-    let zone = |&(weight, hosts, eligible, excluded): &(u32, u64, u64, u64)| Zone {
+fn weighted(parts: &[(u32, u64, u64)]) -> Vec<u64> {
+    let zone = |&(weight, hosts, eligible): &(u32, u64, u64)| Zone {
         weight,
         hosts,
         eligible,
-        excluded,
         ..Zone::default()
     };
     let zones: Vec<_> = parts.iter().map(zone).collect();
@@ -162,23 +161,21 @@ fn weighted(parts: &[(u32, u64, u64, u64)]) -> Vec<u64> {
 }
 
 #[test]
-fn cases_61_to_64_shares_by_weight() {
+fn cases_61_to_63_shares_by_weight() {
     const ALL: u64 = 1_000_000;
     // 61: all are healthy.
-    assert_eq!(weighted(&[(1, 1, 1, 0), (2, 1, 1, 0)]), [ALL, 2 * ALL]);
-    let third = weighted(&[(1, 1, 1, 0), (0, 1, 1, 0), (1, 1, 1, 0)]);
+    assert_eq!(weighted(&[(1, 1, 1), (2, 1, 1)]), [ALL, 2 * ALL]);
+    let third = weighted(&[(1, 1, 1), (0, 1, 1), (1, 1, 1)]);
     assert_eq!(third, [ALL, 0, ALL]);
-    assert_eq!(weighted(&[(1, 3, 3, 0); 3]), [ALL; 3]);
+    assert_eq!(weighted(&[(1, 3, 3); 3]), [ALL; 3]);
     // 62: no zone gets any.
-    assert_eq!(weighted(&[(0, 1, 1, 0); 2]), [0, 0]);
-    assert_eq!(weighted(&[(1, 2, 0, 0); 2]), [0, 0]);
+    assert_eq!(weighted(&[(0, 1, 1); 2]), [0, 0]);
+    assert_eq!(weighted(&[(1, 2, 0); 2]), [0, 0]);
     // 63: the shares of the counts over ten seeds.
-    let of_ten = [(1, 5, 5, 0), (6, 5, 5, 0), (3, 5, 5, 0)];
+    let of_ten = [(1, 5, 5), (6, 5, 5), (3, 5, 5)];
     assert_eq!(weighted(&of_ten), [ALL, 6 * ALL, 3 * ALL]);
-    // 64: excluded endpoints do not lower a zone's health.
-    assert_eq!(weighted(&[(1, 3, 1, 2), (1, 2, 2, 0)]), [ALL, ALL]);
     // By the eligible share: 140 % of a half, and all for five sevenths.
-    assert_eq!(weighted(&[(1, 2, 1, 0), (1, 7, 5, 0)]), [700_000, ALL]);
+    assert_eq!(weighted(&[(1, 2, 1), (1, 7, 5)]), [700_000, ALL]);
 }
 
 fn preferred(mine: Option<(u64, u64)>, others: &[(u64, u64)]) -> Vec<u64> {
@@ -222,7 +219,6 @@ fn the_largest_numbers_there_are_do_not_overflow() {
         hosts: most,
         eligible: most,
         eligible_count: 1_000_000,
-        excluded: 0,
     };
     let zones = [
         zone,
@@ -271,16 +267,15 @@ fn many_heavy_zones_whose_shares_overflow_get_equal_loads() {
 }
 
 fn any_zones() -> impl Strategy<Value = Vec<Zone>> {
-    let zone = (0u64..50, 0u64..50, 0u32..9, 0u64..20, 0u64..3);
+    let zone = (0u64..50, 0u64..50, 0u32..9, 0u64..20);
     (prop::collection::vec(zone, 1..9), 0usize..12).prop_map(|(zones, mine)| {
-        let zone = |(at, (hosts, callers, weight, out, excluded)): (usize, _)| Zone {
+        let zone = |(at, (hosts, callers, weight, out)): (usize, _)| Zone {
             is_mine: at == mine,
             callers,
             weight,
-            hosts: hosts + out + excluded,
+            hosts: hosts + out,
             eligible: hosts,
             eligible_count: hosts,
-            excluded,
         };
         zones.into_iter().enumerate().map(zone).collect()
     })
