@@ -99,45 +99,52 @@ impl Pair {
     }
 }
 
+/// The [`Pair`] of each way to end other than success.
 #[derive(Debug, Default)]
-pub(super) struct Classes([AtomicU64; 7]);
+pub(super) struct Classes {
+    failures: AtomicU64,
+    timeouts: AtomicU64,
+    unreachable: AtomicU64,
+    overloaded: AtomicU64,
+    going_away: AtomicU64,
+    ignored: AtomicU64,
+    abandoned: AtomicU64,
+}
 
 impl Classes {
     pub(super) fn count(&self, outcome: Outcome, at: Tick, window: Duration) {
         let class = match outcome {
             Outcome::Success => return,
-            Outcome::Failure => 0,
-            Outcome::Timeout => 1,
-            Outcome::Unreachable => 2,
-            Outcome::Overloaded { .. } => 3,
-            Outcome::Ignored => 4,
-            Outcome::Abandoned => 5,
-            Outcome::GoingAway => 6,
+            Outcome::Failure => &self.failures,
+            Outcome::Timeout => &self.timeouts,
+            Outcome::Unreachable => &self.unreachable,
+            Outcome::Overloaded { .. } => &self.overloaded,
+            Outcome::GoingAway => &self.going_away,
+            Outcome::Ignored => &self.ignored,
+            Outcome::Abandoned => &self.abandoned,
         };
         let epoch = at.as_nanos() / nanos(window).max(1);
         let counted = |word| Some(Pair::read(word).at(epoch).with_one().word());
         // ORDERING: Relaxed, both. A statistic, complete in its word.
-        let _ = self.0[class].fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+        let _ = class.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
     }
 
-    /// How many requests ended in this class within the window.
-    fn of(&self, class: usize, now: Tick, window: Duration) -> u32 {
-        let (now, window) = (now.as_nanos(), nanos(window).max(1));
-        // ORDERING: Relaxed. As above.
-        let pair = Pair::read(self.0[class].load(Ordering::Relaxed));
-        pair.at(now / window).estimate(now, window)
-    }
-
+    /// How many requests ended in each class within the window.
     pub(super) fn read(&self, now: Tick, window: Duration) -> Outcomes {
-        let count = |class| self.of(class, now, window);
+        let (now, window) = (now.as_nanos(), nanos(window).max(1));
+        let count = |class: &AtomicU64| {
+            // ORDERING: Relaxed. As above.
+            let pair = Pair::read(class.load(Ordering::Relaxed));
+            pair.at(now / window).estimate(now, window)
+        };
         Outcomes {
-            failures: count(0),
-            timeouts: count(1),
-            unreachable: count(2),
-            overloaded: count(3),
-            ignored: count(4),
-            abandoned: count(5),
-            going_away: count(6),
+            failures: count(&self.failures),
+            timeouts: count(&self.timeouts),
+            unreachable: count(&self.unreachable),
+            overloaded: count(&self.overloaded),
+            going_away: count(&self.going_away),
+            ignored: count(&self.ignored),
+            abandoned: count(&self.abandoned),
             ..Outcomes::default()
         }
     }
@@ -152,8 +159,9 @@ impl State {
 
     /// How many requests within the window were abandoned, and how many said nothing of health otherwise.
     pub(super) fn untold(&self, now: Tick) -> (u32, u32) {
-        let of = |class| self.classes.of(class, now, self.shared.ejection.window);
-        (of(5), of(3).saturating_add(of(4)).saturating_add(of(6)))
+        let ended = self.classes.read(now, self.shared.ejection.window);
+        let others = ended.overloaded.saturating_add(ended.ignored);
+        (ended.abandoned, others.saturating_add(ended.going_away))
     }
 
     pub(crate) fn outcomes(&self) -> Outcomes {
@@ -273,9 +281,9 @@ mod loom_tests {
     fn broken_variant_load_then_store() {
         count_at_the_turn(|classes, at| {
             // ORDERING: Relaxed, both. As in `count`; not what is broken.
-            let pair = Pair::read(classes.0[0].load(Ordering::Relaxed));
+            let pair = Pair::read(classes.failures.load(Ordering::Relaxed));
             let counted = pair.at(at.as_nanos() / 10).with_one();
-            classes.0[0].store(counted.word(), Ordering::Relaxed);
+            classes.failures.store(counted.word(), Ordering::Relaxed);
         });
     }
 }
