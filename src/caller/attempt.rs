@@ -6,13 +6,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::call::CallState;
-use super::slots::Slot;
 use super::timer::DynTimer;
 use super::{Inner, StopReason};
 use crate::cluster::Cluster;
 use crate::error::PickError;
 use crate::member::Lease;
 use crate::outcome::Outcome;
+use crate::shared::Held;
 use crate::time::Tick;
 use crate::transport::Transport;
 
@@ -73,7 +73,7 @@ pub(super) struct InFlight<'a, C: Cluster> {
     /// The number of this attempt in its call, from 1.
     number: u32,
     /// The slot of a retry; `None` for a first attempt.
-    slot: Option<Slot<'a>>,
+    slot: Option<Held<'a>>,
 }
 
 impl<C: Cluster> InFlight<'_, C> {
@@ -140,14 +140,14 @@ impl<C: Cluster, T> Inner<C, T> {
 
     /// Counts and charges what is about to be sent, if the budget and the limit on concurrent retries have room for it.
     #[inline]
-    fn charge(&self, is_retry: bool, now: Tick) -> Result<Option<Slot<'_>>, StopReason> {
+    fn charge(&self, is_retry: bool, now: Tick) -> Result<Option<Held<'_>>, StopReason> {
         if !is_retry {
             self.budget.deposit(now);
             self.counters.requests.count();
             return Ok(None);
         }
         // The slot comes first, because a retry granted by the budget cannot be given back.
-        let slot = self.slots.take().ok_or(StopReason::TooManyRetries)?;
+        let slot = self.slots.0.hold().ok_or(StopReason::TooManyRetries)?;
         if !self.budget.withdraw(now) {
             return Err(StopReason::BudgetExhausted);
         }

@@ -209,7 +209,7 @@ impl<C: Cluster, T> Inner<C, T> {
             Err(StopReason::Deadline)
         } else if self.cluster.leaves_none(call.avoid()) {
             Err(StopReason::NoEndpointLeft)
-        } else if !self.slots.has_room() {
+        } else if !self.slots.0.has_room() {
             Err(StopReason::TooManyRetries)
         } else if self.budget.left(now) == 0 {
             Err(StopReason::BudgetExhausted)

@@ -10,7 +10,6 @@ mod options;
 mod plan;
 mod race;
 mod recent;
-mod slots;
 mod stats;
 mod throttle;
 mod timer;
@@ -22,8 +21,8 @@ use std::future::Future;
 
 use crate::cluster::Cluster;
 use crate::error::BuildError;
-use crate::shared::{GOLDEN, entropy, mix};
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::shared::{GOLDEN, Slots, entropy, mix};
+use crate::sync::{Arc, AtomicU64, Ordering, Padded};
 use crate::transport::Transport;
 
 pub use error::{CallerError, StopReason};
@@ -39,7 +38,6 @@ pub use tokio_timer::TokioTimer;
 
 use budget::Budget;
 use hedge::Hedging;
-use slots::Slots;
 use stats::Counters;
 use throttle::Throttling;
 use timer::DynTimer;
@@ -136,7 +134,8 @@ struct Inner<C, T> {
     plan: CallPlan,
     timer: Box<dyn DynTimer>,
     budget: Budget,
-    slots: Slots,
+    /// Retries in flight.
+    slots: Padded<Slots>,
     hedging: Option<Hedging>,
     throttling: Option<Throttling>,
     counters: Counters,
@@ -161,7 +160,7 @@ impl<C: Cluster, T> Caller<C, T> {
             transport,
             timer: Box::new(timer),
             budget: Budget::new(plan.budget_percent, plan.budget_floor),
-            slots: Slots::new(plan.max_concurrent_retries),
+            slots: Padded(Slots::up_to(plan.max_concurrent_retries)),
             hedging: plan.hedge.map(Hedging::new),
             throttling: plan.throttle.map(Throttling::new),
             counters: Counters::new(),
@@ -281,7 +280,7 @@ impl<C, T> Caller<C, T> {
     pub fn stats(&self) -> CallerStats {
         let inner = &*self.inner;
         let budget_left = inner.budget.left(inner.timer.tick());
-        let retries_in_flight = inner.slots.taken();
+        let retries_in_flight = inner.slots.0.taken();
         let hedge_delay = inner.hedging.as_ref().and_then(Hedging::delay);
         inner
             .counters

@@ -147,7 +147,7 @@ impl<C: Cluster, T> Inner<C, T> {
         make: &mut impl FnMut() -> Req,
     ) -> Option<Launch<'_, C, Req>> {
         let now = self.timer.tick();
-        if self.budget.left(now) == 0 || !self.slots.has_room() {
+        if self.budget.left(now) == 0 || !self.slots.0.has_room() {
             return None;
         }
         let hedge = self.launch(call, now, make).ok()?;

@@ -64,7 +64,7 @@
 //! | invited, degraded | `member/inviting.rs` | degraded 1, invitations 7 | each is changed by one instruction that leaves the other; degraded by the writer, before it raises flips |
 //! | events, five words per slot | `shared/events.rs` | turn, id, when, what, more | a slot's turn says which thread may use it next; a thread that finds another turn drops its event, or takes none |
 //! | limit, beside the cell | `member/cell.rs` | 32; adapted by the thread that claimed the look | read before an entry, whose compare-and-swap on the cell's word decides |
-//! | slots: of a fleet's requests, of probes | `shared/slots.rs` | a count | taken by compare-and-swap below the limit; given back by the lease, or by the end of the probe |
+//! | slots: of a fleet's requests, of probes, of a caller's retries | `shared/slots.rs` | a count | taken by compare-and-swap below the limit; given back by the lease, or by the end of the probe or the retry |
 //! | latencies of an adaptive limit, and the words beside them | `health/concurrency.rs` | samples 20, sum 44 (64 ns) | added to by requests; taken by the thread that claimed the look by swapping its start time |
 //! | evidence | `member/explain.rs` | two f32 | stored by the thread that ejects, read for display |
 //! | prober | `shared/prober.rs` | nanoseconds until which active checks count as driven; whether they are ignored | plain stores by the driver; a hint, because the standing decides which thread gets a probe |
@@ -86,7 +86,6 @@
 //! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |
 //! | retry bucket, ten per caller, and ten if it throttles | `caller/recent.rs` | epoch 22, retries or accepts 20, requests 22 | compare-and-swap: added to if it is of this time, else replaced |
 //! | retry sum, one beside each ten | `caller/recent.rs` | retries or accepts 32, requests 32 | its compare-and-swap grants a retry; added to before the bucket, subtracted from after it |
-//! | retries in flight, one per caller | `caller/slots.rs` | a count | compare-and-swap below the limit; fetch_sub when dropped |
 //! | latencies, 225 buckets if it hedges by a percentile | `caller/latencies.rs` | a count; beside them a turn, and the percentile in nanoseconds | fetch_add; every 32nd attempt recomputes the percentile, and halving is a read-modify-write per bucket |
 //! | cursor | `balancer/mod.rs` | a count, one per shard | fetch_add |
 //! | next of a round robin | `balancer/ready.rs` | the position's lowest 32, index 32; one per shard | a plain store by the thread that took the previous position; a thread that finds another position computes its own index |

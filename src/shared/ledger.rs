@@ -92,14 +92,14 @@ impl Ledger {
             eligibility: AtomicU64::new(0),
             judged_by_policy: AtomicU64::new(0),
             rule,
-            probes: Slots::new(u64::MAX),
+            probes: Slots::up_to(None),
         }
     }
 
     /// Limits the number of probes in flight, if `most` is set.
     pub(crate) fn with_most_probes(self, most: Option<u32>) -> Self {
         Self {
-            probes: Slots::new(most.map_or(u64::MAX, u64::from)),
+            probes: Slots::up_to(most),
             ..self
         }
     }
@@ -375,10 +375,7 @@ mod loom_tests {
             }
             // The new set is published here; from now on the cap is 1.
             assert!(ledger.read().ejected <= 1, "cap exceeded after the shrink");
-            let taken = alarms
-                .into_iter()
-                .filter(|_| true)
-                .map(|alarm| alarm.join().unwrap());
+            let taken = alarms.into_iter().map(|alarm| alarm.join().unwrap());
             let taken = taken.filter(|taken| *taken).count();
             assert!(ledger.read().ejected <= 1, "cap exceeded at the end");
             assert_eq!(ledger.read().ejected, taken - returned);

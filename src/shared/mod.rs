@@ -35,8 +35,7 @@ pub(crate) use prober::{Prober, TICK_TTL};
 pub(crate) use rates::COMMON_FAULT_SHARE;
 use rates::FleetRates;
 pub(crate) use shard::{Randoms, Reading, Shard};
-pub(crate) use slots::Held;
-use slots::Slots;
+pub(crate) use slots::{Held, Slots};
 
 /// Picks that must follow a probe before another pick may become one, unless the probe succeeds. Otherwise a client
 /// that sends a request now and then would send each to the dead endpoint, whose probe is always due.
@@ -177,10 +176,8 @@ impl Shared {
             ejection,
             slow_start: setup.slow_start,
             limits_endpoints: setup.limits.of_endpoint().is_some(),
-            requests: setup
-                .limits
-                .max_requests
-                .map(|most| Box::new(Padded(Slots::new(most.into())))),
+            requests: (setup.limits.max_requests)
+                .map(|most| Box::new(Padded(Slots::up_to(Some(most))))),
             limits: setup.limits,
             patience: setup.patience,
             events: (setup.events > 0).then(|| Events::new(setup.events)),

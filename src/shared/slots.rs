@@ -2,7 +2,7 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Slots that many threads take and give back: requests of a fleet, probes in flight.
+/// Slots that many threads take and give back: requests of a fleet, probes in flight, retries of a caller.
 ///
 /// The state is one word. A slot is taken by a compare-and-swap on it, so the count never exceeds the limit, and a
 /// thread that is refused has seen the count at the limit.
@@ -13,10 +13,11 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn new(limit: u64) -> Self {
+    /// As many slots as `limit`; without one they are only counted.
+    pub(crate) fn up_to(limit: Option<u32>) -> Self {
         Self {
             taken: AtomicU64::new(0),
-            limit,
+            limit: limit.map_or(u64::MAX, u64::from),
         }
     }
 
@@ -50,13 +51,18 @@ impl Slots {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// Whether a slot is free. A hint: `take` decides.
+    pub(crate) fn has_room(&self) -> bool {
+        self.taken() < self.limit
+    }
+
     /// Takes a slot that is given back on drop unless it is kept; `None` if all are taken.
     pub(crate) fn hold(&self) -> Option<Held<'_>> {
         self.take().then(|| Held(self))
     }
 }
 
-/// A slot on its way to its holder. Dropping it, after a refusal or a panic, gives the slot back.
+/// A slot held. Dropping it, after a refusal or a panic too, gives the slot back.
 #[must_use = "it is given back at once"]
 pub(crate) struct Held<'a>(&'a Slots);
 
@@ -79,24 +85,29 @@ mod tests {
 
     #[test]
     fn no_more_slots_are_taken_than_there_are() {
-        let slots = Slots::new(2);
+        let slots = Slots::up_to(Some(2));
         assert!(slots.take() && slots.take() && !slots.take());
         slots.give_back();
         assert!(slots.take() && !slots.take());
         slots.take_anyway();
         slots.give_back();
-        assert!(!slots.take(), "more than the limit are no room");
+        assert!(
+            !slots.take() && !slots.has_room(),
+            "more than the limit are no room"
+        );
         assert_eq!(slots.taken(), 2);
     }
 
     #[test]
     fn a_held_slot_is_kept_or_given_back() {
-        let slots = Slots::new(1);
+        let slots = Slots::up_to(Some(1));
         slots.hold().unwrap().keep();
         assert!(slots.hold().is_none());
         slots.give_back();
         drop(slots.hold().unwrap());
         assert_eq!(slots.taken(), 0);
+        assert!(Slots::up_to(Some(0)).hold().is_none());
+        assert!(Slots::up_to(None).take());
     }
 }
 
@@ -110,7 +121,7 @@ mod loom_tests {
     /// at least one thread gets a slot, and at the end no slot is lost.
     fn two_want_one(take: fn(&Slots) -> bool) {
         loom::model(move || {
-            let slots = Arc::new(Slots::new(2));
+            let slots = Arc::new(Slots::up_to(Some(2)));
             assert!(slots.take());
             let request = move |slots: &Slots| {
                 let taken = take(slots);
@@ -143,7 +154,7 @@ mod loom_tests {
     #[should_panic = "more than there are"]
     fn broken_variant_look_then_add() {
         two_want_one(|slots| {
-            let free = slots.taken() < slots.limit;
+            let free = slots.has_room();
             if free {
                 slots.take_anyway();
             }
