@@ -14,6 +14,36 @@ pub(crate) use imp::{
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);
 
+/// An `f32` in one word: a figure that is complete in itself and orders nothing.
+#[derive(Debug)]
+pub(crate) struct AtomicF32(AtomicU32);
+
+impl AtomicF32 {
+    #[inline]
+    pub(crate) fn new(value: f32) -> Self {
+        Self(AtomicU32::new(value.to_bits()))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> f32 {
+        // ORDERING: Relaxed, here and below. See the type.
+        f32::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether the value is 0. On the request path; an integer is sooner compared than a float.
+    #[inline]
+    pub(crate) fn is_zero(&self) -> bool {
+        // ORDERING: Relaxed. As above.
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, value: f32) {
+        // ORDERING: Relaxed. As above.
+        self.0.store(value.to_bits(), Ordering::Relaxed);
+    }
+}
+
 #[cfg(not(evenkeel_loom))]
 mod imp {
     use super::Arc;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::AdaptiveLimit;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicF32, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
 /// The fewest latencies that make a usable mean. Of fewer it would be noise.
@@ -114,8 +114,8 @@ pub(crate) struct Concurrency {
     latencies: AtomicU64,
     overloaded: AtomicU32,
     most: AtomicU32,
-    /// The usual latency in nanoseconds, as the bits of an `f32`.
-    usual: AtomicU32,
+    /// The usual latency in nanoseconds.
+    usual: AtomicF32,
 }
 
 impl Concurrency {
@@ -127,7 +127,7 @@ impl Concurrency {
             latencies: AtomicU64::new(0),
             overloaded: AtomicU32::new(0),
             most: AtomicU32::new(0),
-            usual: AtomicU32::new(0),
+            usual: AtomicF32::new(0.0),
         }
     }
 
@@ -223,11 +223,11 @@ impl Concurrency {
         // count, not data.
         let state = LimitState {
             limit: limit.load(Ordering::Relaxed),
-            usual: f32::from_bits(self.usual.load(Ordering::Relaxed)),
+            usual: self.usual.get(),
         };
         let state = self.rule.next_state(state, &sampled);
-        // ORDERING: Relaxed, both. As above.
-        self.usual.store(state.usual.to_bits(), Ordering::Relaxed);
+        self.usual.set(state.usual);
+        // ORDERING: Relaxed. As above.
         limit.store(state.limit, Ordering::Relaxed);
     }
 }

@@ -18,7 +18,7 @@ use crate::health::{
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
 use crate::shared::{BaselineLatency, Ledger, Place, Shard, Shared};
-use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
+use crate::sync::{Arc, AtomicF32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
 /// With the count of refusals, whichever it is: beside the variant's tag there is room for it.
@@ -77,8 +77,8 @@ pub(crate) struct State {
     pub(super) classes: Classes,
     /// The score as of the last upkeep, in parts of [`WHOLE`].
     score: AtomicU16,
-    /// An f32's bits: what errors multiply the cost of a request by.
-    penalty: AtomicU32,
+    /// What errors multiply the cost of a request by.
+    penalty: AtomicF32,
     pub(super) sparing: Sparing,
     /// How many more good probes it takes to return, while it is out, in hundredths.
     pub(super) wanted: AtomicU16,
@@ -134,7 +134,7 @@ impl State {
             tracker,
             classes: Classes::default(),
             score: AtomicU16::new(WHOLE),
-            penalty: AtomicU32::new(1.0f32.to_bits()),
+            penalty: AtomicF32::new(1.0),
             sparing: Sparing::default(),
             wanted: AtomicU16::new(0),
             cause: AtomicU8::new(0),
@@ -225,8 +225,7 @@ impl State {
             (false, Some(usual)) if is_known => cost_of_latency(latency, usual),
             (false, _) => latency,
         };
-        // ORDERING: Relaxed. One number, complete in itself.
-        let penalty = f32::from_bits(self.penalty.load(Ordering::Relaxed));
+        let penalty = self.penalty.get();
         self.place
             .iter()
             .for_each(|place| set(place, latency * penalty));
@@ -300,8 +299,7 @@ impl State {
         if self.is_suspect(now) {
             penalty *= suspect_factor(usual.error_rate());
         }
-        // ORDERING: Relaxed. As in `publish`.
-        self.penalty.store(penalty.to_bits(), Ordering::Relaxed);
+        self.penalty.set(penalty);
         if let Some(latency) = self.latency.nanos().or_else(|| usual_nanos(usual)) {
             self.publish(now, latency, Place::adjust_cost);
         }

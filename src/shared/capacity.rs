@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::health::{FleetState, exceeds_spare};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicF32, AtomicU32, AtomicU64, Ordering};
 
 /// The fleet becomes short if answers take more than this many times their baseline latency.
 const SHORT: f32 = 2.0;
@@ -19,23 +19,23 @@ const RISES: f32 = 30.0;
 const FALLS: f32 = 5.0;
 const MOVES: f32 = 600.0;
 
-/// The bits of an `f32`: an endpoint's baseline latency, which is the one it has while no more endpoints are out than
+/// An endpoint's baseline latency, which is the one it has while no more endpoints are out than
 /// can be spared, in nanoseconds. 0 while unknown. Each endpoint has its own: if the fast endpoints are out, the others
 /// are slower than the fleet was, although none of them has more to do.
 #[derive(Debug)]
-pub(crate) struct BaselineLatency(AtomicU32);
+pub(crate) struct BaselineLatency(AtomicF32);
 
 impl BaselineLatency {
     pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self(AtomicF32::new(0.0))
     }
 
     /// Updates the baseline latency with the current `latency`, `passed` seconds after the last time. The pair says
     /// whether more endpoints are out than can be spared, and whether the fleet is short. Returns the ratio of the
     /// latency to the baseline, or `None` if no baseline latency is known.
     fn update(&self, latency: f32, (many_out, is_short): (bool, bool), passed: f32) -> Option<f32> {
-        // ORDERING: Relaxed, both. Only upkeep writes it, one thread at a time.
-        let baseline = match f32::from_bits(self.0.load(Ordering::Relaxed)) {
+        // Only upkeep writes it, one thread at a time.
+        let baseline = match self.0.get() {
             0.0 if is_short => return None,
             0.0 => latency.max(1.0),
             baseline => baseline,
@@ -46,8 +46,7 @@ impl BaselineLatency {
             _ => FALLS,
         };
         let next = baseline + (latency - baseline) * (passed / tau).min(1.0);
-        // ORDERING: Relaxed. As above.
-        self.0.store(next.max(1.0).to_bits(), Ordering::Relaxed);
+        self.0.set(next.max(1.0));
         Some(latency / baseline)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Shard, Shared};
 use crate::health::{Detector, Thresholds, Usual};
 use crate::options::MemberId;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicF32, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
 /// A fault is common while this share of the other endpoints is under suspicion at once. It is more than a third, so
@@ -33,11 +33,10 @@ const TRACE: f32 = 1e-4;
 
 #[derive(Debug)]
 pub(crate) struct FleetRates {
-    /// An `f32`'s bits: the share of requests that fail, endpoints that stand out excluded.
-    error_rate: AtomicU32,
-    /// An `f32`'s bits: the median over endpoints of the share of requests that an endpoint refuses because of
-    /// overload.
-    refusal_rate: AtomicU32,
+    /// The share of requests that fail, endpoints that stand out excluded.
+    error_rate: AtomicF32,
+    /// The median over endpoints of the share of requests that an endpoint refuses because of overload.
+    refusal_rate: AtomicF32,
     /// In which tenth of a window a request last failed during a common fault, plus 1; 0 for never.
     last_common_fault: AtomicU64,
     /// When an ejection last met the cap, in milliseconds plus 1; 0 for never.
@@ -46,31 +45,33 @@ pub(crate) struct FleetRates {
     suspects: AtomicU64,
     /// How many endpoints are judged: those that are in.
     judged: AtomicU64,
-    /// An `f32`'s bits: how many requests per second an endpoint gets, in the mean.
-    pace: AtomicU32,
-    /// The bits of two `f32`s, NaN while unknown: upkeep ejects below this success rate and above this latency in ns.
-    thresholds: [AtomicU32; 2],
+    /// How many requests per second an endpoint gets, in the mean.
+    pace: AtomicF32,
+    /// NaN while unknown, as the next: upkeep ejects below this success rate,
+    success_rate_threshold: AtomicF32,
+    /// and above this latency in nanoseconds.
+    latency_threshold: AtomicF32,
 }
 
 impl FleetRates {
     pub(super) fn new() -> Self {
         Self {
-            error_rate: AtomicU32::new(0),
-            refusal_rate: AtomicU32::new(0),
+            error_rate: AtomicF32::new(0.0),
+            refusal_rate: AtomicF32::new(0.0),
             last_common_fault: AtomicU64::new(0),
             overflowed_at: AtomicU64::new(0),
             suspects: AtomicU64::new(0),
             judged: AtomicU64::new(0),
-            pace: AtomicU32::new(0),
-            thresholds: std::array::from_fn(|_| AtomicU32::new(f32::NAN.to_bits())),
+            pace: AtomicF32::new(0.0),
+            success_rate_threshold: AtomicF32::new(f32::NAN),
+            latency_threshold: AtomicF32::new(f32::NAN),
         }
     }
 
     /// Publishes what upkeep has counted.
     pub(crate) fn publish(&self, error_rate: f64, suspects: usize, judged: usize) {
-        // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
-        self.error_rate
-            .store((error_rate as f32).to_bits(), Ordering::Relaxed);
+        self.error_rate.set(error_rate as f32);
+        // ORDERING: Relaxed, both, here and below. Statistics, each complete in itself.
         self.suspects.store(suspects as u64, Ordering::Relaxed);
         self.judged.store(judged as u64, Ordering::Relaxed);
     }
@@ -92,42 +93,34 @@ impl FleetRates {
 
     /// Sets the median share of requests that an endpoint refuses.
     pub(crate) fn set_refusal_rate(&self, rate: f32) {
-        // ORDERING: Relaxed. As above.
-        self.refusal_rate.store(rate.to_bits(), Ordering::Relaxed);
+        self.refusal_rate.set(rate);
     }
 
     pub(crate) fn refusal_rate(&self) -> f32 {
-        // ORDERING: Relaxed. As above.
-        f32::from_bits(self.refusal_rate.load(Ordering::Relaxed))
+        self.refusal_rate.get()
     }
 
     /// Publishes the thresholds of the detectors that compare endpoints.
     pub(crate) fn set_thresholds(&self, thresholds: &Thresholds) {
-        let known = [thresholds.success_rate, thresholds.latency];
-        for (place, threshold) in self.thresholds.iter().zip(known) {
-            let threshold = threshold.map_or(f32::NAN, |threshold| threshold as f32);
-            // ORDERING: Relaxed. As above.
-            place.store(threshold.to_bits(), Ordering::Relaxed);
-        }
+        let known = |threshold: Option<f64>| threshold.map_or(f32::NAN, |known| known as f32);
+        self.success_rate_threshold
+            .set(known(thresholds.success_rate));
+        self.latency_threshold.set(known(thresholds.latency));
     }
 
     /// The threshold of this detector at the last upkeep, if it compares endpoints.
     pub(crate) fn threshold(&self, detector: Detector) -> Option<f64> {
-        let [success_rate, latency] = &self.thresholds;
-        let place = match detector {
-            Detector::SuccessRate => success_rate,
-            Detector::LatencyOutlier => latency,
+        let threshold = match detector {
+            Detector::SuccessRate => self.success_rate_threshold.get(),
+            Detector::LatencyOutlier => self.latency_threshold.get(),
             _ => return None,
         };
-        // ORDERING: Relaxed. As above.
-        let threshold = f32::from_bits(place.load(Ordering::Relaxed));
         (!threshold.is_nan()).then_some(threshold.into())
     }
 
     /// Sets how many requests per second an endpoint gets, in the mean.
     pub(crate) fn set_pace(&self, pace: f32) {
-        // ORDERING: Relaxed. As above.
-        self.pace.store(pace.to_bits(), Ordering::Relaxed);
+        self.pace.set(pace);
     }
 
     /// Requests per second of all judged endpoints together.
@@ -139,14 +132,12 @@ impl FleetRates {
     /// How many requests per second an endpoint gets, in the mean.
     #[inline]
     pub(crate) fn pace(&self) -> f32 {
-        // ORDERING: Relaxed. As above.
-        f32::from_bits(self.pace.load(Ordering::Relaxed))
+        self.pace.get()
     }
 
     #[inline]
     pub(super) fn error_rate(&self) -> f32 {
-        // ORDERING: Relaxed. As above.
-        f32::from_bits(self.error_rate.load(Ordering::Relaxed))
+        self.error_rate.get()
     }
 
     /// The share of requests that fail, once upkeep has judged any endpoint.
@@ -201,7 +192,7 @@ impl Shared {
         let is_common = state.update_is_common(self.rates.is_common(is_suspect));
         // If all endpoints are out, the failures are those of their probes.
         if is_common && self.rates.are_several() {
-            rate = rate.max(state.failing());
+            rate = rate.max(state.failing.get());
         }
         self.usual().with_error_rate(rate.into())
     }
@@ -215,11 +206,11 @@ impl Shared {
 
     /// Remembers that a request of this shard has failed now, if the fault is common.
     pub(crate) fn note_common(&self, shard: usize, now: Tick) {
-        // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
         let state = self.shard_state(shard);
+        // ORDERING: Relaxed, here and below. Statistics, each complete in itself.
         let is_common = state.is_common.load(Ordering::Relaxed) != 0;
         // That a few endpoints are under suspicion is not enough: among few endpoints they always are a large share.
-        let fail_mostly = f64::from(state.failing()) >= COMMON_FAULT_SHARE;
+        let fail_mostly = f64::from(state.failing.get()) >= COMMON_FAULT_SHARE;
         let tenth = self.tenth(now) + 1;
         let is_of_all = is_common && fail_mostly && self.rates.are_several();
         // ORDERING: Relaxed, both. As above.
@@ -241,25 +232,14 @@ impl Shared {
 }
 
 impl Shard {
-    /// The share of the last requests that failed.
-    fn failing(&self) -> f32 {
-        // ORDERING: Relaxed. A statistic.
-        f32::from_bits(self.failing.load(Ordering::Relaxed))
-    }
-
-    fn failing_around(&self) -> f32 {
-        // ORDERING: Relaxed. A statistic.
-        f32::from_bits(self.failing_around.load(Ordering::Relaxed))
-    }
-
     /// Whether the fault is common, given whether many endpoints are under suspicion now. Once it is, it stays so while
     /// this shard's requests fail at different endpoints, or mostly. Otherwise a few successes would clear the
     /// suspects, and the next two failures of an endpoint would count as its own.
     fn update_is_common(&self, are_many: bool) -> bool {
         // ORDERING: Relaxed, both. A statistic.
         let was = self.is_common.load(Ordering::Relaxed) != 0;
-        let goes_on = self.failing_around() >= HERE_AND_THERE
-            || f64::from(self.failing()) >= COMMON_FAULT_SHARE;
+        let goes_on = self.failing_around.get() >= HERE_AND_THERE
+            || f64::from(self.failing.get()) >= COMMON_FAULT_SHARE;
         let is = are_many || (was && goes_on);
         if is != was {
             self.is_common.store(is.into(), Ordering::Relaxed);
@@ -270,8 +250,7 @@ impl Shard {
     /// Whether none of the last requests failed.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        // ORDERING: Relaxed. A statistic.
-        self.failing.load(Ordering::Relaxed) == 0
+        self.failing.is_zero()
     }
 
     /// Counts a request that succeeded.
@@ -298,17 +277,16 @@ impl Shard {
         // A plain mean over the first requests, before there are more than the weight covers.
         let weight = WEIGHT.max(1.0 / (counted as f32 + BEFORE));
         let next = |share: f32, one: f32| share + (one - share) * weight;
-        let failing = next(self.failing(), failed);
-        let around = next(self.failing_around(), around);
+        let failing = next(self.failing.get(), failed);
+        let around = next(self.failing_around.get(), around);
         let ([failing, around], counted) = match failing < TRACE {
             true => ([0.0; 2], 0),
             false => ([failing, around], counted.saturating_add(1)),
         };
-        // ORDERING: Relaxed, all. A statistic.
+        // ORDERING: Relaxed. A statistic.
         self.counted.store(counted, Ordering::Relaxed);
-        self.failing.store(failing.to_bits(), Ordering::Relaxed);
-        self.failing_around
-            .store(around.to_bits(), Ordering::Relaxed);
+        self.failing.set(failing);
+        self.failing_around.set(around);
     }
 }
 
@@ -416,7 +394,7 @@ mod tests {
     fn the_first_failures_tell_at_once() {
         let shared = Shared::alone();
         (0..8).for_each(|fault| shared.shard_state(0).count_fault(MemberId::new(fault)));
-        let failing = shared.shard_state(0).failing();
+        let failing = shared.shard_state(0).failing.get();
         assert!((failing - 8.0 / 11.0).abs() < 0.01, "{failing}");
     }
 
@@ -424,9 +402,9 @@ mod tests {
     fn failures_are_forgotten_after_many_successes() {
         let shared = Shared::alone();
         shared.shard_state(0).count_fault(MemberId::new(1));
-        assert!(shared.shard_state(0).failing() > 0.2);
+        assert!(shared.shard_state(0).failing.get() > 0.2);
         (0..250).for_each(|_| shared.shard_state(0).count_success());
-        assert_eq!(shared.shard_state(0).failing(), 0.0);
+        assert_eq!(shared.shard_state(0).failing.get(), 0.0);
     }
 
     #[test]

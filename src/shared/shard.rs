@@ -14,7 +14,7 @@
 //! request would be measured.
 
 use super::{GOLDEN, Shared, mix};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicF32, AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
 /// How long a reading is reused while uses are frequent: at least [`MIN_USES`] within this time. That is more than a
@@ -75,10 +75,10 @@ pub(crate) struct Shard {
     uses: AtomicU64,
     /// One more than the uses that are left; 0 if the reading is not reused.
     left: AtomicU64,
-    /// An `f32`'s bits: the share of the last requests that failed.
-    pub(super) failing: AtomicU32,
-    /// An `f32`'s bits: the share that failed at another endpoint than the failure before.
-    pub(super) failing_around: AtomicU32,
+    /// The share of the last requests that failed.
+    pub(super) failing: AtomicF32,
+    /// The share that failed at another endpoint than the failure before.
+    pub(super) failing_around: AtomicF32,
     /// How many requests these two shares cover, from the first failure on.
     pub(super) counted: AtomicU32,
     /// The id of the endpoint where a request last failed; 0 for none.
@@ -96,8 +96,8 @@ impl Shard {
             tick: AtomicU64::new(0),
             uses: AtomicU64::new(0),
             left: AtomicU64::new(0),
-            failing: AtomicU32::new(0),
-            failing_around: AtomicU32::new(0),
+            failing: AtomicF32::new(0.0),
+            failing_around: AtomicF32::new(0.0),
             counted: AtomicU32::new(0),
             failed_at: AtomicU64::new(0),
             is_common: AtomicU32::new(0),
