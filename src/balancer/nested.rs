@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Cursor;
 use crate::shared::mix;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
 /// How many parts that no longer exist are kept beside the live ones.
 const SPARE: usize = 64;
@@ -32,23 +32,23 @@ pub(super) struct Kept {
 
 /// Whether there was panic at the last count.
 #[derive(Debug)]
-pub(super) struct Memory(AtomicU64);
+pub(super) struct Memory(AtomicBool);
 
 impl Memory {
     fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self(AtomicBool::new(false))
     }
 
     pub(super) fn get(&self) -> bool {
         // ORDERING: Relaxed. One remembered bit; a pick that counts has claimed the count.
-        self.0.load(Ordering::Relaxed) != 0
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Sets the flag and returns its previous value.
     pub(super) fn set(&self, is: bool) -> bool {
         // ORDERING: Relaxed. As above. A swap, so that of two counts by two snapshots only one sees itself change the
         // flag.
-        self.0.swap(is.into(), Ordering::Relaxed) != 0
+        self.0.swap(is, Ordering::Relaxed)
     }
 }
 

@@ -56,10 +56,10 @@
 //! | epoch, a copy in each cell | `member/cell.rs` | 24 | compare-and-swap by the thread that moved the standing to it, unless a later one is there |
 //! | ledger | `shared/ledger.rs` | panic 1, down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected and released after it has left that state; each change is followed by settling the panic bit |
 //! | flips | `shared/ledger.rs` | flips 43 (wrapping), degraded 21 | raised after each change of an endpoint's eligibility; read before a count begins |
-//! | panic judged by the policy | `shared/ledger.rs` | 0 or 1 | a plain store by the writer, which then settles panic |
+//! | panic judged by the policy | `shared/ledger.rs` | a flag | a plain store by the writer, which then settles panic |
 //! | count of tiers | `balancer/tiers/counted.rs` | the version of flips that the loads were computed from | stored after the loads by the thread that claimed the count |
 //! | loads of tiers | `balancer/tiers/plan.rs` | a part, a percentage, where a zone ends | plain stores by the thread that claimed the count; each complete in itself |
-//! | panic of a tier | `balancer/nested.rs` | 0 or 1 | a swap by the thread that counted: remembers the state between the two thresholds |
+//! | panic of a tier | `balancer/nested.rs` | a flag | a swap by the thread that counted: remembers the state between the two thresholds |
 //! | wanted, passing since | `member/ejecting.rs` | hundredths of a probe; ms (wrapping), 0 for none | plain stores by the thread that ejects, or that claims or ends the probe or check in flight; read for slow start after the standing has changed |
 //! | invited, degraded | `member/inviting.rs` | degraded 1, invitations 7 | each is changed by one instruction that leaves the other; degraded by the writer, before it raises flips |
 //! | events, five words per slot | `shared/events.rs` | turn, id, when, what, more | a slot's turn says which thread may use it next; a thread that finds another turn drops its event, or takes none |
@@ -68,7 +68,7 @@
 //! | latencies of an adaptive limit, and the words beside them | `health/concurrency.rs` | samples 20, sum 44 (64 ns) | added to by requests; taken by the thread that claimed the look by swapping its start time |
 //! | evidence | `member/explain.rs` | two f32 | stored by the thread that ejects, read for display |
 //! | prober | `shared/prober.rs` | nanoseconds until which active checks count as driven; whether they are ignored | plain stores by the driver; a hint, because the standing decides which thread gets a probe |
-//! | probe search | `fleet/probe.rs` | taken 0 or 1, and three words that it guards | taken by one pick; the others go on |
+//! | probe search | `fleet/probe.rs` | taken or not, and three words that it guards | taken by one pick; the others go on |
 //! | deadlines | `shared/deadlines.rs` | a list under its own mutex | listed, then `due` is lowered to it; upkeep claims `due`, then reads the list |
 //! | due, two of them | `shared/due.rs` | nanoseconds | claimed by a swap to a later time before states are read; alarms store their reason, then fetch_min |
 //! | window bucket, ten | `health/window.rs` | epoch 24, total 20, faults 20 | added to if it is of this time, else replaced |

@@ -5,13 +5,13 @@ use super::snapshot::Snapshot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
 use crate::member::Lease;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::Tick;
 
 /// Progress of the search for a member to probe. One pick at a time takes the search; others go on without it.
 #[derive(Debug)]
 pub(super) struct ProbeSearch {
-    taken: AtomicU64,
+    taken: AtomicBool,
     /// Position of the next slice, modulo the number of members.
     at: AtomicU64,
     /// How many members the present search has yet to look at; 0 between searches.
@@ -23,7 +23,7 @@ pub(super) struct ProbeSearch {
 impl ProbeSearch {
     pub(super) fn new() -> Self {
         Self {
-            taken: AtomicU64::new(0),
+            taken: AtomicBool::new(false),
             at: AtomicU64::new(0),
             left: AtomicU64::new(0),
             earliest: AtomicU64::new(u64::MAX),
@@ -35,13 +35,13 @@ impl ProbeSearch {
         // ORDERING: Acquire. Pairs with `give_back`: the words of the last searcher are visible. Relaxed on failure:
         // nothing is read then.
         self.taken
-            .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
     }
 
     fn give_back(&self) {
         // ORDERING: Release. Pairs with `take`.
-        self.taken.store(0, Ordering::Release);
+        self.taken.store(false, Ordering::Release);
     }
 
     /// Returns the next slice of a search through this many members: where it begins, and its length.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::health::{FleetState, exceeds_spare};
-use crate::sync::{AtomicF32, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicF32, AtomicU64, Ordering};
 
 /// The fleet becomes short if answers take more than this many times their baseline latency.
 const SHORT: f32 = 2.0;
@@ -56,15 +56,15 @@ impl BaselineLatency {
 pub(crate) struct Capacity {
     /// How many endpoints are in slow start after an ejection. New endpoints do not count: they add to the capacity.
     warming: AtomicU64,
-    /// 1 if more endpoints are out than can be spared and answers take far longer than the baseline.
-    short: AtomicU32,
+    /// Whether more endpoints are out than can be spared and answers take far longer than the baseline.
+    short: AtomicBool,
 }
 
 impl Capacity {
     pub(super) fn new() -> Self {
         Self {
             warming: AtomicU64::new(0),
-            short: AtomicU32::new(0),
+            short: AtomicBool::new(false),
         }
     }
 
@@ -75,7 +75,7 @@ impl Capacity {
 
     fn is_short(&self) -> bool {
         // ORDERING: Relaxed. As above.
-        self.short.load(Ordering::Relaxed) != 0
+        self.short.load(Ordering::Relaxed)
     }
 
     /// Updates whether the fleet is short. `times` is the ratio of latencies to baseline ones; if it is unknown,
@@ -85,7 +85,7 @@ impl Capacity {
         let most = if was_short { ENOUGH } else { SHORT };
         let is_short = many_out && times.map_or(was_short, |times| times > most);
         // ORDERING: Relaxed. As above.
-        self.short.store(is_short.into(), Ordering::Relaxed);
+        self.short.store(is_short, Ordering::Relaxed);
     }
 }
 

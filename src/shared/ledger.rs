@@ -10,7 +10,7 @@
 
 use super::slots::Slots;
 use crate::health::PanicRule;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// The most members a fleet can hold.
 pub(crate) const MAX_MEMBERS: usize = 1_000_000;
@@ -58,8 +58,8 @@ pub(crate) struct Ledger {
     /// From the top: `eligibility: 43 (wrapping) | degraded: 21`. How often the eligibility of any member has changed,
     /// and how many members are degraded.
     eligibility: AtomicU64,
-    /// 1 while the policy in force judges panic itself.
-    judged_by_policy: AtomicU64,
+    /// Whether the policy in force judges panic itself.
+    judged_by_policy: AtomicBool,
     rule: PanicRule,
     /// Slots for probes in flight. One is taken before a member turns from ejected to probed, and given back by the
     /// change that ends that, as with the slots above. A probe that is lost passes its slot on to the next probe of the
@@ -90,7 +90,7 @@ impl Ledger {
             word: AtomicU64::new(0),
             count: AtomicU64::new(0),
             eligibility: AtomicU64::new(0),
-            judged_by_policy: AtomicU64::new(0),
+            judged_by_policy: AtomicBool::new(false),
             rule,
             probes: Slots::up_to(None),
         }
@@ -128,12 +128,12 @@ impl Ledger {
     /// the writer calls it, and settles next.
     pub(crate) fn set_judged_by_policy(&self, is: bool) {
         // ORDERING: Release. As for the count; see `settle`.
-        self.judged_by_policy.store(is.into(), Ordering::Release);
+        self.judged_by_policy.store(is, Ordering::Release);
     }
 
     fn is_panic(&self, count: usize, tally: Tally) -> bool {
         // ORDERING: Acquire. Pairs with `set_judged_by_policy`.
-        self.judged_by_policy.load(Ordering::Acquire) == 0
+        !self.judged_by_policy.load(Ordering::Acquire)
             && self.rule.panics(count, tally.refused(), tally.panics)
     }
 

@@ -208,7 +208,7 @@ impl Shared {
     pub(crate) fn note_common(&self, shard: usize, now: Tick) {
         let state = self.shard_state(shard);
         // ORDERING: Relaxed, here and below. Statistics, each complete in itself.
-        let is_common = state.is_common.load(Ordering::Relaxed) != 0;
+        let is_common = state.is_common.load(Ordering::Relaxed);
         // That a few endpoints are under suspicion is not enough: among few endpoints they always are a large share.
         let fail_mostly = f64::from(state.failing.get()) >= COMMON_FAULT_SHARE;
         let tenth = self.tenth(now) + 1;
@@ -237,12 +237,12 @@ impl Shard {
     /// suspects, and the next two failures of an endpoint would count as its own.
     fn update_is_common(&self, are_many: bool) -> bool {
         // ORDERING: Relaxed, both. A statistic.
-        let was = self.is_common.load(Ordering::Relaxed) != 0;
+        let was = self.is_common.load(Ordering::Relaxed);
         let goes_on = self.failing_around.get() >= HERE_AND_THERE
             || f64::from(self.failing.get()) >= COMMON_FAULT_SHARE;
         let is = are_many || (was && goes_on);
         if is != was {
-            self.is_common.store(is.into(), Ordering::Relaxed);
+            self.is_common.store(is, Ordering::Relaxed);
         }
         is
     }

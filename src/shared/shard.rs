@@ -14,7 +14,7 @@
 //! request would be measured.
 
 use super::{GOLDEN, Shared, mix};
-use crate::sync::{AtomicF32, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicF32, AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
 /// How long a reading is reused while uses are frequent: at least [`MIN_USES`] within this time. That is more than a
@@ -83,8 +83,8 @@ pub(crate) struct Shard {
     pub(super) counted: AtomicU32,
     /// The id of the endpoint where a request last failed; 0 for none.
     pub(super) failed_at: AtomicU64,
-    /// 1 while this shard takes the fault for common (see `rates`).
-    pub(super) is_common: AtomicU32,
+    /// Whether this shard takes the fault for common (see `rates`).
+    pub(super) is_common: AtomicBool,
 }
 
 impl Shard {
@@ -100,7 +100,7 @@ impl Shard {
             failing_around: AtomicF32::new(0.0),
             counted: AtomicU32::new(0),
             failed_at: AtomicU64::new(0),
-            is_common: AtomicU32::new(0),
+            is_common: AtomicBool::new(false),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::layout::{Layout, Scratch};
 use super::priority::parts;
 use crate::shared::below;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The load is divided in whole percent, as in Envoy.
 const PARTS: usize = 100;
@@ -45,7 +45,7 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 struct Published {
-    panics: AtomicU32,
+    panics: AtomicBool,
     /// In percent: of the healthy members, and of the degraded ones.
     loads: [AtomicU32; 2],
     /// The end of each zone's share, for the healthy and for the degraded members; all 0 where zones do not count.
@@ -58,7 +58,7 @@ impl Plan {
     pub(super) fn new(layout: &Layout) -> Self {
         let ends = |zones: usize| (0..zones).map(|_| AtomicU64::new(0)).collect();
         let published = |zones: usize| Published {
-            panics: AtomicU32::new(0),
+            panics: AtomicBool::new(false),
             loads: [AtomicU32::new(0), AtomicU32::new(0)],
             zones: [ends(zones), ends(zones)],
         };
@@ -93,9 +93,7 @@ impl Plan {
             // ORDERING: Relaxed, all three. As above.
             healthy.store(load.healthy, Ordering::Relaxed);
             degraded.store(load.degraded, Ordering::Relaxed);
-            published
-                .panics
-                .store(load.panics.into(), Ordering::Relaxed);
+            published.panics.store(load.panics, Ordering::Relaxed);
         }
         for (priority, published) in self.priorities.iter().enumerate() {
             for (is_degraded, ends) in [false, true].into_iter().zip(&published.zones) {
@@ -145,7 +143,7 @@ impl Plan {
                 priorities.filter_map(move |(priority, published)| {
                     // ORDERING: Relaxed, both. As above.
                     let load = published.loads[usize::from(is_degraded)].load(Ordering::Relaxed);
-                    let panics = published.panics.load(Ordering::Relaxed) != 0;
+                    let panics = published.panics.load(Ordering::Relaxed);
                     ((load > 0) == loaded).then_some(LoadPart {
                         priority,
                         is_degraded,
