@@ -22,7 +22,7 @@ use crate::endpoint::Endpoint;
 use crate::error::BuildError;
 use crate::member::Member;
 use crate::shared::BoardView;
-use crate::sync::{Arc, AtomicU64, Ordering, Padded};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, Padded};
 use crate::time::Tick;
 
 pub use adaptive::Adaptive;
@@ -197,12 +197,12 @@ pub struct View<'a, E: Endpoint> {
     cursor: Cursor,
     /// Whether this is a fleet's own view. Only then can leases be counted on the board.
     of_fleet: bool,
-    /// 1 once the policy has asked for the board.
-    reads_board: AtomicU64,
-    /// 1 once the policy has said that it judges panic itself.
-    judges_panic: AtomicU64,
-    /// 1 once the policy has said that its picker implements [`Picker::pick_of_all`].
-    picks_of_all: AtomicU64,
+    /// Whether the policy has asked for the board.
+    reads_board: AtomicBool,
+    /// Whether the policy has said that it judges panic itself.
+    judges_panic: AtomicBool,
+    /// Whether the policy has said that its picker implements [`Picker::pick_of_all`].
+    picks_of_all: AtomicBool,
     /// Whether this view is of a part of the members, for a policy within a policy.
     is_part: bool,
 }
@@ -217,13 +217,8 @@ impl<'a, E: Endpoint> View<'a, E> {
     pub fn new(members: &'a [Member<E>]) -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            members,
-            cursor: Cursor::new(shards, |_| 0),
             of_fleet: false,
-            reads_board: AtomicU64::new(0),
-            judges_panic: AtomicU64::new(0),
-            picks_of_all: AtomicU64::new(0),
-            is_part: false,
+            ..Self::with_cursor(members, Cursor::new(shards, |_| 0))
         }
     }
 
@@ -232,9 +227,9 @@ impl<'a, E: Endpoint> View<'a, E> {
             members,
             cursor,
             of_fleet: true,
-            reads_board: AtomicU64::new(0),
-            judges_panic: AtomicU64::new(0),
-            picks_of_all: AtomicU64::new(0),
+            reads_board: AtomicBool::new(false),
+            judges_panic: AtomicBool::new(false),
+            picks_of_all: AtomicBool::new(false),
             is_part: false,
         }
     }
@@ -248,46 +243,42 @@ impl<'a, E: Endpoint> View<'a, E> {
         cursor: Cursor,
     ) -> Box<dyn Picker<E>> {
         let view = View {
-            members,
-            cursor,
             of_fleet: self.of_fleet,
-            reads_board: AtomicU64::new(0),
-            judges_panic: AtomicU64::new(0),
-            picks_of_all: AtomicU64::new(0),
             is_part: true,
+            ..View::with_cursor(members, cursor)
         };
         let picker = inner.picker(&view);
         if view.reads_board() {
             // ORDERING: Relaxed. As in `board`.
-            self.reads_board.store(1, Ordering::Relaxed);
+            self.reads_board.store(true, Ordering::Relaxed);
         }
         picker
     }
 
     /// The policy decides itself when panic makes health irrelevant, so the fleet's panic rule must not act.
-    pub(crate) fn judge_panic(&self) {
+    fn judge_panic(&self) {
         // ORDERING: Relaxed. As in `board`.
-        self.judges_panic.store(1, Ordering::Relaxed);
+        self.judges_panic.store(true, Ordering::Relaxed);
     }
 
     /// The policy's picker implements [`Picker::pick_of_all`].
     pub(crate) fn pick_of_all(&self) {
         // ORDERING: Relaxed. As in `board`.
-        self.picks_of_all.store(1, Ordering::Relaxed);
+        self.picks_of_all.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn picks_of_all(&self) -> bool {
         // ORDERING: Relaxed. As in `board`.
-        self.picks_of_all.load(Ordering::Relaxed) != 0
+        self.picks_of_all.load(Ordering::Relaxed)
     }
 
-    pub(crate) const fn is_part(&self) -> bool {
+    const fn is_part(&self) -> bool {
         self.is_part
     }
 
     pub(crate) fn judges_panic(&self) -> bool {
         // ORDERING: Relaxed. As in `board`.
-        self.judges_panic.load(Ordering::Relaxed) != 0
+        self.judges_panic.load(Ordering::Relaxed)
     }
 
     /// The board: all members' requests in flight side by side, for a policy that compares many of them. Leases update
@@ -298,7 +289,7 @@ impl<'a, E: Endpoint> View<'a, E> {
             return None;
         }
         // ORDERING: Relaxed, here and below. One thread prepares a picker; atomics only make the type `Sync`.
-        self.reads_board.store(1, Ordering::Relaxed);
+        self.reads_board.store(true, Ordering::Relaxed);
         BoardView::of(
             self.members
                 .iter()
@@ -308,7 +299,7 @@ impl<'a, E: Endpoint> View<'a, E> {
 
     pub(crate) fn reads_board(&self) -> bool {
         // ORDERING: Relaxed. As above.
-        self.reads_board.load(Ordering::Relaxed) != 0
+        self.reads_board.load(Ordering::Relaxed)
     }
 
     /// All members with a weight above 0 that are not draining, in the order of [`PickContext::members`]. A member that
