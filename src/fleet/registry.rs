@@ -1,5 +1,6 @@
 //! The members by key, and how one set becomes the next. Everything here runs under the update mutex.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::change::{Change, Slot};
@@ -8,7 +9,7 @@ use super::remembered::Remembered;
 use super::seats::{Members, Seating, Spare};
 use super::snapshot::Snapshot;
 use super::sweep::Sweep;
-use crate::balancer::{Cursor, LoadBalancer, Random, View};
+use crate::balancer::{Cursor, LoadBalancer, Picker, Random, View};
 use crate::endpoint::Endpoint;
 use crate::error::{BuildError, UpdateError};
 use crate::health::{HealthTracker, ejection_limit};
@@ -107,9 +108,17 @@ impl<E: Endpoint> Registry<E> {
         policy: &dyn LoadBalancer<E>,
         change: &Change<E>,
     ) -> Result<Snapshot<E>, UpdateError> {
+        self.snapshot_with(change, |view| guarded("policy", || policy.picker(view)))
+    }
+
+    fn snapshot_with<X>(
+        &mut self,
+        change: &Change<E>,
+        prepare: impl FnOnce(&View<'_, E>) -> Result<Box<dyn Picker<E>>, X>,
+    ) -> Result<Snapshot<E>, X> {
         let seating = self.spare.seat(change.next(&self.slots));
         let view = View::with_cursor(seating.first(), self.cursor.clone());
-        let picker = guarded("policy", || policy.picker(&view))?;
+        let picker = prepare(&view)?;
         let (reads_board, judges_panic) = (view.reads_board(), view.judges_panic());
         // All members of a fleet share one `Shared`, so the first one tells whether endpoints have limits.
         let is_limited = |first: &Member<E>| first.core().shared.limits_endpoints;
@@ -138,21 +147,12 @@ impl<E: Endpoint> Registry<E> {
         let policy = self.policy.clone();
         self.snapshot(&*policy, change).unwrap_or_else(|_| {
             shared.counters.policy_faults.count();
-            let seating = self.spare.seat(change.next(&self.slots));
-            let view = View::with_cursor(seating.first(), self.cursor.clone());
-            let picker = Random::new().picker(&view);
-            let Seating { members, count, .. } = seating;
+            let random = |view: &View<'_, E>| Ok::<_, Infallible>(Random::new().picker(view));
+            let Ok(stand_in) = self.snapshot_with(change, random);
             Snapshot {
-                seats: members,
-                count,
-                other_seats: seating.others,
-                edition: self.edition + 1,
-                unroutable: unroutable(change.next(&self.slots)),
-                picker,
                 // Leases stay on the board until the policy is back, which may read it.
                 reads_board: true,
-                picks_of_all: false,
-                judges_panic: false,
+                ..stand_in
             }
         })
     }
