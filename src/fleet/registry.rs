@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::Inner;
 use super::change::{Change, Slot};
 use super::keys::{Hashed, KeyMap};
 use super::remembered::Remembered;
@@ -15,7 +16,7 @@ use crate::error::{BuildError, UpdateError};
 use crate::health::{HealthTracker, ejection_limit};
 use crate::member::{Member, Tracker};
 use crate::shared::{Board, EventKind, Return, Shared};
-use crate::sync::{Arc, SnapshotCell, yield_now};
+use crate::sync::{Arc, yield_now};
 use crate::time::Tick;
 
 /// Makes a health tracker for each new endpoint.
@@ -162,12 +163,12 @@ impl<E: Endpoint> Registry<E> {
     /// closed only when the snapshot without its member can be found.
     pub(super) fn commit(
         &mut self,
-        shared: &Shared,
-        current: &SnapshotCell<Snapshot<E>>,
+        inner: &Inner<E>,
         change: &mut Change<E>,
         snapshot: Snapshot<E>,
         now: Tick,
     ) {
+        let (shared, current) = (&*inner.shared, &inner.current);
         change.apply(&mut self.slots);
         let slots = &self.slots;
         let Change {

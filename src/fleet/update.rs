@@ -150,7 +150,7 @@ impl<E: Endpoint> Fleet<E> {
 
         index.values_mut().for_each(|at| *at = at_of[*at]);
         std::mem::swap(&mut registry.index, &mut index);
-        registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        registry.commit(inner, &mut change, snapshot, now);
         Ok(change.counts)
     }
 
@@ -207,7 +207,7 @@ impl<E: Endpoint> Fleet<E> {
         if place.is_none() {
             registry.index.insert(key, at);
         }
-        registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        registry.commit(inner, &mut change, snapshot, now);
         Ok(change.counts)
     }
 
@@ -257,7 +257,7 @@ impl<E: Endpoint> Fleet<E> {
             keep
         });
         change.keys.push(key);
-        registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        registry.commit(inner, &mut change, snapshot, now);
         true
     }
 
@@ -343,7 +343,7 @@ impl<E: Endpoint> Fleet<E> {
             change.replace_range(at, 1);
             change.keep(registry.slots[at].drained());
             let snapshot = registry.snapshot_or_stand_in(&change, &inner.shared);
-            registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+            registry.commit(inner, &mut change, snapshot, now);
             drain.begun(now);
         }
         Some(drain)
@@ -409,7 +409,7 @@ impl<E: Endpoint> Fleet<E> {
         let registry = &mut *registry;
         let snapshot = registry.snapshot(&*policy, &change)?;
         std::mem::swap(&mut registry.policy, &mut policy);
-        registry.commit(&inner.shared, &inner.current, &mut change, snapshot, now);
+        registry.commit(inner, &mut change, snapshot, now);
         Ok(())
     }
 
