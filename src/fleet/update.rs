@@ -169,14 +169,13 @@ impl<E: Endpoint> Fleet<E> {
         let inner = &*self.inner;
         let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
         let now = inner.shared.now_for_all();
-        let mut data = Some(endpoint);
         let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
         let live = registry.slots.len() + 1;
         let place = registry.index.get(&key).copied();
-        let kept = place.filter(|&at| !registry.slots[at].draining);
+        let is_kept = place.is_some_and(|at| !registry.slots[at].draining);
         if place.is_none() {
             room_for(live)?;
         }
@@ -185,22 +184,16 @@ impl<E: Endpoint> Fleet<E> {
             Some(_) => None,
             None => registry.remembered.recall(&key, now),
         };
-        let tracker = match (&data, kept) {
-            (Some(endpoint), None) => Some(registry.tracker(endpoint)?),
-            _ => None,
-        };
         let at = place.unwrap_or(registry.slots.len());
         change.replace_range(at, place.iter().len());
-        if let Some(endpoint) = data.take() {
-            if let Some(tracker) = tracker {
-                let board = registry.board.place();
-                change.add(
-                    self.newcomer(live, board, tracker, endpoint, weight),
-                    past_ejection,
-                );
-            } else {
-                change.renew(&registry.slots[at], endpoint, weight);
-            }
+        if is_kept {
+            change.renew(&registry.slots[at], endpoint, weight);
+        } else {
+            // If this fails, the endpoint is dropped after unlocking, as an argument is dropped last.
+            let tracker = registry.tracker(&endpoint)?;
+            let board = registry.board.place();
+            let member = self.newcomer(live, board, tracker, endpoint, weight);
+            change.add(member, past_ejection);
         }
         let policy = registry.policy.clone();
         let snapshot = registry.snapshot(&*policy, &change)?;
