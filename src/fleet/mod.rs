@@ -368,13 +368,8 @@ impl<E: Endpoint> Cluster for Fleet<E> {
         if self.inner.upkeep_by_picks && shared.upkeep_due.is_due(now) {
             self.upkeep_slice(now);
         }
-        let requests = shared.requests.as_ref();
-        let slot = match requests.map(|requests| requests.0.hold()) {
-            None => None,
-            // The fleet is at its request limit. No pick is refused here, so this does not count as saturated.
-            Some(None) => return None,
-            Some(held) => held,
-        };
+        // No pick is refused here, so a fleet at its request limit is not counted as saturated, as in a repeated pick.
+        let slot = shared.slot(true).ok()?;
         let probe = self.probe(now, false)?;
         Some(probe.with_slot(slot))
     }

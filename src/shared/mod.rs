@@ -280,22 +280,27 @@ impl Shared {
     /// Updates the panic bit after a change to the ledger or to the number of members, and reports a change of it.
     pub(crate) fn settle_panic(&self, now: Tick) {
         self.ledger.settle(|tally, count| {
-            let (eligible, routable) = (count.saturating_sub(tally.refused()) as u32, count as u32);
-            let kind = if tally.panics {
-                EventKind::PanicBegun { eligible, routable }
-            } else {
-                EventKind::PanicOver { eligible, routable }
-            };
-            self.tell(now, None, kind);
+            let eligible = count.saturating_sub(tally.refused());
+            self.tell_panic(now, tally.panics, eligible, count);
         });
+    }
+
+    /// Reports that panic has begun, or that it is over.
+    pub(crate) fn tell_panic(&self, now: Tick, is_on: bool, eligible: usize, routable: usize) {
+        let (eligible, routable) = (eligible as u32, routable as u32);
+        let kind = if is_on {
+            EventKind::PanicBegun { eligible, routable }
+        } else {
+            EventKind::PanicOver { eligible, routable }
+        };
+        self.tell(now, None, kind);
     }
 
     /// Reports the end of a panic when its policy, which judged panic itself, is replaced. The ledger's rule may begin
     /// its own.
     pub(crate) fn panic_is_over(&self, now: Tick) {
         let (routable, refused) = (self.ledger.count(), self.ledger.read().refused());
-        let (eligible, routable) = (routable.saturating_sub(refused) as u32, routable as u32);
-        self.tell(now, None, EventKind::PanicOver { eligible, routable });
+        self.tell_panic(now, false, routable.saturating_sub(refused), routable);
     }
 
     /// Records that a slow start begins now.

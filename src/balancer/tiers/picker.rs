@@ -14,7 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::error::PickError;
 use crate::health::PanicAction;
 use crate::member::Member;
-use crate::shared::{EventKind, Shared, mix};
+use crate::shared::{Shared, mix};
 use crate::sync::Arc;
 use crate::time::Tick;
 
@@ -323,15 +323,9 @@ impl<E: Endpoint> Members<Scratch> for Counting<'_, E> {
             panics |= load.panics;
         }
         if self.of.any_panics.set(panics) != panics {
-            let eligible = scratch.counts.iter();
-            let eligible = eligible.map(|it| it.healthy + it.degraded).sum::<u64>() as u32;
-            let routable = self.len() as u32;
-            let kind = if panics {
-                EventKind::PanicBegun { eligible, routable }
-            } else {
-                EventKind::PanicOver { eligible, routable }
-            };
-            shared.tell(self.now, None, kind);
+            let counts = scratch.counts.iter();
+            let eligible: u64 = counts.map(|it| it.healthy + it.degraded).sum();
+            shared.tell_panic(self.now, panics, eligible as usize, self.len());
         }
     }
 }
