@@ -3,20 +3,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::standing::{Finding, Phase, ProbedBy, Verdict};
+use super::standing::{Finding, Phase, Verdict};
 use super::state::{PastEjection, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{EventKind, Return, TICK_TTL, mix};
+use crate::shared::{EventKind, Return, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
 /// How many good checks out of band count as one good probe by a request.
 const CHECKS_FOR_A_PROBE: u32 = 3;
-
-/// For this long after an endpoint could not be ejected because the cap is reached, ejected endpoints that pass checks
-/// return sooner.
-const URGENT: Duration = Duration::from_secs(1);
 
 /// The good probes still wanted are counted in this many parts of one. At most six times the highest setting is wanted.
 const WANTED_PARTS: f32 = 100.0;
@@ -72,13 +68,6 @@ impl State {
         }
     }
 
-    /// The evidence of the sequential test. It exceeds the suspicion where checks have passed meanwhile.
-    pub(crate) fn evidence(&self, now: Tick) -> f32 {
-        self.rule()
-            .filter(|rule| !rule.is_quiet())
-            .map_or(0.0, |rule| rule.evidence(now, self.fading(now)))
-    }
-
     /// Whether it has ever been ejected.
     pub(crate) fn was_ejected(&self) -> bool {
         self.ejected_at() > 0
@@ -104,20 +93,6 @@ impl State {
         self.shared.settle_panic(now);
     }
 
-    /// Called when a request has left a closed gate. Emits the event if that was the last one of a drain. `at` stands
-    /// in for the time if a clock of the user's panics: a lease may be dropped while another panic unwinds.
-    #[cold]
-    pub(crate) fn announce_if_drained(&self, at: Tick) {
-        if self.shared.events.is_some() && self.gate.may_announce() {
-            let now = catch_unwind(AssertUnwindSafe(|| self.shared.now()));
-            self.tell(now.unwrap_or(at), EventKind::DrainOver);
-        }
-    }
-
-    pub(crate) fn tell(&self, now: Tick, kind: EventKind) {
-        self.shared.tell(now, Some(self.id), kind);
-    }
-
     /// Wants as many good probes as a return takes.
     fn reset_wanted(&self, now: Tick) {
         self.reset_passes();
@@ -126,7 +101,7 @@ impl State {
 
     /// How many good probes a return takes. Three times as many where a driver checks out of band, as checks fail no
     /// request. 0 for an endpoint ejected by checks: their own thresholds decide its return.
-    fn probes_for_return(&self, now: Tick) -> f32 {
+    pub(super) fn probes_for_return(&self, now: Tick) -> f32 {
         let times = match self.cause() {
             Some(Detector::ActiveCheck) => 0,
             _ if self.shared.prober.is_here(now) => CHECKS_FOR_A_PROBE,
@@ -185,7 +160,7 @@ impl State {
 
     /// What a probe's end means after those before it, and how many good probes are wanted then. It counts for as much
     /// as it proves: where the whole fleet fails, a failure proves little and a success much.
-    fn weigh(&self, success: bool, now: Tick) -> (Finding, Option<f32>) {
+    pub(super) fn weigh(&self, success: bool, now: Tick) -> (Finding, Option<f32>) {
         /// A failure with less evidence than this does not renew the ejection by itself.
         const PROOF: f32 = 2.0;
         /// Every failure counts for at least this: otherwise probes would never end where the whole fleet fails.
@@ -256,82 +231,12 @@ impl State {
         }
     }
 
-    /// Takes the probe for a check out of band, if it is due. The probe is given up after `patience`.
-    pub(crate) fn claim_check(&self, now: Tick, patience: Duration) -> Option<u32> {
-        let longest = self.shared.longest_ejection();
-        let before = self.standing.get();
-        let epoch = self.standing.claim_probe(
-            self,
-            ProbedBy::Check,
-            now,
-            |_| patience.min(longest),
-            longest,
-        )?;
-        if before.phase == Phase::Probing || before.overdue(now) > TICK_TTL {
-            // The last probe was given up, or no driver has checked for a while.
-            self.reset_passes();
-        }
-        // If this check is lost and its driver gone, a request becomes the next probe.
-        let due = self.standing.get().probe_due_at(now);
-        self.shared.probe_due.lower(due);
-        Some(epoch)
-    }
-
-    /// Acts on the result of the check of `epoch`: whether it passed (`None`: no verdict), and whether it may bring the
-    /// endpoint back. Returns after which time the next check comes if the endpoint stays out: `wait` if this one
-    /// failed.
-    ///
-    /// Passes in place of requests are spread over the base ejection time: an endpoint that is well for less than that
-    /// between two failures is not well.
-    pub(crate) fn probed(
+    pub(super) fn apply_finding(
         &self,
         epoch: u32,
-        passed: Option<bool>,
-        may_return: bool,
-        wait: Duration,
+        (finding, wanted): (Finding, Option<f32>),
         now: Tick,
-    ) -> Duration {
-        let settings = &self.shared.ejection;
-        let wait = wait.min(self.shared.longest_ejection());
-        let needed = self.probes_for_return(now);
-        let (finding, wanted) = match passed {
-            // The thresholds of checks decide the return of an endpoint that checks ejected.
-            Some(true) if needed == 0.0 && !may_return => (Finding::Inconclusive(wait), None),
-            Some(passed) => self.weigh(passed, now),
-            None => (Finding::Inconclusive(wait), None),
-        };
-        let can_spare_all = settings.spare_capacity_percent >= 100;
-        let is_urgent = self.shared.is_short()
-            || (!can_spare_all && self.shared.rates.has_overflowed(URGENT, now));
-        let spread = first_time(settings, is_urgent) / (needed as u32).saturating_sub(1).max(1);
-        let (finding, wait) = match finding {
-            // A failed check does not lengthen the ejection: a longer one is there to spare requests.
-            Finding::Bad => (Finding::Inconclusive(wait), wait),
-            Finding::Good if !may_return => (Finding::Inconclusive(wait), wait),
-            Finding::Inconclusive(Duration::ZERO) => (Finding::Inconclusive(spread), spread),
-            finding => (finding, wait),
-        };
-        if self.standing.awaits(epoch) {
-            match passed {
-                Some(true) if needed > 0.0 => self.note_pass(now),
-                Some(false) => self.reset_passes(),
-                _ => {}
-            }
-            if finding == Finding::Good {
-                // A request as the probe would have shown its present latency; a check does not.
-                self.latency.reset(self.shared.usual().latency());
-            }
-        }
-        self.apply_finding(epoch, (finding, wanted), now);
-        wait
-    }
-
-    /// Whether it has had a request, as far as is known: one that ended well, one in flight, or one within the window.
-    pub(crate) fn had_traffic(&self, now: Tick) -> bool {
-        self.latency.get().is_some() || self.gate.inside() > 0 || self.gate.counts(now).total > 0
-    }
-
-    fn apply_finding(&self, epoch: u32, (finding, wanted): (Finding, Option<f32>), now: Tick) {
+    ) {
         let shared = &*self.shared;
         if finding == Finding::Good && self.standing.awaits(epoch) {
             // Before the return, so that nothing recorded after it is lost, and nothing from before it ejects again.

@@ -1,8 +1,8 @@
 //! One endpoint's life in a fleet: [`Member`], the handle that snapshots, policies and leases hold.
 
 mod cell;
+mod checking;
 mod classes;
-mod doubt;
 mod ejecting;
 mod explain;
 mod gate;

@@ -11,13 +11,13 @@ use super::silence::PROMISE;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, CheckWeighing, Counts, Detector, Detectors, Fading, HALF_BUCKETS, Health, HealthTracker,
-    Judging, LatencyCell, RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual,
-    cost_of_latency, earned_ejection, error_penalty, health, suspect_factor,
+    Alarm, Counts, Detector, Detectors, Fading, HALF_BUCKETS, Health, HealthTracker, Judging,
+    LatencyCell, RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual, cost_of_latency,
+    earned_ejection, error_penalty, health, suspect_factor,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{BaselineLatency, Ledger, Place, Shard, Shared};
+use crate::shared::{BaselineLatency, EventKind, Ledger, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicF32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -183,7 +183,12 @@ impl State {
         self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
     }
 
-    fn clear_suspicion(&self, now: Tick, usual: &Usual, is_cleared: impl Fn(&Judging<'_>) -> bool) {
+    pub(super) fn clear_suspicion(
+        &self,
+        now: Tick,
+        usual: &Usual,
+        is_cleared: impl Fn(&Judging<'_>) -> bool,
+    ) {
         let cx = Judging::new(now, usual).with_fading(self.fading(now));
         if is_cleared(&cx) {
             self.shared.rates.remove_suspect();
@@ -305,39 +310,6 @@ impl State {
         }
     }
 
-    /// Takes in the outcome of a check of a member that is in. It counts like a request for the sequential test.
-    pub(crate) fn checked(&self, outcome: Outcome, weighing: CheckWeighing, now: Tick) {
-        let Tracker::Window(rule, _) = &self.tracker else {
-            return;
-        };
-        let standing = self.standing.get();
-        let was_suspect = !rule.suspicion.is_none();
-        if !standing.is_in() || !(was_suspect || weighing == CheckWeighing::Anyway) {
-            return;
-        }
-        let usual = self.shared.usual_now(self.shared.shard(), was_suspect);
-        let least = match weighing {
-            CheckWeighing::IfSuspect(share) => share.into(),
-            CheckWeighing::Anyway => 0.0,
-        };
-        let rate = usual.error_rate().max(least);
-        let others = self.shared.usual().with_error_rate(rate);
-        if outcome == Outcome::Success {
-            self.clear_suspicion(now, &others, |cx| rule.passed(&self.shared.ejection, cx));
-        } else if outcome.is_fault() {
-            let cx = Judging::new(now, &others).with_fading(self.fading(now));
-            let found =
-                rule.sequential_test(&self.shared.ejection, self.is_on_trial(now), outcome, &cx);
-            if !was_suspect {
-                self.shared.rates.add_suspect();
-            }
-            self.set_penalty(now, &usual);
-            if !found.is_empty() {
-                self.eject(standing.epoch, found, now);
-            }
-        }
-    }
-
     /// How long evidence lasts. Where this endpoint gets fewer requests than the mean, as an avoided one does, its own
     /// rate decides: otherwise evidence would be gone before its next request.
     pub(super) fn fading(&self, now: Tick) -> Fading {
@@ -356,15 +328,16 @@ impl State {
 
     /// The evidence of the sequential test, from requests and checks together; 0 with a custom tracker.
     pub(crate) fn suspicion(&self, now: Tick) -> f32 {
-        match &self.tracker {
-            Tracker::Window(rule, _) => {
-                if rule.suspicion.is_none() {
-                    return 0.0;
-                }
-                rule.suspicion.get(now, self.fading(now))
-            }
-            Tracker::Custom(..) => 0.0,
-        }
+        self.rule()
+            .filter(|rule| !rule.suspicion.is_none())
+            .map_or(0.0, |rule| rule.suspicion.get(now, self.fading(now)))
+    }
+
+    /// The evidence of the sequential test. It exceeds the suspicion where checks have passed meanwhile.
+    pub(crate) fn evidence(&self, now: Tick) -> f32 {
+        self.rule()
+            .filter(|rule| !rule.is_quiet())
+            .map_or(0.0, |rule| rule.evidence(now, self.fading(now)))
     }
 
     pub(super) fn forget_record(&self, now: Tick) {
@@ -417,6 +390,20 @@ impl State {
             latency: self.latency.nanos().unwrap_or(0.0),
         };
         Some((health, report))
+    }
+
+    /// Called when a request has left a closed gate. Emits the event if that was the last one of a drain. `at` stands
+    /// in for the time if a clock of the user's panics: a lease may be dropped while another panic unwinds.
+    #[cold]
+    pub(crate) fn announce_if_drained(&self, at: Tick) {
+        if self.shared.events.is_some() && self.gate.may_announce() {
+            let now = catch_unwind(AssertUnwindSafe(|| self.shared.now()));
+            self.tell(now.unwrap_or(at), EventKind::DrainOver);
+        }
+    }
+
+    pub(crate) fn tell(&self, now: Tick, kind: EventKind) {
+        self.shared.tell(now, Some(self.id), kind);
     }
 
     pub(crate) fn score(&self) -> f64 {
