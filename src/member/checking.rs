@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::standing::{Finding, Phase, ProbedBy};
 use super::state::State;
-use crate::health::{CheckWeighing, Detector, Judging, first_time};
+use crate::health::{CheckResult, CheckWeighing, Detector, Judging, first_time};
 use crate::outcome::Outcome;
 use crate::shared::TICK_TTL;
 use crate::time::Tick;
@@ -12,6 +12,17 @@ use crate::time::Tick;
 /// For this long after an endpoint could not be ejected because the cap is reached, ejected endpoints that pass checks
 /// return sooner.
 const URGENT: Duration = Duration::from_secs(1);
+
+/// How a check has ended that was the half-open probe of an ejected member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probed {
+    pub(crate) epoch: u32,
+    pub(crate) result: CheckResult,
+    /// Whether enough checks in a row have passed, by the settings, for it to come back.
+    pub(crate) enough: bool,
+    /// How long until the next check, if this one failed.
+    pub(crate) wait: Duration,
+}
 
 impl State {
     /// Whether it is under suspicion while a check driver is there to clear it out of band. Not where the test does not
@@ -94,28 +105,23 @@ impl State {
         Some(epoch)
     }
 
-    /// Acts on the result of the check of `epoch`: whether it passed (`None`: no verdict), and whether it may bring the
-    /// endpoint back. Returns after which time the next check comes if the endpoint stays out: `wait` if this one
-    /// failed.
+    /// Acts on the end of a check. Returns after which time the next one comes if the endpoint stays out.
     ///
     /// Passes in place of requests are spread over the base ejection time: an endpoint that is well for less than that
     /// between two failures is not well.
-    pub(crate) fn probed(
-        &self,
-        epoch: u32,
-        passed: Option<bool>,
-        may_return: bool,
-        wait: Duration,
-        now: Tick,
-    ) -> Duration {
+    pub(crate) fn probed(&self, check: Probed, now: Tick) -> Duration {
+        let Probed { epoch, result, .. } = check;
         let settings = &self.shared.ejection;
-        let wait = wait.min(self.shared.longest_ejection());
+        let wait = check.wait.min(self.shared.longest_ejection());
         let needed = self.probes_for_return(now);
-        let (finding, wanted) = match passed {
+        let (finding, wanted) = match result {
             // The thresholds of checks decide the return of an endpoint that checks ejected.
-            Some(true) if needed == 0.0 && !may_return => (Finding::Inconclusive(wait), None),
-            Some(passed) => self.weigh(passed, now),
-            None => (Finding::Inconclusive(wait), None),
+            CheckResult::Pass if needed == 0.0 && !check.enough => {
+                (Finding::Inconclusive(wait), None)
+            }
+            CheckResult::Pass => self.weigh(true, now),
+            CheckResult::NoAnswer | CheckResult::Fail => self.weigh(false, now),
+            CheckResult::Inconclusive => (Finding::Inconclusive(wait), None),
         };
         let can_spare_all = settings.spare_capacity_percent >= 100;
         let is_urgent = self.shared.is_short()
@@ -124,15 +130,15 @@ impl State {
         let (finding, wait) = match finding {
             // A failed check does not lengthen the ejection: a longer one is there to spare requests.
             Finding::Bad => (Finding::Inconclusive(wait), wait),
-            Finding::Good if !may_return => (Finding::Inconclusive(wait), wait),
+            Finding::Good if !check.enough => (Finding::Inconclusive(wait), wait),
             Finding::Inconclusive(Duration::ZERO) => (Finding::Inconclusive(spread), spread),
             finding => (finding, wait),
         };
         if self.standing.awaits(epoch) {
-            match passed {
-                Some(true) if needed > 0.0 => self.note_pass(now),
-                Some(false) => self.reset_passes(),
-                _ => {}
+            match result {
+                CheckResult::Pass if needed > 0.0 => self.note_pass(now),
+                CheckResult::NoAnswer | CheckResult::Fail => self.reset_passes(),
+                CheckResult::Pass | CheckResult::Inconclusive => {}
             }
             if finding == Finding::Good {
                 // A request as the probe would have shown its present latency; a check does not.

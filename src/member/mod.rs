@@ -27,6 +27,7 @@ use crate::time::Tick;
 
 use cell::Cell;
 pub(crate) use cell::Refused;
+pub(crate) use checking::Probed;
 pub use classes::Outcomes;
 pub(crate) use explain::Ordinal;
 pub use explain::{EjectionReason, Explanation, Figure};

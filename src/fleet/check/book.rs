@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::belief::Belief;
 use super::round::{Round, RoundNumber, RoundVerdict};
 use crate::health::{CheckResult, CheckWeighing, Checked, HealthCheckSettings};
+use crate::member::Probed;
 use crate::options::MemberId;
 use crate::outcome::Outcome;
 use crate::time::Tick;
@@ -28,19 +29,8 @@ pub(super) enum Action {
     Held,
     /// Ejects the member for this result, if it has been in since this epoch.
     Eject(u32, CheckResult),
-    /// The half-open probe of this epoch has ended.
+    /// A half-open probe has ended.
     Probed(Probed),
-}
-
-/// How the half-open probe of an ejected member has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Probed {
-    pub(super) epoch: u32,
-    pub(super) result: CheckResult,
-    /// Whether enough checks in a row have passed, by the settings.
-    pub(super) enough: bool,
-    /// How long until the next check, if the member stays out.
-    pub(super) wait: Duration,
 }
 
 #[derive(Debug)]

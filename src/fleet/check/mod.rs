@@ -418,13 +418,8 @@ fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Dur
             state.eject(epoch, Detectors::NONE.with(Detector::ActiveCheck), now);
             None
         }
-        Action::Probed(probed) => {
-            let passed = match probed.result {
-                CheckResult::Pass => Some(true),
-                CheckResult::NoAnswer | CheckResult::Fail => Some(false),
-                CheckResult::Inconclusive => None,
-            };
-            let wait = state.probed(probed.epoch, passed, probed.enough, probed.wait, now);
+        Action::Probed(check) => {
+            let wait = state.probed(check, now);
             state.standing.get().is_ejected().then_some(wait)
         }
     }
