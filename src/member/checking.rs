@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ejecting::Conclusion;
 use super::standing::{Finding, Phase, ProbedBy};
 use super::state::State;
 use crate::health::{CheckResult, CheckWeighing, Detector, Judging, first_time};
@@ -114,38 +115,37 @@ impl State {
         let settings = &self.shared.ejection;
         let wait = check.wait.min(self.shared.longest_ejection());
         let needed = self.probes_for_return(now);
-        let (finding, wanted) = match result {
+        let mut conclusion = match result {
             // The thresholds of checks decide the return of an endpoint that checks ejected.
-            CheckResult::Pass if needed == 0.0 && !check.enough => {
-                (Finding::Inconclusive(wait), None)
-            }
+            CheckResult::Pass if needed == 0.0 && !check.enough => Conclusion::none_for(wait),
             CheckResult::Pass => self.weigh(true, now),
             CheckResult::NoAnswer | CheckResult::Fail => self.weigh(false, now),
-            CheckResult::Inconclusive => (Finding::Inconclusive(wait), None),
+            CheckResult::Inconclusive => Conclusion::none_for(wait),
         };
         let can_spare_all = settings.spare_capacity_percent >= 100;
         let is_urgent = self.shared.is_short()
             || (!can_spare_all && self.shared.rates.has_overflowed(URGENT, now));
         let spread = first_time(settings, is_urgent) / (needed as u32).saturating_sub(1).max(1);
-        let (finding, wait) = match finding {
-            // A failed check does not lengthen the ejection: a longer one is there to spare requests.
-            Finding::Bad => (Finding::Inconclusive(wait), wait),
-            Finding::Good if !check.enough => (Finding::Inconclusive(wait), wait),
-            Finding::Inconclusive(Duration::ZERO) => (Finding::Inconclusive(spread), spread),
-            finding => (finding, wait),
+        let wait = match conclusion.finding {
+            Finding::Inconclusive(Duration::ZERO) => spread,
+            _ => wait,
         };
+        if conclusion.finding != Finding::Good || !check.enough {
+            // A failed check does not lengthen the ejection: a longer one is there to spare requests.
+            conclusion.finding = Finding::Inconclusive(wait);
+        }
         if self.standing.awaits(epoch) {
             match result {
                 CheckResult::Pass if needed > 0.0 => self.note_pass(now),
                 CheckResult::NoAnswer | CheckResult::Fail => self.reset_passes(),
                 CheckResult::Pass | CheckResult::Inconclusive => {}
             }
-            if finding == Finding::Good {
+            if conclusion.finding == Finding::Good {
                 // A request as the probe would have shown its present latency; a check does not.
                 self.latency.reset(self.shared.usual().latency());
             }
         }
-        self.apply_finding(epoch, (finding, wanted), now);
+        self.apply(epoch, conclusion, now);
         wait
     }
 }

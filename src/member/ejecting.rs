@@ -17,6 +17,43 @@ const CHECKS_FOR_A_PROBE: u32 = 3;
 /// The good probes still wanted are counted in this many parts of one. At most six times the highest setting is wanted.
 const WANTED_PARTS: f32 = 100.0;
 
+/// What a probe's end means.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conclusion {
+    pub(super) finding: Finding,
+    /// How many good probes are wanted from then on; `None` for as many as before.
+    pub(super) wanted: Option<f32>,
+}
+
+impl Conclusion {
+    const GOOD: Self = Self {
+        finding: Finding::Good,
+        wanted: None,
+    };
+
+    const fn bad(wanted: f32) -> Self {
+        Self {
+            finding: Finding::Bad,
+            wanted: Some(wanted),
+        }
+    }
+
+    /// No verdict: the next probe may come after `wait`.
+    pub(super) const fn none_for(wait: Duration) -> Self {
+        Self {
+            finding: Finding::Inconclusive(wait),
+            wanted: None,
+        }
+    }
+
+    const fn wanting(self, wanted: f32) -> Self {
+        Self {
+            wanted: Some(wanted),
+            ..self
+        }
+    }
+}
+
 impl State {
     /// Ejects the member for what was found, if that is enforced, it has been in since `epoch`, and the cap allows it.
     pub(crate) fn eject(&self, epoch: u32, found: Detectors, now: Tick) {
@@ -133,34 +170,30 @@ impl State {
     /// stays out until then, at most for the longest ejection.
     pub(crate) fn conclude(&self, epoch: u32, outcome: Outcome, now: Tick) {
         let settings = &self.shared.ejection;
-        let finding = match outcome {
+        let conclusion = match outcome {
             Outcome::Success => self.weigh(true, now),
             outcome if outcome.is_fault() => self.weigh(false, now),
             Outcome::Overloaded {
                 retry_after: Some(wait),
-            } => (
-                Finding::Inconclusive(
-                    wait.clamp(settings.base_ejection_time, settings.longest_ejection()),
-                ),
-                None,
-            ),
+            } => {
+                let (least, longest) = (settings.base_ejection_time, settings.longest_ejection());
+                Conclusion::none_for(wait.clamp(least, longest))
+            }
             // It has only begun to go away: good probes before that say nothing of what comes after.
-            Outcome::GoingAway => (
-                Finding::Inconclusive(settings.base_ejection_time),
-                Some(self.probes_for_return(now)),
-            ),
-            _ => (Finding::Inconclusive(settings.base_ejection_time), None),
+            Outcome::GoingAway => Conclusion::none_for(settings.base_ejection_time)
+                .wanting(self.probes_for_return(now)),
+            _ => Conclusion::none_for(settings.base_ejection_time),
         };
         if self.standing.awaits(epoch) {
             // From here on requests are the probes.
             self.reset_passes();
         }
-        self.apply_finding(epoch, finding, now);
+        self.apply(epoch, conclusion, now);
     }
 
-    /// What a probe's end means after those before it, and how many good probes are wanted then. It counts for as much
+    /// What a probe's end means after those before it. It counts for as much
     /// as it proves: where the whole fleet fails, a failure proves little and a success much.
-    pub(super) fn weigh(&self, success: bool, now: Tick) -> (Finding, Option<f32>) {
+    pub(super) fn weigh(&self, success: bool, now: Tick) -> Conclusion {
         /// A failure with less evidence than this does not renew the ejection by itself.
         const PROOF: f32 = 2.0;
         /// Every failure counts for at least this: otherwise probes would never end where the whole fleet fails.
@@ -180,11 +213,11 @@ impl State {
         // Less than half a probe counts as none: unless the fleet never fails, a success may prove a little less than
         // one.
         if next < 0.5 {
-            (Finding::Good, None)
+            Conclusion::GOOD
         } else if success || (evidence.fault < PROOF && next <= 2.0 * needed) {
-            (Finding::Inconclusive(Duration::ZERO), Some(next))
+            Conclusion::none_for(Duration::ZERO).wanting(next)
         } else {
-            (Finding::Bad, Some(needed))
+            Conclusion::bad(needed)
         }
     }
 
@@ -216,7 +249,7 @@ impl State {
 
     /// The probe of `epoch` was not sent; another may be sent at once.
     pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
-        self.apply_finding(epoch, (Finding::Inconclusive(Duration::ZERO), None), now);
+        self.apply(epoch, Conclusion::none_for(Duration::ZERO), now);
     }
 
     /// Renews the ejection if its probe has run out of time. Used where probes are limited, so that others get the
@@ -225,18 +258,14 @@ impl State {
         let standing = self.standing.get();
         let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
         if standing.phase == Phase::Probing && is_due {
-            let wanted = Some(self.probes_for_return(now));
+            let wanted = self.probes_for_return(now);
             self.reset_passes();
-            self.apply_finding(standing.epoch, (Finding::Bad, wanted), now);
+            self.apply(standing.epoch, Conclusion::bad(wanted), now);
         }
     }
 
-    pub(super) fn apply_finding(
-        &self,
-        epoch: u32,
-        (finding, wanted): (Finding, Option<f32>),
-        now: Tick,
-    ) {
+    pub(super) fn apply(&self, epoch: u32, conclusion: Conclusion, now: Tick) {
+        let Conclusion { finding, wanted } = conclusion;
         let shared = &*self.shared;
         if finding == Finding::Good && self.standing.awaits(epoch) {
             // Before the return, so that nothing recorded after it is lost, and nothing from before it ejects again.
