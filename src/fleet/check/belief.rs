@@ -34,7 +34,23 @@ pub(super) struct Belief {
     is_lost: bool,
     /// Since when they are contradicted by most endpoints.
     since: Option<Tick>,
-    looked: Option<Tick>,
+    looked: LastLook,
+}
+
+/// When something was last looked at that need not be looked at always.
+#[derive(Debug, Default)]
+pub(super) struct LastLook(Option<Tick>);
+
+impl LastLook {
+    /// Whether it is to be looked at again: at most once in `every`.
+    pub(super) fn claim(&mut self, now: Tick, every: Duration) -> bool {
+        let fresh = |last: Tick| last <= now && now.since(last) < every;
+        if self.0.is_some_and(fresh) {
+            return false;
+        }
+        self.0 = Some(now);
+        true
+    }
 }
 
 impl Belief {
@@ -65,15 +81,6 @@ impl Belief {
         self.since = None;
     }
 
-    fn claim_look(&mut self, now: Tick) -> bool {
-        let fresh = |last: Tick| last <= now && now.since(last) < EVERY;
-        if self.looked.is_some_and(fresh) {
-            return false;
-        }
-        self.looked = Some(now);
-        true
-    }
-
     /// What is left of a check's action. While checks are not believed, only the end of a half-open probe counts.
     pub(super) const fn heed(&self, action: Action) -> Action {
         match action {
@@ -92,7 +99,7 @@ impl Core {
         members: &[Member<E>],
         now: Tick,
     ) {
-        if !book.belief.claim_look(now) {
+        if !book.belief.looked.claim(now, EVERY) {
             return;
         }
         let buckets = if book.belief.is_believed() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::belief::Belief;
+use super::belief::{Belief, LastLook};
 use super::round::{Round, RoundNumber, RoundVerdict};
 use crate::health::{CheckResult, CheckWeighing, Checked, HealthCheckSettings};
 use crate::member::Probed;
@@ -25,8 +25,6 @@ pub(super) enum Action {
     Nothing,
     /// It counts like this for the sequential test.
     Tested(CheckWeighing),
-    /// It counts for that test when the round is over. Until then the member gets no other check for doubt.
-    Held,
     /// Ejects the member for this result, if it has been in since this epoch.
     Eject(u32, CheckResult),
     /// A half-open probe has ended.
@@ -58,6 +56,17 @@ struct Out {
     round: Option<RoundNumber>,
 }
 
+/// How a check ended, and what is known of its member then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckEnd {
+    pub(super) outcome: Outcome,
+    pub(super) at: Tick,
+    /// Whether the member is in doubt; `false` if it has gone.
+    pub(super) is_in_doubt: bool,
+    /// Decides the jitter of the time of the next check.
+    pub(super) random: u64,
+}
+
 /// What a check is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
@@ -84,7 +93,7 @@ pub(super) struct Book {
     /// Whether the fleet has had a request; also `true` if that does not matter.
     pub(super) had_traffic: bool,
     /// When all members were last looked at.
-    watched: Option<Tick>,
+    pub(super) watched: LastLook,
     /// The last round of checks of members that are not in doubt.
     pub(super) round: Round,
     /// Members in doubt whose check got no answer, which counts when the round is over: the outcome, and when it came.
@@ -178,11 +187,6 @@ impl Book {
         is_due.then_some((id, self.entries.get(&id)?.at))
     }
 
-    /// Sends no check now, but looks again at this time.
-    pub(super) fn put_off(&mut self, id: MemberId, due: Tick) {
-        self.schedule(id, due);
-    }
-
     /// Brings the next check forward to this time, or to when the member may be checked again, if that is later.
     pub(super) fn bring_forward(&mut self, id: MemberId, due: Tick) {
         let Some(entry) = self.entries.get(&id).filter(|entry| entry.out.is_none()) else {
@@ -237,7 +241,8 @@ impl Book {
         entry.asked.is_some()
     }
 
-    fn schedule(&mut self, id: MemberId, due: Tick) {
+    /// Sets when the member's next check is due.
+    pub(super) fn schedule(&mut self, id: MemberId, due: Tick) {
         if let Some(entry) = self.entries.get_mut(&id) {
             self.waiting.remove(&(entry.due, id));
             entry.due = due;
@@ -276,36 +281,51 @@ impl Book {
         sent
     }
 
-    /// Takes in the end of a check. Does nothing if the check had been given up, or its member has gone.
+    /// Takes in the end of a check, and returns what is to be done. Nothing if the check had been given up, or its
+    /// member has gone.
     pub(super) fn settle(
         &mut self,
         sent: Sent,
+        end: CheckEnd,
         settings: &HealthCheckSettings,
-        outcome: Outcome,
-        is_in_doubt: bool,
-        now: Tick,
-        random: u64,
     ) -> Action {
+        let out = self.take_out(sent);
+        let action = out.map_or(Action::Nothing, |out| {
+            self.act_on(sent.id, out, end, settings)
+        });
+        self.belief.heed(action)
+    }
+
+    /// Ends a check under way; `None` if it had been given up, or its member has gone.
+    fn take_out(&mut self, sent: Sent) -> Option<Out> {
         // By the ticket and not the time, which is another if a clock went back.
         let is_it = |out: &Sent| out.ticket == sent.ticket;
         if !self.out.remove(&sent) {
-            let Some(healed) = self.out.iter().copied().find(is_it) else {
-                return Action::Nothing;
-            };
+            let healed = self.out.iter().copied().find(is_it)?;
             self.out.remove(&healed);
         }
-        let Some(entry) = self.entries.get_mut(&sent.id) else {
-            return Action::Nothing;
-        };
+        let entry = self.entries.get_mut(&sent.id)?;
         // The check that was sent: an entry stays for as long as its check is under way.
-        let Some(out) = entry.out.take() else {
-            return Action::Nothing;
-        };
+        let out = entry.out.take()?;
         if Some(entry.edition) != self.edition {
             self.entries.remove(&sent.id);
-            return Action::Nothing;
+            return None;
         }
-        let result = CheckResult::by(outcome);
+        Some(out)
+    }
+
+    /// Counts a check's result, and schedules the next check.
+    fn act_on(
+        &mut self,
+        id: MemberId,
+        out: Out,
+        end: CheckEnd,
+        settings: &HealthCheckSettings,
+    ) -> Action {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return Action::Nothing;
+        };
+        let (now, result) = (end.at, CheckResult::by(end.outcome));
         if let Some(round) = out.round {
             self.round.note(round, now, result);
         }
@@ -321,10 +341,10 @@ impl Book {
         };
         entry.checked = checked;
         entry.not_before = Tick::ZERO;
-        let mut wait = settings.wait(pace, self.had_traffic, random);
+        let mut wait = settings.wait(pace, self.had_traffic, end.random);
         if let Outcome::Overloaded {
             retry_after: Some(asked),
-        } = outcome
+        } = end.outcome
         {
             wait = wait.max(asked.min(settings.longest_wait()));
         }
@@ -332,7 +352,7 @@ impl Book {
             // Another check at once would tell as little, and there would be no end of them.
             entry.not_before = now.after(wait);
         }
-        self.schedule(sent.id, now.after(wait));
+        self.schedule(id, now.after(wait));
         match result {
             _ if out.why == Why::Claimed => Action::Probed(Probed {
                 epoch: out.epoch,
@@ -343,32 +363,29 @@ impl Book {
             CheckResult::NoAnswer | CheckResult::Fail if checked.is_failing() => {
                 Action::Eject(out.epoch, result)
             }
-            _ => self.weigh(sent.id, (out, result, outcome), is_in_doubt, now),
+            _ => self.weigh(id, out, end),
         }
     }
 
-    /// How a result counts for the sequential test. In doubt, a missing answer counts once it is known how others are.
-    fn weigh(
-        &mut self,
-        id: MemberId,
-        (out, result, outcome): (Out, CheckResult, Outcome),
-        is_in_doubt: bool,
-        now: Tick,
-    ) -> Action {
+    /// How a result counts for the sequential test. In doubt, a missing answer counts once it is known how others are;
+    /// until then the member gets no other check for doubt.
+    fn weigh(&mut self, id: MemberId, out: Out, end: CheckEnd) -> Action {
         match out.why {
             Why::InDoubt => {}
             _ if out.round.is_some() => return Action::Tested(CheckWeighing::Anyway),
             // It has become suspect since.
-            Why::Due if is_in_doubt => {}
+            Why::Due if end.is_in_doubt => {}
             _ => return Action::Tested(CheckWeighing::IfSuspect(0.0)),
         }
-        match self.round.verdict_at(now) {
+        match self.round.verdict_at(end.at) {
             RoundVerdict::FailureShare(share) => Action::Tested(CheckWeighing::IfSuspect(share)),
-            _ if result != CheckResult::NoAnswer => Action::Tested(CheckWeighing::IfSuspect(0.0)),
+            _ if CheckResult::by(end.outcome) != CheckResult::NoAnswer => {
+                Action::Tested(CheckWeighing::IfSuspect(0.0))
+            }
             RoundVerdict::AllFail => Action::Nothing,
             RoundVerdict::NoRecentRound | RoundVerdict::Pending => {
-                self.held.insert(id, (outcome, now));
-                Action::Held
+                self.held.insert(id, (end.outcome, end.at));
+                Action::Nothing
             }
         }
     }
@@ -405,22 +422,11 @@ impl Book {
         }
     }
 
-    /// Whether all members should be looked at again: at most once in `every`.
-    pub(super) fn claim_watch(&mut self, now: Tick, every: Duration) -> bool {
-        let fresh = |last: Tick| last <= now && now.since(last) < every;
-        if self.watched.is_some_and(fresh) {
-            return false;
-        }
-        self.watched = Some(now);
-        true
-    }
-
     /// When there is something to do next.
     pub(super) fn next(&self, most: usize, now: Tick) -> Option<Tick> {
         let given_up = self.out.first().map(|sent| sent.until);
         let due = self.waiting.first().map(|&(due, _)| due);
         let due = due.filter(|_| self.out.len() < most);
-        self.edition?;
         let has_verdict = !self.held.is_empty() && self.round.has_untaken_verdict();
         if has_verdict || self.wants_round(now) {
             return Some(now);

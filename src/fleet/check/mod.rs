@@ -22,7 +22,7 @@ use crate::shared::Shared;
 use crate::sync::{Arc, Mutex};
 use crate::time::Tick;
 
-use book::{Action, Book, Sent, Why};
+use book::{Action, Book, CheckEnd, Sent, Why};
 pub use probe::Probe;
 
 /// The time between two looks at all members while any is ejected or suspect, and the longest time between two ticks,
@@ -263,12 +263,11 @@ impl Core {
     fn give_up<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
         while let Some(sent) = book.overdue(now) {
             let member = book.place(sent.id).and_then(|at| members.get(at));
-            let is_in_doubt = member.is_some_and(|member| member.core().is_in_doubt(now));
-            let (timeout, random) = (Outcome::Timeout, self.shared.random(self.shared.shard()));
-            let action = book.settle(sent, &self.settings, timeout, is_in_doubt, now, random);
-            let action = book.belief.heed(action);
-            if let Some(member) = member {
-                act(member.core(), action, timeout, now);
+            let state = member.map(|member| &**member.core());
+            let end = self.end_of_check(state, Outcome::Timeout, now);
+            let action = book.settle(sent, end, &self.settings);
+            if let Some(state) = state {
+                act(state, action, end.outcome, now);
             }
         }
     }
@@ -285,7 +284,7 @@ impl Core {
         if is_quiet {
             book.belief.reset_contradiction();
         }
-        if (book.had_traffic && is_quiet) || !book.claim_watch(now, every) {
+        if (book.had_traffic && is_quiet) || !book.watched.claim(now, every) {
             return;
         }
         if !book.had_traffic && members.iter().any(|member| member.core().had_traffic(now)) {
@@ -354,7 +353,7 @@ impl Core {
         let is_other = standing.is_in() && !is_in_doubt;
         let is_asked = book.resolve_asked(state.id, is_other, now);
         let (epoch, why) = if standing.is_ejected() && !book.belief.is_believed() {
-            book.put_off(state.id, now.after(self.settings.interval));
+            book.schedule(state.id, now.after(self.settings.interval));
             return None;
         } else if standing.is_ejected() {
             book.note_ejected(state.id, state.ejected_at());
@@ -363,7 +362,7 @@ impl Core {
                 let soon = now.after(Duration::from_millis(1));
                 let latest = now.after(self.settings.interval);
                 let due = standing.probe_due_at(now).max(soon).min(latest);
-                book.put_off(state.id, due);
+                book.schedule(state.id, due);
                 return None;
             };
             (epoch, Why::Claimed)
@@ -381,18 +380,21 @@ impl Core {
         Some(book.send(state.id, epoch, why, now.after(patience)))
     }
 
+    fn end_of_check(&self, state: Option<&State>, outcome: Outcome, at: Tick) -> CheckEnd {
+        CheckEnd {
+            outcome,
+            at,
+            is_in_doubt: state.is_some_and(|state| state.is_in_doubt(at)),
+            random: self.shared.random(self.shared.shard()),
+        }
+    }
+
     /// Takes in a check's outcome. The book is up to date before the member's standing changes, which may run the
     /// user's tracker.
     fn settle(&self, sent: Sent, state: &State, outcome: Outcome) {
         let now = self.shared.now();
-        let (is_in_doubt, random) = (
-            state.is_in_doubt(now),
-            self.shared.random(self.shared.shard()),
-        );
-        let mut book = self.book.lock();
-        let action = book.settle(sent, &self.settings, outcome, is_in_doubt, now, random);
-        let action = book.belief.heed(action);
-        drop(book);
+        let end = self.end_of_check(Some(state), outcome, now);
+        let action = self.book.lock().settle(sent, end, &self.settings);
         if let Some(wait) = act(state, action, outcome, now) {
             self.book.lock().bring_forward(sent.id, now.after(wait));
         }
@@ -409,7 +411,7 @@ fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Dur
         action => action,
     };
     match action {
-        Action::Nothing | Action::Held => None,
+        Action::Nothing => None,
         Action::Tested(weighing) => {
             state.checked(outcome, weighing, now);
             state.is_in_doubt(now).then_some(Duration::ZERO)
