@@ -2,6 +2,7 @@
 //! finds outliers to eject.
 
 mod cap_pressure;
+mod invitations;
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -9,25 +10,16 @@ use std::time::Duration;
 use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
-use crate::health::{Detector, Detectors, Report, earned_ejection, outliers};
-use crate::member::{Guest, State};
+use crate::health::{Detector, Detectors, Health, Report, earned_ejection, outliers};
+use crate::member::State;
 use crate::options::MemberId;
 use crate::shared::{COMMON_FAULT_SHARE, EventKind, Shared};
 use crate::time::Tick;
 use cap_pressure::CapPressure;
-
-/// The share of requests that may be invitations. An invitation makes the next pick of a policy that compares costs
-/// choose an idle member: that is how the fleet finds out whether an avoided endpoint has recovered.
-const INVITED: f64 = 0.02;
-
-/// After this many invitations to endpoints without data, one goes to the endpoint that has been idle longest.
-const UNKNOWN: u32 = 2;
+use invitations::Invitations;
 
 /// An endpoint that has answered within this time has work to do, so its latency shows strain.
 const RECENT_MILLIS: u32 = 1_000;
-
-/// The most invitations that are saved up.
-const SAVED: f64 = 3.0;
 
 /// How many requests without a failure are added to the fleet's, so that the first of few failures says little about
 /// the whole fleet.
@@ -48,21 +40,35 @@ struct Share {
 }
 
 impl Share {
-    const fn add(&mut self, requests: u64, faults: u64) {
-        self.requests += requests;
-        self.faults += faults;
+    const fn of(report: &Report) -> Self {
+        Self {
+            requests: report.total,
+            faults: report.faults,
+        }
+    }
+
+    const fn add(&mut self, more: Self) {
+        self.requests += more.requests;
+        self.faults += more.faults;
     }
 
     fn rate(self) -> f64 {
         self.faults as f64 / self.requests.max(1) as f64
     }
 
-    const fn without(self, others: &Self) -> Self {
+    const fn without(self, others: Self) -> Self {
         Self {
             requests: self.requests - others.requests,
             faults: self.faults - others.faults,
         }
     }
+}
+
+/// A member that the sweep has looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    index: usize,
+    id: MemberId,
 }
 
 /// The progress of a sweep over the members, and what it has seen so far.
@@ -82,7 +88,8 @@ pub(super) struct Sweep {
     first: Option<Tick>,
     /// The requests of all judged members; and those of the members that stand out, with the number of these.
     all: Share,
-    standing_out: (Share, usize),
+    standing_out: Share,
+    standing_out_count: usize,
     /// The requests of members that are marked up: they earn invitations like any other.
     unjudged: Share,
     /// How many members refuse which share of their requests, in steps of one in [`PARTS`].
@@ -94,20 +101,10 @@ pub(super) struct Sweep {
     judged: usize,
     warming: usize,
     /// Members whose score ejects, by what was usual at the last sweep, with their own requests.
-    scored: Vec<(usize, MemberId, Share)>,
+    scored: Vec<(Seen, Share)>,
     /// What the detectors that compare members look at, if any of these is on.
-    reports: Vec<(usize, MemberId, Report)>,
-    /// Of the members that may be invited, the one idle longest: for how long, its index and id.
-    idlest: Option<(u32, usize, MemberId)>,
-    /// Of the members without data, the first of the least invited: how often, its index and id.
-    unknown: Option<(u8, usize, MemberId)>,
-    /// Invitations saved up.
-    invitations: f64,
-    /// How many invitations in a row went to members without data.
-    in_a_row: u32,
-    /// The sum of the weights seen, and their number; below, the mean of the last sweep.
-    weights: (u64, u32),
-    mean_weight: f32,
+    reports: Vec<(Seen, Report)>,
+    invitations: Invitations,
 }
 
 impl Sweep {
@@ -119,9 +116,7 @@ impl Sweep {
             first: self.first,
             reports: std::mem::take(&mut self.reports),
             scored: std::mem::take(&mut self.scored),
-            invitations: self.invitations,
-            in_a_row: self.in_a_row,
-            mean_weight: self.mean_weight,
+            invitations: self.invitations.restarted(),
             cap_pressure: self.cap_pressure,
             makes_room: self.makes_room,
             ..Self::default()
@@ -156,13 +151,10 @@ impl Sweep {
         let end = slots.len().min(self.next + SLICE);
         for (index, slot) in (self.next..).zip(slots.get(self.next..end).unwrap_or_default()) {
             if !slot.draining {
-                let weight = slot.member.weight().get();
                 if slot.is_routable() {
-                    self.weights.0 += u64::from(weight);
-                    self.weights.1 += 1;
+                    self.invitations.count_weight(slot.member.weight());
                 }
-                let core = slot.member.core();
-                self.look(index, (slot.is_routable(), weight), core, shared, now);
+                self.look(index, slot, shared, now);
             }
         }
         self.next = end;
@@ -173,14 +165,8 @@ impl Sweep {
         done
     }
 
-    fn look(
-        &mut self,
-        index: usize,
-        (routable, weight): (bool, u32),
-        core: &State,
-        shared: &Shared,
-        now: Tick,
-    ) {
+    fn look<E: Endpoint>(&mut self, index: usize, slot: &Slot<E>, shared: &Shared, now: Tick) {
+        let core = &**slot.member.core();
         core.forget_spared(now);
         let usual = shared.usual();
         let standing = core.standing.get();
@@ -189,16 +175,8 @@ impl Sweep {
         if let Some(usual) = usual.latency().filter(|_| is_idle) {
             core.latency.settle(now, usual, shared.interval());
         }
-        if routable && standing.takes_requests() {
-            if let Some(latency) = core.latency.get() {
-                self.latencies.push(latency);
-                // An idle member's latency drifts to the usual one, so it does not show strain.
-                if core.latency.idle_millis(now) < RECENT_MILLIS {
-                    self.recent += 1;
-                    let strain = shared.strain_of(&core.baseline_latency, latency, self.passed);
-                    self.strains.extend(strain);
-                }
-            }
+        if slot.is_routable() && standing.takes_requests() {
+            self.note_latency(core, shared, now);
         }
         if standing.is_ejected() && shared.is_short() {
             core.hasten(now, index);
@@ -209,81 +187,75 @@ impl Sweep {
         let warming = core.warming_for(standing, now);
         let has_warmed = warming >= Some(shared.slow_start.window);
         let is_back = warming.is_some() && !has_warmed && core.was_ejected();
-        self.warming += usize::from(routable && is_back);
+        self.warming += usize::from(slot.is_routable() && is_back);
         if has_warmed && core.standing.warmed() {
             core.tell(now, EventKind::SlowStartOver);
         }
         let Some((health, report)) = core.examine(now, &usual) else {
             return;
         };
-        if !standing.is_in() {
+        let seen = Seen { index, id: core.id };
+        let may_be_invited = if standing.is_in() {
+            self.judge(seen, core, (health, report), shared, now)
+        } else {
             if standing.takes_requests() {
-                self.unjudged.add(report.total, report.faults);
-                self.may_invite(index, weight, core, is_idle, shared, now);
+                self.unjudged.add(Share::of(&report));
             }
-            return;
+            standing.takes_requests()
+        };
+        if may_be_invited && is_idle {
+            let (weight, pace) = (slot.member.weight(), shared.rates.pace());
+            self.invitations.consider(seen, core, weight, pace, now);
         }
+    }
+
+    fn note_latency(&mut self, core: &State, shared: &Shared, now: Tick) {
+        let Some(latency) = core.latency.get() else {
+            return;
+        };
+        self.latencies.push(latency);
+        // An idle member's latency drifts to the usual one, so it does not show strain.
+        if core.latency.idle_millis(now) < RECENT_MILLIS {
+            self.recent += 1;
+            let strain = shared.strain_of(&core.baseline_latency, latency, self.passed);
+            self.strains.extend(strain);
+        }
+    }
+
+    /// Counts a member that is in. Returns whether it may be invited: not if it is about to be ejected.
+    fn judge(
+        &mut self,
+        seen: Seen,
+        core: &State,
+        (health, report): (Health, Report),
+        shared: &Shared,
+        now: Tick,
+    ) -> bool {
+        let (settings, own) = (&shared.ejection, Share::of(&report));
         self.judged += 1;
-        let (suspicion, threshold) = (core.suspicion(now), shared.ejection.cusum_threshold as f32);
-        self.suspects += usize::from(suspicion > 0.0);
-        let suspicion = core.evidence(now);
-        self.all.add(report.total, report.faults);
+        self.suspects += usize::from(core.suspicion(now) > 0.0);
+        self.all.add(own);
         let (refused, answered) = core.refusals(now);
         let part = refused * PARTS / (refused + answered).max(1);
         self.refusing[part as usize] += 1;
+        let threshold = settings.cusum_threshold as f32;
+        let is_suspicious = threshold > 0.0 && core.evidence(now) >= STANDS_OUT * threshold;
+        let has_earned = earned_ejection(settings, health);
         let stands_out = match core.rule() {
-            Some(_) => threshold > 0.0 && suspicion >= STANDS_OUT * threshold,
-            None => earned_ejection(&shared.ejection, health),
+            Some(_) => is_suspicious,
+            None => has_earned,
         };
         if stands_out {
-            self.standing_out.0.add(report.total, report.faults);
-            self.standing_out.1 += 1;
+            self.standing_out.add(own);
+            self.standing_out_count += 1;
         }
         if compares(shared) {
-            self.reports.push((index, core.id, report));
+            self.reports.push((seen, report));
         }
-        if shared.ejection.score_threshold > 0.0 && earned_ejection(&shared.ejection, health) {
-            let mut own = Share::default();
-            own.add(report.total, report.faults);
-            self.scored.push((index, core.id, own));
-        } else if threshold <= 0.0 || suspicion < STANDS_OUT * threshold {
-            self.may_invite(index, weight, core, is_idle, shared, now);
+        if has_earned {
+            self.scored.push((seen, own));
         }
-    }
-
-    /// Looks whether this member may be invited. Not one that is on trial after an ejection; a new one in slow start may
-    /// be, as it would get nothing where requests are few: others are known, and cost less.
-    fn may_invite(
-        &mut self,
-        index: usize,
-        weight: u32,
-        core: &State,
-        is_idle: bool,
-        shared: &Shared,
-        now: Tick,
-    ) {
-        let guest = core.may_be_invited(now).filter(|_| is_idle);
-        let is_on_trial = core.was_ejected() && core.standing.get().warming_for(now).is_some();
-        match guest.filter(|_| !is_on_trial) {
-            Some(Guest::Unknown(times)) => {
-                let guest = (times, index, core.id);
-                self.unknown = Some(self.unknown.map_or(guest, |other| other.min(guest)));
-            }
-            Some(Guest::Idle(idle)) if self.may_wait(weight, idle, shared.rates.pace()) => {}
-            Some(Guest::Idle(idle)) => {
-                self.idlest = self.idlest.max(Some((idle, index, core.id)));
-            }
-            None => {}
-        }
-    }
-
-    /// Whether a member lighter than the mean has been idle for no longer than until its turn may come, at `pace`
-    /// requests a second per member. Then it is not avoided. Invited each second, a member of a hundredth of the
-    /// others' weight got twenty times its share.
-    fn may_wait(&self, weight: u32, idle: u32, pace: f32) -> bool {
-        const TURNS: f32 = 2.0;
-        let times_lighter = self.mean_weight / weight as f32;
-        times_lighter > 1.0 && idle as f32 / 1_000.0 * pace < TURNS * times_lighter
+        !has_earned && !is_suspicious
     }
 
     /// The time in which the requests of the window were counted: a long window is not full for a while, and the rate
@@ -296,18 +268,17 @@ impl Sweep {
 
     /// Ends the sweep: publishes what was found, ejects and invites.
     fn finish<E: Endpoint>(&mut self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
-        self.mean_weight = self.weights.0 as f32 / self.weights.1.max(1) as f32;
         let median = lower_median(&mut self.latencies, Duration::cmp);
         shared.set_usual_latency(median);
         let are_most = 2 * self.strains.len() >= self.recent;
         let strain = lower_median(&mut self.strains, f32::total_cmp).filter(|_| are_most);
         shared.note_capacity(self.warming, strain);
         // If many members stand out, the fault is shared, so all of them count.
-        let (out, count) = &self.standing_out;
-        let counted = match (*count as f64) < COMMON_FAULT_SHARE * self.judged as f64 {
-            true => self.all.without(out),
-            false => self.all,
-        };
+        let counted =
+            match (self.standing_out_count as f64) < COMMON_FAULT_SHARE * self.judged as f64 {
+                true => self.all.without(self.standing_out),
+                false => self.all,
+            };
         let error_rate = counted.faults as f64 / (counted.requests as f64 + PRIOR);
         shared.rates.publish(error_rate, self.suspects, self.judged);
         shared.rates.set_refusal_rate(self.refusal_rate());
@@ -317,23 +288,13 @@ impl Sweep {
             .set_pace((pace / self.span(shared, now).as_secs_f64()) as f32);
         self.eject_for_scores(slots, shared, now);
         if compares(shared) {
-            let reports: Vec<_> = self.reports.iter().map(|(.., report)| *report).collect();
-            let (outliers, thresholds) = outliers(&shared.ejection, &reports);
-            shared.rates.set_thresholds(&thresholds);
-            for (at, found) in outliers {
-                let (index, id, _) = self.reports[at];
-                if let Some(core) = found_at(slots, index, id) {
-                    let epoch = core.standing.get().epoch;
-                    core.eject(epoch, found, now);
-                }
-            }
+            self.eject_outliers(slots, shared, now);
         }
-        self.invite(
-            slots,
-            shared,
-            counted.requests + self.unjudged.requests,
-            now,
-        );
+        self.invitations.end_sweep();
+        let requests = counted.requests + self.unjudged.requests;
+        let (passed, span) = (self.passed, self.span(shared, now));
+        self.invitations.earn(requests, passed, span, shared);
+        self.invitations.invite(|seen| find(slots, seen), now);
         self.makes_room = false;
         self.restart();
     }
@@ -352,9 +313,9 @@ impl Sweep {
     /// at once than they were. Ejects only a member that has failed a request recently or is slow, as one with few
     /// requests since all failed shows that failure for longer than the others.
     fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
-        for &(index, id, ref own) in &self.scored {
+        for &(seen, own) in &self.scored {
             let usual = shared.usual();
-            let found = found_at(slots, index, id);
+            let found = find(slots, seen);
             let Some(core) = found.filter(|core| core.may_be_out_by_score(now, &usual)) else {
                 continue;
             };
@@ -368,44 +329,24 @@ impl Sweep {
         }
     }
 
-    /// Invites the member whose turn it is, if so many requests in the window have earned an invitation.
-    fn invite<E: Endpoint>(
-        &mut self,
-        slots: &[Slot<E>],
-        shared: &Shared,
-        requests: u64,
-        now: Tick,
-    ) {
-        // A late sweep earns no more than one in time, so that requests still go by turns where they are few; except
-        // while a member without data waits.
-        let passed = match self.unknown {
-            Some(_) => self.passed.max(shared.interval()),
-            None => shared.interval(),
-        };
-        let passed = passed.as_secs_f64() / self.span(shared, now).as_secs_f64();
-        let earned = INVITED * requests as f64 * passed.min(1.0);
-        self.invitations = (self.invitations + earned).min(SAVED);
-        if self.invitations < 1.0 {
-            return;
-        }
-        let idlest = self.idlest.map(|(_, index, id)| (index, id));
-        let unknown = self.unknown.map(|(_, index, id)| (index, id));
-        let takes_unknown = self.in_a_row < UNKNOWN || idlest.is_none();
-        let (guest, in_a_row) = match unknown.filter(|_| takes_unknown) {
-            Some(guest) => (Some(guest), (self.in_a_row + 1).min(UNKNOWN)),
-            None => (idlest, 0),
-        };
-        if let Some(core) = guest.and_then(|(index, id)| found_at(slots, index, id)) {
-            core.invite(now);
-            self.invitations -= 1.0;
-            self.in_a_row = in_a_row;
+    /// Ejects the members that stand out from the others.
+    fn eject_outliers<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
+        let reports: Vec<_> = self.reports.iter().map(|(_, report)| *report).collect();
+        let (outliers, thresholds) = outliers(&shared.ejection, &reports);
+        shared.rates.set_thresholds(&thresholds);
+        for (at, found) in outliers {
+            if let Some(core) = find(slots, self.reports[at].0) {
+                let epoch = core.standing.get().epoch;
+                core.eject(epoch, found, now);
+            }
         }
     }
 }
 
-/// The member found before, if it is still at that index: an update may have moved it.
-fn found_at<E: Endpoint>(slots: &[Slot<E>], index: usize, id: MemberId) -> Option<&State> {
-    let slot = slots.get(index).filter(|slot| slot.member.id() == id);
+/// The member seen before, if it is still at that index: an update may have moved it.
+fn find<E: Endpoint>(slots: &[Slot<E>], seen: Seen) -> Option<&State> {
+    let slot = slots.get(seen.index);
+    let slot = slot.filter(|slot| slot.member.id() == seen.id);
     slot.map(|slot| &**slot.member.core())
 }
 
