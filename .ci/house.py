@@ -7,7 +7,7 @@ import sys
 
 # A module imports only from rows above its own, and from its own row what is listed.
 ROWS = [
-    {"sync", "time", "error", "endpoint", "options", "outcome"},
+    {"sync", "time", "error", "endpoint", "options", "outcome", "settings"},
     {"health"},
     {"shared"},
     {"member"},

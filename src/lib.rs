@@ -68,6 +68,7 @@ mod health;
 mod member;
 mod options;
 mod outcome;
+mod settings;
 mod shared;
 #[cfg(all(feature = "sim", not(evenkeel_loom)))]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::latencies::Latencies;
 use crate::error::BuildError;
+use crate::settings::setters;
 
 /// Settings for hedging: when a [`Caller`](crate::Caller) sends a request to another endpoint although the first has
 /// not answered yet, and takes the first good answer (Dean and Barroso, "The Tail at Scale", CACM 2013; gRPC's A6).
@@ -84,18 +85,9 @@ impl Hedge {
         Self::new(HedgeDelay::Percentile(percent))
     }
 
-    /// Sets [`max_hedges`](Self#structfield.max_hedges).
-    #[must_use]
-    pub const fn max_hedges(mut self, max_hedges: u32) -> Self {
-        self.max_hedges = max_hedges;
-        self
-    }
-
-    /// Sets [`min_samples`](Self#structfield.min_samples).
-    #[must_use]
-    pub const fn min_samples(mut self, min_samples: u32) -> Self {
-        self.min_samples = min_samples;
-        self
+    setters! {
+        max_hedges: u32,
+        min_samples: u32,
     }
 
     pub(super) fn check(&self) -> Result<(), BuildError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::options::{MemberId, PickOptions};
+use crate::settings::setters;
 
 /// Options of one call. The default sets none. See [`Caller::call_with_options`](crate::Caller::call_with_options).
 ///
@@ -52,11 +53,8 @@ impl<'a> CallOptions<'a> {
         }
     }
 
-    /// Sets [`pick`](Self#structfield.pick).
-    #[must_use]
-    pub const fn pick(mut self, pick: PickOptions<'a>) -> Self {
-        self.pick = pick;
-        self
+    setters! {
+        pick: PickOptions<'a>,
     }
 
     /// Sets [`PickOptions::affinity`].
@@ -73,24 +71,9 @@ impl<'a> CallOptions<'a> {
         self
     }
 
-    /// Sets [`attempts`](Self#structfield.attempts).
-    #[must_use]
-    pub const fn attempts(mut self, most: u32) -> Self {
-        self.attempts = Some(most);
-        self
-    }
-
-    /// Sets [`attempt_timeout`](Self#structfield.attempt_timeout).
-    #[must_use]
-    pub const fn attempt_timeout(mut self, longest: Duration) -> Self {
-        self.attempt_timeout = Some(longest);
-        self
-    }
-
-    /// Sets [`deadline`](Self#structfield.deadline).
-    #[must_use]
-    pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
+    setters! {
+        attempts: u32 => Some(attempts),
+        attempt_timeout: Duration => Some(attempt_timeout),
+        deadline: Duration => Some(deadline),
     }
 }

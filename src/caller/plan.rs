@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::hedge::Hedge;
 use super::throttle::Throttle;
 use crate::error::BuildError;
+use crate::settings::setters;
 use crate::shared::below;
 use crate::time::nanos;
 
@@ -103,17 +104,6 @@ impl Default for CallPlan {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident: $type:ty => $value:expr,)*) => { $(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-        #[must_use]
-        pub const fn $field(mut self, $field: $type) -> Self {
-            self.$field = $value;
-            self
-        }
-    )* };
-}
-
 /// The largest number of attempts of one call.
 pub(super) const MOST_ATTEMPTS: u32 = 16;
 
@@ -122,14 +112,14 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl CallPlan {
     setters! {
-        attempts: u32 => attempts,
+        attempts: u32,
         attempt_timeout: Duration => Some(attempt_timeout),
         deadline: Duration => Some(deadline),
-        retry_timeouts: bool => retry_timeouts,
-        backoff_base: Duration => backoff_base,
-        backoff_max: Duration => backoff_max,
-        budget_percent: u32 => budget_percent,
-        budget_floor: u32 => budget_floor,
+        retry_timeouts: bool,
+        backoff_base: Duration,
+        backoff_max: Duration,
+        budget_percent: u32,
+        budget_floor: u32,
         max_concurrent_retries: u32 => Some(max_concurrent_retries),
         hedge: Hedge => Some(hedge),
         throttle: Throttle => Some(throttle),

@@ -2,6 +2,7 @@
 
 use super::recent::{Counts, Event, Recent};
 use crate::error::BuildError;
+use crate::settings::setters;
 use crate::time::Tick;
 
 /// Settings for client-side throttling: when a [`Caller`](crate::Caller) refuses calls by itself. It is Google's
@@ -49,18 +50,9 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Sets [`k`](Self#structfield.k).
-    #[must_use]
-    pub const fn k(mut self, k: f64) -> Self {
-        self.k = k;
-        self
-    }
-
-    /// Sets [`max_rejection_percent`](Self#structfield.max_rejection_percent).
-    #[must_use]
-    pub const fn max_rejection_percent(mut self, percent: u32) -> Self {
-        self.max_rejection_percent = percent;
-        self
+    setters! {
+        k: f64,
+        max_rejection_percent: u32,
     }
 
     pub(super) fn check(&self) -> Result<(), BuildError> {

@@ -38,7 +38,8 @@
 //!
 //! # Modules
 //!
-//! A module knows only those above it: plain values (`sync`, `time`, `error`, `endpoint`, `options`, `outcome`),
+//! A module knows only those above it: plain values (`sync`, `time`, `error`, `endpoint`, `options`, `outcome`, what
+//! all `settings` have),
 //! `health` (samples and ticks, not endpoints), `shared` (the clock, due-times, the ledger), `member` (one endpoint's
 //! life), `balancer` (members, never the fleet), the traits `transport` and `cluster`, `caller` (a request's attempts
 //! over any cluster, never the fleet), `failover` (a cluster over clusters) and `fleet`. `sim`, the simulator, uses the

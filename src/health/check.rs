@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 use crate::outcome::Outcome;
+use crate::settings::setters;
 
 /// How endpoints are checked, how often, and how many results bring one back or take one out.
 ///
@@ -89,17 +90,6 @@ impl Default for HealthCheckSettings {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident: $type:ty => $value:expr,)*) => { $(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-        #[must_use]
-        pub const fn $field(mut self, $field: $type) -> Self {
-            self.$field = $value;
-            self
-        }
-    )* };
-}
-
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -139,17 +129,17 @@ impl HealthCheckSettings {
     }
 
     setters! {
-        interval: Duration => interval,
-        timeout: Duration => timeout,
-        healthy_threshold: u32 => healthy_threshold,
-        unhealthy_threshold: u32 => unhealthy_threshold,
+        interval: Duration,
+        timeout: Duration,
+        healthy_threshold: u32,
+        unhealthy_threshold: u32,
         unhealthy_interval: Duration => Some(unhealthy_interval),
         healthy_edge_interval: Duration => Some(healthy_edge_interval),
         unhealthy_edge_interval: Duration => Some(unhealthy_edge_interval),
         no_traffic_interval: Duration => Some(no_traffic_interval),
-        initial_jitter: Duration => initial_jitter,
-        jitter_percent: u32 => jitter_percent,
-        max_probes: usize => max_probes,
+        initial_jitter: Duration,
+        jitter_percent: u32,
+        max_probes: usize,
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Detector, Detectors};
 use crate::error::BuildError;
+use crate::settings::setters;
 
 /// When an endpoint is taken out of rotation, for how long, and how many may be out at once.
 ///
@@ -194,17 +195,6 @@ impl Default for Ejection {
             detect_only: Detectors::NONE,
         }
     }
-}
-
-macro_rules! setters {
-    ($($field:ident: $type:ty,)*) => { $(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-        #[must_use]
-        pub const fn $field(mut self, $field: $type) -> Self {
-            self.$field = $field;
-            self
-        }
-    )* };
 }
 
 impl Ejection {

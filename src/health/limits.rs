@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::BuildError;
+use crate::settings::setters;
 
 /// The most requests that a member's counter can hold.
 const MOST: u32 = (1 << 24) - 1 - (1 << 16);
@@ -75,32 +76,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Sets [`max_requests_per_endpoint`](Self#structfield.max_requests_per_endpoint).
-    #[must_use]
-    pub const fn max_requests_per_endpoint(mut self, most: u32) -> Self {
-        self.max_requests_per_endpoint = Some(most);
-        self
-    }
-
-    /// Sets [`max_requests`](Self#structfield.max_requests).
-    #[must_use]
-    pub const fn max_requests(mut self, most: u32) -> Self {
-        self.max_requests = Some(most);
-        self
-    }
-
-    /// Sets [`max_probes`](Self#structfield.max_probes).
-    #[must_use]
-    pub const fn max_probes(mut self, most: u32) -> Self {
-        self.max_probes = Some(most);
-        self
-    }
-
-    /// Sets [`adaptive`](Self#structfield.adaptive).
-    #[must_use]
-    pub const fn adaptive(mut self, rule: AdaptiveLimit) -> Self {
-        self.adaptive = Some(rule);
-        self
+    setters! {
+        max_requests_per_endpoint: u32 => Some(max_requests_per_endpoint),
+        max_requests: u32 => Some(max_requests),
+        max_probes: u32 => Some(max_probes),
+        adaptive: AdaptiveLimit => Some(adaptive),
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
@@ -210,39 +190,12 @@ impl Default for AdaptiveLimit {
 }
 
 impl AdaptiveLimit {
-    /// Sets [`min_concurrency`](Self#structfield.min_concurrency).
-    #[must_use]
-    pub const fn min_concurrency(mut self, least: u32) -> Self {
-        self.min_concurrency = least;
-        self
-    }
-
-    /// Sets [`initial_concurrency`](Self#structfield.initial_concurrency).
-    #[must_use]
-    pub const fn initial_concurrency(mut self, first: u32) -> Self {
-        self.initial_concurrency = first;
-        self
-    }
-
-    /// Sets [`max_concurrency_limit`](Self#structfield.max_concurrency_limit).
-    #[must_use]
-    pub const fn max_concurrency_limit(mut self, most: u32) -> Self {
-        self.max_concurrency_limit = most;
-        self
-    }
-
-    /// Sets [`buffer_percent`](Self#structfield.buffer_percent).
-    #[must_use]
-    pub const fn buffer_percent(mut self, percent: u32) -> Self {
-        self.buffer_percent = percent;
-        self
-    }
-
-    /// Sets [`concurrency_update_interval`](Self#structfield.concurrency_update_interval).
-    #[must_use]
-    pub const fn concurrency_update_interval(mut self, interval: Duration) -> Self {
-        self.concurrency_update_interval = interval;
-        self
+    setters! {
+        min_concurrency: u32,
+        initial_concurrency: u32,
+        max_concurrency_limit: u32,
+        buffer_percent: u32,
+        concurrency_update_interval: Duration,
     }
 
     fn check(&self) -> Result<(), BuildError> {

@@ -1,6 +1,7 @@
 //! The panic rule: when so few endpoints are eligible that health no longer counts. See [`PanicRule`].
 
 use crate::error::BuildError;
+use crate::settings::setters;
 
 /// What to do when too few endpoints are eligible.
 ///
@@ -104,25 +105,10 @@ impl PanicRule {
         }
     }
 
-    /// Sets [`threshold_percent`](Self#structfield.threshold_percent).
-    #[must_use]
-    pub const fn threshold_percent(mut self, percent: u32) -> Self {
-        self.threshold_percent = percent;
-        self
-    }
-
-    /// Sets [`hysteresis_percent`](Self#structfield.hysteresis_percent).
-    #[must_use]
-    pub const fn hysteresis_percent(mut self, percent: u32) -> Self {
-        self.hysteresis_percent = percent;
-        self
-    }
-
-    /// Sets [`action`](Self#structfield.action).
-    #[must_use]
-    pub const fn action(mut self, action: PanicAction) -> Self {
-        self.action = action;
-        self
+    setters! {
+        threshold_percent: u32,
+        hysteresis_percent: u32,
+        action: PanicAction,
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {

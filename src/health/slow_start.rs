@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::BuildError;
+use crate::settings::setters;
 
 /// How an endpoint that returns from an ejection, or is new, reaches its full share of traffic.
 ///
@@ -66,32 +67,11 @@ impl SlowStart {
         }
     }
 
-    /// Sets [`window`](Self#structfield.window).
-    #[must_use]
-    pub const fn window(mut self, window: Duration) -> Self {
-        self.window = window;
-        self
-    }
-
-    /// Sets [`aggression`](Self#structfield.aggression).
-    #[must_use]
-    pub const fn aggression(mut self, aggression: f64) -> Self {
-        self.aggression = aggression;
-        self
-    }
-
-    /// Sets [`minimum_share`](Self#structfield.minimum_share).
-    #[must_use]
-    pub const fn minimum_share(mut self, minimum_share: f64) -> Self {
-        self.minimum_share = minimum_share;
-        self
-    }
-
-    /// Sets [`new_endpoints`](Self#structfield.new_endpoints).
-    #[must_use]
-    pub const fn new_endpoints(mut self, new_endpoints: bool) -> Self {
-        self.new_endpoints = new_endpoints;
-        self
+    setters! {
+        window: Duration,
+        aggression: f64,
+        minimum_share: f64,
+        new_endpoints: bool,
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
