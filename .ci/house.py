@@ -22,6 +22,7 @@ SAME_ROW = {
     ("endpoint", "sync"),
     ("outcome", "time"),
     ("cluster", "transport"),
+    ("settings", "error"),
 }
 LONGEST = 450
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}

@@ -7,6 +7,7 @@ use crate::cluster::Cluster;
 use crate::error::{BuildError, PickError};
 use crate::member::Lease;
 use crate::options::{MemberId, PickOptions};
+use crate::settings::within;
 use crate::shared::{GOLDEN, entropy, mix};
 use crate::sync::process;
 
@@ -153,13 +154,8 @@ where
     ///
     /// [`BuildError::Setting`] if `percent` is out of range.
     pub fn overprovisioning_factor(mut self, percent: u32) -> Result<Self, BuildError> {
-        if !(1..=10_000).contains(&percent) {
-            return Err(BuildError::setting(
-                "Failover::overprovisioning_factor",
-                percent,
-                "from 1 to 10000",
-            ));
-        }
+        let field = ("Failover::overprovisioning_factor", percent);
+        within(1..=10_000, "from 1 to 10000", [field])?;
         self.factor = f64::from(percent) / 100.0;
         Ok(self)
     }

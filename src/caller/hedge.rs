@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::latencies::Latencies;
 use crate::error::BuildError;
-use crate::settings::setters;
+use crate::settings::{DAY, MILLI, setters, within};
 
 /// Settings for hedging: when a [`Caller`](crate::Caller) sends a request to another endpoint although the first has
 /// not answered yet, and takes the first good answer (Dean and Barroso, "The Tail at Scale", CACM 2013; gRPC's A6).
@@ -91,27 +91,22 @@ impl Hedge {
     }
 
     pub(super) fn check(&self) -> Result<(), BuildError> {
-        const MILLI: Duration = Duration::from_millis(1);
-        const DAY: Duration = Duration::from_secs(86_400);
-        let bad = |field, value: &dyn std::fmt::Debug, expected| {
-            Err(BuildError::setting(field, value, expected))
-        };
         match self.delay {
-            HedgeDelay::Fixed(delay) if !(MILLI..=DAY).contains(&delay) => {
-                return bad("Hedge::delay", &delay, "from 1 ms to a day");
+            HedgeDelay::Fixed(delay) => {
+                within(MILLI..=DAY, "from 1 ms to a day", [("Hedge::delay", delay)])
             }
-            HedgeDelay::Percentile(percent) if !(50..=99).contains(&percent) => {
-                return bad("Hedge::delay", &percent, "a percentile from 50 to 99");
+            HedgeDelay::Percentile(percent) => {
+                let expected = "a percentile from 50 to 99";
+                within(50..=99, expected, [("Hedge::delay", percent)])
             }
-            _ => {}
-        }
-        if !(1..=15).contains(&self.max_hedges) {
-            return bad("Hedge::max_hedges", &self.max_hedges, "from 1 to 15");
-        }
-        if !(1..=1000).contains(&self.min_samples) {
-            return bad("Hedge::min_samples", &self.min_samples, "from 1 to 1000");
-        }
-        Ok(())
+        }?;
+        within(
+            1..=15,
+            "from 1 to 15",
+            [("Hedge::max_hedges", self.max_hedges)],
+        )?;
+        let samples = ("Hedge::min_samples", self.min_samples);
+        within(1..=1000, "from 1 to 1000", [samples])
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::hedge::Hedge;
 use super::throttle::Throttle;
 use crate::error::BuildError;
-use crate::settings::setters;
+use crate::settings::{DAY, MILLI, setters, within};
 use crate::shared::below;
 use crate::time::nanos;
 
@@ -107,9 +107,6 @@ impl Default for CallPlan {
 /// The largest number of attempts of one call.
 pub(super) const MOST_ATTEMPTS: u32 = 16;
 
-const MILLI: Duration = Duration::from_millis(1);
-const DAY: Duration = Duration::from_secs(86_400);
-
 impl CallPlan {
     setters! {
         attempts: u32,
@@ -127,54 +124,34 @@ impl CallPlan {
     }
 
     pub(super) fn check(&self) -> Result<(), BuildError> {
-        let counts = [
-            (
-                "CallPlan::attempts",
-                self.attempts,
-                1..=MOST_ATTEMPTS,
-                "from 1 to 16",
-            ),
-            (
-                "CallPlan::budget_percent",
-                self.budget_percent,
-                0..=100,
-                "from 0 to 100",
-            ),
-            (
-                "CallPlan::budget_floor",
-                self.budget_floor,
-                0..=1000,
-                "from 0 to 1000",
-            ),
-            (
-                "CallPlan::max_concurrent_retries",
-                self.max_concurrent_retries.unwrap_or(0),
-                0..=1_000_000,
-                "at most a million",
-            ),
-        ];
-        for (field, count, range, expected) in counts {
-            if !range.contains(&count) {
-                return Err(BuildError::setting(field, count, expected));
-            }
-        }
+        let attempts = ("CallPlan::attempts", self.attempts);
+        within(1..=MOST_ATTEMPTS, "from 1 to 16", [attempts])?;
+        let percent = ("CallPlan::budget_percent", self.budget_percent);
+        within(0..=100, "from 0 to 100", [percent])?;
+        let floor = ("CallPlan::budget_floor", self.budget_floor);
+        within(0..=1000, "from 0 to 1000", [floor])?;
+        let retries = self.max_concurrent_retries;
+        let retries = retries.map(|most| ("CallPlan::max_concurrent_retries", most));
+        within(0..=1_000_000, "at most a million", retries)?;
         let limits = [
             ("CallPlan::attempt_timeout", self.attempt_timeout),
             ("CallPlan::deadline", self.deadline),
         ];
-        for (field, limit) in limits {
-            if let Some(limit) = limit.filter(|limit| !(MILLI..=DAY).contains(limit)) {
-                return Err(BuildError::setting(field, limit, "from 1 ms to a day"));
-            }
-        }
-        if self.backoff_base > DAY {
-            let (field, base) = ("CallPlan::backoff_base", self.backoff_base);
-            return Err(BuildError::setting(field, base, "at most a day"));
-        }
-        if !(self.backoff_base..=DAY).contains(&self.backoff_max) {
-            let (field, max) = ("CallPlan::backoff_max", self.backoff_max);
-            return Err(BuildError::setting(field, max, "backoff_base to a day"));
-        }
+        let limits = limits
+            .into_iter()
+            .filter_map(|(field, limit)| Some((field, limit?)));
+        within(MILLI..=DAY, "from 1 ms to a day", limits)?;
+        let (base, max) = (self.backoff_base, self.backoff_max);
+        within(
+            Duration::ZERO..=DAY,
+            "at most a day",
+            [("CallPlan::backoff_base", base)],
+        )?;
+        within(
+            base..=DAY,
+            "backoff_base to a day",
+            [("CallPlan::backoff_max", max)],
+        )?;
         self.hedge.as_ref().map_or(Ok(()), Hedge::check)?;
         self.throttle.as_ref().map_or(Ok(()), Throttle::check)
     }

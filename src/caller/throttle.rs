@@ -2,7 +2,7 @@
 
 use super::recent::{Counts, Event, Recent};
 use crate::error::BuildError;
-use crate::settings::setters;
+use crate::settings::{setters, within};
 use crate::time::Tick;
 
 /// Settings for client-side throttling: when a [`Caller`](crate::Caller) refuses calls by itself. It is Google's
@@ -56,16 +56,12 @@ impl Throttle {
     }
 
     pub(super) fn check(&self) -> Result<(), BuildError> {
-        if !(1.0..=100.0).contains(&self.k) {
-            let field = "Throttle::k";
-            return Err(BuildError::setting(field, self.k, "from 1 to 100"));
-        }
-        let percent = self.max_rejection_percent;
-        if !(1..=100).contains(&percent) {
-            let field = "Throttle::max_rejection_percent";
-            return Err(BuildError::setting(field, percent, "from 1 to 100"));
-        }
-        Ok(())
+        within(1.0..=100.0, "from 1 to 100", [("Throttle::k", self.k)])?;
+        let percent = (
+            "Throttle::max_rejection_percent",
+            self.max_rejection_percent,
+        );
+        within(1..=100, "from 1 to 100", [percent])
     }
 
     /// Returns the probability with which a request is refused.

@@ -10,6 +10,7 @@ use crate::balancer::{Adaptive, Cursor, LoadBalancer};
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
 use crate::health::{Ejection, HealthTracker, Limits, PanicRule, SlowStart};
+use crate::settings::within;
 use crate::shared::{MAX_MEMBERS, Setup, Shared, entropy, mix};
 use crate::sync::Arc;
 use crate::time::{Clock, MonotonicClock};
@@ -191,20 +192,10 @@ impl<E: Endpoint> FleetBuilder<E> {
         self.panic.check()?;
         self.limits.check()?;
         check(&*self.policy)?;
-        if self.events > MOST_EVENTS {
-            return Err(BuildError::setting(
-                "FleetBuilder::events",
-                self.events,
-                "at most 1048576",
-            ));
-        }
-        if self.patience == Some(Duration::ZERO) {
-            return Err(BuildError::setting(
-                "FleetBuilder::patience",
-                Duration::ZERO,
-                "above 0",
-            ));
-        }
+        let events = ("FleetBuilder::events", self.events);
+        within(0..=MOST_EVENTS, "at most 1048576", [events])?;
+        let patience = (self.patience).map(|patience| ("FleetBuilder::patience", patience));
+        within(Duration::from_nanos(1)..=Duration::MAX, "above 0", patience)?;
         let shards = match self.seed {
             Some(_) => 1,
             None => std::thread::available_parallelism().map_or(1, usize::from),

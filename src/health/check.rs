@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 use crate::outcome::Outcome;
-use crate::settings::setters;
+use crate::settings::{DAY, MILLI, setters, within};
 
 /// How endpoints are checked, how often, and how many results bring one back or take one out.
 ///
@@ -90,9 +90,7 @@ impl Default for HealthCheckSettings {
     }
 }
 
-const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
 
 impl HealthCheckSettings {
     /// Envoy's settings: the four that it requires, and its defaults for the rest. The interval stays the same after a
@@ -143,7 +141,6 @@ impl HealthCheckSettings {
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        const SPAN: &str = "from 1 ms to a day";
         let spans = [
             ("HealthCheckSettings::interval", Some(self.interval)),
             ("HealthCheckSettings::timeout", Some(self.timeout)),
@@ -164,41 +161,27 @@ impl HealthCheckSettings {
                 self.no_traffic_interval,
             ),
         ];
-        for (field, span) in spans {
-            if let Some(span) = span.filter(|span| !(MILLI..=DAY).contains(span)) {
-                return Err(BuildError::setting(field, span, SPAN));
-            }
-        }
-        if self.initial_jitter > DAY {
-            return Err(BuildError::setting(
-                "HealthCheckSettings::initial_jitter",
-                self.initial_jitter,
-                "at most a day",
-            ));
-        }
-        if self.jitter_percent > 100 {
-            return Err(BuildError::setting(
-                "HealthCheckSettings::jitter_percent",
-                self.jitter_percent,
-                "from 0 to 100",
-            ));
-        }
-        for (field, count) in [
+        let spans = spans
+            .into_iter()
+            .filter_map(|(field, span)| Some((field, span?)));
+        within(MILLI..=DAY, "from 1 ms to a day", spans)?;
+        let initial = ("HealthCheckSettings::initial_jitter", self.initial_jitter);
+        within(Duration::ZERO..=DAY, "at most a day", [initial])?;
+        let jitter = ("HealthCheckSettings::jitter_percent", self.jitter_percent);
+        within(0..=100, "from 0 to 100", [jitter])?;
+        let thresholds = [
             (
                 "HealthCheckSettings::healthy_threshold",
-                self.healthy_threshold as usize,
+                self.healthy_threshold,
             ),
             (
                 "HealthCheckSettings::unhealthy_threshold",
-                self.unhealthy_threshold as usize,
+                self.unhealthy_threshold,
             ),
-            ("HealthCheckSettings::max_probes", self.max_probes),
-        ] {
-            if count == 0 {
-                return Err(BuildError::setting(field, count, "at least 1"));
-            }
-        }
-        Ok(())
+        ];
+        within(1..=u32::MAX, "at least 1", thresholds)?;
+        let probes = ("HealthCheckSettings::max_probes", self.max_probes);
+        within(1..=usize::MAX, "at least 1", [probes])
     }
 
     /// The time until the next check. `random` decides the jitter. Never below 1 ms.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Detector, Detectors};
 use crate::error::BuildError;
-use crate::settings::setters;
+use crate::settings::{DAY, MILLI, setters, within};
 
 /// When an endpoint is taken out of rotation, for how long, and how many may be out at once.
 ///
@@ -331,91 +331,36 @@ impl Ejection {
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        const MILLI: Duration = Duration::from_millis(1);
-        const DAY: Duration = Duration::from_secs(86_400);
-        let span = |field, value: Duration, least, most, expected| {
-            if (least..=most).contains(&value) {
-                Ok(())
-            } else {
-                Err(BuildError::setting(field, value, expected))
-            }
-        };
-        span(
-            "Ejection::window",
-            self.window,
-            100 * MILLI,
-            Duration::from_secs(3600),
+        let window = 100 * MILLI..=Duration::from_secs(3600);
+        within(
+            window,
             "from 100 ms to 1 h",
+            [("Ejection::window", self.window)],
         )?;
-        span(
-            "Ejection::base_ejection_time",
-            self.base_ejection_time,
-            MILLI,
-            DAY,
-            "from 1 ms to a day",
-        )?;
-        span(
-            "Ejection::max_ejection_time",
-            self.max_ejection_time,
-            Duration::ZERO,
-            DAY,
-            "at most a day",
-        )?;
-        span(
-            "Ejection::probe_timeout",
-            self.probe_timeout,
-            MILLI,
-            DAY,
-            "from 1 ms to a day",
-        )?;
-        span(
-            "Ejection::backoff_decay",
-            self.backoff_decay,
-            MILLI,
-            DAY,
-            "from 1 ms to a day",
-        )?;
-        let within = |field, value: f64, range: std::ops::RangeInclusive<f64>, expected| {
-            if range.contains(&value) {
-                Ok(())
-            } else {
-                Err(BuildError::setting(field, value, expected))
-            }
-        };
-        within(
-            "Ejection::score_threshold",
-            self.score_threshold,
-            0.0..=1.0,
-            "from 0.0 to 1.0",
-        )?;
-        within(
-            "Ejection::cusum_threshold",
-            self.cusum_threshold,
-            0.0..=50.0,
-            "from 0.0 to 50.0",
-        )?;
-        within(
+        let spans = [
+            ("Ejection::base_ejection_time", self.base_ejection_time),
+            ("Ejection::probe_timeout", self.probe_timeout),
+            ("Ejection::backoff_decay", self.backoff_decay),
+        ];
+        within(MILLI..=DAY, "from 1 ms to a day", spans)?;
+        let longest = ("Ejection::max_ejection_time", self.max_ejection_time);
+        within(Duration::ZERO..=DAY, "at most a day", [longest])?;
+        let score = ("Ejection::score_threshold", self.score_threshold);
+        within(0.0..=1.0, "from 0.0 to 1.0", [score])?;
+        let cusum = ("Ejection::cusum_threshold", self.cusum_threshold);
+        within(0.0..=50.0, "from 0.0 to 50.0", [cusum])?;
+        let stdev = (
             "Ejection::success_rate_stdev_factor",
             self.success_rate_stdev_factor,
-            0.0..=1000.0,
-            "from 0.0 to 1000.0",
-        )?;
+        );
+        within(0.0..=1000.0, "from 0.0 to 1000.0", [stdev])?;
         if self.latency_factor != 0.0 {
-            within(
-                "Ejection::latency_factor",
-                self.latency_factor,
-                1.0..=1e9,
-                "0.0, or from 1.0 to 1e9",
-            )?;
+            let latency = ("Ejection::latency_factor", self.latency_factor);
+            within(1.0..=1e9, "0.0, or from 1.0 to 1e9", [latency])?;
         }
-        if !(1..=100).contains(&self.healthy_threshold) {
-            return Err(BuildError::setting(
-                "Ejection::healthy_threshold",
-                self.healthy_threshold,
-                "from 1 to 100",
-            ));
-        }
-        for (field, percent) in [
+        let healthy = ("Ejection::healthy_threshold", self.healthy_threshold);
+        within(1..=100, "from 1 to 100", [healthy])?;
+        let percents = [
             (
                 "Ejection::failure_percentage_threshold",
                 self.failure_percentage_threshold,
@@ -426,12 +371,8 @@ impl Ejection {
                 "Ejection::spare_capacity_percent",
                 self.spare_capacity_percent,
             ),
-        ] {
-            if percent > 100 {
-                return Err(BuildError::setting(field, percent, "from 0 to 100"));
-            }
-        }
-        Ok(())
+        ];
+        within(0..=100, "from 0 to 100", percents)
     }
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::error::BuildError;
-use crate::settings::setters;
+use crate::settings::{MILLI, setters, within};
 
 /// The most requests that a member's counter can hold.
 const MOST: u32 = (1 << 24) - 1 - (1 << 16);
+const UP_TO_MOST: &str = "from 1 to 16711679";
 
 /// How many requests may be in flight at once.
 ///
@@ -84,13 +85,17 @@ impl Limits {
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        within(
-            "Limits::max_requests_per_endpoint",
-            self.max_requests_per_endpoint,
-            MOST,
-        )?;
-        within("Limits::max_requests", self.max_requests, u32::MAX)?;
-        within("Limits::max_probes", self.max_probes, u32::MAX)?;
+        let each = self.max_requests_per_endpoint;
+        let each = each.map(|most| ("Limits::max_requests_per_endpoint", most));
+        within(1..=MOST, UP_TO_MOST, each)?;
+        let all = [
+            ("Limits::max_requests", self.max_requests),
+            ("Limits::max_probes", self.max_probes),
+        ];
+        let all = all
+            .into_iter()
+            .filter_map(|(field, most)| Some((field, most?)));
+        within(1..=u32::MAX, "at least 1", all)?;
         self.adaptive.as_ref().map_or(Ok(()), AdaptiveLimit::check)
     }
 
@@ -113,21 +118,6 @@ impl Limits {
             max_concurrency_limit: rule.max_concurrency_limit.min(most),
             ..rule
         })
-    }
-}
-
-fn within(field: &'static str, value: Option<u32>, most: u32) -> Result<(), BuildError> {
-    match value {
-        Some(value) if value == 0 || value > most => Err(BuildError::setting(
-            field,
-            value,
-            if most == MOST {
-                "from 1 to 16711679"
-            } else {
-                "at least 1"
-            },
-        )),
-        _ => Ok(()),
     }
 }
 
@@ -199,42 +189,30 @@ impl AdaptiveLimit {
     }
 
     fn check(&self) -> Result<(), BuildError> {
+        let (least, first) = (self.min_concurrency, self.initial_concurrency);
+        let most = self.max_concurrency_limit;
         within(
-            "AdaptiveLimit::max_concurrency_limit",
-            Some(self.max_concurrency_limit),
-            MOST,
+            1..=MOST,
+            UP_TO_MOST,
+            [("AdaptiveLimit::max_concurrency_limit", most)],
         )?;
-        let bounds = [
-            ("AdaptiveLimit::min_concurrency", self.min_concurrency),
-            (
-                "AdaptiveLimit::initial_concurrency",
-                self.initial_concurrency,
-            ),
-        ];
-        let mut least = 1;
-        for (field, value) in bounds {
-            if !(least..=self.max_concurrency_limit).contains(&value) {
-                let expected = "from 1, or from min_concurrency, to max_concurrency_limit";
-                return Err(BuildError::setting(field, value, expected));
-            }
-            least = value;
-        }
-        if self.buffer_percent > 1000 {
-            return Err(BuildError::setting(
-                "AdaptiveLimit::buffer_percent",
-                self.buffer_percent,
-                "at most 1000",
-            ));
-        }
+        let expected = "from 1, or from min_concurrency, to max_concurrency_limit";
+        within(
+            1..=most,
+            expected,
+            [("AdaptiveLimit::min_concurrency", least)],
+        )?;
+        within(
+            least..=most,
+            expected,
+            [("AdaptiveLimit::initial_concurrency", first)],
+        )?;
+        let buffer = ("AdaptiveLimit::buffer_percent", self.buffer_percent);
+        within(0..=1000, "at most 1000", [buffer])?;
         let interval = self.concurrency_update_interval;
-        if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&interval) {
-            return Err(BuildError::setting(
-                "AdaptiveLimit::concurrency_update_interval",
-                interval,
-                "from 1 ms to 1 min",
-            ));
-        }
-        Ok(())
+        let interval = ("AdaptiveLimit::concurrency_update_interval", interval);
+        let minute = Duration::from_secs(60);
+        within(MILLI..=minute, "from 1 ms to 1 min", [interval])
     }
 }
 

@@ -1,7 +1,7 @@
 //! The panic rule: when so few endpoints are eligible that health no longer counts. See [`PanicRule`].
 
 use crate::error::BuildError;
-use crate::settings::setters;
+use crate::settings::{setters, within};
 
 /// What to do when too few endpoints are eligible.
 ///
@@ -112,15 +112,11 @@ impl PanicRule {
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        for (field, percent) in [
+        let percents = [
             ("PanicRule::threshold_percent", self.threshold_percent),
             ("PanicRule::hysteresis_percent", self.hysteresis_percent),
-        ] {
-            if percent > 100 {
-                return Err(BuildError::setting(field, percent, "from 0 to 100"));
-            }
-        }
-        Ok(())
+        ];
+        within(0..=100, "from 0 to 100", percents)
     }
 
     /// Whether the fleet panics when `refused` of `count` endpoints are not eligible. `until_now` tells whether it

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::BuildError;
-use crate::settings::setters;
+use crate::settings::{DAY, setters, within};
 
 /// How an endpoint that returns from an ejection, or is new, reaches its full share of traffic.
 ///
@@ -75,29 +75,15 @@ impl SlowStart {
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        const DAY: Duration = Duration::from_secs(86_400);
-        if self.window > DAY {
-            return Err(BuildError::setting(
-                "SlowStart::window",
-                self.window,
-                "at most a day",
-            ));
-        }
-        if !(0.1..=10.0).contains(&self.aggression) {
-            return Err(BuildError::setting(
-                "SlowStart::aggression",
-                self.aggression,
-                "from 0.1 to 10.0",
-            ));
-        }
-        if !(0.01..=1.0).contains(&self.minimum_share) {
-            return Err(BuildError::setting(
-                "SlowStart::minimum_share",
-                self.minimum_share,
-                "from 0.01 to 1.0",
-            ));
-        }
-        Ok(())
+        within(
+            Duration::ZERO..=DAY,
+            "at most a day",
+            [("SlowStart::window", self.window)],
+        )?;
+        let aggression = ("SlowStart::aggression", self.aggression);
+        within(0.1..=10.0, "from 0.1 to 10.0", [aggression])?;
+        let share = ("SlowStart::minimum_share", self.minimum_share);
+        within(0.01..=1.0, "from 0.01 to 1.0", [share])
     }
 
     /// The share of an endpoint whose slow start began this long ago, without the part that is `missing`.

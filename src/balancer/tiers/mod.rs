@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use super::{LoadBalancer, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
+use crate::settings::within;
 use layout::Layout;
 use picker::Tiered;
 
@@ -277,10 +278,11 @@ impl<E: Endpoint, L: LoadBalancer<E>> LoadBalancer<E> for Tiers<L> {
     }
 
     fn check(&self) -> Result<(), BuildError> {
-        if self.settings.overprovisioning == 0 {
-            let field = "Tiers::overprovisioning_factor";
-            return Err(BuildError::setting(field, 0, "above 0"));
-        }
+        let factor = (
+            "Tiers::overprovisioning_factor",
+            self.settings.overprovisioning,
+        );
+        within(1..=u32::MAX, "above 0", [factor])?;
         self.inner.check()
     }
 }
