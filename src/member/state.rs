@@ -236,14 +236,14 @@ impl State {
             .for_each(|place| set(place, latency * penalty));
     }
 
-    /// Hands the sample of a request of this cell to the tracker. Returns which detectors found something, and whether
-    /// leaving the gate is to count the request as a success. Outcomes are counted whichever tracker judges: policies
-    /// and upkeep work with the counts.
-    pub(super) fn record(&self, cell: &Cell, sample: &Sample) -> (Detectors, bool) {
+    /// Hands the sample of a request of this cell to the tracker. Returns which detectors found something. Outcomes are
+    /// counted whichever tracker judges, as policies and upkeep work with the counts: a success when it leaves the gate,
+    /// all others here.
+    pub(super) fn record(&self, cell: &Cell, class: SampleClass, sample: &Sample) -> Detectors {
         let (now, shard) = (sample.at, self.shared.shard());
         self.count(sample.outcome, now);
         self.note_overload(sample);
-        let found = match &self.tracker {
+        let mut found = match &self.tracker {
             Tracker::Custom(custom, _) => {
                 let usual = self.shared.usual_now(shard, false);
                 let alarm = custom.record(sample, &self.judging(now, &usual));
@@ -251,39 +251,33 @@ impl State {
             }
             Tracker::Window(..) => Detectors::NONE,
         };
-        match SampleClass::of(sample) {
-            SampleClass::Success => {
-                match self.rule() {
-                    Some(rule) => self.succeeded(rule, now, self.shared.shard_state(shard)),
-                    None => self.shared.shard_state(shard).count_success(),
-                }
-                (found, true)
-            }
-            SampleClass::Fault => {
+        let state = self.shared.shard_state(shard);
+        match (class, self.rule()) {
+            (SampleClass::Success, Some(rule)) => self.succeeded(rule, now, state),
+            (SampleClass::Success, None) => state.count_success(),
+            (SampleClass::Fault, rule) => {
                 cell.window.record(now, true);
-                let was_suspect = self.rule().is_some_and(|rule| !rule.suspicion.is_none());
+                let was_suspect = rule.is_some_and(|rule| !rule.suspicion.is_none());
                 let usual = self.shared.usual_now(shard, was_suspect);
                 self.shared.note_common(shard, now);
-                let found = match self.rule() {
-                    Some(rule) => self.failed(rule, sample.outcome, &self.judging(now, &usual)),
-                    None => found,
-                };
-                if self.rule().is_some() && !was_suspect {
-                    self.shared.rates.add_suspect();
+                if let Some(rule) = rule {
+                    found = self.failed(rule, sample.outcome, &self.judging(now, &usual));
+                    if !was_suspect {
+                        self.shared.rates.add_suspect();
+                    }
                 }
-                self.shared.shard_state(shard).count_fault(self.id);
+                state.count_fault(self.id);
                 self.set_penalty(now, &usual);
-                (found, false)
             }
-            SampleClass::Neutral => {
+            (SampleClass::Neutral, _) => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
                     self.note_refusal(retry_after, now);
                 } else if self.silence(now).is_some() {
                     self.set_penalty(now, &self.shared.usual());
                 }
-                (found, false)
             }
         }
+        found
     }
 
     /// Hands a fault to the rule of the built-in tracker.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::marks::Marks;
 use super::LeaseGuard;
 use crate::endpoint::Endpoint;
-use crate::health::Rule;
+use crate::health::{Rule, SampleClass};
 use crate::outcome::{Outcome, Sample, SampleKind};
 use crate::shared::Shard;
 use crate::time::Tick;
@@ -210,7 +210,8 @@ impl<E: Endpoint> LeaseGuard<E> {
             at: now,
             kind,
         };
-        let (found, is_well) = state.record(self.member.cell(), &sample);
+        let class = SampleClass::of(&sample);
+        let found = state.record(self.member.cell(), class, &sample);
         match kind {
             SampleKind::Probe => {
                 state.conclude(self.marks.epoch(), outcome, now);
@@ -222,7 +223,7 @@ impl<E: Endpoint> LeaseGuard<E> {
             SampleKind::Request if !found.is_empty() => state.eject(self.marks.epoch(), found, now),
             SampleKind::Request | SampleKind::Late => {}
         }
-        if is_well {
+        if class == SampleClass::Success {
             self.mark_success(now);
         }
     }
