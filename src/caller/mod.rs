@@ -163,7 +163,7 @@ impl<C: Cluster, T> Caller<C, T> {
             slots: Padded(Slots::up_to(plan.max_concurrent_retries)),
             hedging: plan.hedge.map(Hedging::new),
             throttling: plan.throttle.map(Throttling::new),
-            counters: Counters::new(),
+            counters: Counters::default(),
             entropy: AtomicU64::new(plan.seed.unwrap_or_else(entropy)),
             plan,
         };

@@ -44,7 +44,7 @@ pub struct CallerStats {
     pub hedge_delay: Option<Duration>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) requests: Counter,
     pub(super) retries: Counter,
@@ -62,24 +62,6 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn new() -> Self {
-        Self {
-            requests: Counter::new(),
-            retries: Counter::new(),
-            hedges: Counter::new(),
-            hedges_won: Counter::new(),
-            timeouts: Counter::new(),
-            not_retryable: Counter::new(),
-            attempts_used: Counter::new(),
-            pick_failures: Counter::new(),
-            budget_exhausted: Counter::new(),
-            no_endpoint_left: Counter::new(),
-            deadlines: Counter::new(),
-            too_many_retries: Counter::new(),
-            throttled: Counter::new(),
-        }
-    }
-
     pub(super) fn count_stop(&self, reason: StopReason) {
         match reason {
             StopReason::BudgetExhausted => self.budget_exhausted.count(),

@@ -236,8 +236,11 @@ impl<E: Endpoint> Fleet<E> {
     /// ejection was put down to another detector that found the endpoint bad too, or if the cap was reached.
     #[must_use]
     pub fn detections(&self, detector: Detector) -> Detections {
-        let (detected, ejected) = self.inner.shared.counters.detections(detector);
-        Detections { detected, ejected }
+        let counters = self.inner.shared.counters.detections(detector);
+        Detections {
+            detected: counters.found.get(),
+            ejected: counters.ejected.get(),
+        }
     }
 
     /// Returns the fleet in numbers; O(endpoints). Each number is right by itself. Together they are of one moment only

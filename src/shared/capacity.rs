@@ -52,7 +52,7 @@ impl BaselineLatency {
 }
 
 /// What upkeep has found out about the capacity.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Capacity {
     /// How many endpoints are in slow start after an ejection. New endpoints do not count: they add to the capacity.
     warming: AtomicU64,
@@ -61,13 +61,6 @@ pub(crate) struct Capacity {
 }
 
 impl Capacity {
-    pub(super) fn new() -> Self {
-        Self {
-            warming: AtomicU64::new(0),
-            short: AtomicBool::new(false),
-        }
-    }
-
     fn warming(&self) -> usize {
         // ORDERING: Relaxed, all, here and below. Statistics, each complete in itself.
         self.warming.load(Ordering::Relaxed) as usize
@@ -154,7 +147,7 @@ mod tests {
     struct Endpoint(BaselineLatency, Capacity);
 
     fn endpoint() -> Endpoint {
-        Endpoint(BaselineLatency::new(), Capacity::new())
+        Endpoint(BaselineLatency::new(), Capacity::default())
     }
 
     /// Notes this latency ten times a second for `seconds`. Returns for how many seconds the fleet was short.

@@ -94,7 +94,7 @@ pub(crate) struct Shared {
 }
 
 /// Counts since the fleet was built. They are written off the fast path only.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) ejections: Counter,
     pub(crate) overflows: Counter,
@@ -102,39 +102,39 @@ pub(crate) struct Counters {
     /// Picks refused because of a limit.
     pub(crate) saturated: Counter,
     pub(crate) tracker_panics: Counter,
-    /// For each detector: how often it found something, and how often that led to an ejection.
-    detections: [(Counter, Counter); Detector::ALL.len()],
+    detections: [DetectionCounters; Detector::ALL.len()],
+}
+
+/// How often one detector found something, and how often that led to an ejection.
+#[derive(Debug, Default)]
+pub(crate) struct DetectionCounters {
+    pub(crate) found: Counter,
+    pub(crate) ejected: Counter,
 }
 
 impl Counters {
     /// Counts what the detectors found at a member that was in.
     pub(crate) fn count_found(&self, detectors: Detectors) {
         for detector in detectors.iter() {
-            self.detections[detector as usize].0.count();
+            self.detections(detector).found.count();
         }
     }
 
     /// Counts an ejection by this detector.
     pub(crate) fn count_ejected(&self, detector: Detector) {
         self.ejections.count();
-        self.detections[detector as usize].1.count();
+        self.detections(detector).ejected.count();
     }
 
-    /// How often this detector found something, and how often that led to an ejection.
-    pub(crate) fn detections(&self, detector: Detector) -> (u64, u64) {
-        let (found, ejected) = &self.detections[detector as usize];
-        (found.get(), ejected.get())
+    pub(crate) const fn detections(&self, detector: Detector) -> &DetectionCounters {
+        &self.detections[detector as usize]
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
     pub(crate) fn count(&self) {
         // ORDERING: Relaxed. A statistic.
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -164,12 +164,12 @@ impl Shared {
             upkeep_due: Due::new(now.after(interval), interval),
             probe_due: Due::new(now.after(longest), longest),
             deadlines: Deadlines::default(),
-            prober: Prober::new(),
+            prober: Prober::default(),
             // Lets the first probe go out without a wait.
             picks_since_probe: AtomicU64::new(u64::MAX),
             usual_latency: AtomicU64::new(0),
             rates: FleetRates::new(),
-            capacity: Capacity::new(),
+            capacity: Capacity::default(),
             warming_until: AtomicU64::new(0),
             warming_for: nanos(setup.slow_start.window),
             interval: AtomicU64::new(nanos(interval)),
@@ -181,14 +181,7 @@ impl Shared {
             limits: setup.limits,
             patience: setup.patience,
             events: (setup.events > 0).then(|| Events::new(setup.events)),
-            counters: Counters {
-                ejections: Counter::new(),
-                overflows: Counter::new(),
-                policy_faults: Counter::new(),
-                saturated: Counter::new(),
-                tracker_panics: Counter::new(),
-                detections: std::array::from_fn(|_| (Counter::new(), Counter::new())),
-            },
+            counters: Counters::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::time::{Tick, nanos};
 ///
 /// The value is a hint. The compare-and-swap on the member's standing decides who gets a probe, so a moment with two
 /// claimants, or with none, does no harm.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Prober {
     until: AtomicU64,
     /// Whether its checks are disbelieved. It then counts as absent.
@@ -22,13 +22,6 @@ pub(crate) struct Prober {
 pub(crate) const TICK_TTL: Duration = Duration::from_secs(3);
 
 impl Prober {
-    pub(crate) fn new() -> Self {
-        Self {
-            until: AtomicU64::new(0),
-            is_ignored: AtomicBool::new(false),
-        }
-    }
-
     /// Records a tick, and whether the checks are believed.
     pub(crate) fn record_tick(&self, now: Tick, is_believed: bool) {
         // ORDERING: Relaxed, both. Hints, each complete in itself.
@@ -75,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_driver_counts_for_three_seconds_after_a_tick_or_until_it_leaves() {
-        let prober = Prober::new();
+        let prober = Prober::default();
         assert!(!prober.is_here(at(0)));
         prober.record_tick(at(10), true);
         assert!(prober.is_here(at(12)) && !prober.is_here(at(13)));
@@ -85,7 +78,7 @@ mod tests {
 
     #[test]
     fn an_ignored_driver_does_not_count_while_it_ticks() {
-        let prober = Prober::new();
+        let prober = Prober::default();
         prober.record_tick(at(10), false);
         assert!(!prober.is_here(at(11)) && prober.is_ignored(at(11)));
         assert!(!prober.is_ignored(at(13)));
@@ -95,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_driver_that_ticked_before_the_clock_went_back_does_not_count() {
-        let prober = Prober::new();
+        let prober = Prober::default();
         prober.record_tick(at(1_000_000), true);
         assert!(!prober.is_here(at(10)));
         prober.record_tick(Tick::from_nanos(u64::MAX), true);

@@ -248,7 +248,7 @@ fn broken_variant_pardon_once() {
 fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
     loom::model(move || {
         let (setting, _) = probed();
-        let prober = Arc::new(crate::shared::Prober::new());
+        let prober = Arc::new(crate::shared::Prober::default());
         let driver = {
             let (setting, prober) = (setting.clone(), prober.clone());
             thread::spawn(move || {
