@@ -241,7 +241,7 @@ impl<E: Endpoint> Change<E> {
 
     /// The member at this place may have come into rotation or left it. Its ejection is kept while it is out of
     /// rotation and resumed when it is in again, unless a mark decides its standing.
-    pub(super) fn touch(&mut self, place: usize) {
+    fn touch(&mut self, place: usize) {
         let slot = &mut self.slots[place - self.at];
         let core = slot.member.core();
         if !slot.is_routable() {

@@ -190,7 +190,7 @@ impl<E: Endpoint> Snapshot<E> {
     /// Another choice, as the policy's first one is no member that may be picked. Counts a failure for want of room.
     #[cold]
     #[inline(never)]
-    pub(super) fn choose_again(
+    fn choose_again(
         &self,
         first: Option<Choice>,
         cx: &mut PickContext<'_, E>,

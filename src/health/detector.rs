@@ -124,7 +124,7 @@ impl Detectors {
         if found() { self.with(detector) } else { self }
     }
 
-    pub(crate) const fn union(self, others: Self) -> Self {
+    pub(super) const fn union(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 

@@ -320,7 +320,7 @@ impl Ejection {
     }
 
     /// The longest ejection at `rate` requests a second for each ejected endpoint; 0 if hardly any, or not known.
-    pub(crate) fn longest_at(&self, rate: f64) -> Duration {
+    pub(super) fn longest_at(&self, rate: f64) -> Duration {
         let longest = self.longest_ejection();
         if self.max_ejection_requests == 0 {
             return longest;

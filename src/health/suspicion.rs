@@ -25,7 +25,7 @@ const TRACE: f32 = 0.05;
 
 /// The evidence of a timeout, relative to another fault. It is less, since the caller's deadline may have been too
 /// short.
-pub(crate) const TIMEOUT: f32 = 0.75;
+pub(super) const TIMEOUT: f32 = 0.75;
 
 /// Above this error rate a fault proves nothing. Each would prove a little, and without successes between them they add
 /// up.
@@ -123,7 +123,7 @@ impl Suspicion {
     }
 
     /// Adds evidence to the present suspicion or to `least`, whichever is higher.
-    pub(crate) fn add_to(&self, least: f32, evidence: f32, now: Tick, fading: Fading) -> Change {
+    pub(super) fn add_to(&self, least: f32, evidence: f32, now: Tick, fading: Fading) -> Change {
         self.change(|before| before.max(least) + evidence, now, fading)
     }
 
@@ -168,7 +168,7 @@ fn pack(suspicion: f32, now: Tick) -> u64 {
 
 /// A lower bound for the true share of faults when `faults` of `total` failed: Wilson's bound (1927), one-sided at
 /// 97.5 %.
-pub(crate) fn least_share(faults: f64, total: f64) -> f64 {
+pub(super) fn least_share(faults: f64, total: f64) -> f64 {
     const Z: f64 = 1.96;
     if total <= 0.0 {
         return 0.0;

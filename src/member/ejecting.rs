@@ -168,7 +168,7 @@ impl State {
     /// Acts on a probe's outcome. One without a verdict leaves the endpoint out for the base ejection time, so that an
     /// endpoint that never gives a verdict does not get every request. If the endpoint said when to come again, it
     /// stays out until then, at most for the longest ejection.
-    pub(crate) fn conclude(&self, epoch: u32, outcome: Outcome, now: Tick) {
+    pub(super) fn conclude(&self, epoch: u32, outcome: Outcome, now: Tick) {
         let settings = &self.shared.ejection;
         let conclusion = match outcome {
             Outcome::Success => self.weigh(true, now),
@@ -248,13 +248,13 @@ impl State {
     }
 
     /// The probe of `epoch` was not sent; another may be sent at once.
-    pub(crate) fn call_off(&self, epoch: u32, now: Tick) {
+    pub(super) fn call_off(&self, epoch: u32, now: Tick) {
         self.apply(epoch, Conclusion::none_for(Duration::ZERO), now);
     }
 
     /// Renews the ejection if its probe has run out of time. Used where probes are limited, so that others get the
     /// slot: otherwise the next probe of the same endpoint would take it over, for ever if the endpoint hangs.
-    pub(crate) fn give_up_probe(&self, now: Tick) {
+    pub(super) fn give_up_probe(&self, now: Tick) {
         let standing = self.standing.get();
         let is_due = standing.probe_is_due(now, self.shared.longest_ejection());
         if standing.phase == Phase::Probing && is_due {

@@ -44,7 +44,7 @@ impl Gate {
 
     /// A gate with at most `limit` requests inside. With a `rule` the limit adapts. It has a single cell, so that one
     /// word counts all requests.
-    pub(crate) fn limited(limit: u32, rule: Option<AdaptiveLimit>, window: Duration) -> Self {
+    pub(super) fn limited(limit: u32, rule: Option<AdaptiveLimit>, window: Duration) -> Self {
         Self {
             first: Arc::new(Cell::new(window).limited_to(limit, rule)),
             others: Box::default(),
@@ -95,7 +95,7 @@ impl Gate {
     }
 
     /// Tells an adaptive limit how long a success took. For a gate that has one.
-    pub(crate) fn observe_latency(&self, now: Tick, latency: Duration) {
+    pub(super) fn observe_latency(&self, now: Tick, latency: Duration) {
         self.first.observe_latency(now, latency);
     }
 
@@ -148,7 +148,7 @@ impl Gate {
     }
 
     /// Whether the caller is to announce that no request is inside.
-    pub(crate) fn may_announce(&self) -> bool {
+    pub(super) fn may_announce(&self) -> bool {
         // As in `wake`: the second of two threads that look sees all that have left.
         let mut waiting = self.waiting.lock();
         let announce = waiting.as_mut().map(|waiting| &mut waiting.announce);
@@ -193,7 +193,7 @@ impl Gate {
     }
 
     /// Forgets the outcomes counted.
-    pub(crate) fn clear_counts(&self, now: Tick) {
+    pub(super) fn clear_counts(&self, now: Tick) {
         self.each().for_each(|cell| cell.clear(now));
     }
 
@@ -213,7 +213,7 @@ impl Gate {
     }
 
     #[inline]
-    pub(crate) fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.first.is_closed()
     }
 

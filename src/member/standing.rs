@@ -102,7 +102,7 @@ impl Standing {
     }
 
     /// How long ago it was moved here; `None` if it never was. Not for ejected members.
-    pub(crate) fn moved_for(self, now: Tick) -> Option<Duration> {
+    pub(super) fn moved_for(self, now: Tick) -> Option<Duration> {
         let millis = stamp(now).wrapping_sub(self.at);
         (self.epoch > 0).then(|| Duration::from_millis(millis.into()))
     }
@@ -155,7 +155,7 @@ pub(crate) enum Verdict {
 
 /// What a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finding {
+pub(super) enum Finding {
     Good,
     Bad,
     /// No verdict; another probe may be sent after this time.
@@ -164,7 +164,7 @@ pub(crate) enum Finding {
 
 /// What serves as a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProbedBy {
+pub(super) enum ProbedBy {
     /// A request. The number of such probes at once may be limited.
     Request,
     /// A check out of band, whose driver limits its own number.
@@ -270,13 +270,13 @@ impl StandingCell {
     }
 
     /// Forgets the ejections in a row of a member that is back in.
-    pub(crate) fn forgive(&self) {
+    pub(super) fn forgive(&self) {
         let from = self.get();
         let _ = from.is_in() && self.exchange(from, Standing { times: 0, ..from });
     }
 
     /// Resumes an ejection from before the member left rotation, if a slot is free. Else the writer has to place it.
-    pub(crate) fn restore(&self, keeper: &impl Keeper, former: Standing) -> bool {
+    pub(super) fn restore(&self, keeper: &impl Keeper, former: Standing) -> bool {
         let from = self.get();
         if !keeper.ledger().reserve() {
             return false;
@@ -306,7 +306,7 @@ impl StandingCell {
     /// Takes the probe if it is due and, for a request, if the limit allows one more: its slot first, then the change.
     /// Returns the probe's epoch. A probe that was given up counts as an ejection in a row, and leaves its slot to this
     /// one. `timeout` tells how long the n-th may take.
-    pub(crate) fn claim_probe(
+    pub(super) fn claim_probe(
         &self,
         keeper: &impl Keeper,
         by: ProbedBy,
@@ -338,7 +338,7 @@ impl StandingCell {
     }
 
     /// Whether the probe of `epoch` is still the one that counts.
-    pub(crate) fn awaits(&self, epoch: u32) -> bool {
+    pub(super) fn awaits(&self, epoch: u32) -> bool {
         let standing = self.get();
         standing.epoch == epoch && standing.phase == Phase::Probing
     }
@@ -368,7 +368,7 @@ impl StandingCell {
 
     /// Acts on what the probe of `epoch` found; a good one brings the member back as `in_as`. Returns `false`, and
     /// changes nothing, if that probe had been given up or the member has been moved since.
-    pub(crate) fn conclude(
+    pub(super) fn conclude(
         &self,
         keeper: &impl Keeper,
         epoch: u32,

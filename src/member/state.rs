@@ -169,7 +169,7 @@ impl State {
 
     /// Takes in a success of an ordinary request of this shard, which the gate counts.
     #[inline]
-    pub(crate) fn succeeded(&self, rule: &Rule, now: Tick, shard: &Shard) {
+    pub(super) fn succeeded(&self, rule: &Rule, now: Tick, shard: &Shard) {
         if !rule.is_quiet() {
             self.success_slow(rule, now);
         }
@@ -389,7 +389,7 @@ impl State {
     /// Called when a request has left a closed gate. Emits the event if that was the last one of a drain. `at` stands
     /// in for the time if a clock of the user's panics: a lease may be dropped while another panic unwinds.
     #[cold]
-    pub(crate) fn announce_if_drained(&self, at: Tick) {
+    pub(super) fn announce_if_drained(&self, at: Tick) {
         if self.shared.events.is_some() && self.gate.may_announce() {
             let now = catch_unwind(AssertUnwindSafe(|| self.shared.now()));
             self.tell(now.unwrap_or(at), EventKind::DrainOver);

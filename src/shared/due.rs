@@ -30,7 +30,7 @@ impl Due {
     }
 
     /// Sets how far ahead a claim may move the time at most.
-    pub(crate) fn set_horizon(&self, horizon: Duration) {
+    pub(super) fn set_horizon(&self, horizon: Duration) {
         // ORDERING: Relaxed. A self-contained value. A thread that reads the old one may find the task due once too
         // often.
         self.horizon.store(twice(horizon), Ordering::Relaxed);

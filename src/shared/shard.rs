@@ -150,7 +150,7 @@ impl Shard {
 
     /// Called after the clock was read. Discards a last reading that is more than 64 us old, twice the age that a
     /// reading in use reaches: it is left over from a burst.
-    pub(crate) fn forget_old(&self, now: Tick) {
+    pub(super) fn forget_old(&self, now: Tick) {
         const OLD: u64 = 2 * AGE_NANOS;
         // ORDERING: Relaxed. As in `last`.
         let read = self.tick.load(Ordering::Relaxed);
@@ -171,7 +171,7 @@ impl Shard {
 
     /// Called after a pick has read the clock because the last reading could not be reused. Sets how often this one may
     /// be.
-    pub(super) fn note_reading(&self, now: Tick) {
+    fn note_reading(&self, now: Tick) {
         // ORDERING: Relaxed, all. As in `last`.
         let left = self.left.load(Ordering::Relaxed);
         let before = self.tick.load(Ordering::Relaxed);

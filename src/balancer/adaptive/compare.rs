@@ -7,7 +7,7 @@ use super::{AdaptivePicker, ahead};
 use crate::shared::{BoardView, JOINED, LANES};
 
 /// Whether a member may be picked, or `None` if all may. Asking takes longer than comparing.
-pub(super) type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
+type MayPick<'a> = Option<&'a dyn Fn(usize) -> bool>;
 
 /// How often the best of a row are checked before all of the row are.
 const LOOKS: usize = 5;
