@@ -418,7 +418,7 @@ impl<E: Endpoint> fmt::Debug for PickContext<'_, E> {
             .field("options", &self.options)
             .field("now", &self.now)
             .field("shard", &self.shard)
-            .field("regard", &self.health_mode)
+            .field("health_mode", &self.health_mode)
             .finish_non_exhaustive()
     }
 }

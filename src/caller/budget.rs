@@ -36,14 +36,9 @@ impl Budget {
         self.left_of(self.recent.counts(now))
     }
 
-    const fn left_of(&self, counts: Counts) -> u64 {
+    fn left_of(&self, counts: Counts) -> u64 {
         let earned = counts.requests * self.percent / 100;
-        let most = if earned > self.floor {
-            earned
-        } else {
-            self.floor
-        };
-        most.saturating_sub(counts.secondary)
+        earned.max(self.floor).saturating_sub(counts.secondary)
     }
 }
 

@@ -82,12 +82,8 @@ impl Pair {
         }
     }
 
-    const fn with_one(self) -> Self {
-        let present = if self.present < COUNT_MASK {
-            self.present + 1
-        } else {
-            self.present
-        };
+    fn with_one(self) -> Self {
+        let present = (self.present + 1).min(COUNT_MASK);
         Self { present, ..self }
     }
 

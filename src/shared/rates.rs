@@ -196,9 +196,7 @@ impl Shared {
         }
         self.usual().with_error_rate(rate.into())
     }
-}
 
-impl Shared {
     /// The number of the tenth of a window that contains this time.
     pub(crate) fn tenth(&self, at: Tick) -> u64 {
         at.as_nanos() / (nanos(self.ejection.window) / 10).max(1)

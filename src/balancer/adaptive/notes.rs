@@ -1,6 +1,7 @@
 //! The state that the threads of a shard keep from one pick to the next.
 
 use crate::balancer::cumulative::Cumulative;
+use crate::shared::GOLDEN;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Of many endpoints, a pick compares this many that were good last time,
@@ -11,7 +12,7 @@ const ROWS: usize = 3;
 
 /// The distance from one draw to the next on a line of 2^64. It follows the golden ratio, which spreads the draws of
 /// successive picks evenly. With random draws, some rows would go unread for long.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+const STEP: u64 = GOLDEN;
 
 /// The assumed cost of an endpoint while none is known, in nanoseconds.
 pub(super) const UNKNOWN: f32 = 1.0;
