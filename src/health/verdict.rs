@@ -104,6 +104,10 @@ impl Report {
     fn success_rate(&self) -> f64 {
         1.0 - self.faults as f64 / self.total.max(1) as f64
     }
+
+    const fn has_volume(&self, volume: u64) -> bool {
+        self.total > 0 && self.total >= volume
+    }
 }
 
 /// The smallest deviation of success rates that is significant.
@@ -123,65 +127,69 @@ pub(crate) fn outliers(
     settings: &Ejection,
     reports: &[Report],
 ) -> (Vec<(usize, Detectors)>, Thresholds) {
-    let mut thresholds = Thresholds::default();
-    let with_volume = |volume: u64| {
-        let all = reports.iter().enumerate();
-        all.filter(move |(_, report)| report.total >= volume.max(1))
+    let thresholds = Thresholds {
+        success_rate: success_rate_threshold(settings, reports),
+        latency: latency_threshold(settings, reports),
     };
-    let mut found = vec![Detectors::NONE; reports.len()];
-    if settings.success_rate_stdev_factor > 0.0 {
-        let volume = settings.success_rate_request_volume;
-        let mut rates: Vec<_> = with_volume(volume)
-            .map(|(_, report)| report.success_rate())
-            .collect();
-        if !rates.is_empty() && rates.len() >= settings.success_rate_minimum_hosts as usize {
-            let middle = median(&mut rates);
-            rates
-                .iter_mut()
-                .for_each(|rate| *rate = (*rate - middle).abs());
-            let deviation = (1.4826 * median(&mut rates)).max(LEAST_DEVIATION);
-            let threshold = middle - settings.success_rate_stdev_factor * deviation;
-            thresholds.success_rate = Some(threshold);
-            for (index, report) in with_volume(volume) {
-                found[index] = found[index]
-                    .with_if(Detector::SuccessRate, || report.success_rate() < threshold);
-            }
-        }
-    }
-    if settings.failure_percentage_threshold > 0 {
-        let volume = settings.failure_percentage_request_volume;
-        if with_volume(volume).count() >= settings.failure_percentage_minimum_hosts as usize {
-            let threshold = u64::from(settings.failure_percentage_threshold);
-            for (index, report) in with_volume(volume) {
-                found[index] = found[index].with_if(Detector::FailurePercentage, || {
-                    report.faults * 100 >= report.total * threshold
-                });
-            }
-        }
-    }
-    if settings.latency_factor > 0.0 {
-        let known = || {
-            reports
-                .iter()
-                .enumerate()
-                .filter(|(_, report)| report.latency > 0.0)
-        };
-        let mut latencies: Vec<_> = known()
-            .map(|(_, report)| f64::from(report.latency))
-            .collect();
-        if latencies.len() >= 3 {
-            let threshold = settings.latency_factor * median(&mut latencies);
-            thresholds.latency = Some(threshold);
-            for (index, report) in known() {
-                found[index] = found[index].with_if(Detector::LatencyOutlier, || {
-                    f64::from(report.latency) > threshold
-                });
-            }
-        }
-    }
-    let found = found.into_iter().enumerate();
+    let counts_faults = counts_faults(settings, reports);
+    let found = |report: &Report| {
+        Detectors::NONE
+            .with_if(Detector::SuccessRate, || {
+                let is_below = |threshold| report.success_rate() < threshold;
+                report.has_volume(settings.success_rate_request_volume)
+                    && thresholds.success_rate.is_some_and(is_below)
+            })
+            .with_if(Detector::FailurePercentage, || {
+                let percent = u64::from(settings.failure_percentage_threshold);
+                counts_faults
+                    && report.has_volume(settings.failure_percentage_request_volume)
+                    && report.faults * 100 >= report.total * percent
+            })
+            .with_if(Detector::LatencyOutlier, || {
+                let is_above = |threshold| f64::from(report.latency) > threshold;
+                thresholds.latency.is_some_and(is_above)
+            })
+    };
+    let found = reports.iter().map(found).enumerate();
     let found = found.filter(|(_, detectors)| !detectors.is_empty());
     (found.collect(), thresholds)
+}
+
+/// The success rate below which an endpoint stands out, if the detector is on and has enough endpoints.
+fn success_rate_threshold(settings: &Ejection, reports: &[Report]) -> Option<f64> {
+    if settings.success_rate_stdev_factor <= 0.0 {
+        return None;
+    }
+    let volume = settings.success_rate_request_volume;
+    let judged = reports.iter().filter(|report| report.has_volume(volume));
+    let mut rates: Vec<_> = judged.map(Report::success_rate).collect();
+    if rates.len() < settings.success_rate_minimum_hosts.max(1) as usize {
+        return None;
+    }
+    let middle = median(&mut rates);
+    rates
+        .iter_mut()
+        .for_each(|rate| *rate = (*rate - middle).abs());
+    let deviation = (1.4826 * median(&mut rates)).max(LEAST_DEVIATION);
+    Some(middle - settings.success_rate_stdev_factor * deviation)
+}
+
+/// Whether the detector of shares of faults is on and has enough endpoints.
+fn counts_faults(settings: &Ejection, reports: &[Report]) -> bool {
+    let volume = settings.failure_percentage_request_volume;
+    let judged = reports.iter().filter(|report| report.has_volume(volume));
+    settings.failure_percentage_threshold > 0
+        && judged.count() >= settings.failure_percentage_minimum_hosts as usize
+}
+
+/// The latency above which an endpoint stands out, in nanoseconds, if the detector is on and has enough endpoints.
+fn latency_threshold(settings: &Ejection, reports: &[Report]) -> Option<f64> {
+    if settings.latency_factor <= 0.0 {
+        return None;
+    }
+    let known = reports.iter().filter(|report| report.latency > 0.0);
+    let mut latencies: Vec<_> = known.map(|report| f64::from(report.latency)).collect();
+    (latencies.len() >= 3).then(|| settings.latency_factor * median(&mut latencies))
 }
 
 /// The median; of an even number of values, the lower of the two in the middle. There must be at least one value.
