@@ -7,6 +7,7 @@ use super::demand::Demand;
 use super::random::{Purpose, Stream};
 use super::scenario::Scenario;
 use crate::error::BuildError;
+use crate::settings::within;
 use crate::time::nanos;
 
 /// A fault of some servers for some time. By default it affects all servers during the scenario's
@@ -190,12 +191,7 @@ impl Fault {
     }
 
     pub(super) fn check(&self, servers: usize) -> Result<(), BuildError> {
-        let share = |field, value: f64| {
-            if (0.0..=1.0).contains(&value) {
-                return Ok(());
-            }
-            Err(BuildError::setting(field, value, "a share from 0 to 1"))
-        };
+        let share = |field, value: f64| within(0.0..=1.0, "a share from 0 to 1", [(field, value)]);
         let above = |field, value: f64| {
             if value > 0.0 && value <= 3.6e12 {
                 return Ok(());
@@ -207,10 +203,9 @@ impl Fault {
             ))
         };
         match self.what {
-            What::Slow(times) if (1e-6..=1e6).contains(&times) => {}
             What::Slow(times) => {
                 let expected = "from a millionth to a million";
-                return Err(BuildError::setting("Fault::slow", times, expected));
+                within(1e-6..=1e6, expected, [("Fault::slow", times)])?;
             }
             What::Fails { share: of, taking } => {
                 share("Fault::fails", of)?;

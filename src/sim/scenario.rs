@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::demand::Demand;
 use super::fault::{Fault, Replacement};
 use crate::error::BuildError;
+use crate::settings::within;
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -359,20 +360,18 @@ impl Scenario {
             Err(BuildError::setting(field, value, expected))
         };
         let servers = self.speeds.len();
-        if !(1..=10_000).contains(&servers) {
-            return refuse("Scenario::servers", &servers, "from 1 to 10 000");
-        }
-        if !(1..=100_000).contains(&self.clients) {
-            return refuse("Scenario::clients", &self.clients, "from 1 to 100 000");
-        }
-        if self.slots == Some(0) {
-            return refuse("Scenario::slots", &0, "at least 1");
-        }
+        within(
+            1..=10_000,
+            "from 1 to 10 000",
+            [("Scenario::servers", servers)],
+        )?;
+        let clients = ("Scenario::clients", self.clients);
+        within(1..=100_000, "from 1 to 100 000", [clients])?;
+        let slots = self.slots.map(|slots| ("Scenario::slots", slots));
+        within(1..=usize::MAX, "at least 1", slots)?;
+        let speeds = self.speeds.iter().map(|&speed| ("Scenario::speed", speed));
+        within(1e-6..=1e6, "from a millionth to a million", speeds)?;
         let positive = |value: f64| value > 0.0 && value.is_finite();
-        let slow_or_fast = |speed: &&f64| !(1e-6..=1e6).contains(*speed);
-        if let Some(speed) = self.speeds.iter().find(slow_or_fast) {
-            return refuse("Scenario::speed", speed, "from a millionth to a million");
-        }
         match (self.rate, self.slots) {
             (Rate::Load(share), Some(_)) if !positive(share) => {
                 return refuse("Scenario::load", &share, "above 0");
@@ -396,14 +395,10 @@ impl Scenario {
             }
         }
         let spans = [
-            ("Scenario::timeout", self.timeout, MILLI),
-            ("Scenario::length", self.length, MILLI),
+            ("Scenario::timeout", self.timeout),
+            ("Scenario::length", self.length),
         ];
-        for (field, value, least) in spans {
-            if !(least..=3600 * SECOND).contains(&value) {
-                return refuse(field, &value, "from 1 ms to 1 h");
-            }
-        }
+        within(MILLI..=3600 * SECOND, "from 1 ms to 1 h", spans)?;
         if self.one_way >= self.timeout / 2 {
             let expected = "less than half of the timeout";
             return refuse("Scenario::one_way", &self.one_way, expected);
@@ -416,12 +411,9 @@ impl Scenario {
             let expected = "a span between the warm-up and the length";
             return refuse("Scenario::window", &self.window, expected);
         }
-        if self.retries > 3 {
-            return refuse("Scenario::retries", &self.retries, "from 0 to 3");
-        }
-        if !(0.0..=10.0).contains(&self.retry_budget) {
-            return refuse("Scenario::retry_budget", &self.retry_budget, "from 0 to 10");
-        }
+        within(0..=3, "from 0 to 3", [("Scenario::retries", self.retries)])?;
+        let budget = ("Scenario::retry_budget", self.retry_budget);
+        within(0.0..=10.0, "from 0 to 10", [budget])?;
         for replacement in &self.replacements {
             if !(replacement.from > 0.0 && replacement.from <= 1.0) {
                 let expected = "a share of the speed above 0";
