@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::rows::FIRST;
+use super::rows::{FIRST, when_due};
 use super::*;
 use crate::shared::{Board, LANES, Place};
 use crate::time::Tick;
@@ -70,8 +70,10 @@ fn cost(
     };
     let waited = waited.clamp(-1.0, with.rounds);
     let queue = picker.terms.queue[index];
+    let has_come = of.turn != JOINED && ahead(with.virtual_now, of.turn) >= 0;
     let load = match (of.ages.len(), picker.due) {
         (0, Some(due)) if is_due => due,
+        (0, Some(due)) if has_come => when_due(queue, due),
         (0, Some(due)) => queue.max(due * 1.04),
         _ => (count + 1.0) * queue,
     };

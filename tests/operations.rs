@@ -1,0 +1,162 @@
+//! Promise: what operators do to a service over time has the effect that they expect. Answers take times that vary at
+//! random, with an exponential distribution, and requests overlap.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use common::{MILLI, SECOND, Server, policies, servers};
+use evenkeel::{Adaptive, Clock, Cluster, Endpoint, EventKind, Fleet, Lease, ManualClock, Outcome};
+
+/// Requests in virtual time, with exponentially distributed gaps and answers.
+struct Traffic {
+    fleet: Fleet<Server>,
+    clock: ManualClock,
+    random: u64,
+    /// Those in flight, by when they end.
+    ends: BinaryHeap<Reverse<(u64, usize)>>,
+    leases: Vec<Option<Lease<Server>>>,
+    /// How many requests each server got since this was last taken.
+    seen: Vec<f64>,
+}
+
+impl Traffic {
+    fn new(fleet: Fleet<Server>, clock: ManualClock) -> Self {
+        Self {
+            fleet,
+            clock,
+            random: 1,
+            ends: BinaryHeap::new(),
+            leases: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// An exponentially distributed time.
+    fn about(&mut self, mean: Duration) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let unit = ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
+        (-(1.0 - unit).ln() * mean.as_nanos() as f64) as u64
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now().as_nanos()
+    }
+
+    fn advance_to(&self, end: u64) {
+        let time = Duration::from_nanos(end.saturating_sub(self.now()));
+        self.clock.advance(time);
+    }
+
+    /// Records the requests that end by `until`, each at its time.
+    fn end_until(&mut self, until: u64) {
+        while let Some(&Reverse((end, place))) = self.ends.peek().filter(|next| next.0.0 <= until) {
+            self.ends.pop();
+            self.advance_to(end);
+            self.leases[place].take().unwrap().record(Outcome::Success);
+        }
+        self.advance_to(until);
+    }
+
+    /// Sends `rate` requests a second for `time`. They take about `mean` each.
+    fn run(&mut self, time: Duration, rate: u32, mean: Duration) {
+        let until = self.now() + time.as_nanos() as u64;
+        self.seen = vec![0.0; 100];
+        loop {
+            let next = self.now() + self.about(SECOND / rate);
+            self.end_until(next.min(until));
+            if next >= until {
+                return;
+            }
+            let lease = self.fleet.pick_endpoint().unwrap();
+            self.seen[lease.endpoint().key()] += 1.0;
+            let end = next + self.about(mean);
+            self.ends.push(Reverse((end, self.leases.len())));
+            self.leases.push(Some(lease));
+        }
+    }
+
+    /// The share of the servers from `first` on.
+    fn share_from(&self, first: usize) -> f64 {
+        self.seen[first..].iter().sum::<f64>() / self.seen.iter().sum::<f64>()
+    }
+
+    fn ejections(&self) -> usize {
+        let events = self.fleet.take_events();
+        let ejected = events
+            .iter()
+            .filter(|it| matches!(it.kind, EventKind::Ejected { .. }));
+        ejected.count()
+    }
+}
+
+fn with(weights: &[u32], policy: common::Policy) -> Traffic {
+    let clock = ManualClock::new();
+    let builder = Fleet::builder().endpoints(servers(weights)).policy(policy);
+    let fleet = builder.clock(clock.clone()).seed(7).events(1024).build();
+    Traffic::new(fleet.unwrap(), clock)
+}
+
+fn ten_of_each(heavy: u32, light: u32) -> Vec<u32> {
+    [[heavy; 10], [light; 10]].concat()
+}
+
+/// Before the fix, they got 0.1 to 0.7 of what is due to them.
+#[test]
+fn light_endpoints_get_their_share_although_latencies_vary() {
+    for (heavy, light) in [(2, 1), (3, 1), (9, 1)] {
+        for (rate, seconds) in [(50, 120), (200, 50), (1_000, 15)] {
+            let mut traffic = with(&ten_of_each(heavy, light), Box::new(Adaptive::new()));
+            traffic.run(SECOND * 5, rate, MILLI * 10);
+            traffic.run(SECOND * seconds, rate, MILLI * 10);
+            let due = f64::from(light) / f64::from(heavy + light);
+            let of_due = traffic.share_from(10) / due;
+            assert!(
+                (0.6..1.6).contains(&of_due),
+                "{heavy}:{light} at {rate}/s: {of_due} of what is due"
+            );
+        }
+    }
+}
+
+/// Blue and green: the weights of the old and the new endpoints change in steps, and back at once.
+#[test]
+fn traffic_follows_the_weights_step_by_step_and_back() {
+    for (name, policy) in policies() {
+        if name == "RoundRobin" {
+            continue; // It ignores weights.
+        }
+        let mut traffic = with(&ten_of_each(1, 0), policy);
+        for (old, new) in [(1, 0), (99, 1), (90, 10), (50, 50), (0, 100), (100, 0)] {
+            let endpoints = servers(&ten_of_each(old, new));
+            traffic.fleet.update(endpoints).unwrap();
+            traffic.run(SECOND * 10, 300, MILLI * 10);
+            let (share, due) = (
+                traffic.share_from(10),
+                f64::from(new) / f64::from(old + new),
+            );
+            assert!(
+                (due * 0.6..=due * 1.6).contains(&share),
+                "{name}, {old}:{new}: {share}"
+            );
+        }
+    }
+}
+
+/// A dependency of all endpoints makes them five times as slow for a while. No endpoint is ejected, then or later.
+#[test]
+fn a_common_slowness_ejects_no_endpoint() {
+    for (name, policy) in policies() {
+        let mut traffic = with(&[1; 20], policy);
+        for mean in [10, 50, 10] {
+            traffic.run(SECOND * 30, 100, MILLI * mean);
+            assert_eq!(traffic.ejections(), 0, "{name}");
+        }
+    }
+}
