@@ -160,9 +160,9 @@ impl LatencyCell {
         });
     }
 
-    /// Moves an idle endpoint's estimate toward the fleet's usual one. `passed` is the time since this was last done.
-    pub(crate) fn settle(&self, now: Tick, usual: Duration, passed: Duration) {
-        let usual = believable(usual);
+    /// Moves an idle endpoint's estimate toward this latency. `passed` is the time since this was last done.
+    pub(crate) fn settle(&self, now: Tick, latency: Duration, passed: Duration) {
+        let latency = believable(latency);
         let passed = passed.as_millis() as u32;
         self.change(|word| {
             let idle = elapsed(word, stamp(now));
@@ -170,7 +170,7 @@ impl LatencyCell {
             (word != UNKNOWN && idle >= from).then(|| {
                 // The stamp stays as it is: it tells when the endpoint last answered.
                 u64::from(
-                    (usual + (root(word) - usual) * remaining(passed, tau))
+                    (latency + (root(word) - latency) * remaining(passed, tau))
                         .max(1.0)
                         .to_bits(),
                 ) | word & (u64::from(u32::MAX) << 32)

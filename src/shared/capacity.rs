@@ -30,6 +30,12 @@ impl BaselineLatency {
         Self(AtomicF32::new(0.0))
     }
 
+    /// The baseline latency, if it is known.
+    pub(crate) fn get(&self) -> Option<Duration> {
+        let baseline = self.0.get();
+        (baseline > 0.0).then(|| Duration::from_nanos(baseline as u64))
+    }
+
     /// Updates the baseline latency with the current `latency`, `passed` seconds after the last time. The pair says
     /// whether more endpoints are out than can be spared, and whether the fleet is short. Returns the ratio of the
     /// latency to the baseline, or `None` if no baseline latency is known.
