@@ -91,7 +91,7 @@ const FAR: i32 = 1 << 30;
 ///
 /// Idle endpoints whose turn has come count as if they were hardly lighter than the heaviest. By weights alone the light
 /// ones would never be used at low load. Where latencies vary at random and few requests are open, endpoints of a half
-/// to a tenth of the others' weight get 0.5 to 1.6 times their share, and lighter ones up to three times
+/// to a tenth of the others' weight get 0.5 to 2.3 times their share, and lighter ones a fifth to five times
 /// (`tests/operations.rs`). For exact shares, as of a canary, use another policy.
 ///
 /// Each endpoint of the initial set has one turn before any is preferred, in an order drawn by weight. A fleet that has
