@@ -193,9 +193,9 @@ fn not_one_endpoint_gets_everything_after_all_hung() {
     }
 }
 
-/// Most endpoints are five times as slow, and the client has few requests: those that are quick share them, and the slow
-/// ones are tried now and then. Before the fix, one of the eight got 80 % of the requests, and the slow ones 1.2 %. If
-/// only what answers now counted, they would get 9 %.
+/// Most endpoints are five times as slow, and the client has few requests: those that are quick share them, and the
+/// slow ones are tried now and then. Before the fix, one of the eight got 80 % of the requests, and the slow ones 1.2 %.
+/// If only what answers now counted, they would get 9 %.
 #[test]
 fn the_quick_ones_among_many_slow_ones_share_the_requests() {
     let (mut most, mut slow) = (0.0, 0.0);
@@ -208,6 +208,6 @@ fn the_quick_ones_among_many_slow_ones_share_the_requests() {
         most += traffic.seen.iter().copied().fold(0.0, f64::max) / all / 4.0;
         slow += 1.0 / 4.0 - traffic.share_from(traffic.slow) / 4.0;
     }
-    // 0.37 and 0.023 of 4 800 requests were seen.
-    assert!(most < 0.46 && slow < 0.04, "{most}, {slow}");
+    // The seeds are fixed: it is 0.37 and 0.023. The bounds lie halfway to what was wrong.
+    assert!(most < 0.58 && slow < 0.05, "{most}, {slow}");
 }

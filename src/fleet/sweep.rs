@@ -224,8 +224,8 @@ impl Sweep {
     /// or to what members that answer now take if that is more, where that is a third less than usual. (Any less would
     /// often be noise, and send requests to avoided members too soon: S15c's p99 rose by 7 %.)
     ///
-    /// A baseline, too, may be from a slow time. After [`LONG_MILLIS`], only members that answer now count. A slow member
-    /// that is avoided then seems as quick as these some time later, and is tried.
+    /// A baseline, too, may be from a slow time. After [`LONG_MILLIS`], only members that answer now count. A slow
+    /// member that is avoided then seems as quick as these some time later, and is tried.
     fn latency_when_idle(&self, core: &State, usual: Duration, now: Tick) -> Duration {
         let baseline = if core.latency.idle_millis(now) < LONG_MILLIS {
             core.baseline_latency.get()
