@@ -194,7 +194,7 @@ fn not_one_endpoint_gets_everything_after_all_hung() {
 }
 
 /// Most endpoints are five times as slow, and the client has few requests: those that are quick share them, and the
-/// slow ones are tried now and then. Before the fix, one of the eight got 80 % of the requests, and the slow ones 1.2 %.
+/// slow ones are tried now and then. Before the fix, one of the eight got 80 % of the requests, the slow ones 1.2 %.
 /// If only what answers now counted, they would get 9 %.
 #[test]
 fn the_quick_ones_among_many_slow_ones_share_the_requests() {
