@@ -17,7 +17,7 @@ mod rows;
 
 use best::Best;
 use notes::{Notes, UNKNOWN};
-use rows::{CompareParams, Term, Terms, when_due};
+use rows::{CompareParams, Terms};
 
 /// Up to this many endpoints, all of them are compared.
 const ALL: usize = 256;
@@ -187,22 +187,17 @@ impl AdaptivePicker {
         let round = |weight: u64| ((most << ROUND_BITS) / weight.max(1)) as u32;
         let is_weighted = weights.iter().any(|&weight| weight != most);
         let due = is_weighted.then_some(queue * HEAVIEST as f32);
-        let term = |&weight: &u64| {
-            let queue = queue * round(weight) as f32;
-            Term {
-                per_round: weight as f32 / (most << ROUND_BITS) as f32,
-                queue,
-                due: due.map_or(queue, |heaviest| when_due(queue, heaviest)),
-            }
-        };
-        let terms: Vec<Term> = weights.iter().map(term).collect();
+        let terms = weights.iter().map(|&weight| {
+            let per_round = weight as f32 / (most << ROUND_BITS) as f32;
+            (per_round, queue * round(weight) as f32)
+        });
         let rounds: Box<[u32]> = weights.iter().map(|&weight| round(weight)).collect();
         let virtual_now = board
             .as_ref()
             .map_or(0, |board| virtual_now(board, &rounds));
         Self {
             rounds,
-            terms: Terms::of(&terms),
+            terms: Terms::of(terms),
             due,
             shift: order.wrapping_neg() as usize % weights.len().max(1),
             kept: match weights.len() {

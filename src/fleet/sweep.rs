@@ -80,9 +80,12 @@ struct Seen {
 pub(super) struct Sweep {
     next: usize,
     latencies: Vec<Duration>,
-    /// The latencies of members that have answered within [`RECENT_MILLIS`]; below, their median in the last sweep.
+    /// The latencies of members that have answered within [`RECENT_MILLIS`]; below, their median in the last sweep that
+    /// saw any: with less than a request a second most sweeps see none.
     recent: Vec<Duration>,
     recent_median: Option<Duration>,
+    /// Whether the median of all latencies tells nothing of the present.
+    is_outdated: bool,
     /// The strain of each busy member: its latency as a multiple of its baseline latency, while no more members are out
     /// than can be spared.
     strains: Vec<f32>,
@@ -118,6 +121,7 @@ impl Sweep {
             latencies: std::mem::take(&mut self.latencies),
             recent: std::mem::take(&mut self.recent),
             recent_median: self.recent_median,
+            is_outdated: self.is_outdated,
             strains: std::mem::take(&mut self.strains),
             begun: self.begun,
             first: self.first,
@@ -220,23 +224,34 @@ impl Sweep {
 
     /// What the latency of an idle member drifts to: the fleet's usual one, which is the median of all estimates. Where
     /// there are few requests, most of these may be from a time when all were slow, or from slow members that are
-    /// avoided. The first to answer soon would then get everything for good. So it drifts to the member's own baseline,
-    /// or to what members that answer now take if that is more, where that is a third less than usual. (Any less would
-    /// often be noise, and send requests to avoided members too soon: S15c's p99 rose by 7 %.)
+    /// avoided. The first to answer soon would then get everything for good. So while the median is outdated, it drifts
+    /// to the member's own baseline, or to what members that answer now take if that is more.
     ///
     /// A baseline, too, may be from a slow time. After [`LONG_MILLIS`], only members that answer now count. A slow
     /// member that is avoided then seems as quick as these some time later, and is tried.
     fn latency_when_idle(&self, core: &State, usual: Duration, now: Tick) -> Duration {
-        let baseline = if core.latency.idle_millis(now) < LONG_MILLIS {
-            core.baseline_latency.get()
-        } else {
-            Some(Duration::ZERO)
+        let Some(recent) = self.recent_median.filter(|_| self.is_outdated) else {
+            return usual;
         };
-        let own = self
-            .recent_median
-            .zip(baseline)
-            .map(|(recent, own)| recent.max(own));
-        own.filter(|own| *own < usual * 2 / 3).unwrap_or(usual)
+        if core.latency.idle_millis(now) >= LONG_MILLIS {
+            return recent.min(usual);
+        }
+        let baseline = core.baseline_latency.get();
+        baseline.map_or(usual, |baseline| baseline.max(recent).min(usual))
+    }
+
+    /// Updates whether the median of all latencies is outdated: members that answer now take less than half of it.
+    /// Once it is, until they take nine tenths. Any smaller difference may be noise, and would send requests to avoided
+    /// members too soon.
+    fn compare_medians(&mut self, median: Option<Duration>) {
+        let recent = lower_median(&mut self.recent, Duration::cmp);
+        self.recent_median = recent.or(self.recent_median);
+        if let Some((recent, all)) = self.recent_median.zip(median) {
+            self.is_outdated = match self.is_outdated {
+                true => recent * 10 < all * 9,
+                false => recent * 2 < all,
+            };
+        }
     }
 
     fn note_latency(&mut self, core: &State, shared: &Shared, now: Tick) {
@@ -301,7 +316,7 @@ impl Sweep {
         let median = lower_median(&mut self.latencies, Duration::cmp);
         shared.set_usual_latency(median);
         let are_most = 2 * self.strains.len() >= self.recent.len();
-        self.recent_median = lower_median(&mut self.recent, Duration::cmp);
+        self.compare_medians(median);
         let strain = lower_median(&mut self.strains, f32::total_cmp).filter(|_| are_most);
         shared.note_capacity(self.warming, strain);
         // If many members stand out, the fault is shared, so all of them count.

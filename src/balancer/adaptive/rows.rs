@@ -16,14 +16,17 @@ pub(super) const FIRST: f32 = 1e-6;
 /// Where weights differ, an idle member whose turn it is not costs at least this many times what the due one would.
 const NOT_DUE: f32 = 1.04;
 
-/// What a request costs at an idle member whose turn has come, in units of what it costs alone, where it is `queue`
-/// otherwise and `heaviest` at the heaviest member: `heaviest · (queue / heaviest) ^ (1/16)`.
+/// What a request costs at an idle member whose turn has come, as a multiple of what it costs at the heaviest: the
+/// sixteenth root of how much heavier that is. `weight` is the member's as a part of the heaviest's, at most 1. The root
+/// is computed by the bits of the float, which are nearly a logarithm, and is at most 7 % too high.
 ///
 /// With a power of 0, endpoints of a tenth of the others' weight got 24 % of few requests where 10 % are due, and with
 /// 0.2 they got 8 %; those of half the weight got 31 % and 19 % where 33 % are due.
-pub(super) fn when_due(queue: f32, heaviest: f32) -> f32 {
-    let ratio = (queue / heaviest).max(1.0);
-    heaviest * ratio.sqrt().sqrt().sqrt().sqrt()
+#[inline(always)]
+pub(super) fn when_due(weight: f32) -> f32 {
+    const ONE: u32 = 1.0f32.to_bits();
+    // It wraps in padding lanes only, where the result is not used.
+    f32::from_bits(ONE.wrapping_add(ONE.wrapping_sub(weight.to_bits()) >> 4))
 }
 
 /// The unit of ages, in nanoseconds.
@@ -39,15 +42,6 @@ pub(super) struct Terms<T> {
     pub(super) per_round: T,
     /// What a request adds to the cost, in units of what a request costs alone: mean weight / weight.
     pub(super) queue: T,
-    /// What a request costs in these units while the member is idle and its turn has come: see [`when_due`].
-    pub(super) due: T,
-}
-
-/// The terms of one member.
-pub(super) struct Term {
-    pub(super) per_round: f32,
-    pub(super) queue: f32,
-    pub(super) due: f32,
 }
 
 /// The values that a pick compares with.
@@ -114,18 +108,14 @@ pub(super) fn is_near(lateness: i32) -> bool {
 }
 
 impl Terms<Box<[f32]>> {
-    /// Lays the terms of all members side by side.
-    pub(super) fn of(all: &[Term]) -> Self {
-        // Padded to a multiple of `FOUR`, with a value that does no harm.
-        let filled = |term: fn(&Term) -> f32| {
-            let padding = std::iter::repeat(1.0);
-            let values = all.iter().map(term).chain(padding);
-            values.take(filled(all.len())).collect()
-        };
+    /// Builds the terms from pairs of the reciprocal of a round and what a request adds to the cost.
+    pub(super) fn of(all: impl Iterator<Item = (f32, f32)>) -> Self {
+        let (mut per_round, mut queue): (Vec<_>, Vec<_>) = all.unzip();
+        fill(&mut per_round);
+        fill(&mut queue);
         Self {
-            per_round: filled(|term| term.per_round),
-            queue: filled(|term| term.queue),
-            due: filled(|term| term.due),
+            per_round: per_round.into(),
+            queue: queue.into(),
         }
     }
 
@@ -135,15 +125,18 @@ impl Terms<Box<[f32]>> {
         let mut these = Terms {
             per_round: [1.0; LANES],
             queue: [1.0; LANES],
-            due: [1.0; LANES],
         };
         let places = these.per_round.iter_mut().zip(&mut these.queue);
-        for (((per_round, queue), due), &index) in places.zip(&mut these.due).zip(indices) {
-            *per_round = self.per_round[index];
-            (*queue, *due) = (self.queue[index], self.due[index]);
+        for ((per_round, queue), &index) in places.zip(indices) {
+            (*per_round, *queue) = (self.per_round[index], self.queue[index]);
         }
         these
     }
+}
+
+/// Pads to a multiple of [`FOUR`], with a value that does no harm.
+fn fill(terms: &mut Vec<f32>) {
+    terms.resize(filled(terms.len()), 1.0);
 }
 
 impl<T: AsRef<[f32]>> Terms<T> {
@@ -153,8 +146,7 @@ impl<T: AsRef<[f32]>> Terms<T> {
         let range = first..first + filled(lanes);
         Terms {
             per_round: &self.per_round.as_ref()[range.clone()],
-            queue: &self.queue.as_ref()[range.clone()],
-            due: &self.due.as_ref()[range],
+            queue: &self.queue.as_ref()[range],
         }
     }
 }
@@ -234,7 +226,6 @@ impl Row {
         debug_assert_eq!(terms.queue.len(), filled(self.lanes), "a term for each");
         let lanes = terms.queue.len().min(LANES);
         let (queue, per_round) = (&terms.queue[..lanes], &terms.per_round[..lanes]);
-        let when_due = &terms.due[..lanes];
         let count = &self.count.as_flattened()[..lanes];
         let cost = &mut self.cost.as_flattened_mut()[..lanes];
         let alone = &mut self.alone.as_flattened_mut()[..lanes];
@@ -243,6 +234,8 @@ impl Row {
         let with = *with;
         // The member whose turn came first costs as little as the heaviest, and no other idle one costs less.
         let not_due = with.due.map_or(0.0, |due| due * NOT_DUE);
+        // Equal weights cost 1.
+        let heaviest = with.due.unwrap_or(1.0);
         for lane in 0..lanes {
             let own = alone[lane];
             signs |= own.to_bits();
@@ -263,7 +256,8 @@ impl Row {
             // A turn that has come stays due until it is taken. If only the earliest did, a member that seems a little
             // slow would keep the turns of all lighter ones from being taken. One that has joined is invited.
             let has_come = (ahead(with.virtual_now, turn) >= 0) & (turn != JOINED);
-            let idle = either(has_come, when_due[lane], idle);
+            let weight = per_round[lane] * HEAVIEST as f32;
+            let idle = either(has_come, heaviest * when_due(weight), idle);
             let load = either(is_busy, busy, idle);
             cost[lane] = alone[lane] * load * with.waiting_factor(turn, per_round[lane]);
             least = least.min(order(cost[lane]));

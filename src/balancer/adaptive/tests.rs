@@ -73,7 +73,9 @@ fn cost(
     let has_come = of.turn != JOINED && ahead(with.virtual_now, of.turn) >= 0;
     let load = match (of.ages.len(), picker.due) {
         (0, Some(due)) if is_due => due,
-        (0, Some(due)) if has_come => when_due(queue, due),
+        (0, Some(due)) if has_come => {
+            due * when_due(picker.terms.per_round[index] * HEAVIEST as f32)
+        }
         (0, Some(due)) => queue.max(due * 1.04),
         _ => (count + 1.0) * queue,
     };
@@ -194,6 +196,16 @@ proptest! {
         } else {
             prop_assert_eq!(best.invited, of.iter().rposition(is_invited));
         }
+    }
+}
+
+#[test]
+fn a_member_whose_turn_has_come_costs_little_more_than_the_heaviest() {
+    assert_eq!(when_due(1.0), 1.0);
+    for times in 1..=65_536u32 {
+        let exact = (times as f32).powf(1.0 / 16.0);
+        let error = when_due(1.0 / times as f32) / exact - 1.0;
+        assert!((-0.01..0.07).contains(&error), "{times}: {error}");
     }
 }
 
