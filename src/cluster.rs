@@ -99,8 +99,8 @@ pub trait Cluster: Send + Sync {
     /// Returns whether any of these members belongs to this cluster. Defaults to `false`.
     ///
     /// It is used to send a retry to another cluster. A cluster made of clusters returns `true` only if each of its
-    /// clusters that has anything eligible returns `true`. For a [`Fleet`](crate::Fleet) the call scans its endpoints;
-    /// only retries make it.
+    /// clusters that has anything eligible returns `true`; where nothing is eligible in any, if one of them does. For a
+    /// [`Fleet`](crate::Fleet) the call scans its endpoints; only retries make it.
     fn is_tried(&self, members: &[MemberId]) -> bool {
         let _ = members;
         false

@@ -25,8 +25,8 @@ const OVERPROVISIONING: u32 = 140;
 /// [`availability`](Cluster::availability) times the [overprovisioning factor](Self::overprovisioning_factor), 1.4, and
 /// at most 1: two of ten endpoints may be out before the first request goes elsewhere. The spare cluster gets the rest.
 /// If both shares add up to less than 1 (with two in ten and three in ten eligible, say), requests are divided in
-/// proportion. With nothing eligible in either, which of the two is well is not known: each gets half, and its own panic
-/// rule decides. (Envoy divides by the number of hosts.)
+/// proportion. With nothing eligible in either, which of the two is well is not known: each gets half, and its own
+/// panic rule decides. (Envoy divides by the number of hosts.)
 ///
 /// The availability of a `Failover` is the sum of both, at most 1, so `Failover::new(Failover::new(a, b), c)` shares as
 /// Envoy does among three priorities. Nested to the right it does not: the inner clusters are then held to the share
@@ -160,9 +160,10 @@ where
         Ok(self)
     }
 
-    /// Sets whether a retry goes to the cluster that has not been tried, if any of it is eligible. Defaults to `true`:
-    /// retries are rare, and the failure of one endpoint may be shared by everything near it. (Envoy needs the
-    /// `previous_priorities` plugin for this.) It makes a retry, and only a retry, look at each endpoint of a fleet.
+    /// Sets whether a retry goes to the cluster that has not been tried, if any of it is eligible, or nothing in
+    /// either. Defaults to `true`: retries are rare, and the failure of one endpoint may be shared by everything near
+    /// it. (Envoy needs the `previous_priorities` plugin for this.) It makes a retry, and only a retry, look at each
+    /// endpoint of a fleet.
     #[must_use]
     pub const fn retries_elsewhere(mut self, elsewhere: bool) -> Self {
         self.retries_elsewhere = elsewhere;

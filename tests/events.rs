@@ -225,6 +225,31 @@ fn an_ejection_that_cannot_resume_for_a_mark_is_told_as_over() {
     }
 }
 
+/// What is inserted after a drain is another process, and an ejection is forgotten a minute after the removal: then
+/// neither an ejection nor a return is told.
+#[test]
+fn an_ejection_that_is_forgotten_is_not_told_again() {
+    type Away = fn(&Fleet<Server>, &ManualClock);
+    let drained: Away = |fleet, _| assert!(fleet.drain(&0).is_some() && fleet.remove(&0));
+    let of_weight_0_and_drained: Away = |fleet, _| {
+        fleet.insert(Server::new(0, ()).with_weight(0)).unwrap();
+        assert!(fleet.drain(&0).is_some() && fleet.remove(&0));
+    };
+    let long_removed: Away = |fleet, clock| {
+        assert!(fleet.remove(&0));
+        clock.advance(SECOND * 61);
+    };
+    for away in [drained, of_weight_0_and_drained, long_removed] {
+        let clock = ManualClock::new();
+        let fleet = watched(&clock).build().unwrap();
+        eject(&fleet, 0);
+        away(&fleet, &clock);
+        assert!(!fleet.take_events().is_empty());
+        fleet.insert(Server::new(0, ())).unwrap();
+        assert_eq!((ejected(&fleet), event_lines(&fleet)), (vec![], vec![]));
+    }
+}
+
 #[test]
 fn a_drain_is_told_when_it_begins_and_when_the_last_request_has_ended() {
     let clock = ManualClock::new();

@@ -235,10 +235,11 @@ fn a_retry_goes_elsewhere_where_all_is_out() {
     for (fleet, from) in [(&a, 0), (&b, 100), (&c, 200)] {
         mark_down(fleet, from, 4);
     }
-    for _ in 0..50 {
+    for session in 0..50 {
         let (mut tried, mut zones) = (Vec::new(), Vec::new());
         for _ in 0..3 {
-            let options = PickOptions::new().avoid(&tried);
+            // By its session alone, each pick would go to the same side.
+            let options = PickOptions::new().affinity(session).avoid(&tried);
             let lease = cluster.pick_endpoint_with(&options).unwrap();
             zones.push(zone_of(&lease));
             tried.push(lease.id());

@@ -72,10 +72,15 @@ impl Traffic {
 
     /// Sends `rate` requests a second for `time`. They take about `mean` each.
     fn run(&mut self, time: Duration, rate: u32, mean: Duration) {
+        self.run_every(SECOND / rate, time, mean);
+    }
+
+    /// Sends a request about every `gap` for `time`. They take about `mean` each.
+    fn run_every(&mut self, gap: Duration, time: Duration, mean: Duration) {
         let until = self.now() + time.as_nanos() as u64;
         self.seen = vec![0.0; 100];
         loop {
-            let next = self.now() + self.about(SECOND / rate);
+            let next = self.now() + self.about(gap);
             self.end_until(next.min(until));
             if next >= until {
                 return;
@@ -169,17 +174,17 @@ fn a_common_slowness_ejects_no_endpoint() {
     }
 }
 
-/// The most of some 300 requests that one of 20 endpoints gets in a minute, after all have hung for `hung` seconds and
-/// have been well for three minutes.
-fn most_of_one(seed: u64, hung: u32) -> f64 {
+/// The most of some 300 requests, one every `gap`, that one of 20 endpoints gets after all have hung for `hung` seconds
+/// and have been well for `well` seconds.
+fn most_of_one(seed: u64, gap: Duration, (hung, well): (u32, u32)) -> f64 {
     let mut traffic = with(&[1; 20], Box::new(Adaptive::new()));
     traffic.random = seed;
-    traffic.run(SECOND * 30, 5, MILLI * 10);
+    traffic.run_every(gap, gap * 150, MILLI * 10);
     traffic.outcome = Outcome::Timeout;
-    traffic.run(SECOND * hung, 5, SECOND);
+    traffic.run_every(gap, SECOND * hung, SECOND);
     traffic.outcome = Outcome::Success;
-    traffic.run(SECOND * 180, 5, MILLI * 10);
-    traffic.run(SECOND * 60, 5, MILLI * 10);
+    traffic.run_every(gap, SECOND * well, MILLI * 10);
+    traffic.run_every(gap, gap * 300, MILLI * 10);
     traffic.seen.iter().copied().fold(0.0, f64::max)
 }
 
@@ -188,8 +193,21 @@ fn most_of_one(seed: u64, hung: u32) -> f64 {
 #[test]
 fn not_one_endpoint_gets_everything_after_all_hung() {
     for seed in 1..=8 {
-        let (after, without) = (most_of_one(seed, 30), most_of_one(seed, 0));
+        let most = |hung| most_of_one(seed, MILLI * 200, (hung, 180));
+        let (after, without) = (most(30), most(0));
         assert!(after < 150.0, "{after}, without an outage {without}");
+    }
+}
+
+/// With a request every five seconds, no endpoint has answered within the last second most of the time. Before the fix,
+/// nothing was then known of what is usual now: ten minutes after an outage of five, one endpoint got all 300 requests,
+/// and half an hour after it too. Now one gets 50 to 130 of them, and 25 to 35 without an outage.
+#[test]
+fn not_one_endpoint_gets_everything_after_all_hung_where_requests_are_rare() {
+    for seed in 1..=8 {
+        let after = most_of_one(seed, SECOND * 5, (300, 600));
+        // Of eight seeds the mean is 101 and the deviation 22.
+        assert!(after < 200.0, "{after}");
     }
 }
 
@@ -208,6 +226,7 @@ fn the_quick_ones_among_many_slow_ones_share_the_requests() {
         most += traffic.seen.iter().copied().fold(0.0, f64::max) / all / 4.0;
         slow += 1.0 / 4.0 - traffic.share_from(traffic.slow) / 4.0;
     }
-    // The seeds are fixed: it is 0.37 and 0.023. The bounds lie halfway to what was wrong.
-    assert!(most < 0.58 && slow < 0.05, "{most}, {slow}");
+    // Over 24 seeds: 0.30 and 0.027, with deviations of 0.075 and 0.009. A mean of four has half of these: the limits
+    // are four of them away.
+    assert!(most < 0.46 && slow < 0.045, "{most}, {slow}");
 }

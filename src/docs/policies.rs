@@ -16,7 +16,7 @@
 //! *By default:* `Adaptive`. It serves equal endpoints in turn, avoids slow, stalled and failing ones, and uses a
 //! recovered one again within seconds, at most about twenty. It prefers endpoints that it knows to be quick, so at low
 //! load it does not use equal endpoints evenly. After all have been slow or hung, a process with few requests may send
-//! nearly all of them to one endpoint for two to three minutes (`tests/operations.rs`).
+//! nearly all of them to one endpoint for two to three minutes, and half of them for ten (`tests/operations.rs`).
 //!
 //! *Equal endpoints, equal requests, few clients:* `RoundRobin` or `WeightedRoundRobin`. No other policy spreads
 //! requests more evenly.

@@ -88,10 +88,11 @@ impl<E: Endpoint> Slot<E> {
         }
     }
 
-    /// The same slot, draining.
+    /// The same slot, draining. An ejection from before does not resume: what comes after a drain is another process.
     pub(super) fn drained(&self) -> Self {
         Self {
             draining: true,
+            past_ejection: None,
             ..self.clone()
         }
     }

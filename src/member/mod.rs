@@ -189,8 +189,8 @@ impl<E: Endpoint> Member<E> {
     /// It is the average of square roots of latencies, with a time constant of 2 s. After the first three samples, one
     /// sample weighs at least a hundredth and at most three tenths. While the endpoint is idle, the estimate moves
     /// towards what is usual with a time constant of 10 s: the fleet's median, or less if the endpoint itself, or after
-    /// two minutes those that answer now, usually take less. An endpoint that [checks](crate::HealthCheck) brought back
-    /// counts as new again: until it answers, its estimate is at most the median.
+    /// two minutes those that answered last, usually take less. An endpoint that [checks](crate::HealthCheck) brought
+    /// back counts as new again: until it answers, its estimate is at most the median.
     pub fn latency(&self) -> Option<Duration> {
         self.0.state.latency.get()
     }

@@ -237,8 +237,8 @@ impl State {
     }
 
     /// Hands the sample of a request of this cell to the tracker. Returns which detectors found something. Outcomes are
-    /// counted whichever tracker judges, as policies and upkeep work with the counts: a success when it leaves the gate,
-    /// all others here.
+    /// counted whichever tracker judges, as policies and upkeep work with the counts: a success when it leaves the
+    /// gate, all others here.
     pub(super) fn record(&self, cell: &Cell, class: SampleClass, sample: &Sample) -> Detectors {
         let (now, shard) = (sample.at, self.shared.shard());
         self.count(sample.outcome, now);

@@ -35,9 +35,10 @@ pub enum EventKind {
         /// When its next probe is due.
         until: Tick,
     },
-    /// The endpoint is no longer ejected. Not sent when an ejected endpoint is removed, drained or given weight 0. When
-    /// it comes back, either its ejection resumes (`Ejected`) or this is sent. Neither is sent if it was drained, or was
-    /// going away and removed, as it is taken for another process then.
+    /// The endpoint is no longer ejected. Not sent when an ejected endpoint is removed, drained or given weight 0.
+    /// When it comes back, either its ejection resumes (`Ejected`) or this is sent. Neither is sent if it was drained,
+    /// or was going away and removed, as it is taken for another process then; nor if it was removed for more than a
+    /// minute, or so many others were since that its ejection is forgotten.
     #[non_exhaustive]
     Returned {
         /// What ended the ejection.
@@ -45,14 +46,14 @@ pub enum EventKind {
     },
     /// The endpoint's slow start begins ([`SlowStart`](crate::SlowStart)).
     SlowStartBegun,
-    /// The endpoint's slow start is over: it gets its full share. Noticed by upkeep, so late in a fleet without picks, as
-    /// the spare one of a [`Failover`](crate::Failover) is. Not sent if the endpoint is ejected, marked up or down, or
-    /// taken out of rotation before that.
+    /// The endpoint's slow start is over: it gets its full share. Noticed by upkeep, so late in a fleet without picks,
+    /// as the spare one of a [`Failover`](crate::Failover) is. Not sent if the endpoint is ejected, marked up or down,
+    /// or taken out of rotation before that.
     SlowStartOver,
     /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. An event of the fleet, not of an
     /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority while there was none in any;
-    /// [`PanicOver`](Self::PanicOver) then means that it has ended in all. Picks notice both: a fleet that gets none, as
-    /// an idle spare under a [`Failover`](crate::Failover), tells them with its next pick.
+    /// [`PanicOver`](Self::PanicOver) then means that it has ended in all. With `Tiers`, picks notice both: a fleet
+    /// that gets none, as an idle spare under a [`Failover`](crate::Failover), tells them with its next pick.
     /// [`Stats::panicking`](crate::Stats::panicking) does not wait for that.
     #[non_exhaustive]
     PanicBegun {

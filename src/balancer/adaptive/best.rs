@@ -4,7 +4,7 @@ use super::rows::{CompareParams, Least, NEVER, NO_COST, Row, Terms, is_near};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Best {
-    /// The least cost, computed as if it were no member's turn.
+    /// The least cost, computed as if no member were next.
     cost: i32,
     index: usize,
     /// How long ago the earliest turn of the idle members came,
@@ -86,7 +86,7 @@ impl Best {
         self.invited = other.invited.or(self.invited);
     }
 
-    /// The members that may turn out to be the best: the one of least cost, and the one whose turn it is.
+    /// The members that may turn out to be the best: the one of least cost, and the one whose turn came first.
     pub(super) fn both(&self) -> [Option<usize>; 2] {
         [
             (self.cost < NO_COST).then_some(self.index),

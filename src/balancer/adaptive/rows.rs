@@ -13,7 +13,7 @@ const DISCOUNT: f32 = 0.02;
 /// the padding lanes cost infinity, and 0 times infinity is NaN.
 pub(super) const FIRST: f32 = 1e-6;
 
-/// Where weights differ, an idle member whose turn it is not costs at least this many times what the due one would.
+/// Where weights differ, an idle member whose turn has not come costs at least this many times what the due one does.
 const NOT_DUE: f32 = 1.04;
 
 /// What a request costs at an idle member whose turn has come, as a multiple of what it costs at the heaviest: the
@@ -54,7 +54,8 @@ pub(super) struct CompareParams {
     pub(super) knows_usual: bool,
     /// The mean age beyond which requests in flight are disregarded.
     pub(super) forgotten: f32,
-    /// The factor of an idle member's own cost when it is its turn; `None` if it makes no difference whose turn it is.
+    /// The factor of an idle member's own cost when it is the one to go next: its turn came first. `None` if it makes
+    /// no difference whose turn it is.
     pub(super) due: Option<f32>,
     /// For how many rounds waiting counts.
     pub(super) rounds: f32,
@@ -72,7 +73,7 @@ pub(super) struct CompareParams {
 pub(super) struct Row {
     /// Requests in flight. Signed, as processors convert signed integers directly.
     count: Fours<i32>,
-    /// The total age of the requests, in units of [`AGE`]; then the cost of a request as if it were no member's turn.
+    /// The total age of the requests, in units of [`AGE`]; then the cost of a request as if no member were next.
     cost: Fours<f32>,
     /// The member's own cost from the board, which is what a request costs there while nothing is in flight; then the
     /// same, raised if the requests in flight are overdue.
@@ -300,7 +301,7 @@ impl Row {
         Lanes::matching(&self.cost, self.lanes, |own| order(own) == cost)
     }
 
-    /// The members whose turn came this long ago, and the cost of a request as it is their turn.
+    /// The members whose turn came this long ago, and the cost of a request as they are next.
     #[inline(always)]
     pub(super) fn due(
         &self,
@@ -323,7 +324,7 @@ impl Row {
         self.lanes
     }
 
-    /// The cost of a request at a member as if it were no member's turn.
+    /// The cost of a request at a member as if no member were next.
     #[inline]
     pub(super) fn cost(&self, lane: usize) -> f32 {
         self.cost.as_flattened()[lane]
@@ -342,7 +343,7 @@ pub(super) const NO_COST: i32 = i32::MAX;
 /// The least values of a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Least {
-    /// The least cost, computed as if it were no member's turn.
+    /// The least cost, computed as if no member were next.
     pub(super) cost: i32,
     /// How long ago the earliest turn of the idle members came.
     pub(super) lateness: i32,
