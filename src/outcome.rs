@@ -1,5 +1,6 @@
 //! How a request ended: [`Outcome`], and [`Sample`], the form in which a health tracker sees it.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::time::Tick;
@@ -78,6 +79,23 @@ impl Outcome {
     }
 }
 
+/// The outcome in words: `going away`. The delay of [`Overloaded`](Outcome::Overloaded) is left out, so that the text
+/// can be a metric's label.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Overloaded { .. } => "overloaded",
+            Self::GoingAway => "going away",
+            Self::Ignored => "ignored",
+            Self::Abandoned => "abandoned",
+        })
+    }
+}
+
 /// `Ok` becomes a success and `Err` a failure, whatever the error. Be more specific where you can: a timeout is a
 /// [`Timeout`](Outcome::Timeout). For a [`TcpStream`](std::net::TcpStream), for example:
 ///
@@ -151,5 +169,17 @@ impl Sample {
     pub const fn with_kind(mut self, kind: SampleKind) -> Self {
         self.kind = kind;
         self
+    }
+}
+
+#[cfg(all(test, not(evenkeel_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_reads_as_a_label() {
+        let asked = Outcome::overloaded(Some(Duration::from_secs(3)));
+        assert_eq!(asked.to_string(), "overloaded");
+        assert_eq!(format!("{:>10}", Outcome::GoingAway), "going away");
     }
 }

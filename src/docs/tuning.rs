@@ -60,8 +60,8 @@
 //! | of each [`Member`](crate::Member): `state`, `in_flight`, `latency`, `outcomes` | gauges, by key | one differs from the others |
 //!
 //! `outcomes` covers only the [window](crate::Ejection::window). The crate keeps no totals of requests or answers by
-//! endpoint, and no histogram of latencies: count those where you send. The label of an enum is its `Debug`
-//! (`PickError::Saturated`: `Saturated`), or of a state or detector its `Display`.
+//! endpoint, and no histogram of latencies: count those where you send. Outcomes, states, marks and detectors have
+//! their label as `Display` (`going away`), other enums as `Debug` (`PickError::Saturated`: `Saturated`).
 //!
 //! [Events](crate::Fleet::take_events) say what happened between two readings: log them.
 //!

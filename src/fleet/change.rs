@@ -1,5 +1,7 @@
 //! The next set of slots, before it is in force.
 
+use std::fmt;
+
 use super::Changes;
 use super::keys::Hashed;
 use super::registry::Freed;
@@ -27,6 +29,17 @@ pub enum Mark {
     /// Its health decides. The default.
     #[default]
     Auto,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Degraded => "degraded",
+            Self::Auto => "auto",
+        })
+    }
 }
 
 /// A member's first seat, and its other seats. A seat is a handle to the member for the use of some shards of threads.
