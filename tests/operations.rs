@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use common::{MILLI, SECOND, Server, policies, servers};
+use common::{MILLI, SECOND, Server, ejected, policies, servers};
 use evenkeel::{Adaptive, Clock, Cluster, Endpoint, EventKind, Fleet, Lease, ManualClock, Outcome};
 
 /// Requests in virtual time, with exponentially distributed gaps and answers.
@@ -170,6 +170,33 @@ fn a_common_slowness_ejects_no_endpoint() {
         for mean in [10, 50, 10] {
             traffic.run(SECOND * 30, 100, MILLI * mean);
             assert_eq!(traffic.ejections(), 0, "{name}");
+        }
+    }
+}
+
+/// All endpoints fail all requests at once for 20 s. A policy that compares them sends several in a row to one endpoint,
+/// and in the first seconds the window of the others still shows successes. Before the fix, up to half of the endpoints
+/// were ejected with `Adaptive`, probes that failed while all did made their ejections longer, and some were out for
+/// 20 s after the outage.
+#[test]
+fn after_an_outage_of_all_no_endpoint_stays_out_for_long() {
+    for (count, rate) in [(20, 200), (100, 560)] {
+        for (name, policy) in policies() {
+            let mut traffic = with(&vec![1; count], policy);
+            traffic.run(SECOND * 20, rate, MILLI * 10);
+            traffic.outcome = Outcome::Failure;
+            let mut most = 0;
+            for _ in 0..200 {
+                traffic.run(MILLI * 100, rate, MILLI);
+                most = most.max(ejected(&traffic.fleet).len());
+            }
+            // Two random choices may meet an endpoint twice before the others fail.
+            assert!(10 * most <= 3 * count, "{name}: {most} of {count}");
+            traffic.outcome = Outcome::Success;
+            // The last probe may fail as the outage ends. The next comes after the base ejection time and a quarter.
+            traffic.run(MILLI * 2_500 + MILLI * 100, rate, MILLI * 10);
+            let out = ejected(&traffic.fleet);
+            assert!(out.is_empty(), "{name}, {count}, {rate}: {out:?}");
         }
     }
 }

@@ -132,9 +132,12 @@
 //! does not count, because where all queues are short each of them is full at times. If the endpoint said until when it
 //! refuses, its factor is kept until then.
 //!
-//! **A common fault** is not held against any endpoint once it is over. Window buckets up to the last one in which most
-//! of a shard's requests failed, at varying endpoints, do not count towards the cost of errors. Otherwise an endpoint
-//! with few requests since then would look worse than those with many, get none, and look worse for longer.
+//! **A common fault** is not held against any endpoint, neither once it is over nor as it begins. Window buckets up to
+//! the last one in which most of a shard's requests failed, at varying endpoints, do not count towards the cost of
+//! errors. Otherwise an endpoint with few requests since then would look worse than those with many, get none, and look
+//! worse for longer. As it begins, the windows still show successes, and an endpoint with many requests since would
+//! look worse: scores are compared with what fails at the moment. Nor do probes that fail meanwhile lengthen an
+//! ejection: all endpoints that are out would stay out for long after it.
 //!
 //! **Early probes for a full cap.** If another endpoint should be ejected and the cap is reached, one of the ejected
 //! ones may have recovered with half a minute of its ejection left. Upkeep then has them probed early: at once, and

@@ -356,9 +356,12 @@ impl Sweep {
     }
 
     /// Ejects for low scores, by what is usual now among the others: when a bucket leaves the window, all may be worse
-    /// at once than they were. Ejects only a member that has failed a request recently or is slow, as one with few
+    /// at once than they were. In the first seconds of a common fault the window still shows the successes before it,
+    /// so what fails at this moment counts: otherwise the endpoints that got most requests since would be ejected for
+    /// what all have. Ejects only a member that has failed a request recently or is slow, as one with few
     /// requests since all failed shows that failure for longer than the others.
     fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
+        let common = shared.common_error_rate(now);
         for &(seen, own) in &self.scored {
             let usual = shared.usual();
             let found = find(slots, seen);
@@ -366,6 +369,7 @@ impl Sweep {
                 continue;
             };
             let rate = usual.error_rate().max(self.all.without(own).rate());
+            let rate = rate.max(common);
             let usual = usual.with_error_rate(rate);
             let epoch = core.standing.get().epoch;
             let health = core.examine(now, &usual).map(|(health, _)| health);

@@ -107,7 +107,8 @@ pub struct Ejection {
     /// there is no need to make probes rarer than one request in this many. Defaults to 10 000: 18 s at 560 requests a
     /// second. (Envoy: none.)
     pub max_ejection_requests: u64,
-    /// How the length of ejections in a row grows. Defaults to [`Backoff::Doubling`]. (Envoy: [`Backoff::Linear`].)
+    /// How the length of ejections in a row grows. Defaults to [`Backoff::Doubling`]. (Envoy: [`Backoff::Linear`].) It
+    /// does not grow for a probe that fails while two fifths of all requests do.
     pub backoff: Backoff,
     /// How long an endpoint must stay in for one of its ejections in a row to be forgotten: 1 ms to a day. Defaults to
     /// 30 s, three windows without an ejection. (Envoy: its interval, 10 s, with ejections of at least 30 s.)

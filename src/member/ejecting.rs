@@ -7,7 +7,7 @@ use super::standing::{Finding, Phase, Verdict};
 use super::state::{PastEjection, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{EventKind, Return, mix};
+use crate::shared::{COMMON_FAULT_SHARE, EventKind, Return, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -216,9 +216,19 @@ impl State {
             Conclusion::GOOD
         } else if success || (evidence.fault < PROOF && next <= 2.0 * needed) {
             Conclusion::none_for(Duration::ZERO).wanting(next)
+        } else if usual.error_rate() >= COMMON_FAULT_SHARE {
+            // As long again, but no longer: else all would stay out for long after a fault that they share.
+            Conclusion::none_for(self.present_ejection_time()).wanting(needed)
         } else {
             Conclusion::bad(needed)
         }
+    }
+
+    /// How long an ejection takes after as many in a row as there have been.
+    fn present_ejection_time(&self) -> Duration {
+        let shared = &*self.shared;
+        let (times, random) = (self.standing.get().times, shared.random(shared.shard()));
+        ejection_time(&shared.ejection, times, shared.fleet_state(), random)
     }
 
     /// Brings the probe forward, as another endpoint is to be ejected and the cap is reached: this one may have

@@ -39,6 +39,8 @@ pub(crate) struct FleetRates {
     refusal_rate: AtomicF32,
     /// In which tenth of a window a request last failed during a common fault, plus 1; 0 for never.
     last_common_fault: AtomicU64,
+    /// The highest share of a shard's last requests that failed, in that tenth.
+    common_error_rate: AtomicF32,
     /// When an ejection last met the cap, in milliseconds plus 1; 0 for never.
     overflowed_at: AtomicU64,
     /// How many endpoints are under suspicion.
@@ -59,6 +61,7 @@ impl FleetRates {
             error_rate: AtomicF32::new(0.0),
             refusal_rate: AtomicF32::new(0.0),
             last_common_fault: AtomicU64::new(0),
+            common_error_rate: AtomicF32::new(0.0),
             overflowed_at: AtomicU64::new(0),
             suspects: AtomicU64::new(0),
             judged: AtomicU64::new(0),
@@ -208,12 +211,28 @@ impl Shared {
         // ORDERING: Relaxed, here and below. Statistics, each complete in itself.
         let is_common = state.is_common.load(Ordering::Relaxed);
         // That a few endpoints are under suspicion is not enough: among few endpoints they always are a large share.
-        let fail_mostly = f64::from(state.failing.get()) >= COMMON_FAULT_SHARE;
-        let tenth = self.tenth(now) + 1;
-        let is_of_all = is_common && fail_mostly && self.rates.are_several();
+        let failing = state.failing.get();
+        let fail_mostly = f64::from(failing) >= COMMON_FAULT_SHARE;
+        if !(is_common && fail_mostly && self.rates.are_several()) {
+            return;
+        }
+        let (last, tenth) = (&self.rates.last_common_fault, self.tenth(now) + 1);
         // ORDERING: Relaxed, both. As above.
-        if is_of_all && self.rates.last_common_fault.load(Ordering::Relaxed) != tenth {
-            self.rates.last_common_fault.store(tenth, Ordering::Relaxed);
+        let is_first = last.load(Ordering::Relaxed) != tenth;
+        if is_first || failing > self.rates.common_error_rate.get() {
+            self.rates.common_error_rate.set(failing);
+            last.store(tenth, Ordering::Relaxed);
+        }
+    }
+
+    /// What share of requests fails everywhere: 0 unless a common fault went on in this tenth of a window or the one
+    /// before.
+    pub(crate) fn common_error_rate(&self, now: Tick) -> f64 {
+        // ORDERING: Relaxed. As above.
+        let last = self.rates.last_common_fault.load(Ordering::Relaxed);
+        match (self.tenth(now) + 1).checked_sub(last) {
+            Some(0 | 1) if last > 0 => self.rates.common_error_rate.get().into(),
+            _ => 0.0,
         }
     }
 
@@ -365,6 +384,8 @@ mod tests {
         assert!(counts_all(20), "one alone is no fault of all");
         fail(20, 20, 21);
         assert!(counts_all(20), "it goes on");
+        let rates = [19, 20, 21, 22].map(|tenths| shared.common_error_rate(at(tenths)) > 0.8);
+        assert_eq!(rates, [false, true, true, false]);
         assert_eq!(shared.tenths_since_common_fault(at(23)), 3);
         fail(23, 20, 21);
         assert_eq!(shared.tenths_since_common_fault(at(24)), 1);
