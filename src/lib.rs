@@ -36,8 +36,9 @@
 //! # Ok::<(), evenkeel::PickError>(())
 //! ```
 //!
-//! [`docs::guide`] has how-tos, [`docs::policies`] helps to choose a policy, [`docs::tuning`] leads from symptoms and
-//! from Envoy's names to settings, and [`docs::internals`] explains the implementation.
+//! [`docs::guide`] has how-tos, [`docs::recipes`] whole services (a proxy, connection pools, a database), and
+//! [`docs::policies`] helps to choose a policy. [`docs::tuning`] leads from symptoms and from Envoy's names to
+//! settings, and [`docs::internals`] explains the implementation.
 //!
 //! # Limits
 //!

@@ -3,6 +3,7 @@
 pub mod guide;
 pub mod internals;
 pub mod policies;
+pub mod recipes;
 #[cfg(all(feature = "sim", not(evenkeel_loom)))]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod simulate;
