@@ -34,18 +34,18 @@
 //!
 //! Hand in the whole set whenever it changes. Endpoints that stay keep their in-flight counts, latency and health. If
 //! an update is refused, the old set stays in force. An empty set is accepted: if it is more likely a fault of your
-//! discovery, keep the last set. The new values replace the old ones, so for endpoints that stay and hold connections,
-//! hand in the same `Arc` (which is an endpoint too).
+//! discovery, keep the last set; a key that occurs twice is refused, so remove duplicates. The new values replace the
+//! old ones: share what must outlive an update (connections, counters) in an `Arc`. The new weight holds.
 //!
 //! ```
 //! use evenkeel::{Fleet, Target};
 //! use std::sync::Arc;
 //!
-//! type Server = Arc<Target<&'static str, ()>>; // the data is a connection pool
-//! let new = |name| Arc::new(Target::new(name, ()));
-//! let fleet: Fleet<Server> = ["a", "b"].map(new).into_iter().collect();
-//! let known = |name| fleet.member(&name).map(|it| Arc::clone(it.endpoint()));
-//! let changes = fleet.update(["b", "c"].map(|name| known(name).unwrap_or_else(|| new(name))))?;
+//! type Server = Target<&'static str, Arc<()>>; // the data is a connection pool
+//! let fleet: Fleet<Server> = ["a", "b"].map(|name| Target::new(name, Arc::default())).into_iter().collect();
+//! let known = |name| fleet.member(&name).map(|it| Arc::clone(it.endpoint().data()));
+//! let server = |(name, weight): (_, u32)| Target::new(name, known(name).unwrap_or_default()).with_weight(weight);
+//! let changes = fleet.update([("b", 2), ("c", 1)].map(server))?;
 //! assert_eq!((changes.added, changes.updated, changes.removed), (1, 1, 1));
 //! # Ok::<(), evenkeel::UpdateError>(())
 //! ```
