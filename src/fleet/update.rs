@@ -38,6 +38,10 @@ impl<E: Endpoint> Fleet<E> {
     /// Once this has returned, no pick that starts afterwards yields an endpoint that it removed, or data that it
     /// replaced. Picks go on meanwhile, without waiting.
     ///
+    /// What it removed or replaced is dropped before it returns, on this thread, unless something still holds it: a
+    /// lease, a [`Member`] or a [`Probe`](crate::Probe), whose end drops it; or a pick under way, after which the next
+    /// change or upkeep drops it, which may be part of a pick. So a destructor of yours must not block.
+    ///
     /// # Errors
     ///
     /// [`UpdateError`] if a key occurs twice, if there are more than a million endpoints (the iterator is asked for no
