@@ -7,9 +7,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use common::calls::{Answer, CallerFixture, plan_with_ample_budget, poll};
-use common::{MILLI, SECOND, Server};
-use evenkeel::{CallPlan, CallerError, Clock, Member, StopReason, Tick};
+use common::calls::{Answer, CallerFixture, ManualTimer, plan_with_ample_budget, poll};
+use common::{MILLI, SECOND, Server, setup};
+use evenkeel::{
+    CallPlan, Caller, CallerError, Clock, Endpoint, Member, PowerOfTwo, RoundRobin, StopReason,
+    Tick, from_fn,
+};
 
 #[test]
 fn a_wait_that_overslept_the_deadline_is_not_followed_by_an_attempt() {
@@ -57,6 +60,64 @@ fn a_total_outage_costs_a_fifth_and_no_more() {
             "next to none: {stats:?}"
         );
     }
+}
+
+/// How many calls fail in a minute and a half, in which one of these servers dies after half a minute and stays dead.
+fn failed_calls(servers: usize, pause: Duration, floor: Option<u32>, seed: u64, turn: bool) -> u32 {
+    let timer = ManualTimer::default();
+    let (clock, fleet) = (timer.clock.clone(), setup(servers, &timer.clock).seed(seed));
+    let fleet = match turn {
+        true => fleet.policy(RoundRobin::new()),
+        false => fleet.policy(PowerOfTwo::new()),
+    };
+    let send = from_fn(move |server: &Server, _: ()| {
+        let is_dead = server.key() == 1 && clock.now() > Tick::ZERO.after(30 * SECOND);
+        async move { if is_dead { Err(()) } else { Ok(()) } }
+    });
+    let mut plan = CallPlan::default().backoff_base(Duration::ZERO).seed(seed);
+    plan.budget_floor = floor.unwrap_or(plan.budget_floor);
+    let caller = Caller::new(fleet.build().unwrap(), send, plan, timer.clone()).unwrap();
+    let mut failed = 0;
+    while timer.clock.now() < Tick::ZERO.after(90 * SECOND) {
+        timer.clock.advance(pause);
+        let Poll::Ready(result) = poll(pin!(caller.call(()))) else {
+            panic!("nothing in it waits");
+        };
+        failed += u32::from(result.is_err());
+    }
+    failed
+}
+
+/// At few requests a second the floor is the budget. An endpoint that dies and stays dead takes some retries until it
+/// is ejected and one for each of its probes; six within ten seconds hide all of that.
+#[test]
+fn a_floor_of_six_hides_an_endpoint_that_stays_dead() {
+    let mut by_default = 0;
+    for servers in 2..=4 {
+        for (pause, seed) in [500, 1000]
+            .into_iter()
+            .flat_map(|it| (0..5).map(move |seed| (it, seed)))
+        {
+            for turn in [true, false] {
+                let failed = |floor| failed_calls(servers, pause * MILLI, floor, seed, turn);
+                assert_eq!(
+                    failed(Some(6)),
+                    0,
+                    "{servers} servers, {pause} ms, seed {seed}"
+                );
+                let few = failed(None);
+                assert!(
+                    few <= 2,
+                    "{few} of {servers} servers, {pause} ms, seed {seed}"
+                );
+                by_default += few;
+            }
+        }
+    }
+    assert!(
+        by_default > 0,
+        "the text of `budget_floor` says that some fail"
+    );
 }
 
 #[test]

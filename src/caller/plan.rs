@@ -65,8 +65,12 @@ pub struct CallPlan {
     /// Defaults to 3, Envoy's `min_retry_concurrency`.
     ///
     /// The default detector ejects an endpoint after two failures or three timeouts if no other endpoint fails, so
-    /// three retries cover an endpoint that dies. (With Finagle's 10 a *second*, each of a thousand clients that send
-    /// now and then could double its load in an outage.)
+    /// three retries cover its death. (With Finagle's 10 a *second*, each of a thousand clients that send now and then
+    /// could double its load in an outage.)
+    ///
+    /// An endpoint that stays dead also costs a retry for each of its first two probes. At two requests a second or
+    /// fewer, with a policy that does not avoid it, one call fails for that, or two where there are two endpoints. A
+    /// floor of 6 hides them.
     pub budget_floor: u32,
     /// How many retries, hedges included, may be in flight at once: 0 to a million. Unset by default.
     ///
