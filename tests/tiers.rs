@@ -8,9 +8,9 @@ mod common;
 use common::tiers::{PICKS, builder, fleet, levels, mark, near, share, taken};
 use common::{Server, fail, five_in_a_row, number, sequence, state};
 use evenkeel::{
-    Choice, Cluster, EventKind, Fleet, ManualClock, Mark, MemberState, Outcome, PanicAction,
-    PanicRule, PickContext, PickError, PickOptions, Picker, PowerOfTwo, RoundRobin, Target, Tiers,
-    from_picker,
+    Choice, Cluster, Event, EventKind, Fleet, ManualClock, Mark, MemberState, Outcome, PanicAction,
+    PanicRule, PickContext, PickError, PickOptions, Picker, PowerOfTwo, RoundRobin, Target, Tier,
+    Tiers, from_picker,
 };
 
 #[test]
@@ -153,6 +153,39 @@ fn without_a_panic_rule_no_eligible_endpoint_is_an_error() {
     assert_eq!(fleet.pick_endpoint().unwrap_err(), PickError::AllEjected);
     mark(&fleet, [3], Mark::Auto);
     assert_eq!(share(&taken(&fleet, 100), |n| n == 3), 1.0);
+}
+
+/// A single spare that is down, beside a priority that carries everything, concerns no request.
+#[test]
+fn panic_in_a_priority_without_a_load_is_no_news() {
+    let builder = builder(levels(&[3, 1])).policy(Tiers::new(RoundRobin::new()));
+    let fleet = builder.events(64).build().unwrap();
+    mark(&fleet, [0, 3], Mark::Down);
+    let tiers = fleet.tiers();
+    let shown = |tier: &Tier| (tier.load_percent, tier.panicking);
+    assert_eq!(
+        tiers.iter().map(shown).collect::<Vec<_>>(),
+        [(100.0, false), (0.0, true)]
+    );
+    let both = taken(&fleet, 1000);
+    assert_eq!(both.keys().copied().collect::<Vec<_>>(), [1, 2]);
+    assert!(!fleet.stats().panicking);
+    assert_eq!(fleet.take_events(), []);
+
+    mark(&fleet, [1], Mark::Down); // one of three: now all four take requests
+    assert_eq!(taken(&fleet, 1000).len(), 4);
+    assert!(fleet.stats().panicking);
+    let events = fleet.take_events();
+    assert!(
+        matches!(
+            events[..],
+            [Event {
+                kind: EventKind::PanicBegun { eligible: 1, .. },
+                ..
+            }]
+        ),
+        "{events:?}"
+    );
 }
 
 #[test]

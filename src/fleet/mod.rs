@@ -311,7 +311,8 @@ pub struct Stats {
     /// Members marked down.
     pub marked_down: usize,
     /// Whether so few members are eligible that the [panic rule](crate::PanicRule) acts: health is ignored, or picks
-    /// fail. With [`Tiers`](crate::Tiers), whether it acts in any priority; [`Fleet::tiers`] tells in which.
+    /// fail. With [`Tiers`](crate::Tiers), whether it acts in any priority that gets a share of the load;
+    /// [`Fleet::tiers`] tells in which.
     pub panicking: bool,
     /// Requests in flight at all members. Requests at removed endpoints are not counted.
     pub in_flight: u64,

@@ -87,11 +87,12 @@ impl<E: Endpoint> Snapshot<E> {
         }
     }
 
-    /// Whether the panic rule acts. If the policy has tiers, whether it acts in any of them; they are counted anew for
-    /// this.
+    /// Whether the panic rule acts. If the policy has tiers, whether it acts in any of them that has a load; they are
+    /// counted anew for this.
     pub(super) fn shows_panic(&self, tally: Tally, shared: &Shared) -> bool {
         if self.judges_panic {
-            return self.picker.tiers().iter().any(|tier| tier.panicking);
+            let mut tiers = self.picker.tiers().into_iter();
+            return tiers.any(|tier| tier.panicking && tier.load_percent > 0.0);
         }
         self.panics(tally, shared)
     }

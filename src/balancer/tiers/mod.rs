@@ -45,7 +45,8 @@ use picker::Tiered;
 /// were no panic rule.
 ///
 /// [`Fleet::tiers`](crate::Fleet::tiers) shows loads and panic, and [`Stats::panicking`](crate::Stats::panicking)
-/// whether any priority is in panic. An event tells when the first panic begins and when the last one ends.
+/// whether any priority with a load is in panic. An event tells when the first such panic begins and when the last one
+/// ends.
 /// [`Member::explain`](crate::Member::explain) does not take it into account.
 ///
 /// The [cap on ejections](crate::Ejection) still counts the fleet as a whole. With half of the fleet in the first

@@ -25,7 +25,7 @@ pub(super) struct Tiered<E: Endpoint> {
     priorities: Box<[Pickers<E>]>,
     plan: Plan,
     counted: Counted<Scratch>,
-    /// Whether any priority was in panic, as last told by an event.
+    /// Whether any priority with a load was in panic, as last told by an event.
     any_panics: Arc<Memory>,
     /// `None` without members.
     shared: Option<Arc<Shared>>,
@@ -320,7 +320,7 @@ impl<E: Endpoint> Members<Scratch> for Counting<'_, E> {
         let mut panics = false;
         for (load, pickers) in scratch.loads.iter().zip(&self.of.priorities) {
             pickers.panics.set(load.panics);
-            panics |= load.panics;
+            panics |= load.acts_in_panic();
         }
         if self.of.any_panics.set(panics) != panics {
             let counts = scratch.counts.iter();

@@ -19,6 +19,13 @@ pub(super) struct Load {
     pub(super) panics: bool,
 }
 
+impl Load {
+    /// Whether panic makes a difference: whether there is a load for which health is ignored.
+    pub(super) const fn acts_in_panic(self) -> bool {
+        self.panics && self.healthy + self.degraded > 0
+    }
+}
+
 impl Level {
     /// How much of the load the priority could carry, in percent: `hosts` of it carry `overprovisioning` percent of
     /// their share.
