@@ -87,6 +87,9 @@
 //!   [`Abandoned`](crate::Outcome::Abandoned), or a timeout if it outlasted
 //!   [`patience`](crate::FleetBuilder::patience).
 //! - A retry by hand has no retry budget.
+//! - A proxy that is itself short of processor time or file descriptors sees timeouts at endpoints that are well, and
+//!   ejects them. Limit what it accepts, as by [`max_requests`](crate::Limits::max_requests), and record
+//!   [`Ignored`](crate::Outcome::Ignored) for errors of its own (too many open files).
 //! - Bodies that take much longer than headers lower all scores to 0.6 and count as load: see
 //!   [policies](super::policies#how-to-choose).
 //!
