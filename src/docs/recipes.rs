@@ -223,7 +223,7 @@
 //! on, or they start over.
 //!
 //! ```
-//! use evenkeel::{Endpoint, EventKind, Fleet, Target};
+//! use evenkeel::{Endpoint, Fleet, Target};
 //! use std::collections::BTreeMap;
 //! use std::fmt::Write;
 //! use std::sync::Arc;
@@ -231,12 +231,7 @@
 //!
 //! type Server = Target<String, Arc<AtomicU64>>; // counts its answers
 //!
-//! /// The name of an event as a label: its `Debug` has fields.
-//! fn label(kind: &EventKind) -> String {
-//!     format!("{kind:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
-//! }
-//!
-//! fn page(fleet: &Fleet<Server>, events: &mut BTreeMap<(String, String), u64>) -> Result<String, std::fmt::Error> {
+//! fn page(fleet: &Fleet<Server>, events: &mut BTreeMap<(String, &'static str), u64>) -> Result<String, std::fmt::Error> {
 //!     let (mut page, stats) = (String::new(), fleet.stats());
 //!     writeln!(page, "fleet_ejected {}\nfleet_ejections_total {}", stats.ejected, stats.ejections)?;
 //!     for member in fleet.members() {
@@ -249,7 +244,7 @@
 //!         }
 //!     }
 //!     for event in fleet.take_events() {
-//!         *events.entry((event.key.unwrap_or_default(), label(&event.kind))).or_default() += 1;
+//!         *events.entry((event.key.unwrap_or_default(), event.kind.name())).or_default() += 1;
 //!     }
 //!     for ((key, kind), count) in events {
 //!         writeln!(page, "events_total{{endpoint={key:?},kind={kind:?}}} {count}")?;
@@ -262,7 +257,7 @@
 //! # for _ in 0..5 { fleet.lease(&"a".to_string())?.record(evenkeel::Outcome::Unreachable); }
 //! let page = page(&fleet, &mut BTreeMap::new())?;
 //! assert!(page.contains("state{endpoint=\"a\",state=\"ejected\"} 1\n"));
-//! assert!(page.contains("events_total{endpoint=\"a\",kind=\"Ejected\"} 1\n"));
+//! assert!(page.contains("events_total{endpoint=\"a\",kind=\"ejected\"} 1\n"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -61,7 +61,8 @@
 //!
 //! `outcomes` covers only the [window](crate::Ejection::window). The crate keeps no totals of requests or answers by
 //! endpoint, and no histogram of latencies: count those where you send. Outcomes, states, marks and detectors have
-//! their label as `Display` (`going away`), other enums as `Debug` (`PickError::Saturated`: `Saturated`).
+//! their label as `Display` (`going away`), events as [`EventKind::name`](crate::EventKind::name), other enums as
+//! `Debug` (`PickError::Saturated`: `Saturated`).
 //! [Recipes](super::recipes#a-metrics-page) has a page of metrics.
 //!
 //! [Events](crate::Fleet::take_events) say what happened between two readings: log them.

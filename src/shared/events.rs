@@ -76,6 +76,24 @@ pub enum EventKind {
     DrainOver,
 }
 
+impl EventKind {
+    /// The kind in words, without its figures: `slow start begun`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Ejected { .. } => "ejected",
+            Self::Renewed { .. } => "renewed",
+            Self::Returned { .. } => "returned",
+            Self::SlowStartBegun => "slow start begun",
+            Self::SlowStartOver => "slow start over",
+            Self::PanicBegun { .. } => "panic begun",
+            Self::PanicOver { .. } => "panic over",
+            Self::DrainBegun => "drain begun",
+            Self::DrainOver => "drain over",
+        }
+    }
+}
+
 /// What ended an ejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
