@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use super::{Shard, Shared};
+use super::Shared;
 use crate::health::{Detector, Thresholds, Usual};
-use crate::options::MemberId;
 use crate::sync::{AtomicF32, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
@@ -18,18 +17,6 @@ pub(crate) const COMMON_FAULT_SHARE: f64 = 0.4;
 
 /// With fewer endpoints than this no fault counts as common.
 const SEVERAL: u64 = 3;
-
-/// The weight of one outcome in a shard's share of failures: about the last 32 outcomes count.
-const WEIGHT: f32 = 1.0 / 32.0;
-
-/// The first failure counts as one of this many requests, as if three successes preceded it.
-const BEFORE: f32 = 4.0;
-
-/// A common fault goes on while this share of requests fails, each at another endpoint than the failure before.
-const HERE_AND_THERE: f32 = 0.1;
-
-/// A share of failures below this counts as none.
-const TRACE: f32 = 1e-4;
 
 #[derive(Debug)]
 pub(crate) struct FleetRates {
@@ -248,68 +235,10 @@ impl Shared {
     }
 }
 
-impl Shard {
-    /// Whether the fault is common, given whether many endpoints are under suspicion now. Once it is, it stays so while
-    /// this shard's requests fail at different endpoints, or mostly. Otherwise a few successes would clear the
-    /// suspects, and the next two failures of an endpoint would count as its own.
-    fn update_is_common(&self, are_many: bool) -> bool {
-        // ORDERING: Relaxed, both. A statistic.
-        let was = self.is_common.load(Ordering::Relaxed);
-        let goes_on = self.failing_around.get() >= HERE_AND_THERE
-            || f64::from(self.failing.get()) >= COMMON_FAULT_SHARE;
-        let is = are_many || (was && goes_on);
-        if is != was {
-            self.is_common.store(is, Ordering::Relaxed);
-        }
-        is
-    }
-
-    /// Whether none of the last requests failed.
-    #[inline]
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.failing.is_zero()
-    }
-
-    /// Counts a request that succeeded.
-    #[inline]
-    pub(crate) fn count_success(&self) {
-        if !self.is_quiet() {
-            self.count(0.0, 0.0);
-        }
-    }
-
-    /// Counts a request that ended in a fault at this endpoint.
-    pub(crate) fn count_fault(&self, at: MemberId) {
-        // ORDERING: Relaxed. A statistic.
-        let before = self.failed_at.swap(at.get(), Ordering::Relaxed);
-        let is_another = before != 0 && before != at.get();
-        self.count(1.0, if is_another { 1.0 } else { 0.0 });
-    }
-
-    /// Uses stores, not exchanges: threads of one shard may lose each other's counts, which matters little.
-    #[cold]
-    fn count(&self, failed: f32, around: f32) {
-        // ORDERING: Relaxed. A statistic.
-        let counted = self.counted.load(Ordering::Relaxed);
-        // A plain mean over the first requests, before there are more than the weight covers.
-        let weight = WEIGHT.max(1.0 / (counted as f32 + BEFORE));
-        let next = |share: f32, one: f32| share + (one - share) * weight;
-        let failing = next(self.failing.get(), failed);
-        let around = next(self.failing_around.get(), around);
-        let ([failing, around], counted) = match failing < TRACE {
-            true => ([0.0; 2], 0),
-            false => ([failing, around], counted.saturating_add(1)),
-        };
-        // ORDERING: Relaxed. A statistic.
-        self.counted.store(counted, Ordering::Relaxed);
-        self.failing.set(failing);
-        self.failing_around.set(around);
-    }
-}
-
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
+    use crate::options::MemberId;
 
     /// One in four of the shard's requests fails, at this many endpoints in turn.
     fn one_in_four(shared: &Shared, endpoints: u64) {

@@ -13,7 +13,9 @@
 //! left took the next shared reading, then with picks and records in turn each reading would go to a record, and no
 //! request would be measured.
 
+use super::rates::COMMON_FAULT_SHARE;
 use super::{GOLDEN, Shared, mix};
+use crate::options::MemberId;
 use crate::sync::{AtomicBool, AtomicF32, AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
@@ -28,6 +30,18 @@ const MIN_USES: u64 = 32;
 /// The largest number of uses, reached at four million uses per second: such a thread does nothing but pick. A reading
 /// gets at most twice the uses of the one before, so reaching this takes a burst of some length.
 const MAX_USES: u64 = 128;
+
+/// The weight of one outcome in a shard's share of failures: about the last 32 outcomes count.
+const WEIGHT: f32 = 1.0 / 32.0;
+
+/// The first failure counts as one of this many requests, as if three successes preceded it.
+const BEFORE: f32 = 4.0;
+
+/// A common fault goes on while this share of requests fails, each at another endpoint than the failure before.
+const HERE_AND_THERE: f32 = 0.1;
+
+/// A share of failures below this counts as none.
+const TRACE: f32 = 1e-4;
 
 /// A time, and whether the clock was read for it.
 #[derive(Clone, Copy, Debug)]
@@ -78,11 +92,11 @@ pub(crate) struct Shard {
     /// The share of the last requests that failed.
     pub(super) failing: AtomicF32,
     /// The share that failed at another endpoint than the failure before.
-    pub(super) failing_around: AtomicF32,
+    failing_around: AtomicF32,
     /// How many requests these two shares cover, from the first failure on.
-    pub(super) counted: AtomicU32,
+    counted: AtomicU32,
     /// The id of the endpoint where a request last failed; 0 for none.
-    pub(super) failed_at: AtomicU64,
+    failed_at: AtomicU64,
     /// Whether this shard takes the fault for common (see `rates`).
     pub(super) is_common: AtomicBool,
 }
@@ -240,6 +254,65 @@ impl Shared {
             shard.note_reading(now);
         }
         Reading::fresh(now)
+    }
+}
+
+impl Shard {
+    /// Whether the fault is common, given whether many endpoints are under suspicion now. Once it is, it stays so while
+    /// this shard's requests fail at different endpoints, or mostly. Otherwise a few successes would clear the
+    /// suspects, and the next two failures of an endpoint would count as its own.
+    pub(super) fn update_is_common(&self, are_many: bool) -> bool {
+        // ORDERING: Relaxed, both. A statistic.
+        let was = self.is_common.load(Ordering::Relaxed);
+        let goes_on = self.failing_around.get() >= HERE_AND_THERE
+            || f64::from(self.failing.get()) >= COMMON_FAULT_SHARE;
+        let is = are_many || (was && goes_on);
+        if is != was {
+            self.is_common.store(is, Ordering::Relaxed);
+        }
+        is
+    }
+
+    /// Whether none of the last requests failed.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.failing.is_zero()
+    }
+
+    /// Counts a request that succeeded.
+    #[inline]
+    pub(crate) fn count_success(&self) {
+        if !self.is_quiet() {
+            self.count(0.0, 0.0);
+        }
+    }
+
+    /// Counts a request that ended in a fault at this endpoint.
+    pub(crate) fn count_fault(&self, at: MemberId) {
+        // ORDERING: Relaxed. A statistic.
+        let before = self.failed_at.swap(at.get(), Ordering::Relaxed);
+        let is_another = before != 0 && before != at.get();
+        self.count(1.0, if is_another { 1.0 } else { 0.0 });
+    }
+
+    /// Uses stores, not exchanges: threads of one shard may lose each other's counts, which matters little.
+    #[cold]
+    fn count(&self, failed: f32, around: f32) {
+        // ORDERING: Relaxed. A statistic.
+        let counted = self.counted.load(Ordering::Relaxed);
+        // A plain mean over the first requests, before there are more than the weight covers.
+        let weight = WEIGHT.max(1.0 / (counted as f32 + BEFORE));
+        let next = |share: f32, one: f32| share + (one - share) * weight;
+        let failing = next(self.failing.get(), failed);
+        let around = next(self.failing_around.get(), around);
+        let ([failing, around], counted) = match failing < TRACE {
+            true => ([0.0; 2], 0),
+            false => ([failing, around], counted.saturating_add(1)),
+        };
+        // ORDERING: Relaxed. A statistic.
+        self.counted.store(counted, Ordering::Relaxed);
+        self.failing.set(failing);
+        self.failing_around.set(around);
     }
 }
 
