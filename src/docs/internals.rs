@@ -79,7 +79,7 @@
 //! | refusals | `health/refusals.rs` | second 8 (wrapping), previous 12, current 12 | compare-and-swap loop; cleared by upkeep when it is over |
 //! | preference for others | `member/sparing.rs` | until 16 (eighths of a second, wrapping), factor on the cost 16 | plain stores by refused requests; cleared by upkeep when it is over |
 //! | consecutive faults | `health/rule.rs` | local origin 21, gateway 21, any 21 | compare-and-swap by a fault, a plain 0 by a success |
-//! | rates | `shared/rates.rs`, `shared/shard.rs` | share of failures, suspects, judged endpoints, one per fleet; failures of recent requests, one per shard | statistics: recomputed by upkeep, updated by each event in between |
+//! | rates | `shared/rates.rs`, `shared/shard.rs` | share of failures, suspects, endpoints that fail in part, judged ones, one per fleet; failures of recent requests, one per shard | statistics: recomputed by upkeep, updated by each event in between |
 //! | last common fault, last overflow of the cap | `shared/rates.rs` | a tenth of the window; milliseconds; each plus one, 0 for never | plain stores by faults |
 //! | thresholds of upkeep's ejections | `shared/rates.rs` | two f32, NaN if unknown | plain stores by upkeep, for explanations |
 //! | capacity | `shared/capacity.rs` | endpoints in slow start after an ejection; an f32, latency in normal times; whether capacity is short | plain stores by upkeep, one thread at a time |
@@ -165,11 +165,15 @@
 //! endpoints would hide behind each other. So the share is that of the endpoints that are not outliers, as of the last
 //! upkeep (ten times a second). That in turn is wrong, for a second or more, when all endpoints begin to fail at once.
 //! The *number* of suspects tells the two cases apart: beyond two fifths, the share is that of the shard's recent
-//! requests, whatever endpoint they went to. This holds for as long as requests keep failing at varying endpoints, or
-//! mostly fail: a few successes clear suspects, and if fewer than two fifths were suspect for a moment, the next two
-//! failures of one endpoint would count as its own (half of ten were ejected within a second). Above a share of 0.8, a
-//! fault is no evidence: each would prove a little, and with no success in between they would add up. A score ejects by
-//! the fleet's usual values as they are when the upkeep pass ends: as a bucket leaves the window, all endpoints may be
+//! requests, whatever endpoint they went to. Where a small share of requests fails everywhere, few are suspects at
+//! once, so endpoints that have failed some requests of the last seconds, but no more than half, count as suspects
+//! too: of 20 endpoints with 500 requests a second each, of which 5 % failed from one moment on, six were out in the
+//! mean within two seconds, and now two (`tests/operations.rs`). This holds for as long as requests keep failing at
+//! varying endpoints, or mostly fail: a few successes clear suspects, and if fewer than two fifths were suspect for a
+//! moment, the next two failures of one endpoint would count as its own (half of ten were ejected within a second).
+//! Above a share of 0.8, a fault is no evidence: each would prove a little, and with no success in between they would
+//! add up. A score ejects by the fleet's usual values as they are when the upkeep pass ends: as a bucket leaves the
+//! window, all endpoints may be
 //! worse at once than at the previous pass.
 //!
 //! Checks are quicker than requests. Within ten milliseconds they would eject each endpoint that failed one request,

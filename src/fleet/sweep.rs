@@ -106,6 +106,8 @@ pub(super) struct Sweep {
     /// Whether the probes of ejected members are to be brought forward, because their slots under the cap are wanted.
     makes_room: bool,
     suspects: usize,
+    /// How many members have failed some of their last requests, but no more than half.
+    failing_in_part: usize,
     judged: usize,
     warming: usize,
     /// Members whose score ejects, by what was usual at the last sweep, with their own requests.
@@ -158,6 +160,10 @@ impl Sweep {
             self.passed = passed.min(shared.interval().max(Duration::from_secs(5)));
             // A later one was set by a clock that has gone back since.
             self.first = self.first.filter(|first| *first <= now).or(Some(now));
+            if shared.common_error_rate(now) > 0.0 {
+                // No ejection is tried then, but members that are out may be better than those that are in.
+                shared.rates.note_overflow(now);
+            }
             self.makes_room |= self.cap_pressure.claim_room(shared, now);
         }
         let end = slots.len().min(self.next + SLICE);
@@ -279,6 +285,7 @@ impl Sweep {
         let (settings, own) = (&shared.ejection, Share::of(&report));
         self.judged += 1;
         self.suspects += usize::from(core.suspicion(now) > 0.0);
+        self.failing_in_part += usize::from(own.faults > 0 && core.fails_in_part(now));
         self.all.add(own);
         let (refused, answered) = core.refusals(now);
         let part = refused * PARTS / (refused + answered).max(1);
@@ -327,6 +334,7 @@ impl Sweep {
             };
         let error_rate = counted.faults as f64 / (counted.requests as f64 + PRIOR);
         shared.rates.publish(error_rate, self.suspects, self.judged);
+        shared.rates.set_failing_in_part(self.failing_in_part);
         shared.rates.set_refusal_rate(self.refusal_rate());
         let pace = counted.requests as f64 / self.judged.max(1) as f64;
         shared

@@ -256,7 +256,11 @@ impl State {
             (SampleClass::Success, Some(rule)) => self.succeeded(rule, now, state),
             (SampleClass::Success, None) => state.count_success(),
             (SampleClass::Fault, rule) => {
+                let failed_in_part = self.fails_in_part(now);
                 cell.window.record(now, true);
+                if !failed_in_part && self.fails_in_part(now) {
+                    self.shared.rates.add_failing_in_part();
+                }
                 let was_suspect = rule.is_some_and(|rule| !rule.suspicion.is_none());
                 let usual = self.shared.usual_now(shard, was_suspect);
                 self.shared.note_common(shard, now);
@@ -278,6 +282,13 @@ impl State {
             }
         }
         found
+    }
+
+    /// Whether some of its requests have failed in this tenth of the window or the one before, but no more than half.
+    /// `false` with a custom tracker.
+    pub(crate) fn fails_in_part(&self, now: Tick) -> bool {
+        let counts = self.gate.last(RECENT_BUCKETS, now);
+        self.rule().is_some() && counts.faults > 0 && 2 * counts.faults <= counts.total
     }
 
     /// Hands a fault to the rule of the built-in tracker.

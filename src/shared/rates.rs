@@ -11,8 +11,8 @@ use crate::health::{Detector, Thresholds, Usual};
 use crate::sync::{AtomicF32, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// A fault is common while this share of the other endpoints is under suspicion at once. It is more than a third, so
-/// that a dead zone of three does not count as a common fault.
+/// A fault is common while this share of the other endpoints is under suspicion at once, or fails some requests. It is
+/// more than a third, so that a dead zone of three does not count as a common fault.
 pub(crate) const COMMON_FAULT_SHARE: f64 = 0.4;
 
 /// With fewer endpoints than this no fault counts as common.
@@ -28,10 +28,12 @@ pub(crate) struct FleetRates {
     last_common_fault: AtomicU64,
     /// The highest share of a shard's last requests that failed, in that tenth.
     common_error_rate: AtomicF32,
-    /// When an ejection last met the cap, in milliseconds plus 1; 0 for never.
+    /// When an ejection last met the cap, or most requests last failed, in milliseconds plus 1; 0 for never.
     overflowed_at: AtomicU64,
     /// How many endpoints are under suspicion.
     suspects: AtomicU64,
+    /// How many endpoints have failed some of their last requests, but no more than half.
+    failing_in_part: AtomicU64,
     /// How many endpoints are judged: those that are in.
     judged: AtomicU64,
     /// How many requests per second an endpoint gets, in the mean.
@@ -51,6 +53,7 @@ impl FleetRates {
             common_error_rate: AtomicF32::new(0.0),
             overflowed_at: AtomicU64::new(0),
             suspects: AtomicU64::new(0),
+            failing_in_part: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicF32::new(0.0),
             success_rate_threshold: AtomicF32::new(f32::NAN),
@@ -66,14 +69,25 @@ impl FleetRates {
         self.judged.store(judged as u64, Ordering::Relaxed);
     }
 
-    /// Records that an ejection met the cap.
+    /// Sets how many endpoints have failed some of their last requests.
+    pub(crate) fn set_failing_in_part(&self, count: usize) {
+        // ORDERING: Relaxed, here and below. As above.
+        self.failing_in_part.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts one more of these.
+    pub(crate) fn add_failing_in_part(&self) {
+        self.failing_in_part.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records that an ejection met the cap, or that most requests fail: a member that is out is wanted back.
     pub(crate) fn note_overflow(&self, now: Tick) {
         // ORDERING: Relaxed. As above.
         self.overflowed_at
             .store(now.as_millis() + 1, Ordering::Relaxed);
     }
 
-    /// Whether an ejection met the cap within this time.
+    /// Whether an ejection met the cap, or most requests failed, within this time.
     pub(crate) fn has_overflowed(&self, within: Duration, now: Tick) -> bool {
         // ORDERING: Relaxed. As above.
         let at = self.overflowed_at.load(Ordering::Relaxed);
@@ -159,12 +173,15 @@ impl FleetRates {
             });
     }
 
-    /// Whether so many of the other endpoints are under suspicion that the fault is common.
+    /// Whether so many of the other endpoints are under suspicion, or fail some requests, that the fault is common. A
+    /// few successes clear a suspicion: while a small share of all requests fails, few are suspects at once, but most
+    /// have failed a request within the last seconds.
     pub(crate) fn is_common(&self, is_suspect: bool) -> bool {
-        // ORDERING: Relaxed, both. As above.
+        // ORDERING: Relaxed, all. As above.
         let suspects = self.suspects.load(Ordering::Relaxed);
+        let in_part = self.failing_in_part.load(Ordering::Relaxed);
         let judged = self.judged.load(Ordering::Relaxed);
-        let others = suspects.saturating_sub(u64::from(is_suspect));
+        let others = suspects.max(in_part).saturating_sub(is_suspect.into());
         judged >= SEVERAL && others as f64 >= COMMON_FAULT_SHARE * (judged - 1) as f64
     }
 
@@ -270,6 +287,22 @@ mod tests {
         assert_eq!(rate(true), 0.0, "of two nobody is the fleet");
         shared.rates.publish(0.0, 3, 3);
         assert!(rate(true) > 0.2, "of three they are");
+    }
+
+    /// At a small share of failures everywhere few endpoints are under suspicion at once.
+    #[test]
+    fn endpoints_that_fail_in_part_count_like_suspects() {
+        let rates = FleetRates::new();
+        rates.publish(0.0, 2, 21);
+        rates.set_failing_in_part(7);
+        assert!(!rates.is_common(false), "a third is a zone");
+        rates.add_failing_in_part();
+        assert!(
+            rates.is_common(false) && !rates.is_common(true),
+            "eight of twenty others"
+        );
+        rates.set_failing_in_part(0);
+        assert!(!rates.is_common(false));
     }
 
     /// Failures at one endpoint alone do not prolong a common fault, unless most requests fail: it ends as soon as few
