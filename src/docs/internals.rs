@@ -173,8 +173,7 @@
 //! moment, the next two failures of one endpoint would count as its own (half of ten were ejected within a second).
 //! Above a share of 0.8, a fault is no evidence: each would prove a little, and with no success in between they would
 //! add up. A score ejects by the fleet's usual values as they are when the upkeep pass ends: as a bucket leaves the
-//! window, all endpoints may be
-//! worse at once than at the previous pass.
+//! window, all endpoints may be worse at once than at the previous pass.
 //!
 //! Checks are quicker than requests. Within ten milliseconds they would eject each endpoint that failed one request,
 //! before enough others had failed one. So a failed check waits until others, which answer as quickly, have been
