@@ -85,19 +85,24 @@ impl Detector {
         }
     }
 
-    /// The detector's number as stored in an atomic word: its position in [`ALL`](Self::ALL) plus one.
-    pub(crate) fn number(self) -> u8 {
-        let place = Self::ALL.iter().position(|&other| other == self);
-        place.map_or(0, |place| place as u8 + 1)
+    /// The detector's index in an array with an element for each.
+    pub(crate) const fn index(self) -> usize {
+        self as usize
     }
 
-    /// The detector with this number; `None` for 0.
-    pub(crate) fn numbered(number: u8) -> Option<Self> {
-        Self::ALL.get((number as usize).wrapping_sub(1)).copied()
+    /// A detector in a byte: its index plus one, or 0 for `None`.
+    pub(crate) fn pack(detector: Option<Self>) -> u8 {
+        detector.map_or(0, |detector| detector.index() as u8 + 1)
+    }
+
+    /// The reverse of [`pack`](Self::pack).
+    pub(crate) fn read(byte: u8) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|&detector| Self::pack(Some(detector)) == byte)
     }
 
     const fn bit(self) -> u16 {
-        1 << self as u16
+        1 << self.index()
     }
 }
 

@@ -82,7 +82,8 @@ impl State {
                 // ORDERING: Relaxed. As in `ejected_at`.
                 self.ejected_at.store(now.as_nanos(), Ordering::Relaxed);
                 // ORDERING: Relaxed. As in `cause`.
-                self.cause.store(cause.number(), Ordering::Relaxed);
+                self.cause
+                    .store(Detector::pack(Some(cause)), Ordering::Relaxed);
                 self.note_evidence(cause, now);
                 self.reset_wanted(now);
                 shared.counters.count_ejected(cause);
@@ -150,7 +151,7 @@ impl State {
     /// What it was last ejected for.
     pub(crate) fn cause(&self) -> Option<Detector> {
         // ORDERING: Relaxed. For display, and for how many checks bring it back.
-        Detector::numbered(self.cause.load(Ordering::Relaxed))
+        Detector::read(self.cause.load(Ordering::Relaxed))
     }
 
     fn set_wanted(&self, wanted: f32) {
@@ -380,10 +381,8 @@ impl State {
         // ORDERING: Relaxed, both. As in `ejected_at` and `cause`.
         self.ejected_at
             .store(past_ejection.ejected_at, Ordering::Relaxed);
-        self.cause.store(
-            past_ejection.cause.map_or(0, Detector::number),
-            Ordering::Relaxed,
-        );
+        self.cause
+            .store(Detector::pack(past_ejection.cause), Ordering::Relaxed);
         if self.standing.restore(self, past_ejection.standing()) {
             self.reset_wanted(now);
             self.on_ejected(now);

@@ -82,7 +82,7 @@ pub(crate) struct State {
     pub(super) sparing: Sparing,
     /// How many more good probes it takes to return, while it is out, in hundredths.
     pub(super) wanted: AtomicU16,
-    /// What it was last ejected for: the detector's position in `Detector::ALL` plus one; 0 before any ejection.
+    /// What it was last ejected for, as [`Detector::pack`] has it.
     pub(super) cause: AtomicU8,
     /// Two f32s' bits, the first on top: what the detector measured at the ejection, and its threshold. NaN if unknown.
     pub(super) evidence: AtomicU64,

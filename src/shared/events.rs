@@ -229,10 +229,7 @@ fn pack(event: QueuedEvent) -> [u64; 4] {
             detector,
             times,
             until,
-        } => {
-            let number = detector.map_or(0, |detector| detector.number().into());
-            (0, number, times, until.as_nanos())
-        }
+        } => (0, Detector::pack(detector).into(), times, until.as_nanos()),
         EventKind::Renewed { times, until } => (1, 0, times, until.as_nanos()),
         EventKind::Returned { by } => (2, by as u32, 0, 0),
         EventKind::SlowStartBegun => (3, 0, 0, 0),
@@ -253,7 +250,7 @@ fn read([id, at, head, more]: [u64; 4]) -> QueuedEvent {
     let (eligible, routable) = ((more >> 32) as u32, more as u32);
     let kind = match head & 0xFF {
         0 => EventKind::Ejected {
-            detector: Detector::numbered(of as u8),
+            detector: Detector::read(of as u8),
             times,
             until,
         },

@@ -127,7 +127,7 @@ impl Counters {
     }
 
     pub(crate) const fn detections(&self, detector: Detector) -> &DetectionCounters {
-        &self.detections[detector as usize]
+        &self.detections[detector.index()]
     }
 }
 
