@@ -186,6 +186,7 @@ pub struct Judging<'a> {
     in_flight: u64,
     mean_age: Option<Duration>,
     fading: Fading,
+    on_parole: bool,
 }
 
 impl<'a> Judging<'a> {
@@ -199,6 +200,7 @@ impl<'a> Judging<'a> {
             in_flight: 0,
             mean_age: None,
             fading: Fading::SHORT,
+            on_parole: false,
         }
     }
 
@@ -211,6 +213,17 @@ impl<'a> Judging<'a> {
     /// How long evidence lasts.
     pub(crate) const fn fading(&self) -> Fading {
         self.fading
+    }
+
+    /// Sets whether half of the evidence is enough to eject the endpoint.
+    pub(crate) const fn on_parole_if(mut self, on_parole: bool) -> Self {
+        self.on_parole = on_parole;
+        self
+    }
+
+    /// Whether half of the evidence is enough to eject the endpoint.
+    pub(crate) const fn is_on_parole(&self) -> bool {
+        self.on_parole
     }
 
     /// Sets the endpoint's latency estimate.

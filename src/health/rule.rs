@@ -90,12 +90,10 @@ impl Rule {
         change.before > 0.0 && change.after == 0.0
     }
 
-    /// Takes in a fault that has already been counted, and returns the detectors that eject for it. `on_trial` tells
-    /// whether the endpoint is in slow start after an ejection.
+    /// Takes in a fault that has already been counted, and returns the detectors that eject for it.
     pub(crate) fn fault(
         &self,
         settings: &Ejection,
-        on_trial: bool,
         outcome: Outcome,
         cx: &Judging<'_>,
         counts: impl FnOnce() -> Counts,
@@ -103,8 +101,8 @@ impl Rule {
         let rows = self.extend(outcome);
         // At least, not equal: a row that has passed its limit must alarm again.
         let reached = |row: u64, limit: u32| limit > 0 && row >= u64::from(limit);
-        let by_requests = self.hold_against(&self.by_requests, settings, on_trial, outcome, cx);
-        self.sequential_test(settings, on_trial, outcome, cx)
+        let by_requests = self.hold_against(&self.by_requests, settings, outcome, cx);
+        self.sequential_test(settings, outcome, cx)
             .union(by_requests)
             .with_if(Detector::ConsecutiveFailures, || {
                 reached(rows.any, settings.consecutive_failures)
@@ -124,18 +122,16 @@ impl Rule {
     pub(crate) fn sequential_test(
         &self,
         settings: &Ejection,
-        on_trial: bool,
         outcome: Outcome,
         cx: &Judging<'_>,
     ) -> Detectors {
-        self.hold_against(&self.suspicion, settings, on_trial, outcome, cx)
+        self.hold_against(&self.suspicion, settings, outcome, cx)
     }
 
     fn hold_against(
         &self,
         suspicion: &Suspicion,
         settings: &Ejection,
-        on_trial: bool,
         outcome: Outcome,
         cx: &Judging<'_>,
     ) -> Detectors {
@@ -146,7 +142,11 @@ impl Rule {
             evidence.fault
         };
         let threshold = settings.cusum_threshold as f32;
-        let least = if on_trial { threshold / 2.0 } else { 0.0 };
+        let least = if cx.is_on_parole() {
+            threshold / 2.0
+        } else {
+            0.0
+        };
         let change = suspicion.add_to(least, evidence, cx.now(), cx.fading());
         let suspicion = change.after;
         Detectors::NONE.with_if(Detector::Cusum, || {
@@ -199,8 +199,7 @@ mod tests {
             Ejection::default().consecutive_failures(3),
         );
         let cx = Judging::new(Tick::ZERO, &usual);
-        let fail =
-            |rule: &Rule| rule.fault(&settings, false, Outcome::Failure, &cx, Counts::default);
+        let fail = |rule: &Rule| rule.fault(&settings, Outcome::Failure, &cx, Counts::default);
         let rule = Rule::new();
         assert!(fail(&rule).is_empty());
         while !rule.suspicion.is_none() {
@@ -213,7 +212,7 @@ mod tests {
             "the third"
         );
         let rule = Rule::new();
-        rule.sequential_test(&settings, false, Outcome::Failure, &cx);
+        rule.sequential_test(&settings, Outcome::Failure, &cx);
         assert!(!rule.is_quiet(), "a check alone has failed");
         let rule = Rule::new();
         fail(&rule);
@@ -230,7 +229,7 @@ mod tests {
         let (usual, settings) = (Usual::new(None), Ejection::default());
         let cx = Judging::new(Tick::ZERO, &usual);
         let rule = Rule::new();
-        rule.fault(&settings, false, Outcome::Failure, &cx, Counts::default);
+        rule.fault(&settings, Outcome::Failure, &cx, Counts::default);
         let (thick, thin) = (Fading::SHORT, Fading::at_pace(0.0));
         let later = Tick::ZERO.after(Duration::from_secs(20));
         let faded = rule.evidence(later, thick);
@@ -248,7 +247,7 @@ mod tests {
         let cx = Judging::new(Tick::ZERO, &usual);
         let rule = Rule::new();
         for _ in 0..5 {
-            let found = rule.fault(&settings, false, Outcome::Failure, &cx, Counts::default);
+            let found = rule.fault(&settings, Outcome::Failure, &cx, Counts::default);
             assert!(found.is_empty());
             assert!(rule.suspicion.is_none() && !rule.is_quiet());
             rule.success(&settings, &cx);

@@ -84,9 +84,7 @@ impl HealthTracker for SlidingWindow {
             SampleClass::Fault => {
                 self.window.record(sample.at, true);
                 let counts = || self.window.counts(cx.now());
-                let found = self
-                    .rule
-                    .fault(&self.settings, false, sample.outcome, cx, counts);
+                let found = self.rule.fault(&self.settings, sample.outcome, cx, counts);
                 match found.without(self.settings.detect_only).is_empty() {
                     true => Alarm::None,
                     false => Alarm::Eject,

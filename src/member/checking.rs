@@ -72,9 +72,10 @@ impl State {
         if outcome == Outcome::Success {
             self.clear_suspicion(now, &others, |cx| rule.passed(&self.shared.ejection, cx));
         } else if outcome.is_fault() {
-            let cx = Judging::new(now, &others).with_fading(self.fading(now));
-            let found =
-                rule.sequential_test(&self.shared.ejection, self.is_on_trial(now), outcome, &cx);
+            let cx = Judging::new(now, &others)
+                .with_fading(self.fading(now))
+                .on_parole_if(self.is_on_parole(now));
+            let found = rule.sequential_test(&self.shared.ejection, outcome, &cx);
             if !was_suspect {
                 self.shared.rates.add_suspect();
             }

@@ -89,8 +89,8 @@ impl Standing {
         matches!(self.phase, Phase::In | Phase::Warming)
     }
 
-    /// Whether it is in slow start after an ejection. Half of the evidence is then enough to eject it again.
-    pub(crate) fn is_on_trial(self) -> bool {
+    /// Whether it is in slow start after an ejection that still counts as one in a row.
+    pub(super) fn is_returning(self) -> bool {
         self.phase == Phase::Warming && self.times > 0
     }
 

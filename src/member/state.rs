@@ -221,8 +221,8 @@ impl State {
     /// Shows policies what a request costs here. A new endpoint costs less than usual, so that it is tried: else the
     /// first with a second answer as good as its first would look better than all with one answer, and keep its lead.
     fn publish(&self, now: Tick, latency: f32, set: impl Fn(&Place, f32)) {
-        // On trial it has few answers. What exceeds the usual is likely chance, so it counts in proportion only.
-        let is_known = !self.is_on_trial(now);
+        // On parole it has few answers. What exceeds the usual is likely chance, so it counts in proportion only.
+        let is_known = !self.is_on_parole(now);
         let latency = match (self.latency.is_new(), usual_nanos(&self.shared.usual())) {
             (true, Some(usual)) => PROMISE * latency.min(usual),
             // Unknown: the picker decides what that costs.
@@ -265,7 +265,11 @@ impl State {
                 let usual = self.shared.usual_now(shard, was_suspect);
                 self.shared.note_common(shard, now);
                 if let Some(rule) = rule {
-                    found = self.failed(rule, sample.outcome, &self.judging(now, &usual));
+                    let cx = self
+                        .judging(now, &usual)
+                        .on_parole_if(self.is_on_parole(now));
+                    let counts = || self.gate.counts(now);
+                    found = rule.fault(&self.shared.ejection, sample.outcome, &cx, counts);
                     if !was_suspect {
                         self.shared.rates.add_suspect();
                     }
@@ -289,13 +293,6 @@ impl State {
     pub(crate) fn fails_in_part(&self, now: Tick) -> bool {
         let counts = self.gate.last(RECENT_BUCKETS, now);
         self.rule().is_some() && counts.faults > 0 && 2 * counts.faults <= counts.total
-    }
-
-    /// Hands a fault to the rule of the built-in tracker.
-    fn failed(&self, rule: &Rule, outcome: Outcome, cx: &Judging<'_>) -> Detectors {
-        let counts = self.gate.counts(cx.now());
-        let on_trial = self.is_on_trial(cx.now());
-        rule.fault(&self.shared.ejection, on_trial, outcome, cx, || counts)
     }
 
     /// Sets what errors multiply the cost by. It counts the window's later half, so errors do not weigh for long on an

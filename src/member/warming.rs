@@ -30,12 +30,13 @@ impl State {
         Some(warming + self.head_start(standing))
     }
 
-    /// Whether it is in slow start after an ejection. Decided by the time, as the upkeep that ends a slow start may be
-    /// late, or not be done at all ([`Upkeep::Caller`](crate::Upkeep::Caller)).
-    pub(super) fn is_on_trial(&self, now: Tick) -> bool {
+    /// Whether it is in slow start after an ejection, where half of the evidence is enough to eject it again. Decided by
+    /// the time, as the upkeep that ends a slow start may be late, or not be done at all
+    /// ([`Upkeep::Caller`](crate::Upkeep::Caller)).
+    pub(super) fn is_on_parole(&self, now: Tick) -> bool {
         let standing = self.standing.get();
         let warming = || self.warming_for(standing, now);
-        standing.is_on_trial() && warming() < Some(self.shared.slow_start.window)
+        standing.is_returning() && warming() < Some(self.shared.slow_start.window)
     }
 
     /// The share it gets this long after its slow start began. If it was ejected itself and the fleet is short of

@@ -249,12 +249,12 @@ fn an_alarm_from_before_a_return_is_ignored() {
 }
 
 #[test]
-fn only_a_member_back_from_an_ejection_is_on_trial() {
+fn only_a_member_back_from_an_ejection_is_returning() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     cell.warm(at(0));
-    assert!(!cell.get().is_on_trial(), "new, and not ejected yet");
+    assert!(!cell.get().is_returning(), "new, and not ejected yet");
     eject(&cell, &ledger, at(0));
-    assert!(!cell.get().is_on_trial(), "still out");
+    assert!(!cell.get().is_returning(), "still out");
     let epoch = claim(&cell, &ledger, at(1000)).unwrap();
     assert!(cell.conclude(
         &ledger,
@@ -264,9 +264,9 @@ fn only_a_member_back_from_an_ejection_is_on_trial() {
         at(1000),
         seconds
     ));
-    assert!(cell.get().is_on_trial());
+    assert!(cell.get().is_returning());
     cell.warmed();
-    assert!(!cell.get().is_on_trial(), "it has stayed");
+    assert!(!cell.get().is_returning(), "it has stayed");
 }
 
 #[test]
