@@ -222,9 +222,10 @@ impl Sweep {
             }
             standing.takes_requests()
         };
-        if may_be_invited && is_idle {
-            let (weight, pace) = (slot.member.weight(), shared.rates.pace());
-            self.invitations.consider(seen, core, weight, pace, now);
+        // Not one in slow start after an ejection. A new one in slow start may be, as it would get nothing where requests
+        // are few: others are known, and cost less.
+        if may_be_invited && is_idle && !is_back {
+            self.invitations.consider(seen, &slot.member, now);
         }
     }
 

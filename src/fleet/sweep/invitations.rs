@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Seen;
-use crate::endpoint::Weight;
-use crate::member::{Guest, State};
+use crate::endpoint::{Endpoint, Weight};
+use crate::member::{Guest, Member, State};
 use crate::shared::Shared;
 use crate::time::Tick;
 
@@ -56,35 +56,26 @@ impl Invitations {
         self.mean_weight = self.weight as f32 / self.weights.max(1) as f32;
     }
 
-    /// Looks whether this idle member may be invited, where endpoints get `pace` requests a second. Not one that is on
-    /// trial after an ejection; a new one in slow start may be, as it would get nothing where requests are few: others
-    /// are known, and cost less.
-    pub(super) fn consider(
-        &mut self,
-        seen: Seen,
-        core: &State,
-        weight: Weight,
-        pace: f32,
-        now: Tick,
-    ) {
-        let is_on_trial = core.was_ejected() && core.standing.get().warming_for(now).is_some();
-        match core.may_be_invited(now).filter(|_| !is_on_trial) {
+    /// Looks whether this idle member may be invited.
+    pub(super) fn consider<E: Endpoint>(&mut self, seen: Seen, member: &Member<E>, now: Tick) {
+        match member.core().may_be_invited(now) {
             Some(Guest::Unknown(times)) => {
                 let guest = (times, seen);
                 self.unknown = Some(self.unknown.map_or(guest, |other| other.min(guest)));
             }
-            Some(Guest::Idle(idle)) if self.may_wait(weight, idle, pace) => {}
+            Some(Guest::Idle(idle)) if self.may_wait(member, idle) => {}
             Some(Guest::Idle(idle)) => self.idlest = self.idlest.max(Some((idle, seen))),
             None => {}
         }
     }
 
-    /// Whether a member lighter than the mean has been idle for no longer than until its turn may come, at `pace`
-    /// requests a second per member. Then it is not avoided. Invited each second, a member of a hundredth of the
-    /// others' weight got twenty times its share.
-    fn may_wait(&self, weight: Weight, idle: u32, pace: f32) -> bool {
+    /// Whether a member lighter than the mean has been idle, for `idle` milliseconds, no longer than until its turn may
+    /// come. Then it is not avoided. Invited each second, a member of a hundredth of the others' weight got twenty times
+    /// its share.
+    fn may_wait<E: Endpoint>(&self, member: &Member<E>, idle: u32) -> bool {
         const TURNS: f32 = 2.0;
-        let times_lighter = self.mean_weight / weight.get() as f32;
+        let pace = member.core().shared.rates.pace();
+        let times_lighter = self.mean_weight / member.weight().get() as f32;
         times_lighter > 1.0 && idle as f32 / 1_000.0 * pace < TURNS * times_lighter
     }
 
