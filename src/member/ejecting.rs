@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::standing::{Finding, Phase, Verdict};
+use super::standing::{Finding, Keeper, Phase, Verdict};
 use super::state::{PastEjection, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
@@ -289,11 +289,9 @@ impl State {
             // Before the return: otherwise a pick in between would not apply the slow start's share.
             shared.note_slow_start(now);
         }
-        let changed = self
-            .standing
-            .conclude(self, epoch, finding, return_phase, now, |times| {
-                ejection_time(&shared.ejection, times, fleet_state, random)
-            });
+        let changed = self.standing.conclude(self, epoch, finding, now, |times| {
+            ejection_time(&shared.ejection, times, fleet_state, random)
+        });
         if !changed {
             return;
         }

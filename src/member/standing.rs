@@ -41,10 +41,13 @@ pub(super) enum ProbedBy {
     Check,
 }
 
-/// What a change of standing has to update.
+/// What a change of standing asks of the member, and what it has to update.
 pub(crate) trait Keeper {
     /// The ledger that counts the members that are out.
     fn ledger(&self) -> &Ledger;
+
+    /// The phase in which an ejected member comes back.
+    fn return_phase(&self) -> Phase;
 
     /// The epoch has turned to this one. Called to update the copies of it.
     fn epoch_changed(&self, epoch: u32);
@@ -236,14 +239,13 @@ impl StandingCell {
         }
     }
 
-    /// Acts on what the probe of `epoch` found; a good one brings the member back as `in_as`. Returns `false`, and
-    /// changes nothing, if that probe had been given up or the member has been moved since.
+    /// Acts on what the probe of `epoch` found; a good one brings the member back. Returns `false`, and changes nothing,
+    /// if that probe had been given up or the member has been moved since.
     pub(super) fn conclude(
         &self,
         keeper: &impl Keeper,
         epoch: u32,
         finding: Finding,
-        in_as: Phase,
         now: Tick,
         length: impl FnOnce(u32) -> Duration,
     ) -> bool {
@@ -252,7 +254,7 @@ impl StandingCell {
             return false;
         }
         let to = match finding {
-            Finding::Good => from.next_epoch(in_as, stamp(now)),
+            Finding::Good => from.next_epoch(keeper.return_phase(), stamp(now)),
             Finding::Inconclusive(wait) => from.next_epoch(Phase::Ejected, stamp_after(now, wait)),
             Finding::Bad => {
                 let times = (from.times + 1).min(MOST_TIMES);
@@ -308,6 +310,10 @@ impl StandingCell {
 impl Keeper for Ledger {
     fn ledger(&self) -> &Ledger {
         self
+    }
+
+    fn return_phase(&self) -> Phase {
+        Phase::Warming
     }
 
     fn epoch_changed(&self, _: u32) {}

@@ -102,6 +102,14 @@ impl Keeper for State {
         &self.shared.ledger
     }
 
+    fn return_phase(&self) -> Phase {
+        if self.shared.slow_start.window.is_zero() {
+            Phase::In
+        } else {
+            Phase::Warming
+        }
+    }
+
     fn epoch_changed(&self, epoch: u32) {
         self.gate.show_epoch(epoch);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::standing::{Phase, Standing};
+use super::standing::{Keeper, Phase, Standing};
 use super::state::State;
 use crate::shared::EventKind;
 use crate::sync::Ordering;
@@ -66,15 +66,6 @@ impl State {
     pub(super) fn tell_slow_start(&self, phase: Phase, now: Tick) {
         if phase == Phase::Warming {
             self.tell(now, EventKind::SlowStartBegun);
-        }
-    }
-
-    /// The phase in which it comes back.
-    pub(super) fn return_phase(&self) -> Phase {
-        if self.shared.slow_start.window.is_zero() {
-            Phase::In
-        } else {
-            Phase::Warming
         }
     }
 

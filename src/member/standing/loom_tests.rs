@@ -39,14 +39,9 @@ fn probed() -> (Arc<Setting>, u32) {
 type Conclude = fn(&Setting, u32) -> bool;
 
 fn good(setting: &Setting, epoch: u32) -> bool {
-    setting.cell.conclude(
-        &setting.ledger,
-        epoch,
-        Finding::Good,
-        Phase::In,
-        at(3),
-        |_| SECOND,
-    )
+    setting
+        .cell
+        .conclude(&setting.ledger, epoch, Finding::Good, at(3), |_| SECOND)
 }
 
 /// The first probe's result arrives while a second probe is sent, as the first has been given up. Either the result
@@ -258,7 +253,7 @@ fn pick_against_prober(pick: fn(&Setting, Tick) -> bool) {
                     let again = Finding::Inconclusive(SECOND);
                     setting
                         .cell
-                        .conclude(&setting.ledger, epoch, again, Phase::In, at(3), |_| SECOND);
+                        .conclude(&setting.ledger, epoch, again, at(3), |_| SECOND);
                 }
                 prober.leave();
                 sent.is_some()
@@ -350,7 +345,7 @@ fn hasten_against_probe(hasten: fn(&Setting)) {
             thread::spawn(move || claim(&other, at(3)).is_some_and(|epoch| good(&other, epoch)));
         hasten(&setting);
         let back = probe.join().unwrap();
-        let stands = if back { Phase::In } else { Phase::Ejected };
+        let stands = if back { Phase::Warming } else { Phase::Ejected };
         assert_eq!(setting.cell.get().phase, stands, "its return was undone");
         assert_eq!(setting.ledger.read().ejected, usize::from(!back));
         assert!(back || setting.cell.get().probe_is_due(at(3), DAY));

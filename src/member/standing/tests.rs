@@ -58,7 +58,7 @@ fn ejection_probe_and_return() {
     assert_eq!(claim(&cell, &ledger, at(999)), None);
     let epoch = claim(&cell, &ledger, at(1000)).unwrap();
     assert_eq!(claim(&cell, &ledger, at(1000)), None, "one probe at a time");
-    assert!(cell.conclude(&ledger, epoch, Finding::Good, Phase::In, at(1100), seconds));
+    assert!(cell.conclude(&ledger, epoch, Finding::Good, at(1100), seconds));
     assert!(cell.get().takes_requests());
     assert_eq!(ledger.read().ejected, 0);
 }
@@ -68,7 +68,7 @@ fn a_bad_probe_doubles_and_keeps_the_slot() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
     let epoch = claim(&cell, &ledger, at(1000)).unwrap();
-    assert!(cell.conclude(&ledger, epoch, Finding::Bad, Phase::In, at(1000), seconds));
+    assert!(cell.conclude(&ledger, epoch, Finding::Bad, at(1000), seconds));
     assert_eq!(ledger.read().ejected, 1);
     assert!(!cell.get().probe_is_due(at(2999), DAY) && cell.get().probe_is_due(at(3000), DAY));
 }
@@ -80,13 +80,12 @@ fn a_forgotten_probe_is_given_up_and_its_late_result_decides_nothing() {
     let lost = claim(&cell, &ledger, at(1000)).unwrap();
     assert_eq!(claim(&cell, &ledger, at(1999)), None);
     let second = claim(&cell, &ledger, at(2000)).unwrap();
-    assert!(!cell.conclude(&ledger, lost, Finding::Good, Phase::In, at(2001), seconds));
+    assert!(!cell.conclude(&ledger, lost, Finding::Good, at(2001), seconds));
     assert!(cell.awaits(second));
     assert!(cell.conclude(
         &ledger,
         second,
         Finding::Inconclusive(SECOND),
-        Phase::In,
         at(2002),
         seconds
     ));
@@ -103,14 +102,7 @@ fn times_count_up_and_are_forgiven_after_a_while() {
         eject(&cell, &ledger, at(start));
         let times = cell.get().times;
         let epoch = claim(&cell, &ledger, at(start + 50_000)).unwrap();
-        cell.conclude(
-            &ledger,
-            epoch,
-            Finding::Good,
-            Phase::In,
-            at(start + 50_000),
-            seconds,
-        );
+        cell.conclude(&ledger, epoch, Finding::Good, at(start + 50_000), seconds);
         times
     };
     assert_eq!([round(0), round(60_000), round(120_000)], [1, 2, 3]);
@@ -159,14 +151,7 @@ fn slow_start_begins_with_the_return_and_ends_without_a_change_of_epoch() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
     let epoch = claim(&cell, &ledger, at(1000)).unwrap();
-    assert!(cell.conclude(
-        &ledger,
-        epoch,
-        Finding::Good,
-        Phase::Warming,
-        at(1100),
-        seconds
-    ));
+    assert!(cell.conclude(&ledger, epoch, Finding::Good, at(1100), seconds));
     let back = cell.get();
     assert!(back.takes_requests() && back.is_in());
     assert_eq!(back.warming_for(at(2100)), Some(SECOND));
@@ -201,7 +186,7 @@ fn a_probe_holds_a_slot_until_it_is_over_and_a_forgotten_one_leaves_it_to_the_ne
     let second = claim(one, &ledger, at(2000)).unwrap();
     assert_eq!(ledger.probes.taken(), 1);
     let end = |cell: &StandingCell, epoch, finding| {
-        cell.conclude(&ledger, epoch, finding, Phase::In, at(2000), seconds)
+        cell.conclude(&ledger, epoch, finding, at(2000), seconds)
     };
     assert!(!end(one, first, Finding::Bad) && end(one, second, Finding::Bad));
     let probe = claim(other, &ledger, at(2000)).unwrap();
@@ -225,7 +210,7 @@ fn a_hastened_probe_is_due_sooner_and_never_later() {
     assert_eq!(claim(&cell, &ledger, at(749)), None);
     let epoch = claim(&cell, &ledger, at(750)).unwrap();
     assert!(!cell.hasten(at(750), |_| Duration::ZERO), "it is probed");
-    assert!(cell.conclude(&ledger, epoch, Finding::Good, Phase::In, at(800), seconds));
+    assert!(cell.conclude(&ledger, epoch, Finding::Good, at(800), seconds));
     assert!(!cell.hasten(at(800), |_| Duration::ZERO), "it is back");
     assert_eq!(cell.get().times, 1);
     cell.forgive();
@@ -239,7 +224,7 @@ fn an_alarm_from_before_a_return_is_ignored() {
     let before = cell.get().epoch;
     eject(&cell, &ledger, at(0));
     let probe = claim(&cell, &ledger, at(1000)).unwrap();
-    assert!(cell.conclude(&ledger, probe, Finding::Good, Phase::In, at(1000), seconds));
+    assert!(cell.conclude(&ledger, probe, Finding::Good, at(1000), seconds));
     for epoch in [before, probe] {
         let verdict = cell.eject(&ledger, epoch, at(1001), forgive, seconds);
         assert_eq!(verdict, Verdict::Stale);
@@ -256,14 +241,7 @@ fn only_a_member_back_from_an_ejection_is_returning() {
     eject(&cell, &ledger, at(0));
     assert!(!cell.get().is_returning(), "still out");
     let epoch = claim(&cell, &ledger, at(1000)).unwrap();
-    assert!(cell.conclude(
-        &ledger,
-        epoch,
-        Finding::Good,
-        Phase::Warming,
-        at(1000),
-        seconds
-    ));
+    assert!(cell.conclude(&ledger, epoch, Finding::Good, at(1000), seconds));
     assert!(cell.get().is_returning());
     cell.warmed();
     assert!(!cell.get().is_returning(), "it has stayed");
@@ -317,7 +295,7 @@ fn each_move_in_or_out_of_rotation_bumps_the_version() {
     moved(true, "ejected");
     let epoch = claim(&cell, &ledger, at(1000)).unwrap();
     moved(false, "probed");
-    cell.conclude(&ledger, epoch, Finding::Good, Phase::In, at(1000), seconds);
+    cell.conclude(&ledger, epoch, Finding::Good, at(1000), seconds);
     moved(true, "back");
     cell.place(&ledger, Phase::Down, at(1000));
     moved(true, "marked down");
@@ -337,7 +315,7 @@ fn a_member_published_again_keeps_its_count_of_ejections_in_a_row() {
     let (cell, ledger) = (StandingCell::new(Phase::In), ledger(1));
     eject(&cell, &ledger, at(0));
     let probe = claim(&cell, &ledger, at(1000)).unwrap();
-    assert!(cell.conclude(&ledger, probe, Finding::Good, Phase::In, at(1000), seconds));
+    assert!(cell.conclude(&ledger, probe, Finding::Good, at(1000), seconds));
     let again = StandingCell::new(Phase::In);
     again.remember(cell.get());
     assert!(again.get().is_in());
