@@ -162,17 +162,17 @@ pub(super) struct Change<E: Endpoint> {
     at: usize,
     out: usize,
     /// Places in the next set of members that are new, or that may have come into rotation or left it.
-    pub(super) touched: Vec<usize>,
+    touched: Vec<usize>,
     /// Places in the next set of new members.
-    pub(super) added: Vec<usize>,
+    added: Vec<usize>,
     /// Places in the next set of members whose data is replaced.
-    pub(super) renewed: Vec<usize>,
+    renewed: Vec<usize>,
     /// Slots, as draining, of members that take no more requests.
-    pub(super) leaving: Vec<Slot<E>>,
+    leaving: Vec<Slot<E>>,
     /// Members that come into rotation with an ejection from before, by their places in the next set.
-    pub(super) ejected_before: Vec<(usize, PastEjection)>,
+    ejected_before: Vec<(usize, PastEjection)>,
     /// Those whose ejection from before does not resume, as they are marked.
-    pub(super) marked_since: Vec<usize>,
+    marked_since: Vec<usize>,
     pub(super) counts: Changes,
     pub(super) freed: Freed<E>,
     pub(super) keys: Vec<Hashed<E::Key>>,
@@ -286,5 +286,73 @@ impl<E: Endpoint> Change<E> {
         self.touch(place);
         self.counts.updated += 1;
         place
+    }
+
+    /// The slots in the next set of the members touched, and those of the members that leave.
+    fn changing<'a>(&'a self, set: &'a [Slot<E>]) -> impl Iterator<Item = &'a Slot<E>> {
+        let touched = self.touched.iter().map(|&at| &set[at]);
+        self.leaving.iter().chain(touched)
+    }
+
+    /// Settles the members that come into rotation: before the publication, as they can be picked from then on.
+    pub(super) fn settle_arriving(&self, set: &[Slot<E>], now: Tick) {
+        let arriving = self.changing(set).filter(|slot| slot.is_routable());
+        arriving.for_each(|slot| slot.settle(now));
+    }
+
+    /// Has each ejected member that leaves rotation give its ledger slot back before the publication. It counts as down
+    /// until then. Other leaving members may be picked until then, so they are settled after it.
+    pub(super) fn hold_leaving(&self, set: &[Slot<E>], now: Tick) {
+        let leaving = self.changing(set).filter(|slot| !slot.is_routable());
+        leaving
+            .map(|slot| slot.member.core())
+            .filter(|core| core.standing.get().is_ejected())
+            .for_each(|core| core.hold_down(now));
+    }
+
+    /// Begins the slow start of the new members. If all `count` in rotation are new, there are none to take the
+    /// requests that it holds back.
+    pub(super) fn warm_new(&self, set: &[Slot<E>], count: usize, now: Tick) {
+        let added = self.added.iter().map(|&at| &set[at]);
+        let new = added.filter(|slot| slot.is_routable());
+        if new.clone().count() < count {
+            new.for_each(|slot| slot.member.core().warm(now));
+        }
+    }
+
+    /// Holds the members to be ejected again down until the new cap counts: from the publication until then, picks are
+    /// to look at standings.
+    pub(super) fn hold_ejected_before(&self, set: &[Slot<E>], now: Tick) {
+        for &(at, _) in &self.ejected_before {
+            set[at].member.core().hold_down(now);
+        }
+    }
+
+    /// After the publication: lets no request enter any more where the member leaves, or with data that is replaced.
+    pub(super) fn shut_replaced(&self, set: &[Slot<E>]) {
+        for slot in &self.leaving {
+            slot.member.core().gate.close();
+        }
+        for &at in &self.renewed {
+            set[at].member.core().gate.renew();
+        }
+    }
+
+    /// After the publication: settles all members that have changed, and tells of those that a mark has brought back.
+    pub(super) fn settle(&self, set: &[Slot<E>], now: Tick) {
+        self.changing(set).for_each(|slot| slot.settle(now));
+        let by = Return::Mark;
+        for &at in &self.marked_since {
+            let core = set[at].member.core();
+            core.tell(now, EventKind::Returned { by });
+        }
+    }
+
+    /// Once the new cap counts: resumes the ejections from before.
+    pub(super) fn resume_ejections(&self, set: &[Slot<E>], now: Tick) {
+        for &(at, past_ejection) in &self.ejected_before {
+            set[at].settle_degraded();
+            set[at].member.core().resume(past_ejection, now);
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{BuildError, UpdateError};
 use crate::health::{HealthTracker, ejection_limit};
 use crate::member::{Member, Tracker};
-use crate::shared::{Board, EventKind, Return, Shared};
+use crate::shared::{Board, Shared};
 use crate::sync::{Arc, yield_now};
 use crate::time::Tick;
 
@@ -168,87 +168,43 @@ impl<E: Endpoint> Registry<E> {
         snapshot: Snapshot<E>,
         now: Tick,
     ) {
-        let (shared, current) = (&*inner.shared, &inner.current);
+        let shared = &*inner.shared;
+        let (count, judges_panic) = (snapshot.count, snapshot.judges_panic);
+        let limit = ejection_limit(&shared.ejection, count);
         change.apply(&mut self.slots);
         let slots = &self.slots;
-        let Change {
-            touched,
-            added,
-            renewed,
-            leaving,
-            ejected_before,
-            marked_since,
-            ..
-        } = change;
-        let changing = || leaving.iter().chain(touched.iter().map(|&at| &slots[at]));
-        // A member that comes into rotation can be picked as soon as it is published, so it is settled before. An
-        // ejected member that leaves gives its ledger slot back now, and counts as down until the publication. Other
-        // leaving members are settled after it, as they may be picked until then.
-        let is_ejected = |slot: &&Slot<E>| slot.member.core().standing.get().is_ejected();
-        let hold_leaving = || {
-            let leaving = changing().filter(|slot| !slot.is_routable());
-            let ejected = leaving.filter(is_ejected);
-            ejected.for_each(|slot| slot.member.core().hold_down(now));
-        };
-        changing()
-            .filter(|slot| slot.is_routable())
-            .for_each(|slot| slot.settle(now));
-        hold_leaving();
-        // If all members are new, there are none to take the requests that slow start holds back.
-        let new = || {
-            let added = added.iter().map(|&at| &slots[at]);
-            added.filter(|slot| slot.is_routable())
-        };
-        if shared.slow_start.new_endpoints && new().count() < snapshot.count {
-            new().for_each(|slot| slot.member.core().warm(now));
+        change.settle_arriving(slots, now);
+        change.hold_leaving(slots, now);
+        if shared.slow_start.new_endpoints {
+            change.warm_new(slots, count, now);
         }
-        let limit = ejection_limit(&shared.ejection, snapshot.count);
         if limit < shared.ledger.read().limit {
             shared.ledger.set_limit(limit);
             // An alarm may hold a slot whose member is not ejected yet, or eject a member that leaves: nothing is
             // published before the cap holds. Such an alarm is a few instructions from its end.
             while shared.ledger.read().ejected > limit {
-                hold_leaving();
+                change.hold_leaving(slots, now);
                 Self::pardon_down_to(limit, shared, slots, now);
                 yield_now();
             }
         }
-        // Held out until the new limit counts. As long as they are, picks are to look at standings.
-        for &(at, _) in ejected_before.iter() {
-            slots[at].member.core().hold_down(now);
-        }
+        change.hold_ejected_before(slots, now);
         shared.set_interval(slots.len());
         self.edition = snapshot.edition;
-        let (count, judges_panic) = (snapshot.count, snapshot.judges_panic);
-        let old = current.swap(Arc::new(snapshot));
-        leaving
-            .iter()
-            .for_each(|slot| slot.member.core().gate.close());
-        renewed
-            .iter()
-            .for_each(|&at| slots[at].member.core().gate.renew());
-        changing().for_each(|slot| slot.settle(now));
-        for &at in marked_since.iter() {
-            let by = Return::Mark;
-            slots[at]
-                .member
-                .core()
-                .tell(now, EventKind::Returned { by });
-        }
+        let old = inner.current.swap(Arc::new(snapshot));
+        change.shut_replaced(slots);
+        change.settle(slots, now);
         shared.ledger.set_limit(limit);
         shared.ledger.set_judged_by_policy(judges_panic);
         shared.ledger.set_count(count);
         if (!judges_panic || count == 0) && self.cursor.forgets_panic() {
             shared.panic_is_over(now);
         }
-        for &(at, past_ejection) in ejected_before.iter() {
-            slots[at].settle_degraded();
-            slots[at].member.core().resume(past_ejection, now);
-        }
+        change.resume_ejections(slots, now);
         shared.settle_panic(now);
         self.retired.push(old);
         self.board.prune();
-        change.freed = self.free_retired(&current.load());
+        change.freed = self.free_retired(&inner.current.load());
     }
 
     /// Returns ejected members to rotation, the earliest ejected first, until no more than `limit` are ejected.
