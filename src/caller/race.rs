@@ -23,7 +23,16 @@ struct Flights<'a, F: Future> {
     early: Option<F::Output>,
 }
 
-impl<F: Future> Flights<'_, F> {
+impl<'a, F: Future> Flights<'a, F> {
+    fn new(first: Pin<&'a mut F>) -> Self {
+        Self {
+            first: Some(first),
+            hedges: Vec::new(),
+            unsent: None,
+            early: None,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.first.is_none() && self.hedges.is_empty() && self.early.is_none()
     }
@@ -52,6 +61,20 @@ impl<F: Future> Flights<'_, F> {
         }
         self.early.take().map_or(Poll::Pending, Poll::Ready)
     }
+
+    /// As [`poll_any`](Self::poll_any), or returns `None` if the timer rings. Attempts are polled first: an answer that
+    /// arrives with it makes a hedge needless.
+    fn poll_any_or(
+        &mut self,
+        timer: &mut Option<BoxFuture<'_, ()>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<F::Output>> {
+        match (self.poll_any(cx), timer) {
+            (Poll::Ready(output), _) => Poll::Ready(Some(output)),
+            (Poll::Pending, Some(timer)) => timer.as_mut().poll(cx).map(|()| None),
+            (Poll::Pending, None) => Poll::Pending,
+        }
+    }
 }
 
 impl<C: Cluster, T> Inner<C, T> {
@@ -71,26 +94,11 @@ impl<C: Cluster, T> Inner<C, T> {
     {
         let first_number = call.attempts;
         let first = pin!(self.attempt(launch));
-        let mut flights = Flights {
-            first: Some(first),
-            hedges: Vec::new(),
-            unsent: None,
-            early: None,
-        };
+        let mut flights = Flights::new(first);
         let mut due = self.hedge_due(call, first_number);
         let mut ends = None;
         loop {
-            let ended = poll_fn(|cx| {
-                // Attempts are polled before the timer: an answer that arrives with it makes a hedge needless.
-                if let Poll::Ready(ended) = flights.poll_any(cx) {
-                    return Poll::Ready(Some(ended));
-                }
-                match &mut due {
-                    Some(rings) => rings.as_mut().poll(cx).map(|()| None),
-                    None => Poll::Pending,
-                }
-            })
-            .await;
+            let ended = poll_fn(|cx| flights.poll_any_or(&mut due, cx)).await;
             let Some(ended) = ended else {
                 let hedge = self.launch_hedge(call, make);
                 due = hedge
