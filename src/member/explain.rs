@@ -171,15 +171,7 @@ impl<E: Endpoint> Member<E> {
             _ => standing.takes_requests(),
         };
         let (in_flight, limit) = (state.gate.inside(), state.gate.limit());
-        let window = shared.slow_start.window;
-        let warming = state
-            .warming_for(standing, now)
-            .map(|so_far| so_far.min(window));
-        let until = match warming {
-            Some(so_far) => Some(window - so_far),
-            None if standing.is_ejected() => Some(standing.probe_due_at(now).since(now)),
-            None => None,
-        };
+        let warming = state.warming_for(standing, now);
         let usual = shared.usual();
         let settings = &shared.ejection;
         let (counts, judging) = (state.gate.counts(now), state.judging(now, &usual));
@@ -195,7 +187,7 @@ impl<E: Endpoint> Member<E> {
             panicking,
             panic_action,
             since: state.stood_for(standing, now),
-            until,
+            until: state.remains_for(standing, now),
             ejection: standing.is_ejected().then(|| state.reason()),
             times: standing.times,
             evidence: rule.map(|_| Figure {
@@ -263,6 +255,15 @@ impl State {
             Phase::Warming => standing.warming_for(now),
             _ => standing.moved_for(now),
         }
+    }
+
+    /// How long until its slow start is over or its next probe is due.
+    fn remains_for(&self, standing: Standing, now: Tick) -> Option<Duration> {
+        if standing.is_ejected() {
+            return Some(standing.probe_due_at(now).since(now));
+        }
+        let warming = self.warming_for(standing, now)?;
+        Some(self.shared.slow_start.window.saturating_sub(warming))
     }
 
     /// Notes what this detector measured, and its threshold.
