@@ -10,7 +10,7 @@ use super::balancing::{
     Attempt, Balancing, CallStatus, CallStep, CheckEnded, Ending, Target, Verdict, Violation, World,
 };
 use super::drivers::Driven;
-use super::fleets::{Fleets, Server};
+use super::fleets::{Client, Fleets, Server};
 use super::invariants::check_member;
 use super::random::{Purpose, Stream};
 use crate::caller::{CallPlan, Caller, CallerError, StopReason, Timer};
@@ -157,6 +157,60 @@ struct Call {
     tried: Vec<u32>,
 }
 
+impl Call {
+    /// Polls it, with the outcome of its attempt if that has ended. Also returns what it has put into the mailbox.
+    fn poll(&mut self, mail: &Mail, answer: Option<Outcome>) -> (Poll<Ended>, Mailbox) {
+        *mail.lock() = Mailbox {
+            answer,
+            ..Mailbox::default()
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = self.future.as_mut().poll(&mut cx);
+        (polled, std::mem::take(&mut *mail.lock()))
+    }
+
+    /// Takes in that its attempt is over, and returns the machine that had it. `was_out` tells whether the member was
+    /// ejected already.
+    fn end_attempt(
+        &mut self,
+        client: &mut Client,
+        was_out: bool,
+        now: Tick,
+    ) -> Result<(usize, Verdict), Violation> {
+        let member = self.at.take();
+        let member = member.ok_or("an attempt that was not sent is over")?;
+        let machine = member.endpoint().machine as usize;
+        client.held[machine] -= 1;
+        let standing = member.core().standing.get();
+        let ejected = standing.is_ejected() && !was_out;
+        if ejected && standing.probe_is_due(now, Duration::MAX) {
+            return Err(format!("server {machine} is ejected until now"));
+        }
+        Ok((machine, Verdict { ejected }))
+    }
+
+    /// Takes in that an attempt was sent to this member, and returns its machine.
+    fn send_attempt(
+        &mut self,
+        client: &mut Client,
+        member: Member<Server>,
+        world: &World,
+    ) -> Result<usize, Violation> {
+        let machine = member.endpoint().machine;
+        if !world.machines[machine as usize].is_member {
+            return Err(format!("server {machine} was picked after its removal"));
+        }
+        if self.tried.contains(&machine) {
+            return Err(format!("server {machine} was tried and is picked again"));
+        }
+        self.tried.push(machine);
+        client.held[machine as usize] += 1;
+        check_member(client, &member, world.now)?;
+        self.at = Some(member);
+        Ok(machine as usize)
+    }
+}
+
 /// All clients with a fleet and a [`Caller`] each.
 pub(super) struct Callers {
     fleets: Fleets,
@@ -212,46 +266,15 @@ impl Callers {
         client.touched = true;
         let is_out = |member: &Member<Server>| member.core().standing.get().is_ejected();
         let was_out = call.at.as_ref().is_some_and(is_out);
-        let mail = Mailbox {
-            answer,
-            ..Mailbox::default()
-        };
-        *self.mail.lock() = mail;
-        let polled = call
-            .future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
-        let mail = std::mem::take(&mut *self.mail.lock());
+        let (polled, mail) = call.poll(&self.mail, answer);
         let mut step = CallStep::default();
         if mail.is_over {
-            let member = call
-                .at
-                .take()
-                .ok_or("an attempt that was not sent is over")?;
-            let machine = member.endpoint().machine as usize;
-            client.held[machine] -= 1;
-            let standing = member.core().standing.get();
-            let ejected = standing.is_ejected() && !was_out;
-            if ejected && standing.probe_is_due(now, Duration::MAX) {
-                return Err(format!("server {machine} is ejected until now"));
-            }
-            step.ended = Some((machine, Verdict { ejected }));
+            step.ended = Some(call.end_attempt(client, was_out, now)?);
+        }
+        if let Some(member) = mail.sent {
+            step.status = CallStatus::Sent(call.send_attempt(client, member, world)?);
         }
         let over = step.ended.map(|(machine, _)| machine as u32);
-        if let Some(member) = mail.sent {
-            let machine = member.endpoint().machine;
-            if !world.machines[machine as usize].is_member {
-                return Err(format!("server {machine} was picked after its removal"));
-            }
-            if call.tried.contains(&machine) {
-                return Err(format!("server {machine} was tried and is picked again"));
-            }
-            call.tried.push(machine);
-            client.held[machine as usize] += 1;
-            check_member(client, &member, world.now)?;
-            call.at = Some(member);
-            step.status = CallStatus::Sent(machine as usize);
-        }
         if let Some(over) = over.and_then(|machine| client.fleet.member(&machine)) {
             check_member(client, &over, world.now)?;
         }
