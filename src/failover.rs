@@ -1,5 +1,7 @@
 //! A cluster made of two clusters, chosen by their health: [`Failover`].
 
+mod split;
+
 use std::fmt;
 
 use crate::balancer::Cursor;
@@ -10,6 +12,7 @@ use crate::options::{MemberId, PickOptions};
 use crate::settings::within;
 use crate::shared::{GOLDEN, entropy, mix};
 use crate::sync::process;
+use split::{Split, share};
 
 /// Envoy's overprovisioning factor, in percent.
 const OVERPROVISIONING: u32 = 140;
@@ -370,47 +373,6 @@ where
             .field("preferred", &self.preferred)
             .field("spare", &self.spare)
             .finish_non_exhaustive()
-    }
-}
-
-/// How requests are divided between the two clusters.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Split {
-    /// The preferred cluster's share of the requests.
-    preferred: f64,
-    /// Whether both together can take all requests.
-    is_enough: bool,
-}
-
-impl Split {
-    /// Computes the split from how much of each cluster is eligible. The spare cluster is asked only if it matters.
-    fn new(factor: f64, preferred: f64, spare: impl FnOnce() -> f64) -> Self {
-        let first = (factor * share(preferred)).min(1.0);
-        let (preferred, is_enough) = if first >= 1.0 {
-            (1.0, true)
-        } else {
-            let total = first + (factor * share(spare())).min(1.0);
-            // Some sums of tenths are a rounding error below 1.
-            let is_enough = total >= 1.0 - 1e-9;
-            match total {
-                _ if is_enough => (first, true),
-                0.0 => (0.5, false),
-                _ => (first / total, false),
-            }
-        };
-        Self {
-            preferred,
-            is_enough,
-        }
-    }
-}
-
-/// Clamps the availability that a user's cluster reports to 0..=1. NaN counts as 0.
-fn share(availability: f64) -> f64 {
-    if availability.is_nan() {
-        0.0
-    } else {
-        availability.clamp(0.0, 1.0)
     }
 }
 
