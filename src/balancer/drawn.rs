@@ -20,7 +20,7 @@ pub(super) struct Drawn {
 const NO_MEMBER: u32 = u32::MAX;
 
 /// The members drawn for this pick, and the first member of the next.
-#[must_use = "the next pick has nobody"]
+#[must_use = "the next pick has no members"]
 pub(super) struct PreparedDraw<'a> {
     of: &'a Drawn,
     word: &'a AtomicU64,

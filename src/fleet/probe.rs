@@ -94,7 +94,7 @@ impl<E: Endpoint> Fleet<E> {
         }
         // A driver of active checks sends the probes itself, so no request has to.
         let due = shared.probe_due.is_due(now) && !shared.prober.is_here(now);
-        let is_turn = shared.may_probe() || (is_all && self.nobody_is_eligible());
+        let is_turn = shared.may_probe() || (is_all && self.none_is_eligible());
         if !is_turn || !due || !search.take() {
             return None;
         }
@@ -103,7 +103,7 @@ impl<E: Endpoint> Fleet<E> {
         found
     }
 
-    fn nobody_is_eligible(&self) -> bool {
+    fn none_is_eligible(&self) -> bool {
         let refused = self.inner.shared.ledger.read().refused();
         refused >= self.inner.current.load().count
     }

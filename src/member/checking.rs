@@ -27,7 +27,7 @@ pub(crate) struct Probed {
 
 impl State {
     /// Whether it is under suspicion while a check driver is there to clear it out of band. Not where the test does not
-    /// eject: nobody checks an endpoint for it then, and it would be avoided until the evidence has faded.
+    /// eject: no check tests an endpoint for it then, and it would be avoided until the evidence has faded.
     pub(super) fn is_suspect(&self, now: Tick) -> bool {
         let settings = &self.shared.ejection;
         settings.cusum_threshold > 0.0

@@ -316,7 +316,7 @@ mod tests {
         );
         assert!(!gate.first.has_room());
         assert_eq!(gate.enter(gate.cell(0), 0), Err(Refused::Full));
-        assert_eq!(gate.inside(), 2, "who is refused has not been inside");
+        assert_eq!(gate.inside(), 2, "a refused request has not been inside");
         gate.leave(gate.cell(0));
         assert!(gate.first.has_room());
         gate.renew();

@@ -130,7 +130,7 @@ mod tests {
         assert!(due.claim(at(10), at(1010)));
         deadlines.wake(&due, at(10));
         assert_eq!(counts(), [0, 1, 0]);
-        assert!(!due.is_due(at(19)) && due.is_due(at(20)), "of who is left");
+        assert!(!due.is_due(at(19)) && due.is_due(at(20)), "of the one left");
         deadlines.forget(tickets[2].unwrap());
         deadlines.wake(&due, at(40));
         deadlines.wake(&due, at(40));
@@ -187,7 +187,7 @@ mod loom_tests {
             let thread = thread::spawn(move || wait(&other));
             upkeep(&both);
             thread.join().unwrap();
-            assert!(both.1.is_due(at(20)), "nobody will wake it");
+            assert!(both.1.is_due(at(20)), "nothing will wake it");
         });
     }
 
@@ -199,7 +199,7 @@ mod loom_tests {
 
     /// Broken: lowers the time first and lists the task after that.
     #[test]
-    #[should_panic = "nobody will wake it"]
+    #[should_panic = "nothing will wake it"]
     fn broken_variant_listed_last() {
         let wait = |(deadlines, due): &Both| {
             due.lower(at(20));
@@ -210,7 +210,7 @@ mod loom_tests {
 
     /// Broken: upkeep looks at the list first and claims after that.
     #[test]
-    #[should_panic = "nobody will wake it"]
+    #[should_panic = "nothing will wake it"]
     fn broken_variant_claimed_last() {
         let wait = |(deadlines, due): &Both| deadlines.wait(due, at(20), &cx(), &mut None);
         wait_against_upkeep(wait, |(deadlines, due)| {

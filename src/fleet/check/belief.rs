@@ -162,7 +162,10 @@ mod tests {
             assert_eq!(after(&[few; 4]), [true; 4], "{few:?}");
             assert_eq!(after(&[(4, 5), (4, 5), few, (4, 5)]), [true; 4]);
         }
-        assert!(!after(&[(0, 1), (0, 0), (0, 1)])[2], "nobody says nothing");
+        assert!(
+            !after(&[(0, 1), (0, 0), (0, 1)])[2],
+            "no endpoint says anything"
+        );
     }
 
     #[test]
@@ -170,7 +173,7 @@ mod tests {
         let lost = [(0, 9); 3];
         let then = |next| after(&[&lost[..], &[next]].concat())[3];
         assert!(!then((5, 4)) && then((6, 4)) && then((1, 0)));
-        assert!(!then((0, 0)), "nobody says nothing");
+        assert!(!then((0, 0)), "no endpoint says anything");
     }
 
     #[test]

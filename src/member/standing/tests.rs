@@ -168,7 +168,10 @@ fn slow_start_begins_with_the_return_and_ends_without_a_change_of_epoch() {
     cell.warm(at(3000));
     assert_eq!(eject(&cell, &ledger, at(3000)), Verdict::Ejected);
     cell.warm(at(3000));
-    assert!(cell.get().is_ejected(), "who is out does not warm");
+    assert!(
+        cell.get().is_ejected(),
+        "a member that is out does not warm"
+    );
 }
 
 #[test]
