@@ -166,14 +166,14 @@
 //! upkeep (ten times a second). That in turn is wrong, for a second or more, when all endpoints begin to fail at once.
 //! The *number* of suspects tells the two cases apart: beyond two fifths, the share is that of the shard's recent
 //! requests, whatever endpoint they went to. Where a small share of requests fails everywhere, few are suspects at
-//! once, so endpoints that have failed some requests of the last seconds, but no more than half, count as suspects
-//! too: of 20 endpoints with 500 requests a second each, of which 5 % failed from one moment on, six were out in the
-//! mean within two seconds, and now two (`tests/operations.rs`). This holds for as long as requests keep failing at
-//! varying endpoints, or mostly fail: a few successes clear suspects, and if fewer than two fifths were suspect for a
-//! moment, the next two failures of one endpoint would count as its own (half of ten were ejected within a second).
-//! Above a share of 0.8, a fault is no evidence: each would prove a little, and with no success in between they would
-//! add up. A score ejects by the fleet's usual values as they are when the upkeep pass ends: as a bucket leaves the
-//! window, all endpoints may be worse at once than at the previous pass.
+//! once, so it is also told by half of the endpoints having failed some requests of the last seconds, but no more than
+//! half of theirs: of 20 endpoints with 500 requests a second each, of which 5 % failed from one moment on, six were
+//! out in the mean within two seconds, and now two (`tests/operations.rs`). This holds for as long as requests keep
+//! failing at varying endpoints, or mostly fail: a few successes clear suspects, and if fewer than two fifths were
+//! suspect for a moment, the next two failures of one endpoint would count as its own (half of ten were ejected within
+//! a second). Above a share of 0.8, a fault is no evidence: each would prove a little, and with no success in between
+//! they would add up. A score ejects by the fleet's usual values as they are when the upkeep pass ends: as a bucket
+//! leaves the window, all endpoints may be worse at once than at the previous pass.
 //!
 //! Checks are quicker than requests. Within ten milliseconds they would eject each endpoint that failed one request,
 //! before enough others had failed one. So a failed check waits until others, which answer as quickly, have been

@@ -11,9 +11,13 @@ use crate::health::{Detector, Thresholds, Usual};
 use crate::sync::{AtomicF32, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
-/// A fault is common while this share of the other endpoints is under suspicion at once, or fails some requests. It is
-/// more than a third, so that a dead zone of three does not count as a common fault.
+/// A fault is common while this share of the other endpoints is under suspicion at once. It is more than a third, so
+/// that a dead zone of three does not count as a common fault.
 pub(crate) const COMMON_FAULT_SHARE: f64 = 0.4;
+
+/// A fault is also common while this share of the other endpoints fails some requests. With two fifths, eight of 20 that
+/// die together now and then took a fifth longer to be found.
+const COMMON_IN_PART_SHARE: f64 = 0.5;
 
 /// With fewer endpoints than this no fault counts as common.
 const SEVERAL: u64 = 3;
@@ -181,8 +185,11 @@ impl FleetRates {
         let suspects = self.suspects.load(Ordering::Relaxed);
         let in_part = self.failing_in_part.load(Ordering::Relaxed);
         let judged = self.judged.load(Ordering::Relaxed);
-        let others = suspects.max(in_part).saturating_sub(is_suspect.into());
-        judged >= SEVERAL && others as f64 >= COMMON_FAULT_SHARE * (judged - 1) as f64
+        let others = judged.saturating_sub(1) as f64;
+        let is_share =
+            |count: u64, share| count.saturating_sub(is_suspect.into()) as f64 >= share * others;
+        judged >= SEVERAL
+            && (is_share(suspects, COMMON_FAULT_SHARE) || is_share(in_part, COMMON_IN_PART_SHARE))
     }
 
     /// Whether enough endpoints take requests for a fault to be common.
@@ -294,12 +301,12 @@ mod tests {
     fn endpoints_that_fail_in_part_count_like_suspects() {
         let rates = FleetRates::new();
         rates.publish(0.0, 2, 21);
-        rates.set_failing_in_part(7);
-        assert!(!rates.is_common(false), "a third is a zone");
+        rates.set_failing_in_part(9);
+        assert!(!rates.is_common(false), "nearly half");
         rates.add_failing_in_part();
         assert!(
             rates.is_common(false) && !rates.is_common(true),
-            "eight of twenty others"
+            "ten of twenty others"
         );
         rates.set_failing_in_part(0);
         assert!(!rates.is_common(false));
