@@ -16,7 +16,7 @@ use crate::time::{Tick, nanos};
 pub(crate) const COMMON_FAULT_SHARE: f64 = 0.4;
 
 /// A fault is also common while this share of the other endpoints fails some requests. With two fifths, eight of 20 that
-/// die together now and then took a fifth longer to be found.
+/// die together now and then cost a fifth more errors (S20 of `benches/quality.md`).
 const COMMON_IN_PART_SHARE: f64 = 0.5;
 
 /// With fewer endpoints than this no fault counts as common.
