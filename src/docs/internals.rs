@@ -80,7 +80,7 @@
 //! | preference for others | `member/sparing.rs` | until 16 (eighths of a second, wrapping), factor on the cost 16 | plain stores by refused requests; cleared by upkeep when it is over |
 //! | consecutive faults | `health/rule.rs` | local origin 21, gateway 21, any 21 | compare-and-swap by a fault, a plain 0 by a success |
 //! | rates | `shared/rates.rs`, `shared/shard.rs` | share of failures, suspects, endpoints that fail in part, judged ones, one per fleet; failures of recent requests, one per shard | statistics: recomputed by upkeep, updated by each event in between |
-//! | last common fault, last overflow of the cap | `shared/rates.rs` | a tenth of the window; milliseconds; each plus one, 0 for never | plain stores by faults |
+//! | last common fault, what failed then, last overflow of the cap | `shared/rates.rs` | a tenth of the window; an f32; milliseconds; the times plus one, 0 for never | plain stores by faults; the overflow also by upkeep |
 //! | thresholds of upkeep's ejections | `shared/rates.rs` | two f32, NaN if unknown | plain stores by upkeep, for explanations |
 //! | capacity | `shared/capacity.rs` | endpoints in slow start after an ejection; an f32, latency in normal times; whether capacity is short | plain stores by upkeep, one thread at a time |
 //! | slow start's end | `shared/mod.rs` | nanoseconds | raised before a member returns, read by each pick |
@@ -132,16 +132,17 @@
 //! does not count, because where all queues are short each of them is full at times. If the endpoint said until when it
 //! refuses, its factor is kept until then.
 //!
-//! **A common fault** is not held against any endpoint, neither once it is over nor as it begins. Window buckets up to
-//! the last one in which most of a shard's requests failed, at varying endpoints, do not count towards the cost of
-//! errors. Otherwise an endpoint with few requests since then would look worse than those with many, get none, and look
-//! worse for longer. As it begins, the windows still show successes, and an endpoint with many requests since would
-//! look worse: scores are compared with what fails at the moment. Nor do probes that fail meanwhile lengthen an
+//! **A common fault** is held against few endpoints as it begins, and against none once it is over. Window buckets up
+//! to the last one in which most of a shard's requests failed, at varying endpoints, do not count towards the cost of
+//! errors. Otherwise an endpoint with few requests since then would look worse than those with many, get none, and
+//! look worse for longer. As it begins, the windows still show successes, and an endpoint with many requests since
+//! would look worse: scores are compared with what fails at the moment. Nor do probes that fail meanwhile lengthen an
 //! ejection: all endpoints that are out would stay out for long after it.
 //!
 //! **Early probes for a full cap.** If another endpoint should be ejected and the cap is reached, one of the ejected
 //! ones may have recovered with half a minute of its ejection left. Upkeep then has them probed early: at once, and
-//! each further time after twice the wait.
+//! each further time after twice the wait. The same is done while most requests fail everywhere, when few ejections are
+//! tried: those that are out may be better than those that are in.
 //!
 //! **The board** shows what policies compare of all members side by side: reading 100 members through their cells reads
 //! 200 cache lines. Only if a picker asks for the board do leases write to it. A lease picked before that is not on it,
@@ -166,14 +167,15 @@
 //! upkeep (ten times a second). That in turn is wrong, for a second or more, when all endpoints begin to fail at once.
 //! The *number* of suspects tells the two cases apart: beyond two fifths, the share is that of the shard's recent
 //! requests, whatever endpoint they went to. Where a small share of requests fails everywhere, few are suspects at
-//! once, so it is also told by half of the endpoints having failed some requests of the last seconds, but no more than
-//! half of theirs: of 20 endpoints with 500 requests a second each, of which 5 % failed from one moment on, six were
-//! out in the mean within two seconds, and now two (`tests/operations.rs`). This holds for as long as requests keep
-//! failing at varying endpoints, or mostly fail: a few successes clear suspects, and if fewer than two fifths were
-//! suspect for a moment, the next two failures of one endpoint would count as its own (half of ten were ejected within
-//! a second). Above a share of 0.8, a fault is no evidence: each would prove a little, and with no success in between
-//! they would add up. A score ejects by the fleet's usual values as they are when the upkeep pass ends: as a bucket
-//! leaves the window, all endpoints may be worse at once than at the previous pass.
+//! once, so it is also told by half of the others, at least three, having failed more of the last seconds' requests
+//! than twice the usual share, but no more than half: of 20 endpoints with 500 requests a second each, of which 5 %
+//! failed from one moment on, six were out in the mean within two seconds, and now two (`tests/operations.rs`). Once
+//! it is common, a fault stays so for as long as requests keep failing at varying endpoints, or mostly fail: a few
+//! successes clear suspects, and if fewer than two fifths were suspect for a moment, the next two failures of one
+//! endpoint would count as its own (half of ten were ejected within a second). Above a share of 0.8, a fault is no
+//! evidence: each would prove a little, and with no success in between they would add up. A score ejects by the
+//! fleet's usual values as they are when the upkeep pass ends: as a bucket leaves the window, all endpoints may be
+//! worse at once than at the previous pass.
 //!
 //! Checks are quicker than requests. Within ten milliseconds they would eject each endpoint that failed one request,
 //! before enough others had failed one. So a failed check waits until others, which answer as quickly, have been

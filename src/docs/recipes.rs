@@ -90,8 +90,8 @@
 //! - A proxy that is itself short of processor time or file descriptors sees timeouts at endpoints that are well, and
 //!   ejects them. Limit what it accepts, as by [`max_requests`](crate::Limits::max_requests), and record
 //!   [`Ignored`](crate::Outcome::Ignored) for errors of its own (too many open files).
-//! - Bodies that take much longer than headers lower all scores to 0.6 and count as load: see
-//!   [policies](super::policies#how-to-choose).
+//! - Bodies that take much longer than headers count as load, and lower scores towards 0.6 with policies that compare
+//!   ages: see [policies](super::policies#how-to-choose).
 //!
 //! # A connection pool for each endpoint
 //!
@@ -231,7 +231,9 @@
 //!
 //! type Server = Target<String, Arc<AtomicU64>>; // counts its answers
 //!
-//! fn page(fleet: &Fleet<Server>, events: &mut BTreeMap<(String, &'static str), u64>) -> Result<String, std::fmt::Error> {
+//! type Events = BTreeMap<(String, &'static str), u64>;
+//!
+//! fn page(fleet: &Fleet<Server>, events: &mut Events) -> Result<String, std::fmt::Error> {
 //!     let (mut page, stats) = (String::new(), fleet.stats());
 //!     writeln!(page, "fleet_ejected {}\nfleet_ejections_total {}", stats.ejected, stats.ejections)?;
 //!     for member in fleet.members() {
@@ -261,7 +263,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! - Some parsers want all lines of a metric together: then loop over the members once for each metric.
 //! - Take events in one place only, and before an `update` that may remove endpoints: afterwards their events have no
 //!   key.
 //! - A key's `Debug` is a valid label value if it is a string of printable characters.
-//! - Failed picks other than `Saturated` are counted nowhere: count them where you pick.
+//! - Failed picks other than `Saturated` are counted only by a [`Caller`](crate::Caller): without one, count them where
+//!   you pick.

@@ -6,7 +6,7 @@ use crate::error::PickError;
 use crate::health::PanicAction;
 use crate::member::Member;
 use crate::options::{MemberId, PickOptions};
-use crate::shared::{Shared, Tally};
+use crate::shared::{Own, Shared, Tally};
 use crate::time::Tick;
 
 /// How often a pick that found no member looks again.
@@ -116,7 +116,9 @@ impl<E: Endpoint> Snapshot<E> {
     pub(super) fn has_healthy(&self, shared: &Shared) -> bool {
         let tally = shared.ledger.read();
         // Of what is not refused as overloaded, this share fails.
-        let failing = shared.usual_now(shared.shard(), false).error_rate();
+        let failing = shared
+            .usual_now(shared.shard(), Own::default())
+            .error_rate();
         let refused = f64::from(shared.rates.refusal_rate());
         let is_judged = tally.refused() < self.count
             && tally.ejected < tally.limit

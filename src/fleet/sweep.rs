@@ -106,7 +106,7 @@ pub(super) struct Sweep {
     /// Whether the probes of ejected members are to be brought forward, because their slots under the cap are wanted.
     makes_room: bool,
     suspects: usize,
-    /// How many members have failed some of their last requests, but no more than half.
+    /// How many members have failed unusually many of their last requests, but no more than half.
     failing_in_part: usize,
     judged: usize,
     warming: usize,
@@ -161,7 +161,7 @@ impl Sweep {
             // A later one was set by a clock that has gone back since.
             self.first = self.first.filter(|first| *first <= now).or(Some(now));
             if shared.common_error_rate(now) > 0.0 {
-                // No ejection is tried then, but members that are out may be better than those that are in.
+                // Few ejections are tried then, so none may meet the cap. Members that are out may be better than those in.
                 shared.rates.note_overflow(now);
             }
             self.makes_room |= self.cap_pressure.claim_room(shared, now);
@@ -222,8 +222,8 @@ impl Sweep {
             }
             standing.takes_requests()
         };
-        // Not one in slow start after an ejection. A new one in slow start may be, as it would get nothing where requests
-        // are few: others are known, and cost less.
+        // Not one in slow start after an ejection. A new one in slow start may be, as it would get nothing where
+        // requests are few: others are known, and cost less.
         if may_be_invited && is_idle && !is_back {
             self.invitations.consider(seen, &slot.member, now);
         }

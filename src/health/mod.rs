@@ -313,9 +313,11 @@ impl Usual {
     /// The share of the fleet's requests that fail, 0 to 1.
     ///
     /// Normally it is the share in the window, as of the last upkeep, without endpoints that stand out. When at least
-    /// two fifths of the other endpoints are under suspicion at once, or half have failed some requests within the last
-    /// two tenths of the window, the cause is likely something that all of them share. Then it is the share among the last requests of the calling thread's shard, without the request being
-    /// recorded, if that is higher. It stays so for as long as requests keep failing at different endpoints.
+    /// two fifths of the other endpoints are under suspicion at once, or half have failed more than twice the usual
+    /// share of their requests within the last two tenths of the window but no more than half, the cause is likely
+    /// something that all of them share. Then it is the share among the last requests of the calling thread's shard,
+    /// without the request being recorded, if that is higher. It stays so for as long as requests keep failing at
+    /// different endpoints.
     ///
     /// In a fleet whose trackers are your own it is always the share in the window: only the built-in tracker tells who
     /// is under suspicion. Endpoints that stand out are then those whose score ejects.

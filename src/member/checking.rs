@@ -10,8 +10,8 @@ use crate::outcome::Outcome;
 use crate::shared::TICK_TTL;
 use crate::time::Tick;
 
-/// For this long after an endpoint could not be ejected because the cap is reached, ejected endpoints that pass checks
-/// return sooner.
+/// For this long after an endpoint could not be ejected because the cap is reached, or after most requests failed,
+/// ejected endpoints that pass checks return sooner.
 const URGENT: Duration = Duration::from_secs(1);
 
 /// How a check has ended that was the half-open probe of an ejected member.
@@ -44,7 +44,7 @@ impl State {
         let settings = &self.shared.ejection;
         self.is_suspect(now)
             && f64::from(self.suspicion(now)) < settings.cusum_threshold
-            && !self.shared.rates.is_common(true)
+            && !self.shared.rates.are_many_suspect(true)
     }
 
     /// Whether it has had a request, as far as is known: one that ended well, one in flight, or one within the window.
@@ -62,7 +62,8 @@ impl State {
         if !standing.is_in() || !(was_suspect || weighing == CheckWeighing::Anyway) {
             return;
         }
-        let usual = self.shared.usual_now(self.shared.shard(), was_suspect);
+        let own = self.own_doubts(was_suspect, now);
+        let usual = self.shared.usual_now(self.shared.shard(), own);
         let least = match weighing {
             CheckWeighing::IfSuspect(share) => share.into(),
             CheckWeighing::Anyway => 0.0,

@@ -7,7 +7,7 @@ use super::standing::{Finding, Keeper, Phase, Verdict};
 use super::state::{PastEjection, State};
 use crate::health::{Detector, Detectors, Evidence, ejection_time, first_time, times_left};
 use crate::outcome::Outcome;
-use crate::shared::{COMMON_FAULT_SHARE, EventKind, Return, mix};
+use crate::shared::{COMMON_FAULT_SHARE, EventKind, Own, Return, mix};
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -199,7 +199,7 @@ impl State {
         const PROOF: f32 = 2.0;
         /// Every failure counts for at least this: otherwise probes would never end where the whole fleet fails.
         const LEAST: f32 = 0.075;
-        let usual = self.shared.usual_now(self.shared.shard(), true);
+        let usual = self.shared.usual_now(self.shared.shard(), Own::OUT);
         let (evidence, plain) = (
             Evidence::against(usual.error_rate() as f32),
             Evidence::against(0.0),
@@ -232,8 +232,8 @@ impl State {
         ejection_time(&shared.ejection, times, shared.fleet_state(), random)
     }
 
-    /// Brings the probe forward, as another endpoint is to be ejected and the cap is reached: this one may have
-    /// recovered.
+    /// Brings the probe forward, as another endpoint is to be ejected and the cap is reached, or as most requests fail:
+    /// this one may have recovered.
     pub(crate) fn make_room(&self, now: Tick) {
         let length = first_time(&self.shared.ejection, true);
         self.hasten_to(now, |_| length);

@@ -17,7 +17,7 @@ use crate::health::{
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
-use crate::shared::{BaselineLatency, EventKind, Ledger, Place, Shard, Shared};
+use crate::shared::{BaselineLatency, EventKind, Ledger, Own, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicF32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
 use crate::time::{Tick, nanos};
 
@@ -187,7 +187,8 @@ impl State {
     /// Takes in a success while the rule holds something against the endpoint.
     #[cold]
     fn success_slow(&self, rule: &Rule, now: Tick) {
-        let usual = self.shared.usual_now(self.shared.shard(), true);
+        let own = self.own_doubts(true, now);
+        let usual = self.shared.usual_now(self.shared.shard(), own);
         self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
     }
 
@@ -253,7 +254,7 @@ impl State {
         self.note_overload(sample);
         let mut found = match &self.tracker {
             Tracker::Custom(custom, _) => {
-                let usual = self.shared.usual_now(shard, false);
+                let usual = self.shared.usual_now(shard, Own::default());
                 let alarm = custom.record(sample, &self.judging(now, &usual));
                 Detectors::NONE.with_if(Detector::Tracker, || alarm == Alarm::Eject)
             }
@@ -266,11 +267,12 @@ impl State {
             (SampleClass::Fault, rule) => {
                 let failed_in_part = self.fails_in_part(now);
                 cell.window.record(now, true);
-                if !failed_in_part && self.fails_in_part(now) {
+                if !failed_in_part && self.fails_in_part(now) && self.standing.get().is_in() {
                     self.shared.rates.add_failing_in_part();
                 }
                 let was_suspect = rule.is_some_and(|rule| !rule.suspicion.is_none());
-                let usual = self.shared.usual_now(shard, was_suspect);
+                let own = self.own_doubts(was_suspect, now);
+                let usual = self.shared.usual_now(shard, own);
                 self.shared.note_common(shard, now);
                 if let Some(rule) = rule {
                     let cx = self
@@ -296,11 +298,21 @@ impl State {
         found
     }
 
-    /// Whether some of its requests have failed in this tenth of the window or the one before, but no more than half.
-    /// `false` with a custom tracker.
+    /// Whether more of its requests than twice the usual share have failed in this tenth of the window and the one
+    /// before, but no more than half. `false` with a custom tracker.
     pub(crate) fn fails_in_part(&self, now: Tick) -> bool {
         let counts = self.gate.last(RECENT_BUCKETS, now);
-        self.rule().is_some() && counts.faults > 0 && 2 * counts.faults <= counts.total
+        let usual = 2.0 * self.shared.usual().error_rate() * counts.total as f64;
+        self.rule().is_some() && counts.faults as f64 > usual && 2 * counts.faults <= counts.total
+    }
+
+    /// What it adds to the counts of endpoints that fail.
+    pub(super) fn own_doubts(&self, is_suspect: bool, now: Tick) -> Own {
+        let fails_in_part = self.fails_in_part(now);
+        Own {
+            is_suspect,
+            fails_in_part,
+        }
     }
 
     /// Sets what errors multiply the cost by. It counts the window's later half, so errors do not weigh for long on an

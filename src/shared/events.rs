@@ -27,7 +27,8 @@ pub enum EventKind {
         until: Tick,
     },
     /// The ejection goes on after a probe that failed. With [`Limits::max_probes`](crate::Limits::max_probes), also
-    /// after one whose time was up.
+    /// after one whose time was up. Not sent while two fifths of all requests fail: the ejection then goes on for as
+    /// long again.
     #[non_exhaustive]
     Renewed {
         /// As in `Ejected`.
@@ -51,7 +52,7 @@ pub enum EventKind {
     /// or taken out of rotation before that.
     SlowStartOver,
     /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. An event of the fleet, not of an
-    /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority with a load, and was in none;
+    /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority with a load while it was in none;
     /// [`PanicOver`](Self::PanicOver) then means that it has ended in all. With `Tiers`, picks notice both: a fleet
     /// that gets none, as an idle spare under a [`Failover`](crate::Failover), tells them with its next pick.
     /// [`Stats::panicking`](crate::Stats::panicking) does not wait for that.

@@ -32,8 +32,8 @@ pub use events::{EventKind, Return};
 pub(crate) use events::{Events, QueuedEvent};
 pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
 pub(crate) use prober::{Prober, TICK_TTL};
-pub(crate) use rates::COMMON_FAULT_SHARE;
 use rates::FleetRates;
+pub(crate) use rates::{COMMON_FAULT_SHARE, Own};
 pub(crate) use shard::{Randoms, Reading, Shard};
 pub(crate) use slots::{Held, Slots};
 

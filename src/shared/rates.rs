@@ -16,11 +16,27 @@ use crate::time::{Tick, nanos};
 pub(crate) const COMMON_FAULT_SHARE: f64 = 0.4;
 
 /// A fault is also common while this share of the other endpoints fails some requests. With two fifths, eight of 20 that
-/// die together now and then cost a fifth more errors (S20 of `benches/quality.md`).
+/// die together now and then cost `Adaptive` a fifth more errors, and `PowerOfTwo` nearly half as many again (S20 of
+/// `benches/quality.md`).
 const COMMON_IN_PART_SHARE: f64 = 0.5;
 
-/// With fewer endpoints than this no fault counts as common.
+/// With fewer endpoints than this no fault counts as common; nor, by that share, with fewer others that fail.
 const SEVERAL: u64 = 3;
+
+/// What an endpoint itself adds to the counts, which are to tell of the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own {
+    pub(crate) is_suspect: bool,
+    pub(crate) fails_in_part: bool,
+}
+
+impl Own {
+    /// Of an endpoint that is out: it counts as a suspect, as it was one when it was ejected.
+    pub(crate) const OUT: Self = Self {
+        is_suspect: true,
+        fails_in_part: false,
+    };
+}
 
 #[derive(Debug)]
 pub(crate) struct FleetRates {
@@ -36,7 +52,7 @@ pub(crate) struct FleetRates {
     overflowed_at: AtomicU64,
     /// How many endpoints are under suspicion.
     suspects: AtomicU64,
-    /// How many endpoints have failed some of their last requests, but no more than half.
+    /// How many endpoints have failed unusually many of their last requests, but no more than half.
     failing_in_part: AtomicU64,
     /// How many endpoints are judged: those that are in.
     judged: AtomicU64,
@@ -177,19 +193,25 @@ impl FleetRates {
             });
     }
 
+    /// Whether so many of the other endpoints are under suspicion that the fault is common.
+    pub(crate) fn are_many_suspect(&self, is_suspect: bool) -> bool {
+        // ORDERING: Relaxed, both. As above.
+        let suspects = self.suspects.load(Ordering::Relaxed);
+        let judged = self.judged.load(Ordering::Relaxed);
+        let others = suspects.saturating_sub(is_suspect.into());
+        judged >= SEVERAL && others as f64 >= COMMON_FAULT_SHARE * (judged - 1) as f64
+    }
+
     /// Whether so many of the other endpoints are under suspicion, or fail some requests, that the fault is common. A
     /// few successes clear a suspicion: while a small share of all requests fails, few are suspects at once, but most
     /// have failed a request within the last seconds.
-    pub(crate) fn is_common(&self, is_suspect: bool) -> bool {
-        // ORDERING: Relaxed, all. As above.
-        let suspects = self.suspects.load(Ordering::Relaxed);
+    pub(crate) fn is_common(&self, own: Own) -> bool {
+        // ORDERING: Relaxed, both. As above.
         let in_part = self.failing_in_part.load(Ordering::Relaxed);
         let judged = self.judged.load(Ordering::Relaxed);
-        let others = judged.saturating_sub(1) as f64;
-        let is_share =
-            |count: u64, share| count.saturating_sub(is_suspect.into()) as f64 >= share * others;
-        judged >= SEVERAL
-            && (is_share(suspects, COMMON_FAULT_SHARE) || is_share(in_part, COMMON_IN_PART_SHARE))
+        let others = in_part.saturating_sub(own.fails_in_part.into());
+        let most = COMMON_IN_PART_SHARE * judged.saturating_sub(1) as f64;
+        self.are_many_suspect(own.is_suspect) || others >= SEVERAL && others as f64 >= most
     }
 
     /// Whether enough endpoints take requests for a fault to be common.
@@ -200,10 +222,10 @@ impl FleetRates {
 }
 
 impl Shared {
-    /// What is usual now, for an outcome of this shard at an endpoint that is under suspicion or not.
-    pub(crate) fn usual_now(&self, shard: usize, is_suspect: bool) -> Usual {
+    /// What is usual now, for an outcome of this shard at an endpoint that adds this to the counts.
+    pub(crate) fn usual_now(&self, shard: usize, own: Own) -> Usual {
         let (state, mut rate) = (self.shard_state(shard), self.rates.error_rate());
-        let is_common = state.update_is_common(self.rates.is_common(is_suspect));
+        let is_common = state.update_is_common(self.rates.is_common(own));
         // If all endpoints are out, the failures are those of their probes.
         if is_common && self.rates.are_several() {
             rate = rate.max(state.failing.get());
@@ -241,9 +263,10 @@ impl Shared {
     pub(crate) fn common_error_rate(&self, now: Tick) -> f64 {
         // ORDERING: Relaxed. As above.
         let last = self.rates.last_common_fault.load(Ordering::Relaxed);
-        match (self.tenth(now) + 1).checked_sub(last) {
-            Some(0 | 1) if last > 0 => self.rates.common_error_rate.get().into(),
-            _ => 0.0,
+        // Another thread's clock reading may be of the next tenth.
+        match last > 0 && (self.tenth(now) + 1).abs_diff(last) <= 1 {
+            true => self.rates.common_error_rate.get().into(),
+            false => 0.0,
         }
     }
 
@@ -264,6 +287,13 @@ mod tests {
     use super::*;
     use crate::options::MemberId;
 
+    fn own(is_suspect: bool, fails_in_part: bool) -> Own {
+        Own {
+            is_suspect,
+            fails_in_part,
+        }
+    }
+
     /// One in four of the shard's requests fails, at this many endpoints in turn.
     fn one_in_four(shared: &Shared, endpoints: u64) {
         for request in 0..160 {
@@ -281,7 +311,7 @@ mod tests {
         let shared = Shared::alone();
         one_in_four(&shared, 1);
         shared.rates.publish(0.01, 7, 21);
-        let rate = |is_suspect| shared.usual_now(0, is_suspect).error_rate();
+        let rate = |is_suspect| shared.usual_now(0, own(is_suspect, false)).error_rate();
         assert!((rate(false) - 0.01).abs() < 1e-6, "a zone is not all");
         shared.rates.add_suspect();
         assert!(
@@ -291,7 +321,7 @@ mod tests {
         shared.rates.remove_suspect();
         assert!(rate(false) < 0.02);
         shared.rates.publish(0.0, 2, 2);
-        assert_eq!(rate(true), 0.0, "of two nobody is the fleet");
+        assert_eq!(rate(true), 0.0, "two are no fleet");
         shared.rates.publish(0.0, 3, 3);
         assert!(rate(true) > 0.2, "of three they are");
     }
@@ -300,16 +330,20 @@ mod tests {
     #[test]
     fn endpoints_that_fail_in_part_count_like_suspects() {
         let rates = FleetRates::new();
+        let is_common = |is_suspect, in_part| rates.is_common(own(is_suspect, in_part));
         rates.publish(0.0, 2, 21);
         rates.set_failing_in_part(9);
-        assert!(!rates.is_common(false), "nearly half");
+        assert!(!is_common(false, false), "nearly half");
         rates.add_failing_in_part();
         assert!(
-            rates.is_common(false) && !rates.is_common(true),
+            is_common(false, false) && is_common(true, false),
             "ten of twenty others"
         );
-        rates.set_failing_in_part(0);
-        assert!(!rates.is_common(false));
+        assert!(!is_common(true, true), "nine others");
+        assert!(!rates.are_many_suspect(false));
+        rates.publish(0.0, 0, 3);
+        rates.set_failing_in_part(2);
+        assert!(!is_common(false, false), "two others are few");
     }
 
     /// Failures at one endpoint alone do not prolong a common fault, unless most requests fail: it ends as soon as few
@@ -321,13 +355,13 @@ mod tests {
             one_in_four(&shared, endpoints);
             (0..if all { 50 } else { 0 })
                 .for_each(|_| shared.shard_state(0).count_fault(MemberId::new(1)));
-            let rate = || shared.usual_now(0, false).error_rate();
+            let rate = || shared.usual_now(0, Own::default()).error_rate();
             shared.rates.publish(0.01, 20, 21);
             assert!(rate() > 0.2);
             shared.rates.publish(0.01, 1, 21);
             assert_eq!(rate() > 0.2, stays, "{endpoints}, {all}");
             shared.rates.publish(0.01, 1, 2);
-            assert!(rate() < 0.02, "of two nobody is the fleet, whatever was");
+            assert!(rate() < 0.02, "two are no fleet, whatever was");
             shared.rates.publish(0.01, 1, 21);
             (0..300).for_each(|_| shared.shard_state(0).count_success());
             assert!(rate() < 0.02);
@@ -345,7 +379,7 @@ mod tests {
             shared.rates.publish(0.9, suspects, judged);
             let state = shared.shard_state(0);
             (0..50).for_each(|request| state.count_fault(MemberId::new(1 + request % 3)));
-            shared.usual_now(0, false);
+            shared.usual_now(0, Own::default());
             shared.note_common(0, at(tenths));
         };
         let counts_all = |tenths| shared.tenths_since_common_fault(at(tenths)) > 10;
@@ -354,7 +388,7 @@ mod tests {
         fail(20, 20, 21);
         assert!(counts_all(20), "it goes on");
         let rates = [19, 20, 21, 22].map(|tenths| shared.common_error_rate(at(tenths)) > 0.8);
-        assert_eq!(rates, [false, true, true, false]);
+        assert_eq!(rates, [true, true, true, false]);
         assert_eq!(shared.tenths_since_common_fault(at(23)), 3);
         fail(23, 20, 21);
         assert_eq!(shared.tenths_since_common_fault(at(24)), 1);
@@ -362,7 +396,7 @@ mod tests {
         assert_eq!(
             shared.tenths_since_common_fault(at(24)),
             1,
-            "of two nobody is the fleet"
+            "two are no fleet"
         );
         assert!(counts_all(22), "a clock that has gone back");
     }
@@ -401,6 +435,6 @@ mod tests {
         rates.remove_suspect();
         rates.publish(0.0, 0, 5);
         rates.remove_suspect();
-        assert!(!rates.is_common(false));
+        assert!(!rates.is_common(Own::default()));
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Whether panic makes a difference: whether there is a load for which health is ignored.
+    /// Whether panic makes a difference: whether there is a load for which health is ignored, or picks fail.
     pub(super) const fn acts_in_panic(self) -> bool {
         self.panics && self.healthy + self.degraded > 0
     }

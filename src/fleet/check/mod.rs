@@ -79,8 +79,8 @@ const FLEET_GONE_INTERVAL: Duration = Duration::from_secs(1);
 ///   [`healthy_threshold`](HealthCheckSettings::healthy_threshold) passes in a row. One ejected by requests needs three
 ///   times as many passes as good probes ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), spread
 ///   over [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s.
-///   Where [capacity is short](crate::Ejection::spare_capacity_percent), or the cap has just prevented an ejection,
-///   they are spread over a quarter of that time. So an endpoint that is well for less than that between failures does
+///   Where [capacity is short](crate::Ejection::spare_capacity_percent), where the cap has just prevented an ejection,
+///   or while most requests fail, they are spread over a quarter of that time. So an endpoint that is well for less than that between failures does
 ///   not return each time to fail again. (Where the whole fleet fails, fewer suffice.) A failed check keeps it out for
 ///   another [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That time
 ///   does not double: doubling spares requests, and a check costs none. Until it answers requests, an endpoint brought
@@ -405,7 +405,7 @@ impl Core {
 fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Duration> {
     let action = match action {
         // Where many are suspect, a missing answer proves little; the sequential test knows how little.
-        Action::Eject(_, CheckResult::NoAnswer) if state.shared.rates.is_common(true) => {
+        Action::Eject(_, CheckResult::NoAnswer) if state.shared.rates.are_many_suspect(true) => {
             Action::Tested(CheckWeighing::IfSuspect(0.0))
         }
         action => action,

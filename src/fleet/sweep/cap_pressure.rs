@@ -6,7 +6,7 @@ use crate::shared::Shared;
 use crate::time::Tick;
 
 /// Decides when to bring the probes of ejected endpoints forward because another endpoint should be ejected but the cap
-/// is reached. They are brought forward at once, again after the base ejection time, and then after twice as long each
+/// is reached, or because most requests fail. They are brought forward at once, again after the base ejection time, and then after twice as long each
 /// time, since with more dead endpoints than the cap allows every probe is a failed request. Each time they are due
 /// after a quarter of the base ejection time at the latest.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,7 +20,7 @@ impl CapPressure {
         let overflowed = |within| shared.rates.has_overflowed(within, now);
         let base = shared.ejection.base_ejection_time;
         let lately = base.max(2 * shared.interval());
-        // The back-off ends when no ejection met the cap for as long as the last wait, and for at least the window.
+        // The back-off ends when there was no cause for as long as the last wait, and for at least the window.
         let window = shared.ejection.window;
         self.next = (self.next).filter(|(_, wait)| overflowed(window.max(*wait)));
         let is_due = self.next.is_none_or(|(next, _)| now >= next);

@@ -70,8 +70,8 @@ impl Invitations {
     }
 
     /// Whether a member lighter than the mean has been idle, for `idle` milliseconds, no longer than until its turn may
-    /// come. Then it is not avoided. Invited each second, a member of a hundredth of the others' weight got twenty times
-    /// its share.
+    /// come. Then it is not avoided. Invited each second, a member of a hundredth of the others' weight got twenty
+    /// times its share.
     fn may_wait<E: Endpoint>(&self, member: &Member<E>, idle: u32) -> bool {
         const TURNS: f32 = 2.0;
         let pace = member.core().shared.rates.pace();
