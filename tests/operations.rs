@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use common::{MILLI, SECOND, Server, ejected, policies, servers};
-use evenkeel::{Adaptive, Clock, Cluster, Endpoint, EventKind, Fleet, Lease, ManualClock, Outcome};
+use evenkeel::{
+    Adaptive, Clock, Cluster, Endpoint, EventKind, Fleet, Lease, ManualClock, Outcome, RoundRobin,
+};
 
 /// Requests in virtual time, with exponentially distributed gaps and answers.
 struct Traffic {
@@ -19,6 +21,8 @@ struct Traffic {
     /// How requests end, and how many in a hundred do. The others succeed.
     outcome: Outcome,
     percent: u64,
+    /// This server fails all requests.
+    dead: Option<usize>,
     /// The servers before this one take five times as long.
     slow: usize,
     /// Those in flight, by when they end.
@@ -36,6 +40,7 @@ impl Traffic {
             random: 1,
             outcome: Outcome::Success,
             percent: 100,
+            dead: None,
             slow: 0,
             ends: BinaryHeap::new(),
             leases: Vec::new(),
@@ -73,10 +78,11 @@ impl Traffic {
             self.advance_to(end);
             let lease = self.leases[place].take().unwrap();
             let is_one = self.percent == 100 || self.next_random() % 100 < self.percent;
-            lease.record(if is_one {
-                self.outcome
-            } else {
-                Outcome::Success
+            let is_dead = self.dead == Some(lease.endpoint().key());
+            lease.record(match (is_dead, is_one) {
+                (true, _) => Outcome::Failure,
+                (false, true) => self.outcome,
+                (false, false) => Outcome::Success,
             });
         }
         self.advance_to(until);
@@ -237,6 +243,29 @@ fn a_small_share_of_failures_everywhere_ejects_few() {
         }
     }
     assert!(sums.values().all(|&sum: &usize| sum <= 4 * 4), "{sums:?}");
+}
+
+/// One endpoint dies where a few requests fail everywhere. That is no common fault, and the endpoint is found as soon
+/// as the weight of a failure says: ln(0.3 / 0.01), so that four exceed 11.
+#[test]
+fn a_dead_endpoint_is_found_beside_a_few_failures_everywhere() {
+    for count in [3, 5, 20] {
+        let mut requests = 0.0;
+        for seed in 0..10 {
+            let mut traffic = with(&vec![1; count], Box::new(RoundRobin::new()));
+            traffic.random = seed << 32;
+            (traffic.outcome, traffic.percent) = (Outcome::Failure, 1);
+            let rate = 200 * count as u32;
+            traffic.run(SECOND * 12, rate, MILLI);
+            traffic.dead = Some(1);
+            while !ejected(&traffic.fleet).contains(&1) {
+                traffic.run(MILLI, rate, MILLI);
+                requests += traffic.seen[1] / 10.0;
+            }
+        }
+        // One more is in flight in one case of five.
+        assert!(requests < 4.5, "{requests} of {count}");
+    }
 }
 
 /// The most of some 300 requests, one every `gap`, that one of 20 endpoints gets after all have hung for `hung` seconds
