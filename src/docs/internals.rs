@@ -169,7 +169,7 @@
 //! requests, whatever endpoint they went to. Where a small share of requests fails everywhere, few are suspects at
 //! once, so it is also told by half of the others, at least three, having failed more of the last seconds' requests
 //! than twice the usual share, but no more than half: of 20 endpoints with 500 requests a second each, of which 5 %
-//! failed from one moment on, six were out in the mean within two seconds, and now two (`tests/operations.rs`). Once
+//! failed from one moment on, six were out in the mean within two seconds, and now three (`tests/operations.rs`). Once
 //! it is common, a fault stays so for as long as requests keep failing at varying endpoints, or mostly fail: a few
 //! successes clear suspects, and if fewer than two fifths were suspect for a moment, the next two failures of one
 //! endpoint would count as its own (half of ten were ejected within a second). Above a share of 0.8, a fault is no
