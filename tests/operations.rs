@@ -192,10 +192,10 @@ fn a_common_slowness_ejects_no_endpoint() {
     }
 }
 
-/// All endpoints fail all requests at once for 20 s. A policy that compares them sends several in a row to one endpoint,
-/// and in the first seconds the window of the others still shows successes. Before the fix, up to half of the endpoints
-/// were ejected with `Adaptive`, probes that failed while all did made their ejections longer, and some were out for
-/// 20 s after the outage.
+/// All endpoints fail all requests at once for 20 s. A policy that compares them sends several in a row to one
+/// endpoint, and in the first seconds the window of the others still shows successes. Before the fix, up to half of the
+/// endpoints were ejected with `Adaptive`, probes that failed while all did made their ejections longer, and some were
+/// out for 20 s after the outage.
 #[test]
 fn after_an_outage_of_all_no_endpoint_stays_out_for_long() {
     for (count, rate) in [(20, 200), (100, 560)] {

@@ -161,7 +161,8 @@ impl Sweep {
             // A later one was set by a clock that has gone back since.
             self.first = self.first.filter(|first| *first <= now).or(Some(now));
             if shared.common_error_rate(now) > 0.0 {
-                // Few ejections are tried then, so none may meet the cap. Members that are out may be better than those in.
+                // Few ejections are tried then, so none may meet the cap. Members that are out may be better than those
+                // in.
                 shared.rates.note_overflow(now);
             }
             self.makes_room |= self.cap_pressure.claim_room(shared, now);

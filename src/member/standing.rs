@@ -239,8 +239,8 @@ impl StandingCell {
         }
     }
 
-    /// Acts on what the probe of `epoch` found; a good one brings the member back. Returns `false`, and changes nothing,
-    /// if that probe had been given up or the member has been moved since.
+    /// Acts on what the probe of `epoch` found; a good one brings the member back. Returns `false`, and changes
+    /// nothing, if that probe had been given up or the member has been moved since.
     pub(super) fn conclude(
         &self,
         keeper: &impl Keeper,

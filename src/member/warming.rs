@@ -30,8 +30,8 @@ impl State {
         Some(warming + self.head_start(standing))
     }
 
-    /// Whether it is in slow start after an ejection, where half of the evidence is enough to eject it again. Decided by
-    /// the time, as the upkeep that ends a slow start may be late, or not be done at all
+    /// Whether it is in slow start after an ejection, where half of the evidence is enough to eject it again. Decided
+    /// by the time, as the upkeep that ends a slow start may be late, or not be done at all
     /// ([`Upkeep::Caller`](crate::Upkeep::Caller)).
     pub(super) fn is_on_parole(&self, now: Tick) -> bool {
         let standing = self.standing.get();

@@ -52,9 +52,9 @@ pub enum EventKind {
     /// or taken out of rotation before that.
     SlowStartOver,
     /// So few endpoints are eligible that the [panic rule](crate::PanicRule) acts. An event of the fleet, not of an
-    /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority with a load while it was in none;
-    /// [`PanicOver`](Self::PanicOver) then means that it has ended in all. With `Tiers`, picks notice both: a fleet
-    /// that gets none, as an idle spare under a [`Failover`](crate::Failover), tells them with its next pick.
+    /// endpoint. With [`Tiers`](crate::Tiers) it means that panic begins in some priority with a load while it was in
+    /// none; [`PanicOver`](Self::PanicOver) then means that it has ended in all. With `Tiers`, picks notice both: a
+    /// fleet that gets none, as an idle spare under a [`Failover`](crate::Failover), tells them with its next pick.
     /// [`Stats::panicking`](crate::Stats::panicking) does not wait for that.
     #[non_exhaustive]
     PanicBegun {

@@ -15,9 +15,9 @@ use crate::time::{Tick, nanos};
 /// that a dead zone of three does not count as a common fault.
 pub(crate) const COMMON_FAULT_SHARE: f64 = 0.4;
 
-/// A fault is also common while this share of the other endpoints fails some requests. With two fifths, eight of 20 that
-/// die together now and then cost `Adaptive` a fifth more errors, and `PowerOfTwo` nearly half as many again (S20 of
-/// `benches/quality.md`).
+/// A fault is also common while this share of the other endpoints fails some requests. With two fifths, eight of 20
+/// that die together now and then cost `Adaptive` a fifth more errors, and `PowerOfTwo` nearly half as many again (S20
+/// of `benches/quality.md`).
 const COMMON_IN_PART_SHARE: f64 = 0.5;
 
 /// With fewer endpoints than this no fault counts as common; nor, by that share, with fewer others that fail.
@@ -89,7 +89,7 @@ impl FleetRates {
         self.judged.store(judged as u64, Ordering::Relaxed);
     }
 
-    /// Sets how many endpoints have failed some of their last requests.
+    /// Sets how many endpoints have failed unusually many of their last requests, but no more than half.
     pub(crate) fn set_failing_in_part(&self, count: usize) {
         // ORDERING: Relaxed, here and below. As above.
         self.failing_in_part.store(count as u64, Ordering::Relaxed);
@@ -243,8 +243,8 @@ impl Shared {
         let state = self.shard_state(shard);
         // ORDERING: Relaxed, here and below. Statistics, each complete in itself.
         let is_common = state.is_common.load(Ordering::Relaxed);
-        // That a few endpoints are under suspicion is not enough: among few endpoints they always are a large share.
         let failing = state.failing.get();
+        // That a few endpoints are under suspicion is not enough: among few endpoints they always are a large share.
         let fail_mostly = f64::from(failing) >= COMMON_FAULT_SHARE;
         if !(is_common && fail_mostly && self.rates.are_several()) {
             return;

@@ -80,12 +80,12 @@ const FLEET_GONE_INTERVAL: Duration = Duration::from_secs(1);
 ///   times as many passes as good probes ([`Ejection::healthy_threshold`](crate::Ejection::healthy_threshold)), spread
 ///   over [`Ejection::base_ejection_time`](crate::Ejection::base_ejection_time): by default 15, one in 143 ms for 2 s.
 ///   Where [capacity is short](crate::Ejection::spare_capacity_percent), where the cap has just prevented an ejection,
-///   or while most requests fail, they are spread over a quarter of that time. So an endpoint that is well for less than that between failures does
-///   not return each time to fail again. (Where the whole fleet fails, fewer suffice.) A failed check keeps it out for
-///   another [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and passes are counted anew. That time
-///   does not double: doubling spares requests, and a check costs none. Until it answers requests, an endpoint brought
-///   back counts as no slower than usual, as a check shows no latency. If requests had ejected it, the time for which
-///   it passed counts for its slow start, up to half of the window.
+///   or while most requests fail, they are spread over a quarter of that time. So an endpoint that is well for less
+///   than that between failures does not return each time to fail again. (Where the whole fleet fails, fewer suffice.)
+///   A failed check keeps it out for another [`unhealthy_interval`](HealthCheckSettings::unhealthy_interval), and
+///   passes are counted anew. That time does not double: doubling spares requests, and a check costs none. Until it
+///   answers requests, an endpoint brought back counts as no slower than usual, as a check shows no latency. If
+///   requests had ejected it, the time for which it passed counts for its slow start, up to half of the window.
 /// - **Not before its time.** A pass before the ejection's time is over does not bring an endpoint back, where Envoy
 ///   lets a passing check end an ejection at once. Otherwise a health page that does not exercise what fails would undo
 ///   what requests have found out.
