@@ -335,37 +335,23 @@ impl Checked {
 
     /// The state after this result, and the pace of the next check.
     pub(crate) fn after(self, settings: &HealthCheckSettings, result: CheckResult) -> (Self, Pace) {
-        let (verdict, against, threshold, contrary_pace) = match (result, self.verdict) {
-            (CheckResult::Inconclusive, Verdict::Failing) => return (self, Pace::Failing),
-            (CheckResult::Inconclusive, _) if self.row > 0 => return (self, Pace::Doubted),
-            (CheckResult::Inconclusive, _) => return (self, Pace::Passing),
-            (CheckResult::Pass, Verdict::Failing) => (
-                Verdict::Passing,
-                Verdict::Failing,
-                settings.healthy_threshold,
-                Pace::Recovering,
-            ),
-            (CheckResult::NoAnswer, Verdict::Passing) => (
-                Verdict::Failing,
-                Verdict::Passing,
-                settings.unhealthy_threshold,
-                Pace::Doubted,
-            ),
-            (CheckResult::Pass, _) => return (Self::PASSING, Pace::Passing),
-            (CheckResult::NoAnswer | CheckResult::Fail, _) => {
-                return (Self::new(Verdict::Failing), Pace::Failing);
-            }
-        };
         let row = self.row.saturating_add(1);
-        if row < threshold {
-            let verdict = against;
-            return (Self { verdict, row }, contrary_pace);
+        let with_row = Self { row, ..self };
+        match (result, self.verdict) {
+            (CheckResult::Inconclusive, Verdict::Failing) => (self, Pace::Failing),
+            (CheckResult::Inconclusive, _) if self.row > 0 => (self, Pace::Doubted),
+            (CheckResult::Inconclusive, _) => (self, Pace::Passing),
+            (CheckResult::Pass, Verdict::Failing) if row < settings.healthy_threshold => {
+                (with_row, Pace::Recovering)
+            }
+            (CheckResult::NoAnswer, Verdict::Passing) if row < settings.unhealthy_threshold => {
+                (with_row, Pace::Doubted)
+            }
+            (CheckResult::Pass, _) => (Self::PASSING, Pace::Passing),
+            (CheckResult::NoAnswer | CheckResult::Fail, _) => {
+                (Self::new(Verdict::Failing), Pace::Failing)
+            }
         }
-        let pace = match verdict {
-            Verdict::Failing => Pace::Failing,
-            _ => Pace::Passing,
-        };
-        (Self::new(verdict), pace)
     }
 }
 
