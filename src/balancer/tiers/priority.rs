@@ -101,29 +101,19 @@ fn split(loads: &mut [Load]) -> u32 {
     if total == 0 {
         return 0;
     }
+    let first_healthy = loads.iter().position(|load| load.healthy > 0);
+    let first_degraded = loads.iter().position(|load| load.degraded > 0);
     let mut left = 100;
     let mut take = |part: &mut u32| {
-        let available = *part > 0;
         *part = left.min(*part * 100 / total);
         left -= *part;
-        available
     };
-    let mut first_healthy = None;
-    let mut first_degraded = None;
-    for (at, load) in loads.iter_mut().enumerate() {
-        if take(&mut load.healthy) && first_healthy.is_none() {
-            first_healthy = Some(at);
-        }
-    }
-    for (at, load) in loads.iter_mut().enumerate() {
-        if take(&mut load.degraded) && first_degraded.is_none() {
-            first_degraded = Some(at);
-        }
-    }
-    if let Some(at) = first_healthy {
-        loads[at].healthy += left;
-    } else if let Some(at) = first_degraded {
-        loads[at].degraded += left;
+    loads.iter_mut().for_each(|load| take(&mut load.healthy));
+    loads.iter_mut().for_each(|load| take(&mut load.degraded));
+    match (first_healthy, first_degraded) {
+        (Some(at), _) => loads[at].healthy += left,
+        (None, Some(at)) => loads[at].degraded += left,
+        (None, None) => {}
     }
     total
 }
