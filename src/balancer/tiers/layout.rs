@@ -97,16 +97,7 @@ impl Layout {
             .zip(0u32..)
             .collect();
         sorted.sort_unstable();
-        let mut layout = Self {
-            places: sorted.iter().map(|(_, place)| *place).collect(),
-            group_of: Box::default(),
-            groups: Box::default(),
-            priorities: Box::default(),
-            overprovisioning: settings.overprovisioning,
-            weighted_priority_health: settings.weighted_priority_health,
-            by_weight: settings.basis == LocalityBasis::HealthyHostsWeight,
-            zones: settings.rule(),
-        };
+        let places = sorted.iter().map(|(_, place)| *place).collect();
         let mut groups: Vec<Group> = Vec::new();
         let mut priorities: Vec<Priority> = Vec::new();
         let mut group_of = Vec::with_capacity(sorted.len());
@@ -123,20 +114,25 @@ impl Layout {
             if is_new || groups.last().is_none_or(|last| *last.zone != *zone) {
                 groups.push(settings.group(zone, at));
             }
+            let group_count = groups.len();
             if let (Some(priority), Some(group)) = (priorities.last_mut(), groups.last_mut()) {
                 group.members.end = at + 1;
                 group.weight += u64::from(members[place as usize].weight().get());
                 priority.members.end = at + 1;
+                priority.groups.end = group_count;
             }
-            if let Some(priority) = priorities.last_mut() {
-                priority.groups.end = groups.len();
-            }
-            group_of.push(groups.len() as u32 - 1);
+            group_of.push(group_count as u32 - 1);
         }
-        layout.group_of = group_of.into();
-        layout.groups = groups.into();
-        layout.priorities = priorities.into();
-        layout
+        Self {
+            places,
+            group_of: group_of.into(),
+            groups: groups.into(),
+            priorities: priorities.into(),
+            overprovisioning: settings.overprovisioning,
+            weighted_priority_health: settings.weighted_priority_health,
+            by_weight: settings.basis == LocalityBasis::HealthyHostsWeight,
+            zones: settings.rule(),
+        }
     }
 
     pub(super) fn scratch(&self) -> Scratch {
