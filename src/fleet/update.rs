@@ -24,11 +24,17 @@ pub(super) enum Duplicates {
     FirstWins,
 }
 
-/// The endpoints handed in, in order, and their positions by key.
-type Incoming<E> = (
-    KeyMap<<E as Endpoint>::Key, usize>,
-    Vec<(Hashed<<E as Endpoint>::Key>, E, Weight)>,
-);
+/// The endpoints handed in, in order, and where each is among them, by key.
+type Incoming<E> = (KeyMap<<E as Endpoint>::Key, usize>, Vec<Listed<E>>);
+
+/// An endpoint handed in, until it has its place in the next set.
+struct Listed<E: Endpoint> {
+    key: Hashed<E::Key>,
+    /// Its data and weight; `None` once they are in the next set.
+    data: Option<(E, Weight)>,
+    /// Its place in the next set; 0 until it is there.
+    place: usize,
+}
 
 impl<E: Endpoint> Fleet<E> {
     /// Makes the set equal to `endpoints`: those not listed are removed, new ones are added, and those that stay get
@@ -63,14 +69,18 @@ impl<E: Endpoint> Fleet<E> {
         // A size hint may be anything, so it is capped.
         let expected = endpoints.size_hint().0.min(MAX_MEMBERS);
         let mut index = KeyMap::with_capacity_and_hasher(expected, PrehashedBuilder);
-        let mut set = Vec::with_capacity(expected);
+        let mut listed = Vec::with_capacity(expected);
         for endpoint in endpoints {
             let (key, weight) = (self.hashed(endpoint.key()), endpoint.weight());
             match (index.entry(key.clone()), duplicates) {
                 (Entry::Vacant(place), _) => {
-                    room_for(set.len() + 1)?;
-                    place.insert(set.len());
-                    set.push((key, endpoint, weight));
+                    room_for(listed.len() + 1)?;
+                    place.insert(listed.len());
+                    listed.push(Listed {
+                        key,
+                        data: Some((endpoint, weight)),
+                        place: 0,
+                    });
                 }
                 (Entry::Occupied(_), Duplicates::FirstWins) => {}
                 (Entry::Occupied(_), Duplicates::Refuse) => {
@@ -82,7 +92,7 @@ impl<E: Endpoint> Fleet<E> {
             // Nearly all endpoints were duplicates.
             index.shrink_to_fit();
         }
-        Ok((index, set))
+        Ok((index, listed))
     }
 
     pub(super) fn replace_all(
@@ -91,68 +101,55 @@ impl<E: Endpoint> Fleet<E> {
         duplicates: Duplicates,
     ) -> Result<Changes, UpdateError> {
         let inner = &*self.inner;
-        let (mut index, set) = self.collect(endpoints, duplicates)?;
+        let (mut index, mut listed) = self.collect(endpoints, duplicates)?;
         let now = inner.shared.now_for_all();
-        let mut keys = Vec::with_capacity(set.len());
-        let mut data = Vec::with_capacity(set.len());
-        for (key, endpoint, weight) in set {
-            keys.push(key);
-            data.push(Some((endpoint, weight)));
-        }
+        let live = listed.len();
         let mut change = Change::new();
 
         let mut registry = inner.registry.lock();
         let registry = &mut *registry;
-        let places: Vec<_> = keys
-            .iter()
-            .map(|key| registry.index.get(key).copied())
-            .collect();
-        let mut position_of = vec![None; registry.slots.len()];
-        for (position, place) in places.iter().enumerate() {
-            place
-                .iter()
-                .for_each(|&place| position_of[place] = Some(position));
+        let mut newcomers = Vec::new();
+        // For each place in the last set, where in the list its endpoint is.
+        let mut listed_at = vec![None; registry.slots.len()];
+        for (at, one) in listed.iter().enumerate() {
+            match registry.index.get(&one.key) {
+                Some(&place) => listed_at[place] = Some(at),
+                None => newcomers.push(at),
+            }
         }
         change.replace_range(0, registry.slots.len());
-        // The place of each key in the next set.
-        let mut at_of = vec![0; keys.len()];
-        for (slot, position) in registry.slots.iter().zip(&position_of) {
-            let Some(position) = *position else {
+        for (slot, at) in registry.slots.iter().zip(&listed_at) {
+            let Some(at) = *at else {
                 change.retire_member(slot);
                 change.counts.removed += 1;
                 continue;
             };
-            let data = match slot.draining {
-                true => None,
-                false => data[position].take(),
-            };
-            at_of[position] = match data {
+            let one = &mut listed[at];
+            one.place = match one.data.take_if(|_| !slot.draining) {
                 Some((endpoint, weight)) => change.renew(slot, endpoint, weight),
                 None => change.keep(slot.clone()),
             };
         }
-        for (position, key) in keys
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| places[*at].is_none())
-        {
-            let Some((endpoint, _)) = &data[position] else {
+        for at in newcomers {
+            let new = &mut listed[at];
+            // Taken only after the tracker is made: if that fails, it is dropped after unlocking.
+            let Some((endpoint, _)) = &new.data else {
                 continue;
             };
             let tracker = registry.tracker(endpoint)?;
-            let past_ejection = registry.remembered.recall(key, now);
-            if let Some((endpoint, weight)) = data[position].take() {
+            let past_ejection = registry.remembered.recall(&new.key, now);
+            if let Some((endpoint, weight)) = new.data.take() {
                 let place = registry.board.place();
-                let member = self.newcomer(keys.len(), place, tracker, endpoint, weight);
-                at_of[position] = change.add(member, past_ejection);
+                let member = self.newcomer(live, place, tracker, endpoint, weight);
+                new.place = change.add(member, past_ejection);
             }
         }
-        let stays = |place: usize| position_of[place].is_some();
-        registry.remember_all_but(stays, now, keys.len(), &mut change.keys);
+        let stays = |place: usize| listed_at[place].is_some();
+        registry.remember_all_but(stays, now, live, &mut change.keys);
         let policy = registry.policy.clone();
         let snapshot = registry.snapshot(&*policy, &change)?;
 
-        index.values_mut().for_each(|at| *at = at_of[*at]);
+        index.values_mut().for_each(|at| *at = listed[*at].place);
         std::mem::swap(&mut registry.index, &mut index);
         registry.commit(inner, &mut change, snapshot, now);
         Ok(change.counts)
