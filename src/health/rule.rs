@@ -101,7 +101,7 @@ impl Rule {
         let rows = self.extend(outcome);
         // At least, not equal: a row that has passed its limit must alarm again.
         let reached = |row: u64, limit: u32| limit > 0 && row >= u64::from(limit);
-        let by_requests = self.hold_against(&self.by_requests, settings, outcome, cx);
+        let by_requests = speak_against(&self.by_requests, settings, outcome, cx);
         self.sequential_test(settings, outcome, cx)
             .union(by_requests)
             .with_if(Detector::ConsecutiveFailures, || {
@@ -125,33 +125,7 @@ impl Rule {
         outcome: Outcome,
         cx: &Judging<'_>,
     ) -> Detectors {
-        self.hold_against(&self.suspicion, settings, outcome, cx)
-    }
-
-    fn hold_against(
-        &self,
-        suspicion: &Suspicion,
-        settings: &Ejection,
-        outcome: Outcome,
-        cx: &Judging<'_>,
-    ) -> Detectors {
-        let evidence = Evidence::against(cx.usual().error_rate() as f32);
-        let evidence = if outcome == Outcome::Timeout {
-            evidence.fault * TIMEOUT
-        } else {
-            evidence.fault
-        };
-        let threshold = settings.cusum_threshold as f32;
-        let least = if cx.is_on_parole() {
-            threshold / 2.0
-        } else {
-            0.0
-        };
-        let change = suspicion.add_to(least, evidence, cx.now(), cx.fading());
-        let suspicion = change.after;
-        Detectors::NONE.with_if(Detector::Cusum, || {
-            threshold > 0.0 && suspicion >= threshold
-        })
+        speak_against(&self.suspicion, settings, outcome, cx)
     }
 
     /// Extends the rows by this fault and returns them.
@@ -183,6 +157,30 @@ fn speak_for(suspicion: &Suspicion, settings: &Ejection, left: f32, cx: &Judging
         false => before - evidence.success,
     };
     suspicion.change(next, cx.now(), cx.fading())
+}
+
+/// Takes in a fault. Returns the sequential test if it has reached its threshold. On parole, half of that is assumed
+/// from the start.
+fn speak_against(
+    suspicion: &Suspicion,
+    settings: &Ejection,
+    outcome: Outcome,
+    cx: &Judging<'_>,
+) -> Detectors {
+    let evidence = Evidence::against(cx.usual().error_rate() as f32);
+    let weight = match outcome {
+        Outcome::Timeout => TIMEOUT,
+        _ => 1.0,
+    };
+    let threshold = settings.cusum_threshold as f32;
+    let least = match cx.is_on_parole() {
+        true => threshold / 2.0,
+        false => 0.0,
+    };
+    let change = suspicion.add_to(least, weight * evidence.fault, cx.now(), cx.fading());
+    Detectors::NONE.with_if(Detector::Cusum, || {
+        threshold > 0.0 && change.after >= threshold
+    })
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
