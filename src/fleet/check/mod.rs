@@ -315,8 +315,10 @@ impl Core {
         let Some((held, weighing)) = book.release(now) else {
             return;
         };
-        let held = held.into_iter().filter(|_| book.belief.is_believed());
-        for (id, outcome) in held.collect::<Vec<_>>() {
+        if !book.belief.is_believed() {
+            return;
+        }
+        for (id, outcome) in held {
             let Some(state) = book.place(id).map(|at| members[at].core()) else {
                 continue;
             };
