@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Core;
 use super::book::{Action, Book};
+use super::steps::Checks;
 use crate::endpoint::Endpoint;
 use crate::health::BUCKETS;
 use crate::member::{Member, State};
@@ -91,7 +91,7 @@ impl Belief {
     }
 }
 
-impl Core {
+impl Checks {
     /// Looks from time to time whether checks are to be believed.
     pub(super) fn update_belief<E: Endpoint>(
         &self,

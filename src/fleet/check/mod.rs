@@ -5,6 +5,7 @@ mod book;
 mod probe;
 mod round;
 mod run;
+mod steps;
 
 use std::fmt;
 use std::sync::Weak;
@@ -13,17 +14,13 @@ use std::time::Duration;
 use super::{Fleet, Inner};
 use crate::endpoint::Endpoint;
 use crate::error::BuildError;
-use crate::health::{
-    CheckResult, CheckWeighing, Checked, Detector, Detectors, HealthCheckSettings, Pace,
-};
-use crate::member::{Member, State};
-use crate::outcome::Outcome;
-use crate::shared::Shared;
+use crate::health::HealthCheckSettings;
+use crate::member::Member;
 use crate::sync::{Arc, Mutex};
-use crate::time::Tick;
 
-use book::{Action, Book, CheckEnd, Sent, Why};
+use book::Book;
 pub use probe::Probe;
+use steps::Checks;
 
 /// The time between two looks at all members while any is ejected or suspect, and the longest time between two ticks,
 /// as requests eject and suspect meanwhile. Half the time in which a caller of 100 requests a second makes another
@@ -142,14 +139,7 @@ const FLEET_GONE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct HealthCheck<E: Endpoint> {
     /// Weak, so that the fleet is not kept alive: a task that checks should end when the fleet is no longer used.
     fleet: Weak<Inner<E>>,
-    core: Arc<Core>,
-}
-
-/// What the driver shares with the probes under way.
-struct Core {
-    settings: HealthCheckSettings,
-    shared: Arc<Shared>,
-    book: Mutex<Book>,
+    checks: Arc<Checks>,
 }
 
 impl<E: Endpoint> Fleet<E> {
@@ -164,14 +154,14 @@ impl<E: Endpoint> Fleet<E> {
         settings: HealthCheckSettings,
     ) -> Result<HealthCheck<E>, BuildError> {
         settings.check()?;
-        let core = Core {
+        let checks = Checks {
             settings,
             shared: self.inner.shared.clone(),
             book: Mutex::new(Book::default()),
         };
         Ok(HealthCheck {
             fleet: Arc::downgrade(&self.inner),
-            core: Arc::new(core),
+            checks: Arc::new(checks),
         })
     }
 }
@@ -186,38 +176,30 @@ impl<E: Endpoint> HealthCheck<E> {
         let Some(inner) = self.fleet.upgrade() else {
             return probes;
         };
-        let (core, shared) = (&self.core, &*self.core.shared);
+        let (checks, shared) = (&self.checks, &*self.checks.shared);
         let now = shared.now();
         // In an idle fleet nothing else looks at these.
         shared.deadlines.wake(&shared.upkeep_due, now);
         let snapshot = inner.current.load();
         let members = snapshot.routable();
-        let mut book = core.book.lock();
+        let mut book = checks.book.lock();
         shared.prober.record_tick(now, book.belief.is_believed());
         let ids = members.iter().map(Member::id);
         book.follow(now, snapshot.edition, ids, |at| {
-            let random = shared.random(shared.shard());
-            // It has answered a request, so the thresholds count for it.
-            let known = members[at].core().latency.get().is_some();
-            let checked = if known {
-                Checked::PASSING
-            } else {
-                Checked::UNKNOWN
-            };
-            (checked, now.after(core.settings.first_wait(random)))
+            checks.first_seen(members[at].core(), now)
         });
-        book.heal(now, core.longest_wait());
-        core.give_up(&mut book, members, now);
-        core.watch(&mut book, members, now);
+        book.heal(now, checks.longest_wait());
+        checks.give_up(&mut book, members, now);
+        checks.watch(&mut book, members, now);
         // Checks that are not believed bring no endpoint back either: requests do, as if there were no checks.
         shared.prober.record_tick(now, book.belief.is_believed());
-        core.release(&mut book, members, now);
-        core.begin_round(&mut book, members, now);
-        while let Some((id, at)) = book.due(now, core.settings.max_probes) {
+        checks.release(&mut book, members, now);
+        checks.begin_round(&mut book, members, now);
+        while let Some((id, at)) = book.due(now, checks.settings.max_probes) {
             let member = &members[at];
             debug_assert_eq!(member.id(), id, "the book is of this set");
-            if let Some(sent) = core.send(&mut book, member.core(), now) {
-                probes.push(Probe::new(member.clone(), core.clone(), sent));
+            if let Some(sent) = checks.send(&mut book, member.core(), now) {
+                probes.push(Probe::new(member.clone(), checks.clone(), sent));
             }
         }
         probes
@@ -232,13 +214,13 @@ impl<E: Endpoint> HealthCheck<E> {
         if self.is_over() {
             return FLEET_GONE_INTERVAL;
         }
-        let core = &*self.core;
-        let now = core.shared.now();
-        let book = core.book.lock();
+        let checks = &*self.checks;
+        let now = checks.shared.now();
+        let book = checks.book.lock();
         if !book.is_begun() {
             return Duration::ZERO;
         }
-        let most = core.settings.max_probes;
+        let most = checks.settings.max_probes;
         let watch = now.after(WATCH);
         book.next(most, now)
             .map_or(watch, |due| due.min(watch))
@@ -252,194 +234,17 @@ impl<E: Endpoint> HealthCheck<E> {
     }
 }
 
-impl Core {
-    fn longest_wait(&self) -> Duration {
-        self.settings
-            .longest_wait()
-            .max(self.shared.longest_ejection())
-    }
-
-    /// Counts checks as timed out whose answer has not come in time.
-    fn give_up<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        while let Some(sent) = book.overdue(now) {
-            let member = book.place(sent.id).and_then(|at| members.get(at));
-            let state = member.map(|member| &**member.core());
-            let end = self.end_of_check(state, Outcome::Timeout, now);
-            let action = book.settle(sent, end, &self.settings);
-            if let Some(state) = state {
-                act(state, action, end.outcome, now);
-            }
-        }
-    }
-
-    /// Brings forward the checks of ejected members to when their time is over, and those of members in doubt to now.
-    /// Also looks for the first traffic.
-    fn watch<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        // Traffic matters only if there is an interval for no traffic.
-        book.had_traffic |= self.settings.no_traffic_interval.is_none();
-        let is_quiet = self.shared.ledger.read().ejected == 0
-            && !self.shared.rates.has_suspects()
-            && book.belief.is_believed();
-        let every = WATCH.max(self.shared.interval() / 10);
-        if is_quiet {
-            book.belief.reset_contradiction();
-        }
-        if (book.had_traffic && is_quiet) || !book.watched.claim(now, every) {
-            return;
-        }
-        if !book.had_traffic && members.iter().any(|member| member.core().had_traffic(now)) {
-            book.had_traffic = true;
-            for member in members {
-                let random = self.shared.random(self.shared.shard());
-                let soon = self.settings.wait(Pace::Passing, true, random);
-                book.bring_forward(member.id(), now.after(soon));
-            }
-        }
-        self.update_belief(book, members, now);
-        if !book.belief.is_believed() {
-            return;
-        }
-        for member in members {
-            let standing = member.core().standing.get();
-            if standing.is_ejected() {
-                book.bring_forward(member.id(), standing.probe_due_at(now));
-            } else if member.core().is_in_doubt(now) && !book.holds(member.id()) {
-                book.bring_forward(member.id(), now);
-            }
-        }
-    }
-
-    /// Takes in results that waited for a round of checks of others. A member still in doubt is then checked again at
-    /// once.
-    fn release<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        let Some((held, weighing)) = book.release(now) else {
-            return;
-        };
-        if !book.belief.is_believed() {
-            return;
-        }
-        for (id, outcome) in held {
-            let Some(state) = book.place(id).map(|at| members[at].core()) else {
-                continue;
-            };
-            state.checked(outcome, weighing, now);
-            if state.is_in_doubt(now) {
-                book.bring_forward(id, now);
-            }
-        }
-    }
-
-    /// Begins a round of checks of members that are not suspect, if results of members in doubt wait for one.
-    fn begin_round<E: Endpoint>(&self, book: &mut Book, members: &[Member<E>], now: Tick) {
-        if !book.wants_round(now) {
-            return;
-        }
-        let is_well = |state: &State| state.standing.get().is_in() && state.suspicion(now) == 0.0;
-        let others = members.iter().map(Member::core);
-        let others = others.filter(|state| is_well(state) && book.may_ask(state.id, now));
-        let others: Vec<_> = others.collect();
-        // Spread evenly over the set, as members of a zone stand side by side.
-        let (all, count) = (others.len(), others.len().min(round::MOST));
-        let start = self.shared.random(self.shared.shard()) as usize % all.max(1);
-        let some = (0..count).map(|one| others[(start + one * all / count) % all].id);
-        let turns = count.div_ceil(self.settings.max_probes).max(1) as u32;
-        let patience = self.settings.patience().saturating_mul(turns);
-        book.begin_round(some, now, patience);
-    }
-
-    /// Enters a check of a member into the book; `None` if the member is ejected and not to be probed now.
-    fn send(&self, book: &mut Book, state: &State, now: Tick) -> Option<Sent> {
-        let patience = self.settings.patience();
-        let standing = state.standing.get();
-        let is_in_doubt = state.is_in_doubt(now);
-        let is_other = standing.is_in() && !is_in_doubt;
-        let is_asked = book.resolve_asked(state.id, is_other, now);
-        let (epoch, why) = if standing.is_ejected() && !book.belief.is_believed() {
-            book.schedule(state.id, now.after(self.settings.interval));
-            return None;
-        } else if standing.is_ejected() {
-            book.note_ejected(state.id, state.ejected_at());
-            let Some(epoch) = state.claim_check(now, patience) else {
-                // It may come back before, by an update or a request's probe.
-                let soon = now.after(Duration::from_millis(1));
-                let latest = now.after(self.settings.interval);
-                let due = standing.probe_due_at(now).max(soon).min(latest);
-                book.schedule(state.id, due);
-                return None;
-            };
-            (epoch, Why::Claimed)
-        } else {
-            if state.latency.get().is_some() {
-                book.note_answer(state.id);
-            }
-            let why = match is_in_doubt {
-                true => Why::InDoubt,
-                false if is_asked => Why::ControlGroup,
-                false => Why::Due,
-            };
-            (standing.epoch, why)
-        };
-        Some(book.send(state.id, epoch, why, now.after(patience)))
-    }
-
-    fn end_of_check(&self, state: Option<&State>, outcome: Outcome, at: Tick) -> CheckEnd {
-        CheckEnd {
-            outcome,
-            at,
-            is_in_doubt: state.is_some_and(|state| state.is_in_doubt(at)),
-            random: self.shared.random(self.shared.shard()),
-        }
-    }
-
-    /// Takes in a check's outcome. The book is up to date before the member's standing changes, which may run the
-    /// user's tracker.
-    fn settle(&self, sent: Sent, state: &State, outcome: Outcome) {
-        let now = self.shared.now();
-        let end = self.end_of_check(Some(state), outcome, now);
-        let action = self.book.lock().settle(sent, end, &self.settings);
-        if let Some(wait) = act(state, action, outcome, now) {
-            self.book.lock().bring_forward(sent.id, now.after(wait));
-        }
-    }
-}
-
-/// Does what a check's result asks for. Returns how long until the next check at the latest, if that is to be sooner.
-fn act(state: &State, action: Action, outcome: Outcome, now: Tick) -> Option<Duration> {
-    let action = match action {
-        // Where many are suspect, a missing answer proves little; the sequential test knows how little.
-        Action::Eject(_, CheckResult::NoAnswer) if state.shared.rates.are_many_suspect(true) => {
-            Action::Tested(CheckWeighing::IfSuspect(0.0))
-        }
-        action => action,
-    };
-    match action {
-        Action::Nothing => None,
-        Action::Tested(weighing) => {
-            state.checked(outcome, weighing, now);
-            state.is_in_doubt(now).then_some(Duration::ZERO)
-        }
-        Action::Eject(epoch, _) => {
-            state.eject(epoch, Detectors::NONE.with(Detector::ActiveCheck), now);
-            None
-        }
-        Action::Probed(check) => {
-            let wait = state.probed(check, now);
-            state.standing.get().is_ejected().then_some(wait)
-        }
-    }
-}
-
 impl<E: Endpoint> Drop for HealthCheck<E> {
     fn drop(&mut self) {
-        self.core.shared.prober.leave();
+        self.checks.shared.prober.leave();
     }
 }
 
 impl<E: Endpoint> fmt::Debug for HealthCheck<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HealthCheck")
-            .field("settings", &self.core.settings)
-            .field("under_way", &self.core.book.lock().under_way())
+            .field("settings", &self.checks.settings)
+            .field("under_way", &self.checks.book.lock().under_way())
             .finish_non_exhaustive()
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::Core;
 use super::book::Sent;
+use super::steps::Checks;
 use crate::endpoint::Endpoint;
 use crate::member::Member;
 use crate::outcome::Outcome;
@@ -22,16 +22,16 @@ use crate::sync::Arc;
 #[must_use = "a probe that is dropped says nothing"]
 pub struct Probe<E: Endpoint> {
     member: Member<E>,
-    core: Arc<Core>,
+    checks: Arc<Checks>,
     /// `None` once it has been finished.
     sent: Option<Sent>,
 }
 
 impl<E: Endpoint> Probe<E> {
-    pub(super) const fn new(member: Member<E>, core: Arc<Core>, sent: Sent) -> Self {
+    pub(super) const fn new(member: Member<E>, checks: Arc<Checks>, sent: Sent) -> Self {
         Self {
             member,
-            core,
+            checks,
             sent: Some(sent),
         }
     }
@@ -49,7 +49,7 @@ impl<E: Endpoint> Probe<E> {
     /// Returns how long to wait for an answer, from now. The caller keeps the time: when it is over, finish with
     /// [`Outcome::Timeout`].
     pub fn timeout(&self) -> Duration {
-        self.core.settings.timeout
+        self.checks.settings.timeout
     }
 
     /// Ends the check with this outcome.
@@ -77,7 +77,7 @@ impl<E: Endpoint> Probe<E> {
 
     fn end(&mut self, outcome: Outcome) {
         if let Some(sent) = self.sent.take() {
-            self.core.settle(sent, self.member.core(), outcome);
+            self.checks.settle(sent, self.member.core(), outcome);
         }
     }
 }
