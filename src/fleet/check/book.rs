@@ -11,7 +11,7 @@ use crate::options::MemberId;
 use crate::outcome::Outcome;
 use crate::time::Tick;
 
-/// A check under way. Ordered by when it is given up.
+/// The receipt for a check under way. Ordered by when it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Sent {
     until: Tick,
@@ -40,19 +40,20 @@ struct Entry {
     checked: Checked,
     /// When the ejection was for which passes are counted.
     ejected_at: Option<u64>,
-    out: Option<Out>,
+    under_way: Option<UnderWay>,
     /// The round that the next check is for.
-    asked: Option<RoundNumber>,
+    round: Option<RoundNumber>,
     /// No check is brought forward to before this time: the last one said nothing.
     not_before: Tick,
 }
 
+/// What is to be known of a check when it ends.
 #[derive(Clone, Copy, Debug)]
-struct Out {
+struct UnderWay {
     /// The epoch of the standing when the check was sent.
     epoch: u32,
     why: Why,
-    /// The round that waits for the check.
+    /// The round that the check is for.
     round: Option<RoundNumber>,
 }
 
@@ -74,8 +75,8 @@ pub(super) enum Why {
     /// The member is suspect, and the check goes on with the sequential test of its requests. A missing answer does not
     /// count for the unhealthy threshold: checks for that are an interval apart, and these a moment.
     InDoubt,
-    /// Others are in doubt: see [`Round`]. A missing answer does not count for the threshold either.
-    ControlGroup,
+    /// A round asks for it, as others are in doubt. A missing answer does not count for the threshold either.
+    Asked,
     /// It is the half-open probe of an ejected member.
     Claimed,
 }
@@ -86,7 +87,7 @@ pub(super) struct Book {
     /// Members without a check under way, by when the next is due.
     waiting: BTreeSet<(Tick, MemberId)>,
     /// Checks under way, also of members that have gone: they count for `max_probes`.
-    out: BTreeSet<Sent>,
+    sent: BTreeSet<Sent>,
     /// The edition of the set that this book is of; `None` before the first tick.
     edition: Option<u64>,
     tickets: u64,
@@ -125,13 +126,13 @@ impl Book {
                     due,
                     checked,
                     ejected_at: None,
-                    out: None,
-                    asked: None,
+                    under_way: None,
+                    round: None,
                     not_before: Tick::ZERO,
                 }
             });
             (entry.at, entry.edition) = (at, edition);
-            if entry.out.is_none() {
+            if entry.under_way.is_none() {
                 self.waiting.insert((entry.due, id));
             }
         }
@@ -142,13 +143,14 @@ impl Book {
                 waiting.remove(&(entry.due, id));
                 held.remove(&id);
                 // A round does not wait for members that have gone.
-                let under_way = entry.out.as_mut().and_then(|out| out.round.take());
-                for number in entry.asked.take().into_iter().chain(under_way) {
+                let check = entry.under_way.iter_mut();
+                let asked = check.filter_map(|check| check.round.take());
+                for number in entry.round.take().into_iter().chain(asked) {
                     round.note(number, now, CheckResult::Inconclusive);
                 }
             }
             // If the member comes back while its check is under way, there must be no second one.
-            stays || entry.out.is_some()
+            stays || entry.under_way.is_some()
         });
     }
 
@@ -162,16 +164,16 @@ impl Book {
             self.waiting.remove(&(due, id));
             self.schedule(id, now);
         }
-        while let Some(sent) = self.out.last().copied().filter(|last| last.until > horizon) {
-            self.out.remove(&sent);
-            let until = now;
-            self.out.insert(Sent { until, ..sent });
+        let is_too_long = |sent: &Sent| sent.until > horizon;
+        while let Some(sent) = self.sent.last().copied().filter(is_too_long) {
+            self.sent.remove(&sent);
+            self.sent.insert(Sent { until: now, ..sent });
         }
     }
 
     /// A check whose time for an answer is over.
     pub(super) fn overdue(&self, now: Tick) -> Option<Sent> {
-        self.out.first().copied().filter(|sent| sent.until <= now)
+        self.sent.first().copied().filter(|sent| sent.until <= now)
     }
 
     /// The member's index in the set, if it is in it.
@@ -183,13 +185,14 @@ impl Book {
     /// The next member whose check is due, and its index, if one more check may be under way.
     pub(super) fn due(&self, now: Tick, most: usize) -> Option<(MemberId, usize)> {
         let &(due, id) = self.waiting.first()?;
-        let is_due = due <= now && self.out.len() < most;
+        let is_due = due <= now && self.sent.len() < most;
         is_due.then_some((id, self.entries.get(&id)?.at))
     }
 
     /// Brings the next check forward to this time, or to when the member may be checked again, if that is later.
     pub(super) fn bring_forward(&mut self, id: MemberId, due: Tick) {
-        let Some(entry) = self.entries.get(&id).filter(|entry| entry.out.is_none()) else {
+        let entry = self.entries.get(&id);
+        let Some(entry) = entry.filter(|entry| entry.under_way.is_none()) else {
             return;
         };
         let due = due.max(entry.not_before);
@@ -218,10 +221,10 @@ impl Book {
                 continue;
             };
             self.round.ask();
-            match &mut entry.out {
-                Some(out) => out.round = round,
+            match &mut entry.under_way {
+                Some(check) => check.round = round,
                 None => {
-                    entry.asked = round;
+                    entry.round = round;
                     self.schedule(id, Tick::ZERO);
                 }
             }
@@ -234,11 +237,11 @@ impl Book {
         let Some(entry) = self.entries.get_mut(&id) else {
             return false;
         };
-        if let Some(round) = entry.asked.filter(|_| !is_other) {
-            entry.asked = None;
+        if let Some(round) = entry.round.filter(|_| !is_other) {
+            entry.round = None;
             self.round.note(round, now, CheckResult::Inconclusive);
         }
-        entry.asked.is_some()
+        entry.round.is_some()
     }
 
     /// Sets when the member's next check is due.
@@ -273,11 +276,11 @@ impl Book {
         let ticket = self.tickets;
         if let Some(entry) = self.entries.get_mut(&id) {
             self.waiting.remove(&(entry.due, id));
-            let round = entry.asked.take();
-            entry.out = Some(Out { epoch, why, round });
+            let round = entry.round.take();
+            entry.under_way = Some(UnderWay { epoch, why, round });
         }
         let sent = Sent { until, ticket, id };
-        self.out.insert(sent);
+        self.sent.insert(sent);
         sent
     }
 
@@ -289,36 +292,36 @@ impl Book {
         end: CheckEnd,
         settings: &HealthCheckSettings,
     ) -> Action {
-        let out = self.take_out(sent);
-        let action = out.map_or(Action::Nothing, |out| {
-            self.act_on(sent.id, out, end, settings)
+        let check = self.take(sent);
+        let action = check.map_or(Action::Nothing, |check| {
+            self.act_on(sent.id, check, end, settings)
         });
         self.belief.heed(action)
     }
 
     /// Ends a check under way; `None` if it had been given up, or its member has gone.
-    fn take_out(&mut self, sent: Sent) -> Option<Out> {
+    fn take(&mut self, sent: Sent) -> Option<UnderWay> {
         // By the ticket and not the time, which is another if a clock went back.
-        let is_it = |out: &Sent| out.ticket == sent.ticket;
-        if !self.out.remove(&sent) {
-            let healed = self.out.iter().copied().find(is_it)?;
-            self.out.remove(&healed);
+        let is_it = |other: &Sent| other.ticket == sent.ticket;
+        if !self.sent.remove(&sent) {
+            let healed = self.sent.iter().copied().find(is_it)?;
+            self.sent.remove(&healed);
         }
         let entry = self.entries.get_mut(&sent.id)?;
         // The check that was sent: an entry stays for as long as its check is under way.
-        let out = entry.out.take()?;
+        let check = entry.under_way.take()?;
         if Some(entry.edition) != self.edition {
             self.entries.remove(&sent.id);
             return None;
         }
-        Some(out)
+        Some(check)
     }
 
     /// Counts a check's result, and schedules the next check.
     fn act_on(
         &mut self,
         id: MemberId,
-        out: Out,
+        check: UnderWay,
         end: CheckEnd,
         settings: &HealthCheckSettings,
     ) -> Action {
@@ -326,15 +329,15 @@ impl Book {
             return Action::Nothing;
         };
         let (now, result) = (end.at, CheckResult::by(end.outcome));
-        if let Some(round) = out.round {
+        if let Some(round) = check.round {
             self.round.note(round, now, result);
         }
-        let (checked, pace) = match (result, out.why) {
+        let (checked, pace) = match (result, check.why) {
             // An ejected member need not miss as many in a row to stay out.
             (CheckResult::NoAnswer, Why::Claimed) => {
                 entry.checked.after_ejection().after(settings, result)
             }
-            (CheckResult::NoAnswer, Why::InDoubt | Why::ControlGroup) => {
+            (CheckResult::NoAnswer, Why::InDoubt | Why::Asked) => {
                 entry.checked.after(settings, CheckResult::Inconclusive)
             }
             _ => entry.checked.after(settings, result),
@@ -354,25 +357,25 @@ impl Book {
         }
         self.schedule(id, now.after(wait));
         match result {
-            _ if out.why == Why::Claimed => Action::Probed(Probed {
-                epoch: out.epoch,
+            _ if check.why == Why::Claimed => Action::Probed(Probed {
+                epoch: check.epoch,
                 result,
                 enough: !checked.is_failing(),
                 wait,
             }),
             CheckResult::NoAnswer | CheckResult::Fail if checked.is_failing() => {
-                Action::Eject(out.epoch, result)
+                Action::Eject(check.epoch, result)
             }
-            _ => self.weigh(id, out, end),
+            _ => self.weigh(id, check, end),
         }
     }
 
     /// How a result counts for the sequential test. In doubt, a missing answer counts once it is known how others are;
     /// until then the member gets no other check for doubt.
-    fn weigh(&mut self, id: MemberId, out: Out, end: CheckEnd) -> Action {
-        match out.why {
+    fn weigh(&mut self, id: MemberId, check: UnderWay, end: CheckEnd) -> Action {
+        match check.why {
             Why::InDoubt => {}
-            _ if out.round.is_some() => return Action::Tested(CheckWeighing::Anyway),
+            _ if check.round.is_some() => return Action::Tested(CheckWeighing::Anyway),
             // It has become suspect since.
             Why::Due if end.is_in_doubt => {}
             _ => return Action::Tested(CheckWeighing::IfSuspect(0.0)),
@@ -424,9 +427,9 @@ impl Book {
 
     /// When there is something to do next.
     pub(super) fn next(&self, most: usize, now: Tick) -> Option<Tick> {
-        let given_up = self.out.first().map(|sent| sent.until);
+        let given_up = self.sent.first().map(|sent| sent.until);
         let due = self.waiting.first().map(|&(due, _)| due);
-        let due = due.filter(|_| self.out.len() < most);
+        let due = due.filter(|_| self.sent.len() < most);
         let has_verdict = !self.held.is_empty() && self.round.has_untaken_verdict();
         if has_verdict || self.wants_round(now) {
             return Some(now);
@@ -441,6 +444,6 @@ impl Book {
 
     /// The number of checks under way.
     pub(super) fn under_way(&self) -> usize {
-        self.out.len()
+        self.sent.len()
     }
 }

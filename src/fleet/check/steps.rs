@@ -147,7 +147,7 @@ impl Checks {
             }
             let why = match is_in_doubt {
                 true => Why::InDoubt,
-                false if is_asked => Why::ControlGroup,
+                false if is_asked => Why::Asked,
                 false => Why::Due,
             };
             (standing.epoch, why)
