@@ -41,7 +41,7 @@ impl TimeLimit {
 }
 
 /// Returns the output of `future`, or `None` if the time is over before.
-pub(super) async fn within<F: Future>(
+pub(super) async fn in_time<F: Future>(
     timer: &dyn DynTimer,
     time: Option<Duration>,
     future: F,
@@ -167,7 +167,7 @@ impl<C: Cluster, T> Inner<C, T> {
     {
         let (in_flight, request) = (launch.in_flight, launch.request);
         let sent = self.transport.send(in_flight.lease.endpoint(), request);
-        let result = within(&*self.timer, in_flight.time(), sent).await;
+        let result = in_time(&*self.timer, in_flight.time(), sent).await;
         self.record_end(in_flight, result)
     }
 

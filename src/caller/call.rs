@@ -1,6 +1,6 @@
 //! The state of a call, from its first attempt to its last, and the loop that runs it.
 
-use super::attempt::{AttemptEnd, Ended, within};
+use super::attempt::{AttemptEnd, Ended, in_time};
 use super::error::{CallerError, StopReason};
 use super::plan::{CallPlan, MOST_ATTEMPTS};
 use super::{CallOptions, Inner};
@@ -168,7 +168,7 @@ impl<C: Cluster, T> Inner<C, T> {
             } else {
                 let (in_flight, request) = (launch.in_flight, launch.request);
                 let sent = self.transport.send(in_flight.lease.endpoint(), request);
-                let result = within(&*self.timer, in_flight.time(), sent).await;
+                let result = in_time(&*self.timer, in_flight.time(), sent).await;
                 let ended = self.record_end(in_flight, result);
                 call.note_end(ended, self.plan.retry_timeouts).alone()
             };
