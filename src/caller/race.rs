@@ -102,9 +102,8 @@ impl<C: Cluster, T> Inner<C, T> {
             let Some(ended) = ended else {
                 let hedge = self.launch_hedge(call, make);
                 due = hedge
-                    .is_some()
-                    .then(|| self.hedge_due(call, first_number))
-                    .flatten();
+                    .as_ref()
+                    .and_then(|_| self.hedge_due(call, first_number));
                 flights.unsent = hedge.map(|hedge| Box::pin(self.attempt(hedge)));
                 continue;
             };
