@@ -129,7 +129,7 @@ impl Detectors {
         if found() { self.with(detector) } else { self }
     }
 
-    pub(super) const fn union(self, others: Self) -> Self {
+    pub(crate) const fn union(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 

@@ -264,29 +264,7 @@ impl State {
         match (class, self.rule()) {
             (SampleClass::Success, Some(rule)) => self.succeeded(rule, now, state),
             (SampleClass::Success, None) => state.count_success(),
-            (SampleClass::Fault, rule) => {
-                let failed_in_part = self.fails_in_part(now);
-                cell.window.record(now, true);
-                if !failed_in_part && self.fails_in_part(now) && self.standing.get().is_in() {
-                    self.shared.rates.add_failing_in_part();
-                }
-                let was_suspect = rule.is_some_and(|rule| !rule.suspicion.is_none());
-                let own = self.own_doubts(was_suspect, now);
-                let usual = self.shared.usual_now(shard, own);
-                self.shared.note_common(shard, now);
-                if let Some(rule) = rule {
-                    let cx = self
-                        .judging(now, &usual)
-                        .on_parole_if(self.is_on_parole(now));
-                    let counts = || self.gate.counts(now);
-                    found = rule.fault(&self.shared.ejection, sample.outcome, &cx, counts);
-                    if !was_suspect {
-                        self.shared.rates.add_suspect();
-                    }
-                }
-                state.count_fault(self.id);
-                self.set_penalty(now, &usual);
-            }
+            (SampleClass::Fault, _) => found = found.union(self.failed(cell, sample.outcome, now)),
             (SampleClass::Neutral, _) => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
                     self.note_refusal(retry_after, now);
@@ -295,6 +273,32 @@ impl State {
                 }
             }
         }
+        found
+    }
+
+    /// Takes in a fault of a request of this cell. Returns which detectors of the built-in tracker found something.
+    fn failed(&self, cell: &Cell, outcome: Outcome, now: Tick) -> Detectors {
+        let (shard, rule) = (self.shared.shard(), self.rule());
+        let failed_in_part = self.fails_in_part(now);
+        cell.window.record(now, true);
+        if !failed_in_part && self.fails_in_part(now) && self.standing.get().is_in() {
+            self.shared.rates.add_failing_in_part();
+        }
+        let was_suspect = rule.is_some_and(|rule| !rule.suspicion.is_none());
+        let own = self.own_doubts(was_suspect, now);
+        let usual = self.shared.usual_now(shard, own);
+        self.shared.note_common(shard, now);
+        let found = rule.map_or(Detectors::NONE, |rule| {
+            let cx = self.judging(now, &usual);
+            let cx = cx.on_parole_if(self.is_on_parole(now));
+            let counts = || self.gate.counts(now);
+            rule.fault(&self.shared.ejection, outcome, &cx, counts)
+        });
+        if rule.is_some() && !was_suspect {
+            self.shared.rates.add_suspect();
+        }
+        self.shared.shard_state(shard).count_fault(self.id);
+        self.set_penalty(now, &usual);
         found
     }
 
