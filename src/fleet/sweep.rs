@@ -4,13 +4,12 @@
 mod cap_pressure;
 mod invitations;
 
-use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
-use crate::health::{Detector, Detectors, Health, Report, earned_ejection, outliers};
+use crate::health::{Detector, Detectors, Health, Report, earned_ejection, lower_median, outliers};
 use crate::member::State;
 use crate::options::MemberId;
 use crate::shared::{COMMON_FAULT_SHARE, EventKind, Shared};
@@ -408,12 +407,6 @@ fn find<E: Endpoint>(slots: &[Slot<E>], seen: Seen) -> Option<&State> {
     let slot = slots.get(seen.index);
     let slot = slot.filter(|slot| slot.member.id() == seen.id);
     slot.map(|slot| &**slot.member.core())
-}
-
-/// The median, the lower one of an even number: of two values, the slow one is not what is usual.
-fn lower_median<T: Copy>(values: &mut [T], order: impl FnMut(&T, &T) -> Ordering) -> Option<T> {
-    let middle = values.len().checked_sub(1)? / 2;
-    Some(*values.select_nth_unstable_by(middle, order).1)
 }
 
 /// Whether a detector is on that compares endpoints at upkeep.

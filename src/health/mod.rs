@@ -8,6 +8,7 @@ mod detector;
 mod ejection;
 mod latency;
 mod limits;
+mod outliers;
 mod panic;
 mod refusals;
 mod rows;
@@ -33,6 +34,7 @@ pub(crate) use detector::Detectors;
 pub use ejection::{Backoff, Ejection};
 pub(crate) use latency::LatencyCell;
 pub use limits::{AdaptiveLimit, Limits};
+pub(crate) use outliers::{Report, Thresholds, lower_median, outliers};
 pub use panic::{PanicAction, PanicRule};
 pub(crate) use refusals::Refusals;
 pub(crate) use rule::Rule;
@@ -41,8 +43,8 @@ pub(crate) use suspicion::{Evidence, Fading};
 pub use tracker::SlidingWindow;
 pub(crate) use tracker::{SampleClass, health};
 pub(crate) use verdict::{
-    FleetState, Report, Thresholds, earned_ejection, ejection_limit, ejection_time, exceeds_spare,
-    first_time, outliers, probe_time, times_left,
+    FleetState, earned_ejection, ejection_limit, ejection_time, exceeds_spare, first_time,
+    probe_time, times_left,
 };
 pub(crate) use window::{BUCKETS, Counts, HALF_BUCKETS, Open, RECENT_BUCKETS, Window};
 
