@@ -245,27 +245,31 @@ impl<'a> Engine<'a> {
             self.to_clients.first(),
             self.timeouts.first(),
             self.cancels.first(),
-            self.wakes.peek().map_or(NEVER, |wake| wake.0.0),
+            self.next_wake(),
             self.load_probes.first(),
             self.load_reports.first(),
             self.checks.first(),
-            self.changes
-                .get(self.next_change)
-                .map_or(NEVER, |change| change.at),
+            self.next_change_at(),
             self.next_tick,
         ];
         let at = at.into_iter().fold(NEVER, u64::min);
         (at < end).then_some(at)
     }
 
+    fn next_change_at(&self) -> u64 {
+        let change = self.changes.get(self.next_change);
+        change.map_or(NEVER, |change| change.at)
+    }
+
+    fn next_wake(&self) -> u64 {
+        let wake = self.wakes.peek();
+        wake.map_or(NEVER, |&Reverse((at, ..))| at)
+    }
+
     /// Processes one event. Of several at one time, changes of servers come first, then what arrives at servers.
     fn step(&mut self, at: u64) -> Result<(), Violation> {
         self.world.now = at;
-        if self
-            .changes
-            .get(self.next_change)
-            .is_some_and(|change| change.at == at)
-        {
+        if self.next_change_at() == at {
             let change = self.changes[self.next_change];
             self.next_change += 1;
             return self.change(change);
@@ -299,7 +303,7 @@ impl<'a> Engine<'a> {
         if self.checks.first() == at {
             return self.check_event(at);
         }
-        if self.wakes.peek().is_some_and(|wake| wake.0.0 == at) {
+        if self.next_wake() == at {
             let (_, call, serial) = self.wakes.pop().unwrap_or_default().0;
             return self.woken(call, serial);
         }
