@@ -11,7 +11,7 @@ use super::balancing::{
 };
 use super::drivers::Driven;
 use super::fleets::{Client, Fleets, Server};
-use super::invariants::check_member;
+use super::invariants::{check_member, check_pick, is_newly_ejected};
 use super::random::{Purpose, Stream};
 use crate::caller::{CallPlan, Caller, CallerError, StopReason, Timer};
 use crate::cluster::Cluster;
@@ -181,11 +181,7 @@ impl Call {
         let member = member.ok_or("an attempt that was not sent is over")?;
         let machine = member.endpoint().machine as usize;
         client.held[machine] -= 1;
-        let standing = member.core().standing.get();
-        let ejected = standing.is_ejected() && !was_out;
-        if ejected && standing.probe_is_due(now, Duration::MAX) {
-            return Err(format!("server {machine} is ejected until now"));
-        }
+        let ejected = is_newly_ejected(&member, was_out, now)?;
         Ok((machine, Verdict { ejected }))
     }
 
@@ -197,12 +193,7 @@ impl Call {
         world: &World,
     ) -> Result<usize, Violation> {
         let machine = member.endpoint().machine;
-        if !world.machines[machine as usize].is_member {
-            return Err(format!("server {machine} was picked after its removal"));
-        }
-        if self.tried.contains(&machine) {
-            return Err(format!("server {machine} was tried and is picked again"));
-        }
+        check_pick(machine, &self.tried, world)?;
         self.tried.push(machine);
         client.held[machine as usize] += 1;
         check_member(client, &member, world.now)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::balancing::{Violation, World};
 use super::fleets::{Client, Server};
+use super::invariants::is_newly_ejected;
 use crate::error::BuildError;
 use crate::fleet::{HealthCheck, Probe};
 use crate::health::HealthCheckSettings;
@@ -126,16 +127,12 @@ impl Drivers {
         probe.finish(outcome);
         client.checked[machine] -= 1;
         client.touched = true;
-        let standing = member.core().standing.get();
-        let is_out = standing.is_ejected();
-        if is_out && !was_out && standing.probe_is_due(now, Duration::MAX) {
-            return Err(format!("server {machine} is ejected until now"));
-        }
+        let ejected = is_newly_ejected(&member, was_out, now)?;
         drop(member);
         if self.each[at].next_due().is_zero() {
             self.tick(at, client, now, driven);
         }
-        if is_out && !was_out && !driven.ejected.contains(&machine) {
+        if ejected && !driven.ejected.contains(&machine) {
             driven.ejected.push(machine);
         }
         Ok(Some(machine))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::balancing::{Attempt, Balancing, CheckEnded, Ending, Target, Verdict, Violation, World};
 use super::drivers::{Driven, Drivers};
-use super::invariants::{check_fleet, check_member};
+use super::invariants::{check_fleet, check_member, check_pick, is_newly_ejected};
 use super::random::{Purpose, Stream};
 use crate::cluster::Cluster;
 use crate::endpoint::{Endpoint, Weight};
@@ -169,13 +169,8 @@ impl Balancing for Fleets {
         let Ok(lease) = client.fleet.pick_endpoint_with(&options) else {
             return Ok(Target::Nowhere);
         };
+        check_pick(lease.endpoint().machine, tried, world)?;
         let machine = lease.endpoint().machine as usize;
-        if !world.machines[machine].is_member {
-            return Err(format!("server {machine} was picked after its removal"));
-        }
-        if tried.contains(&(machine as u32)) {
-            return Err(format!("server {machine} was tried and is picked again"));
-        }
         client.held[machine] += 1;
         client.touched = true;
         check_member(client, lease.member(), world.now)?;
@@ -197,11 +192,7 @@ impl Balancing for Fleets {
         lease.record(ending.outcome);
         client.held[ending.machine] -= 1;
         client.touched = true;
-        let standing = member.core().standing.get();
-        let ejected = standing.is_ejected() && !was_out;
-        if ejected && standing.probe_is_due(Tick::from_nanos(world.now), Duration::MAX) {
-            return Err(format!("server {} is ejected until now", ending.machine));
-        }
+        let ejected = is_newly_ejected(&member, was_out, Tick::from_nanos(world.now))?;
         check_member(client, &member, world.now)?;
         Ok(Verdict { ejected })
     }

@@ -48,6 +48,33 @@ pub(super) fn check_member(
     Ok(())
 }
 
+/// Checks that a machine may be picked for a request whose earlier attempts went to those tried.
+pub(super) fn check_pick(machine: u32, tried: &[u32], world: &World) -> Result<(), Violation> {
+    if !world.machines[machine as usize].is_member {
+        return Err(format!("server {machine} was picked after its removal"));
+    }
+    if tried.contains(&machine) {
+        return Err(format!("server {machine} was tried and is picked again"));
+    }
+    Ok(())
+}
+
+/// Whether a member has been ejected by what has just happened, if `was_out` tells whether it was ejected before.
+/// Checks that the ejection lasts.
+pub(super) fn is_newly_ejected(
+    member: &Member<Server>,
+    was_out: bool,
+    now: Tick,
+) -> Result<bool, Violation> {
+    let standing = member.core().standing.get();
+    let is_new = standing.is_ejected() && !was_out;
+    if is_new && standing.probe_is_due(now, Duration::MAX) {
+        let machine = member.endpoint().machine;
+        return Err(format!("server {machine} is ejected until now"));
+    }
+    Ok(is_new)
+}
+
 /// Returns how long an ejection or a probe may last according to the documented rule.
 fn longest(settings: &Ejection, standing: Standing) -> Duration {
     let doubled = |first: Duration, most: Duration| {
