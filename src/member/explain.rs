@@ -163,12 +163,11 @@ impl<E: Endpoint> Member<E> {
         let stands = self.state_of(standing);
         let panicking = shared.ledger.panics();
         let panic_action = shared.ledger.rule().action;
-        let is_eligible = match (stands, panicking, panic_action) {
-            (MemberState::Draining | MemberState::Idle, ..) | (_, true, PanicAction::FailFast) => {
-                false
-            }
-            (_, true, PanicAction::IgnoreHealth) => true,
-            _ => standing.takes_requests(),
+        let is_eligible = match (stands, panicking.then_some(panic_action)) {
+            (MemberState::Draining | MemberState::Idle, _) => false,
+            (_, Some(PanicAction::FailFast)) => false,
+            (_, Some(PanicAction::IgnoreHealth)) => true,
+            (_, None) => standing.takes_requests(),
         };
         let (in_flight, limit) = (state.gate.inside(), state.gate.limit());
         let warming = state.warming_for(standing, now);

@@ -14,30 +14,7 @@ const PLAIN: f64 = 2.0;
 /// row, 5 good probes wanted; 0 in flight`.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.state {
-            MemberState::Ejected | MemberState::Probing => self.show_ejection(f)?,
-            MemberState::Warming => {
-                let share = 100.0 * self.slow_start_share.unwrap_or(1.0);
-                write!(f, "in slow start")?;
-                show(f, " for ", self.since)?;
-                write!(f, ", at {share:.0} % of its share")?;
-                if self.until == Some(Duration::ZERO) {
-                    write!(f, ", over with the next upkeep")?;
-                } else {
-                    show(f, ", all of it in ", self.until)?;
-                }
-            }
-            MemberState::Ready | MemberState::Degraded => {
-                write!(f, "{}", self.state)?;
-                show(f, " for ", self.since)?;
-            }
-            MemberState::Up | MemberState::Down => {
-                write!(f, "marked {}", self.state)?;
-                show(f, " for ", self.since)?;
-            }
-            MemberState::Idle => write!(f, "idle, of weight 0")?,
-            MemberState::Draining => write!(f, "draining or removed")?,
-        }
+        self.show_state(f)?;
         if self.panicking && !matches!(self.state, MemberState::Idle | MemberState::Draining) {
             f.write_str(match self.panic_action {
                 PanicAction::IgnoreHealth => "; panic: takes requests whatever its health",
@@ -73,6 +50,34 @@ impl fmt::Display for Explanation {
 }
 
 impl Explanation {
+    fn show_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.state {
+            MemberState::Ejected | MemberState::Probing => self.show_ejection(f),
+            MemberState::Warming => self.show_slow_start(f),
+            MemberState::Ready | MemberState::Degraded => {
+                write!(f, "{}", self.state)?;
+                show(f, " for ", self.since)
+            }
+            MemberState::Up | MemberState::Down => {
+                write!(f, "marked {}", self.state)?;
+                show(f, " for ", self.since)
+            }
+            MemberState::Idle => write!(f, "idle, of weight 0"),
+            MemberState::Draining => write!(f, "draining or removed"),
+        }
+    }
+
+    fn show_slow_start(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = 100.0 * self.slow_start_share.unwrap_or(1.0);
+        write!(f, "in slow start")?;
+        show(f, " for ", self.since)?;
+        write!(f, ", at {share:.0} % of its share")?;
+        match self.until {
+            Some(Duration::ZERO) => write!(f, ", over with the next upkeep"),
+            until => show(f, ", all of it in ", until),
+        }
+    }
+
     fn show_ejection(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ejection = self.ejection.as_ref();
         let detector = ejection.and_then(|ejection| ejection.detector);
