@@ -9,7 +9,9 @@ use std::time::Duration;
 use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
-use crate::health::{Detector, Detectors, Health, Report, earned_ejection, lower_median, outliers};
+use crate::health::{
+    Counts, Detector, Detectors, Health, Report, earned_ejection, lower_median, outliers,
+};
 use crate::member::State;
 use crate::options::MemberId;
 use crate::shared::{COMMON_FAULT_SHARE, EventKind, Shared};
@@ -34,38 +36,6 @@ const STANDS_OUT: f32 = 0.6;
 
 /// The share of its requests that an endpoint refuses is counted in this many steps.
 const PARTS: u64 = 20;
-
-/// A number of requests, and how many of them failed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    requests: u64,
-    faults: u64,
-}
-
-impl Share {
-    const fn of(report: &Report) -> Self {
-        Self {
-            requests: report.total,
-            faults: report.faults,
-        }
-    }
-
-    const fn add(&mut self, more: Self) {
-        self.requests += more.requests;
-        self.faults += more.faults;
-    }
-
-    fn rate(self) -> f64 {
-        self.faults as f64 / self.requests.max(1) as f64
-    }
-
-    const fn without(self, others: Self) -> Self {
-        Self {
-            requests: self.requests - others.requests,
-            faults: self.faults - others.faults,
-        }
-    }
-}
 
 /// A member that the sweep has looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,11 +64,11 @@ pub(super) struct Sweep {
     /// When the first sweep began.
     first: Option<Tick>,
     /// The requests of all judged members; and those of the members that stand out, with the number of these.
-    all: Share,
-    standing_out: Share,
+    all: Counts,
+    standing_out: Counts,
     standing_out_count: usize,
     /// The requests of members that are marked up: they earn invitations like any other.
-    unjudged: Share,
+    unjudged: Counts,
     /// How many members refuse which share of their requests, in steps of one in [`PARTS`].
     refusing: [usize; PARTS as usize + 1],
     cap_pressure: CapPressure,
@@ -110,7 +80,7 @@ pub(super) struct Sweep {
     judged: usize,
     warming: usize,
     /// Members whose score ejects, by what was usual at the last sweep, with their own requests.
-    scored: Vec<(Seen, Share)>,
+    scored: Vec<(Seen, Counts)>,
     /// What the detectors that compare members look at, if any of these is on.
     reports: Vec<(Seen, Report)>,
     invitations: Invitations,
@@ -218,7 +188,7 @@ impl Sweep {
             self.judge(seen, core, (health, report), shared, now)
         } else {
             if standing.takes_requests() {
-                self.unjudged.add(Share::of(&report));
+                self.unjudged = self.unjudged.and(report.counts);
             }
             standing.takes_requests()
         };
@@ -283,11 +253,11 @@ impl Sweep {
         shared: &Shared,
         now: Tick,
     ) -> bool {
-        let (settings, own) = (&shared.ejection, Share::of(&report));
+        let (settings, own) = (&shared.ejection, report.counts);
         self.judged += 1;
         self.suspects += usize::from(core.suspicion(now) > 0.0);
         self.failing_in_part += usize::from(own.faults > 0 && core.fails_in_part(now));
-        self.all.add(own);
+        self.all = self.all.and(own);
         let (refused, answered) = core.refusals(now);
         let part = refused * PARTS / (refused + answered).max(1);
         self.refusing[part as usize] += 1;
@@ -299,7 +269,7 @@ impl Sweep {
             None => has_earned,
         };
         if stands_out {
-            self.standing_out.add(own);
+            self.standing_out = self.standing_out.and(own);
             self.standing_out_count += 1;
         }
         if compares(shared) {
@@ -333,11 +303,11 @@ impl Sweep {
                 true => self.all.without(self.standing_out),
                 false => self.all,
             };
-        let error_rate = counted.faults as f64 / (counted.requests as f64 + PRIOR);
+        let error_rate = counted.faults as f64 / (counted.total as f64 + PRIOR);
         shared.rates.publish(error_rate, self.suspects, self.judged);
         shared.rates.set_failing_in_part(self.failing_in_part);
         shared.rates.set_refusal_rate(self.refusal_rate());
-        let pace = counted.requests as f64 / self.judged.max(1) as f64;
+        let pace = counted.total as f64 / self.judged.max(1) as f64;
         shared
             .rates
             .set_pace((pace / self.span(shared, now).as_secs_f64()) as f32);
@@ -346,7 +316,7 @@ impl Sweep {
             self.eject_outliers(slots, shared, now);
         }
         self.invitations.end_sweep();
-        let requests = counted.requests + self.unjudged.requests;
+        let requests = counted.total + self.unjudged.total;
         let (passed, span) = (self.passed, self.span(shared, now));
         self.invitations.earn(requests, passed, span, shared);
         self.invitations.invite(|seen| find(slots, seen), now);
@@ -377,7 +347,7 @@ impl Sweep {
             let Some(core) = found.filter(|core| core.may_be_out_by_score(now, &usual)) else {
                 continue;
             };
-            let rate = usual.error_rate().max(self.all.without(own).rate());
+            let rate = usual.error_rate().max(self.all.without(own).fault_rate());
             let rate = rate.max(common);
             let usual = usual.with_error_rate(rate);
             let epoch = core.standing.get().epoch;

@@ -2,24 +2,24 @@
 
 use std::cmp::Ordering;
 
+use super::window::Counts;
 use super::{Detector, Detectors, Ejection};
 
 /// What upkeep knows about one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Report {
-    pub(crate) total: u64,
-    pub(crate) faults: u64,
+    pub(crate) counts: Counts,
     /// The latency estimate in nanoseconds; 0 while unknown.
     pub(crate) latency: f32,
 }
 
 impl Report {
     fn success_rate(&self) -> f64 {
-        1.0 - self.faults as f64 / self.total.max(1) as f64
+        1.0 - self.counts.fault_rate()
     }
 
     const fn has_volume(&self, volume: u64) -> bool {
-        self.total > 0 && self.total >= volume
+        self.counts.total > 0 && self.counts.total >= volume
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn outliers(
                 let percent = u64::from(settings.failure_percentage_threshold);
                 counts_faults
                     && report.has_volume(settings.failure_percentage_request_volume)
-                    && report.faults * 100 >= report.total * percent
+                    && report.counts.faults * 100 >= report.counts.total * percent
             })
             .with_if(Detector::LatencyOutlier, || {
                 let is_above = |threshold| f64::from(report.latency) > threshold;
@@ -125,8 +125,7 @@ mod tests {
 
     fn reports(rates: &[(u64, u64)]) -> Vec<Report> {
         let report = |&(total, faults)| Report {
-            total,
-            faults,
+            counts: Counts { total, faults },
             latency: 0.0,
         };
         rates.iter().map(report).collect()
@@ -181,7 +180,7 @@ mod tests {
             factor in 0.1..10.0f64,
             (hosts, volume, percent) in (0u32..6, 0u64..200, 0u32..=100),
         ) {
-            let all: Vec<_> = rates.iter().map(|&(total, faults, latency)| Report { total: total >> 8, faults: faults >> 8, latency }).collect();
+            let all: Vec<_> = rates.iter().map(|&(total, faults, latency)| Report { counts: Counts { total: total >> 8, faults: faults >> 8 }, latency }).collect();
             let settings = Ejection::envoy().success_rate_stdev_factor(factor).latency_factor(1.0 + factor);
             let settings = settings
                 .success_rate_minimum_hosts(hosts)

@@ -21,11 +21,32 @@ const ONE: u64 = 1 << COUNT_BITS;
 /// be between their load and their add without a carry.
 const FULL: u64 = COUNT_MASK - (1 << 16);
 
-/// The samples that a window holds.
+/// A number of samples, and how many of them are faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) total: u64,
     pub(crate) faults: u64,
+}
+
+impl Counts {
+    pub(crate) const fn and(self, more: Self) -> Self {
+        Self {
+            total: self.total + more.total,
+            faults: self.faults + more.faults,
+        }
+    }
+
+    pub(crate) const fn without(self, part: Self) -> Self {
+        Self {
+            total: self.total - part.total,
+            faults: self.faults - part.faults,
+        }
+    }
+
+    /// The share of faults; 0 of no samples.
+    pub(crate) fn fault_rate(self) -> f64 {
+        self.faults as f64 / self.total.max(1) as f64
+    }
 }
 
 /// The counts of the last ten buckets: the present one and the nine before it.

@@ -289,7 +289,7 @@ impl State {
     /// What this detector measures now, if it is known.
     fn measure(&self, detector: Detector, now: Tick) -> Option<f64> {
         let counts = self.gate.counts(now);
-        let faults = counts.faults as f64 / counts.total.max(1) as f64;
+        let faults = counts.fault_rate();
         match (detector, &self.tracker) {
             (Detector::Cusum, Tracker::Window(..)) => Some(self.evidence(now).into()),
             (

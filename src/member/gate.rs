@@ -185,11 +185,7 @@ impl Gate {
     }
 
     fn sum(&self, of: impl Fn(&Cell) -> Counts) -> Counts {
-        let counts = self.each().map(of);
-        counts.fold(Counts::default(), |sum, cell| Counts {
-            total: sum.total + cell.total,
-            faults: sum.faults + cell.faults,
-        })
+        self.each().map(of).fold(Counts::default(), Counts::and)
     }
 
     /// Forgets the outcomes counted.

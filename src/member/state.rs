@@ -411,8 +411,7 @@ impl State {
         );
         self.set_penalty(now, usual);
         let report = Report {
-            total: counts.total,
-            faults: counts.faults,
+            counts,
             latency: self.latency.nanos().unwrap_or(0.0),
         };
         Some((health, report))
