@@ -2,6 +2,7 @@
 //! finds outliers to eject.
 
 mod cap_pressure;
+mod census;
 mod invitations;
 
 use std::time::Duration;
@@ -10,17 +11,15 @@ use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
 use crate::health::{
-    Counts, Detector, Detectors, Health, Report, earned_ejection, lower_median, outliers,
+    Detector, Detectors, compares_endpoints, earned_ejection, lower_median, outliers,
 };
 use crate::member::State;
 use crate::options::MemberId;
-use crate::shared::{COMMON_FAULT_SHARE, EventKind, Shared};
+use crate::shared::{EventKind, Shared};
 use crate::time::Tick;
 use cap_pressure::CapPressure;
+use census::Census;
 use invitations::Invitations;
-
-/// An endpoint that has answered within this time has work to do, so its latency shows strain.
-const RECENT_MILLIS: u32 = 1_000;
 
 /// An idle member's latency is not known any more after this time. With a minute, low traffic tried the slow members of
 /// a mostly slow fleet twice as often: 5 % of five requests a second went to twelve such of twenty.
@@ -30,13 +29,6 @@ const LONG_MILLIS: u32 = 120_000;
 /// the whole fleet.
 const PRIOR: f64 = 50.0;
 
-/// An endpoint stands out if the evidence against it is at least this share of what ejects. It then counts by itself,
-/// and not for the fleet.
-const STANDS_OUT: f32 = 0.6;
-
-/// The share of its requests that an endpoint refuses is counted in this many steps.
-const PARTS: u64 = 20;
-
 /// A member that the sweep has looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Seen {
@@ -44,70 +36,32 @@ struct Seen {
     id: MemberId,
 }
 
-/// The progress of a sweep over the members, and what it has seen so far.
+/// The sweeps over the members: how far the present one is, and what is known from those before.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     next: usize,
-    latencies: Vec<Duration>,
-    /// The latencies of members that have answered within [`RECENT_MILLIS`]; below, their median in the last sweep that
-    /// saw any: with less than a request a second most sweeps see none.
-    recent: Vec<Duration>,
+    census: Census,
+    /// The median latency of members that answered recently, in the last sweep that saw any: with less than a request a
+    /// second most sweeps see none.
     recent_median: Option<Duration>,
     /// Whether the median of all latencies tells nothing of the present.
     is_outdated: bool,
-    /// The strain of each busy member: its latency as a multiple of its baseline latency, while no more members are out
-    /// than can be spared.
-    strains: Vec<f32>,
     /// When the sweep began, and how long after the one before.
     begun: Option<Tick>,
     passed: Duration,
     /// When the first sweep began.
     first: Option<Tick>,
-    /// The requests of all judged members; and those of the members that stand out, with the number of these.
-    all: Counts,
-    standing_out: Counts,
-    standing_out_count: usize,
-    /// The requests of members that are marked up: they earn invitations like any other.
-    unjudged: Counts,
-    /// How many members refuse which share of their requests, in steps of one in [`PARTS`].
-    refusing: [usize; PARTS as usize + 1],
     cap_pressure: CapPressure,
     /// Whether the probes of ejected members are to be brought forward, because their slots under the cap are wanted.
     makes_room: bool,
-    suspects: usize,
-    /// How many members have failed unusually many of their last requests, but no more than half.
-    failing_in_part: usize,
-    judged: usize,
-    warming: usize,
-    /// Members whose score ejects, by what was usual at the last sweep, with their own requests.
-    scored: Vec<(Seen, Counts)>,
-    /// What the detectors that compare members look at, if any of these is on.
-    reports: Vec<(Seen, Report)>,
     invitations: Invitations,
 }
 
 impl Sweep {
     pub(super) fn restart(&mut self) {
-        *self = Self {
-            latencies: std::mem::take(&mut self.latencies),
-            recent: std::mem::take(&mut self.recent),
-            recent_median: self.recent_median,
-            is_outdated: self.is_outdated,
-            strains: std::mem::take(&mut self.strains),
-            begun: self.begun,
-            first: self.first,
-            reports: std::mem::take(&mut self.reports),
-            scored: std::mem::take(&mut self.scored),
-            invitations: self.invitations.restarted(),
-            cap_pressure: self.cap_pressure,
-            makes_room: self.makes_room,
-            ..Self::default()
-        };
-        self.latencies.clear();
-        self.recent.clear();
-        self.strains.clear();
-        self.reports.clear();
-        self.scored.clear();
+        self.next = 0;
+        self.census.clear();
+        self.invitations.restart();
     }
 
     /// Whether the sweep has looked at no member yet.
@@ -165,7 +119,7 @@ impl Sweep {
             core.latency.settle(now, latency, shared.interval());
         }
         if slot.is_routable() && standing.takes_requests() {
-            self.note_latency(core, shared, now);
+            self.census.note_latency(core, self.passed, shared, now);
         }
         if standing.is_ejected() && shared.is_short() {
             core.hasten(now, index);
@@ -176,7 +130,7 @@ impl Sweep {
         let warming = core.warming_for(standing, now);
         let has_warmed = warming >= Some(shared.slow_start.window);
         let is_back = warming.is_some() && !has_warmed && core.was_ejected();
-        self.warming += usize::from(slot.is_routable() && is_back);
+        self.census.warming += usize::from(slot.is_routable() && is_back);
         if has_warmed && core.standing.warmed() {
             core.tell(now, EventKind::SlowStartOver);
         }
@@ -185,10 +139,11 @@ impl Sweep {
         };
         let seen = Seen { index, id: core.id };
         let may_be_invited = if standing.is_in() {
-            self.judge(seen, core, (health, report), shared, now)
+            self.census.judge(seen, core, (health, report), shared, now)
         } else {
             if standing.takes_requests() {
-                self.unjudged = self.unjudged.and(report.counts);
+                let unjudged = &mut self.census.unjudged;
+                *unjudged = unjudged.and(report.counts);
             }
             standing.takes_requests()
         };
@@ -221,7 +176,7 @@ impl Sweep {
     /// Once it is, until they take nine tenths. Any smaller difference may be noise, and would send requests to avoided
     /// members too soon.
     fn compare_medians(&mut self, median: Option<Duration>) {
-        let recent = lower_median(&mut self.recent, Duration::cmp);
+        let recent = lower_median(&mut self.census.recent, Duration::cmp);
         self.recent_median = recent.or(self.recent_median);
         if let Some((recent, all)) = self.recent_median.zip(median) {
             self.is_outdated = match self.is_outdated {
@@ -229,56 +184,6 @@ impl Sweep {
                 false => recent * 2 < all,
             };
         }
-    }
-
-    fn note_latency(&mut self, core: &State, shared: &Shared, now: Tick) {
-        let Some(latency) = core.latency.get() else {
-            return;
-        };
-        self.latencies.push(latency);
-        // An idle member's latency drifts to the usual one, so it does not show strain.
-        if core.latency.idle_millis(now) < RECENT_MILLIS {
-            self.recent.push(latency);
-            let strain = shared.strain_of(&core.baseline_latency, latency, self.passed);
-            self.strains.extend(strain);
-        }
-    }
-
-    /// Counts a member that is in. Returns whether it may be invited: not if it is about to be ejected.
-    fn judge(
-        &mut self,
-        seen: Seen,
-        core: &State,
-        (health, report): (Health, Report),
-        shared: &Shared,
-        now: Tick,
-    ) -> bool {
-        let (settings, own) = (&shared.ejection, report.counts);
-        self.judged += 1;
-        self.suspects += usize::from(core.suspicion(now) > 0.0);
-        self.failing_in_part += usize::from(own.faults > 0 && core.fails_in_part(now));
-        self.all = self.all.and(own);
-        let (refused, answered) = core.refusals(now);
-        let part = refused * PARTS / (refused + answered).max(1);
-        self.refusing[part as usize] += 1;
-        let threshold = settings.cusum_threshold as f32;
-        let is_suspicious = threshold > 0.0 && core.evidence(now) >= STANDS_OUT * threshold;
-        let has_earned = earned_ejection(settings, health);
-        let stands_out = match core.rule() {
-            Some(_) => is_suspicious,
-            None => has_earned,
-        };
-        if stands_out {
-            self.standing_out = self.standing_out.and(own);
-            self.standing_out_count += 1;
-        }
-        if compares(shared) {
-            self.reports.push((seen, report));
-        }
-        if has_earned {
-            self.scored.push((seen, own));
-        }
-        !has_earned && !is_suspicious
     }
 
     /// The time in which the requests of the window were counted: a long window is not full for a while, and the rate
@@ -291,47 +196,30 @@ impl Sweep {
 
     /// Ends the sweep: publishes what was found, ejects and invites.
     fn finish<E: Endpoint>(&mut self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
-        let median = lower_median(&mut self.latencies, Duration::cmp);
+        let span = self.span(shared, now);
+        let median = lower_median(&mut self.census.latencies, Duration::cmp);
         shared.set_usual_latency(median);
-        let are_most = 2 * self.strains.len() >= self.recent.len();
         self.compare_medians(median);
-        let strain = lower_median(&mut self.strains, f32::total_cmp).filter(|_| are_most);
-        shared.note_capacity(self.warming, strain);
-        // If many members stand out, the fault is shared, so all of them count.
-        let counted =
-            match (self.standing_out_count as f64) < COMMON_FAULT_SHARE * self.judged as f64 {
-                true => self.all.without(self.standing_out),
-                false => self.all,
-            };
+        let census = &mut self.census;
+        shared.note_capacity(census.warming, census.strain());
+        let counted = census.counted();
         let error_rate = counted.faults as f64 / (counted.total as f64 + PRIOR);
-        shared.rates.publish(error_rate, self.suspects, self.judged);
-        shared.rates.set_failing_in_part(self.failing_in_part);
-        shared.rates.set_refusal_rate(self.refusal_rate());
-        let pace = counted.total as f64 / self.judged.max(1) as f64;
-        shared
-            .rates
-            .set_pace((pace / self.span(shared, now).as_secs_f64()) as f32);
+        let pace = counted.total as f64 / census.judged.max(1) as f64 / span.as_secs_f64();
+        let rates = &shared.rates;
+        rates.publish(error_rate, census.suspects, census.judged);
+        rates.set_failing_in_part(census.failing_in_part);
+        rates.set_refusal_rate(census.refusal_rate());
+        rates.set_pace(pace as f32);
+        let requests = counted.total + census.unjudged.total;
         self.eject_for_scores(slots, shared, now);
-        if compares(shared) {
+        if compares_endpoints(&shared.ejection) {
             self.eject_outliers(slots, shared, now);
         }
         self.invitations.end_sweep();
-        let requests = counted.total + self.unjudged.total;
-        let (passed, span) = (self.passed, self.span(shared, now));
-        self.invitations.earn(requests, passed, span, shared);
+        self.invitations.earn(requests, self.passed, span, shared);
         self.invitations.invite(|seen| find(slots, seen), now);
         self.makes_room = false;
         self.restart();
-    }
-
-    /// The median share of its requests that an endpoint refuses.
-    fn refusal_rate(&self) -> f32 {
-        let mut so_far = 0;
-        let part = self.refusing.iter().position(|count| {
-            so_far += count;
-            2 * so_far >= self.judged.max(1)
-        });
-        part.unwrap_or(0) as f32 / PARTS as f32
     }
 
     /// Ejects for low scores, by what is usual now among the others: when a bucket leaves the window, all may be worse
@@ -341,13 +229,15 @@ impl Sweep {
     /// requests since all failed shows that failure for longer than the others.
     fn eject_for_scores<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
         let common = shared.common_error_rate(now);
-        for &(seen, own) in &self.scored {
+        for &(seen, own) in &self.census.scored {
             let usual = shared.usual();
             let found = find(slots, seen);
             let Some(core) = found.filter(|core| core.may_be_out_by_score(now, &usual)) else {
                 continue;
             };
-            let rate = usual.error_rate().max(self.all.without(own).fault_rate());
+            let rate = usual
+                .error_rate()
+                .max(self.census.all.without(own).fault_rate());
             let rate = rate.max(common);
             let usual = usual.with_error_rate(rate);
             let epoch = core.standing.get().epoch;
@@ -360,11 +250,12 @@ impl Sweep {
 
     /// Ejects the members that stand out from the others.
     fn eject_outliers<E: Endpoint>(&self, slots: &[Slot<E>], shared: &Shared, now: Tick) {
-        let reports: Vec<_> = self.reports.iter().map(|(_, report)| *report).collect();
+        let seen = &self.census.reports;
+        let reports: Vec<_> = seen.iter().map(|(_, report)| *report).collect();
         let (outliers, thresholds) = outliers(&shared.ejection, &reports);
         shared.rates.set_thresholds(&thresholds);
         for (at, found) in outliers {
-            if let Some(core) = find(slots, self.reports[at].0) {
+            if let Some(core) = find(slots, seen[at].0) {
                 let epoch = core.standing.get().epoch;
                 core.eject(epoch, found, now);
             }
@@ -377,12 +268,4 @@ fn find<E: Endpoint>(slots: &[Slot<E>], seen: Seen) -> Option<&State> {
     let slot = slots.get(seen.index);
     let slot = slot.filter(|slot| slot.member.id() == seen.id);
     slot.map(|slot| &**slot.member.core())
-}
-
-/// Whether a detector is on that compares endpoints at upkeep.
-fn compares(shared: &Shared) -> bool {
-    let settings = &shared.ejection;
-    settings.success_rate_stdev_factor > 0.0
-        || settings.failure_percentage_threshold > 0
-        || settings.latency_factor > 0.0
 }

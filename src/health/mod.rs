@@ -34,7 +34,7 @@ pub(crate) use detector::Detectors;
 pub use ejection::{Backoff, Ejection};
 pub(crate) use latency::LatencyCell;
 pub use limits::{AdaptiveLimit, Limits};
-pub(crate) use outliers::{Report, Thresholds, lower_median, outliers};
+pub(crate) use outliers::{Report, Thresholds, compares_endpoints, lower_median, outliers};
 pub use panic::{PanicAction, PanicRule};
 pub(crate) use refusals::Refusals;
 pub(crate) use rule::Rule;

@@ -68,6 +68,13 @@ pub(crate) fn outliers(
     (found.collect(), thresholds)
 }
 
+/// Whether any of these detectors is on.
+pub(crate) fn compares_endpoints(settings: &Ejection) -> bool {
+    settings.success_rate_stdev_factor > 0.0
+        || settings.failure_percentage_threshold > 0
+        || settings.latency_factor > 0.0
+}
+
 /// The success rate below which an endpoint stands out, if the detector is on and has enough endpoints.
 fn success_rate_threshold(settings: &Ejection, reports: &[Report]) -> Option<f64> {
     if settings.success_rate_stdev_factor <= 0.0 {

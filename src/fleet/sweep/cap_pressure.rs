@@ -9,7 +9,7 @@ use crate::time::Tick;
 /// is reached, or because most requests fail. They are brought forward at once, again after the base ejection time, and
 /// then after twice as long each time, since with more dead endpoints than the cap allows every probe is a failed
 /// request. Each time they are due after a quarter of the base ejection time at the latest.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct CapPressure {
     next: Option<(Tick, Duration)>,
 }

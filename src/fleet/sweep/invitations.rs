@@ -18,7 +18,7 @@ const UNKNOWN: u32 = 2;
 /// The most invitations that are saved up.
 const SAVED: f64 = 3.0;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Invitations {
     /// Of the members that may be invited, the one idle longest, and for how many milliseconds.
     idlest: Option<(u32, Seen)>,
@@ -36,14 +36,14 @@ pub(super) struct Invitations {
 }
 
 impl Invitations {
-    /// What goes on with the next sweep.
-    pub(super) fn restarted(self) -> Self {
-        Self {
+    /// Begins another sweep.
+    pub(super) fn restart(&mut self) {
+        *self = Self {
             saved: self.saved,
             in_a_row: self.in_a_row,
             mean_weight: self.mean_weight,
             ..Self::default()
-        }
+        };
     }
 
     pub(super) fn count_weight(&mut self, weight: Weight) {
