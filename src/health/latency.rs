@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::suspicion::exp;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
@@ -221,11 +222,10 @@ fn observed(word: u64, stamp: u32, sample: f32) -> u64 {
     pack((samples + 1).min(NEW), stamp, next)
 }
 
-/// exp(-elapsed/τ), from the first terms of the series instead of a call.
+/// The share of its weight that a sample has left after this time.
 #[inline]
 fn remaining(elapsed: u32, tau: u32) -> f32 {
-    let z = elapsed as f32 / tau as f32;
-    1.0 / (1.0 + z * (1.0 + z / 2.0 * (1.0 + z / 3.0)))
+    1.0 / exp(elapsed as f32 / tau as f32)
 }
 
 /// The square root of a latency, limited to what is believed.
