@@ -278,17 +278,16 @@ impl State {
     pub(super) fn apply(&self, epoch: u32, conclusion: Conclusion, now: Tick) {
         let Conclusion { finding, wanted } = conclusion;
         let shared = &*self.shared;
-        if finding == Finding::Good && self.standing.awaits(epoch) {
-            // Before the return, so that nothing recorded after it is lost, and nothing from before it ejects again.
-            self.forget_record(now);
+        let return_phase = self.return_phase();
+        if finding == Finding::Good {
+            if self.standing.awaits(epoch) {
+                // Before the return, so that nothing recorded after it is lost, and nothing from before it ejects again.
+                self.forget_record(now);
+            }
+            self.note_slow_start(return_phase, now);
         }
         let random = shared.random(shared.shard());
         let fleet_state = shared.fleet_state();
-        let return_phase = self.return_phase();
-        if finding == Finding::Good && return_phase == Phase::Warming {
-            // Before the return: otherwise a pick in between would not apply the slow start's share.
-            shared.note_slow_start(now);
-        }
         let changed = self.standing.conclude(self, epoch, finding, now, |times| {
             ejection_time(&shared.ejection, times, fleet_state, random)
         });
@@ -343,9 +342,7 @@ impl State {
         self.readmit(now);
         self.reset_passes();
         let return_phase = self.return_phase();
-        if return_phase == Phase::Warming {
-            self.shared.note_slow_start(now);
-        }
+        self.note_slow_start(return_phase, now);
         let from = self.standing.place(self, return_phase, now);
         // If it was held down, an ejection from before is not resumed.
         if from.is_ejected() || from.phase == Phase::Down {

@@ -62,6 +62,14 @@ impl State {
         Duration::from_millis(passed.into()).min(self.shared.slow_start.window / 2)
     }
 
+    /// Shows picks that some member is in slow start, if it comes in with one. Before the return: otherwise a pick in
+    /// between would not apply the slow start's share.
+    pub(super) fn note_slow_start(&self, phase: Phase, now: Tick) {
+        if phase == Phase::Warming {
+            self.shared.note_slow_start(now);
+        }
+    }
+
     /// Emits the event if it has come in with a slow start.
     pub(super) fn tell_slow_start(&self, phase: Phase, now: Tick) {
         if phase == Phase::Warming {
