@@ -187,7 +187,11 @@ mod tests {
             factor in 0.1..10.0f64,
             (hosts, volume, percent) in (0u32..6, 0u64..200, 0u32..=100),
         ) {
-            let all: Vec<_> = rates.iter().map(|&(total, faults, latency)| Report { counts: Counts { total: total >> 8, faults: faults >> 8 }, latency }).collect();
+            let report = |&(total, faults, latency): &(u64, u64, _)| {
+                let counts = Counts { total: total >> 8, faults: faults >> 8 };
+                Report { counts, latency }
+            };
+            let all: Vec<_> = rates.iter().map(report).collect();
             let settings = Ejection::envoy().success_rate_stdev_factor(factor).latency_factor(1.0 + factor);
             let settings = settings
                 .success_rate_minimum_hosts(hosts)

@@ -281,7 +281,7 @@ impl State {
         let return_phase = self.return_phase();
         if finding == Finding::Good {
             if self.standing.awaits(epoch) {
-                // Before the return, so that nothing recorded after it is lost, and nothing from before it ejects again.
+                // Before the return: nothing recorded after it is lost, and nothing from before it ejects again.
                 self.forget_record(now);
             }
             self.note_slow_start(return_phase, now);
