@@ -331,7 +331,15 @@ impl State {
             penalty *= suspect_factor(usual.error_rate());
         }
         self.penalty.set(penalty);
-        if let Some(latency) = self.latency.nanos().or_else(|| usual_nanos(usual)) {
+        let own = self.latency.nanos();
+        let untried =
+            (self.place.as_ref()).filter(|place| own.is_none() && place.has_had_no_turn());
+        if let Some(place) = untried.filter(|_| penalty == 1.0) {
+            // Unknown: the picker decides what that costs. Upkeep looks at 64 members at a time, and what is usual
+            // changes meanwhile. Costs set by that would decide which member has its first turn next, and of clients
+            // that start together a third or more would all send to the same one.
+            place.adjust_cost(0.0);
+        } else if let Some(latency) = own.or_else(|| usual_nanos(usual)) {
             self.publish(now, latency, Place::adjust_cost);
         }
     }
