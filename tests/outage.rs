@@ -108,3 +108,48 @@ fn an_endpoint_with_few_requests_since_an_outage_is_not_judged_by_it() {
         assert!(picked.iter().all(|&own| own > 59), "{outage} s: {picked:?}");
     }
 }
+
+/// More endpoints die than the cap lets out, and their failures come at once. Those that are left in get next to no
+/// requests while others succeed. Before the fix they got four fifths of all for good, and nearly all where two of three
+/// were dead: they had nothing in flight, the window showed what they had answered before, and then what failed at this
+/// moment was taken for what fails everywhere. Every few seconds, as the window forgets, they are tried again.
+#[test]
+fn dead_endpoints_beyond_the_cap_get_no_requests() {
+    for (count, dead, a_second) in [
+        (3, 2, 2_800),
+        (6, 4, 2_800),
+        (10, 7, 2_800),
+        (20, 15, 10_000),
+    ] {
+        let clock = ManualClock::new();
+        let fleet = setup(count, &clock).build().unwrap();
+        let mut open: VecDeque<(u32, Lease<common::Server>)> = VecDeque::new();
+        let apart = Duration::from_secs(1) / a_second;
+        let takes = a_second * 44 / 1_000;
+        let mut failed = [0; 15];
+        for request in 0..15 * a_second {
+            clock.advance(apart);
+            while open
+                .front()
+                .is_some_and(|(begun, _)| begun + takes <= request)
+            {
+                open.pop_front().unwrap().1.record(Outcome::Success);
+            }
+            let lease = fleet.pick_endpoint().unwrap();
+            let second = request / a_second;
+            if second >= 3 && lease.endpoint().key() < dead {
+                lease.record(Outcome::Failure);
+                failed[second as usize] += 1;
+            } else {
+                open.push_back((request, lease));
+            }
+        }
+        let shares = failed.map(|failed| f64::from(failed) / f64::from(a_second));
+        println!("{dead} of {count}: {shares:.3?}");
+        assert!(shares[3] < 0.15, "{dead} of {count}: {shares:?}");
+        assert!(
+            shares[4..].iter().all(|&share| share < 0.05),
+            "{dead} of {count}: {shares:?}"
+        );
+    }
+}

@@ -73,9 +73,10 @@ const FAR: i32 = 1 << 30;
 /// own     = latency · penalty                         three times that while requests in flight are overdue
 /// latency = usual · (1 + min(8 (x − 1)², 3 x))        above x = 1
 ///           usual · (x − min((1 − x)² / 2, 0.03 x))   below
-/// penalty = 1 / (1 − e)² + 20 e                       e: its share of errors above the fleet's, in the window's later half
-/// waited  = rounds since its turn came, at most r     r: max(1.5 p, 2 / p) within 2 to 16, and at most max(200 / p, 6),
-///                                                     with p requests a second to each endpoint
+/// penalty = 1 / (1 − e)² + 20 e                       e: its share of errors above the fleet's, in the window's later
+///                                                     half, or n / (n + 4) with n failures in a row beyond chance
+/// waited  = rounds since its turn came, at most r     r: max(1.5 p, 2 / p) within 2 to 16, and at most max(200 / p,
+///                                                     6), with p requests a second to each endpoint
 /// ```
 ///
 /// Here x is the endpoint's latency estimate divided by the fleet's usual latency. Requests in flight are overdue, and
@@ -410,7 +411,8 @@ impl<E: Endpoint> Picker<E> for AdaptivePicker {
             // The member that would be chosen without slow start uses up its turn even if slow start then refuses it.
             // Otherwise it would be the best of the next pick too, and get its full share from the first pick that slow
             // start admits. Nor is it considered before its turn: it has less to do than others, so where these are
-            // busy it would be the best of every pick. Unless capacity is short: then no other can take what it does not.
+            // busy it would be the best of every pick. Unless capacity is short: then no other can take what it does
+            // not.
             let any_turn = cx.is_short();
             let has_turn = |index: usize| {
                 any_turn || !cx.is_warming(index) || self.has_turn(board, index, virtual_now)

@@ -1,12 +1,24 @@
 //! The estimated cost of a request at an endpoint, which [`Adaptive`](crate::Adaptive) compares. Pure functions.
 
-/// The factor by which errors multiply the cost of a request, for an endpoint that failed `faults` of `total` requests
-/// while a share `usual` fails everywhere. Requests that fail are sent again or lost, which costs more than slowness.
-pub(crate) fn error_penalty(faults: u64, total: u64, usual: f64) -> f32 {
+/// The factor by which errors multiply the cost of a request, for an endpoint that failed `faults` of its `total` last
+/// requests, of these the last `row` in a row, while a share `usual` fails everywhere. Requests that fail are sent
+/// again or lost, which costs more than slowness.
+///
+/// A row longer than by chance counts by itself, and as a share of what does not fail elsewhere. Where the cap keeps an
+/// endpoint in that has just died, the window shows its successes for seconds. If it fails at once, it has nothing in
+/// flight and gets most requests; most requests then fail, and by what fails everywhere it would look like the others.
+pub(crate) fn error_penalty(faults: u64, total: u64, row: u64, usual: f64) -> f32 {
     /// The prior: the fleet's share counts as this many requests, so that the first failure of a few does not decide.
     const PRIOR: f64 = 4.0;
     let share = (faults as f64 + PRIOR * usual) / (total as f64 + PRIOR);
-    error_factor(share - usual)
+    let beyond_chance = (row as f64 - row_by_chance(usual)).max(0.0);
+    error_factor((share - usual).max(beyond_chance / (beyond_chance + PRIOR)))
+}
+
+/// How many requests in a row fail once in a thousand times where this share of all fails; at least four.
+fn row_by_chance(usual: f64) -> f64 {
+    const LEAST: f64 = 4.0;
+    (1e-3f64.ln() / usual.clamp(0.0, 0.99).ln()).max(LEAST)
 }
 
 /// The factor for an endpoint that loses this share of its requests beyond what is lost elsewhere.
@@ -63,17 +75,27 @@ mod tests {
 
     #[test]
     fn errors_raise_the_cost_only_beyond_what_fails_elsewhere() {
-        assert_eq!(error_penalty(0, 100, 0.0), 1.0);
-        assert!(error_penalty(2, 100, 0.02) < 1.01);
-        assert!(error_penalty(1, 100, 0.0) < 1.3);
-        assert!(error_penalty(30, 100, 0.0) > 7.0);
-        assert!(error_penalty(100, 100, 0.0) > 100.0);
+        assert_eq!(error_penalty(0, 100, 0, 0.0), 1.0);
+        assert!(error_penalty(2, 100, 2, 0.02) < 1.01);
+        assert!(error_penalty(1, 100, 1, 0.0) < 1.3);
+        assert!(error_penalty(30, 100, 4, 0.0) > 7.0);
+        assert!(error_penalty(100, 100, 0, 0.0) > 100.0);
         // Where half fail, the first failure of an endpoint without other requests: 3 in 5, with the prior.
         assert!(
-            (error_penalty(1, 1, 0.5) - error_factor(0.1)).abs() < 1e-5 && error_factor(0.1) > 3.0
+            (error_penalty(1, 1, 1, 0.5) - error_factor(0.1)).abs() < 1e-5
+                && error_factor(0.1) > 3.0
         );
         assert_eq!(suspect_factor(0.0), 10.0);
         assert!(suspect_factor(0.1) < 4.5 && suspect_factor(1.0) > 1.0);
+    }
+
+    #[test]
+    fn a_row_of_failures_counts_as_far_as_it_is_no_chance() {
+        let of_row = |row, usual| error_penalty(row, 100_000, row, usual);
+        assert!(of_row(4, 0.0) < 1.01 && of_row(8, 0.0) > 10.0 && of_row(100, 0.0) > 500.0);
+        // Where four in five fail, thirty in a row are one in a thousand.
+        assert!(of_row(30, 0.8) < 1.01 && of_row(130, 0.8) > 500.0);
+        assert!(of_row(680, 1.0) < 1.01, "a total outage");
     }
 
     #[test]
@@ -113,8 +135,8 @@ mod tests {
         }
 
         #[test]
-        fn no_count_makes_a_penalty_less_than_one(faults: u64, total: u64, usual in 0.0..1.0f64) {
-            let penalty = error_penalty(faults >> 8, total >> 8, usual);
+        fn no_count_makes_a_penalty_less_than_one(faults: u64, total: u64, row: u64, usual in 0.0..=1.0f64) {
+            let penalty = error_penalty(faults >> 8, total >> 8, row >> 8, usual);
             prop_assert!(penalty >= 1.0 && penalty.is_finite());
         }
     }

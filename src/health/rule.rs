@@ -53,6 +53,11 @@ impl Rule {
         }
     }
 
+    /// How many faults there were in a row.
+    pub(crate) fn faults_in_a_row(&self) -> u64 {
+        self.in_a_row(Detector::ConsecutiveFailures)
+    }
+
     /// How many faults in a row this detector has counted; 0 for a detector that counts none.
     pub(crate) fn in_a_row(&self, detector: Detector) -> u64 {
         // ORDERING: Relaxed. As in `is_quiet`.

@@ -325,7 +325,10 @@ impl State {
     pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
         let tenths = self.shared.tenths_since_common_fault(now);
         let counts = self.gate.last(tenths.min(HALF_BUCKETS), now);
-        let mut penalty = error_penalty(counts.faults, counts.total, usual.error_rate());
+        let row = self.rule().map_or(0, Rule::faults_in_a_row);
+        // As long as the counts show it: an endpoint that gets no requests has a row for ever.
+        let row = row.min(counts.faults);
+        let mut penalty = error_penalty(counts.faults, counts.total, row, usual.error_rate());
         penalty *= self.sparing_factor(now) * self.silence(now).unwrap_or(1.0);
         if self.is_suspect(now) {
             penalty *= suspect_factor(usual.error_rate());
