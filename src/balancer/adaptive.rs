@@ -100,10 +100,10 @@ const FAR: i32 = 1 << 30;
 /// Each endpoint of the initial set has one turn before any is preferred, in an order drawn by weight. A fleet that has
 /// few requests before it is dropped therefore uses light endpoints more than their share. An endpoint that joins later
 /// is invited: a pick is sent to it, and again for as long as its requests tell nothing of it. Where endpoints get less
-/// than one request a second each, it also has a turn without an invitation. Until its third answer, an endpoint counts
-/// as slightly better than usual. It no longer does if three requests within the window ended without telling anything
-/// of it and none with an answer; if n of them were abandoned, as where a hedge overtakes an endpoint that hangs, it
-/// counts as n times as slow as usual.
+/// than one request a second each, it has its first turn without an invitation, within a round or two, whatever the
+/// others cost. Until its third answer, an endpoint counts as slightly better than usual. It no longer does if three
+/// requests within the window ended without telling anything of it and none with an answer; if n of them were
+/// abandoned, as where a hedge overtakes an endpoint that hangs, it counts as n times as slow as usual.
 ///
 /// Endpoints that are known to be alike are thus served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin). Endpoints that differ by no more than the noise of their
@@ -319,7 +319,9 @@ impl AdaptivePicker {
 
     /// Gives members that have joined later their first turn within a round, where each endpoint will get less than one
     /// request a second. Invitations take one request in fifty, so at that rate many new members would wait for
-    /// minutes. What a cold endpoint costs is negligible there.
+    /// minutes. What a cold endpoint costs is negligible there. They have that turn for certain (`AWAITED`): of the
+    /// others, those that happened to be quick cost less than what is usual, and had nearly all requests while half of
+    /// a fleet was new.
     fn assign_first_turns(&self, pace: f32, order: u64) {
         let Some(board) = &self.board else { return };
         let count = self.rounds.len();

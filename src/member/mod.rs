@@ -3,6 +3,7 @@
 mod cell;
 mod checking;
 mod classes;
+mod costing;
 mod ejecting;
 mod explain;
 mod gate;

@@ -7,19 +7,18 @@ use super::cell::Cell;
 use super::classes::Classes;
 use super::explain::pack;
 use super::gate::Gate;
-use super::silence::PROMISE;
+use super::inviting;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Counts, Detector, Detectors, Fading, HALF_BUCKETS, Health, HealthTracker, Judging,
-    LatencyCell, RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual, cost_of_latency,
-    earned_ejection, error_penalty, health, suspect_factor,
+    Alarm, Counts, Detector, Detectors, Fading, Health, HealthTracker, Judging, LatencyCell,
+    RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual, earned_ejection, health,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
 use crate::shared::{BaselineLatency, EventKind, Ledger, Own, Place, Shard, Shared};
 use crate::sync::{Arc, AtomicF32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, process};
-use crate::time::{Tick, nanos};
+use crate::time::Tick;
 
 /// With the count of refusals, whichever it is: beside the variant's tag there is room for it.
 #[derive(Debug)]
@@ -78,7 +77,7 @@ pub(crate) struct State {
     /// The score as of the last upkeep, in parts of [`WHOLE`].
     score: AtomicU16,
     /// What errors multiply the cost of a request by.
-    penalty: AtomicF32,
+    pub(super) penalty: AtomicF32,
     pub(super) sparing: Sparing,
     /// How many more good probes it takes to return, while it is out, in hundredths.
     pub(super) wanted: AtomicU16,
@@ -86,8 +85,8 @@ pub(crate) struct State {
     pub(super) cause: AtomicU8,
     /// Two f32s' bits, the first on top: what the detector measured at the ejection, and its threshold. NaN if unknown.
     pub(super) evidence: AtomicU64,
-    /// How many invitations in a row have not shown it to be like the others. The top bit: whether it is marked
-    /// degraded.
+    /// How many invitations in a row have not shown it to be like the others. The top bits: whether it is marked
+    /// degraded, and whether it has joined others.
     pub(super) invited: AtomicU8,
     /// When the last invitation was given, in tenths of a second (wrapping).
     pub(super) invited_at: AtomicU16,
@@ -123,7 +122,8 @@ impl State {
         tracker: Tracker,
         phase: Phase,
     ) -> Self {
-        if shared.usual().latency().is_some() {
+        let has_joined = shared.usual().latency().is_some();
+        if has_joined {
             place.iter().for_each(Place::mark_joined);
         }
         let limits = &shared.limits;
@@ -147,7 +147,7 @@ impl State {
             wanted: AtomicU16::new(0),
             cause: AtomicU8::new(0),
             evidence: AtomicU64::new(pack(None, None)),
-            invited: AtomicU8::new(0),
+            invited: AtomicU8::new(inviting::of_new(has_joined)),
             invited_at: AtomicU16::new(0),
             passing_since: AtomicU32::new(0),
             ejected_at: AtomicU64::new(0),
@@ -227,24 +227,6 @@ impl State {
         }
     }
 
-    /// Shows policies what a request costs here. A new endpoint costs less than usual, so that it is tried: else the
-    /// first with a second answer as good as its first would look better than all with one answer, and keep its lead.
-    fn publish(&self, now: Tick, latency: f32, set: impl Fn(&Place, f32)) {
-        // On parole it has few answers. What exceeds the usual is likely chance, so it counts in proportion only.
-        let is_known = !self.is_on_parole(now);
-        let latency = match (self.latency.is_new(), usual_nanos(&self.shared.usual())) {
-            (true, Some(usual)) => PROMISE * latency.min(usual),
-            // Unknown: the picker decides what that costs.
-            (true, None) => 0.0,
-            (false, Some(usual)) if is_known => cost_of_latency(latency, usual),
-            (false, _) => latency,
-        };
-        let penalty = self.penalty.get();
-        self.place
-            .iter()
-            .for_each(|place| set(place, latency * penalty));
-    }
-
     /// Hands the sample of a request of this cell to the tracker. Returns which detectors found something. Outcomes are
     /// counted whichever tracker judges, as policies and upkeep work with the counts: a success when it leaves the
     /// gate, all others here.
@@ -316,34 +298,6 @@ impl State {
         Own {
             is_suspect,
             fails_in_part,
-        }
-    }
-
-    /// Sets what errors multiply the cost by. It counts the window's later half, so errors do not weigh for long on an
-    /// endpoint with few requests since. It leaves out the buckets up to the last in which most requests failed
-    /// everywhere, once that is over: else they would weigh longest on endpoints with few requests since.
-    pub(super) fn set_penalty(&self, now: Tick, usual: &Usual) {
-        let tenths = self.shared.tenths_since_common_fault(now);
-        let counts = self.gate.last(tenths.min(HALF_BUCKETS), now);
-        let row = self.rule().map_or(0, Rule::faults_in_a_row);
-        // As long as the counts show it: an endpoint that gets no requests has a row for ever.
-        let row = row.min(counts.faults);
-        let mut penalty = error_penalty(counts.faults, counts.total, row, usual.error_rate());
-        penalty *= self.sparing_factor(now) * self.silence(now).unwrap_or(1.0);
-        if self.is_suspect(now) {
-            penalty *= suspect_factor(usual.error_rate());
-        }
-        self.penalty.set(penalty);
-        let own = self.latency.nanos();
-        let untried =
-            (self.place.as_ref()).filter(|place| own.is_none() && place.has_had_no_turn());
-        if let Some(place) = untried.filter(|_| penalty == 1.0) {
-            // Unknown: the picker decides what that costs. Upkeep looks at 64 members at a time, and what is usual
-            // changes meanwhile. Costs set by that would decide which member has its first turn next, and of clients
-            // that start together a third or more would all send to the same one.
-            place.adjust_cost(0.0);
-        } else if let Some(latency) = own.or_else(|| usual_nanos(usual)) {
-            self.publish(now, latency, Place::adjust_cost);
         }
     }
 
@@ -446,8 +400,4 @@ impl State {
         // ORDERING: Relaxed. As in `examine`.
         f64::from(self.score.load(Ordering::Relaxed)) / f64::from(WHOLE)
     }
-}
-
-fn usual_nanos(usual: &Usual) -> Option<f32> {
-    usual.latency().map(|latency| nanos(latency) as f32)
 }
