@@ -28,6 +28,10 @@
 //! *Very many endpoints of different speeds, without known weights:* `LeastResponseTime`, or `Adaptive`, which
 //! remembers good endpoints.
 //!
+//! *One client that sends all the load to equal endpoints, and times that vary widely:* `LeastConnections`. Its
+//! requests in flight tell all there is to know, and estimates of latency are mostly noise. Where one request in twenty
+//! takes 25 times as long as the others, `Adaptive` queues requests beside idle endpoints.
+//!
 //! *A thousand clients with few requests each:* no client knows much about load. Policies that look at requests in
 //! flight come close to `Random`; latency tells a little more.
 //!
