@@ -83,7 +83,9 @@ const FAR: i32 = 1 << 30;
 /// triple the cost, if their mean age is more than three times latency · penalty. If they are older than a minute, or
 /// than 12 times the usual latency where that is longer, they are taken for streams and their age is ignored. `waited`
 /// is counted in rounds: each endpoint has one turn in a round, as in a fair queue, and the heavier an endpoint is, the
-/// shorter its round.
+/// shorter its round. Failures in a row count (the built-in tracker counts them) from the fifth on, or beyond what
+/// happens once in a thousand times where others fail too. There, the nearer an endpoint is to failing all that
+/// succeeds elsewhere, the more e is a share of that.
 ///
 /// The square of x − 1 keeps the noise of estimates small, while an endpoint that is half as slow again as usual counts
 /// as three times as slow. In proportion to latency, too many requests would go to slow endpoints where a part of the
@@ -100,10 +102,10 @@ const FAR: i32 = 1 << 30;
 /// Each endpoint of the initial set has one turn before any is preferred, in an order drawn by weight. A fleet that has
 /// few requests before it is dropped therefore uses light endpoints more than their share. An endpoint that joins later
 /// is invited: a pick is sent to it, and again for as long as its requests tell nothing of it. Where endpoints get less
-/// than one request a second each, it has its first turn without an invitation, within a round or two, whatever the
-/// others cost. Until its third answer, an endpoint counts as slightly better than usual. It no longer does if three
-/// requests within the window ended without telling anything of it and none with an answer; if n of them were
-/// abandoned, as where a hedge overtakes an endpoint that hangs, it counts as n times as slow as usual.
+/// than one request a second each, it also has a turn without an invitation. Until its third answer, an endpoint counts
+/// as slightly better than usual. It no longer does if three requests within the window ended without telling anything
+/// of it and none with an answer; if n of them were abandoned, as where a hedge overtakes an endpoint that hangs, it
+/// counts as n times as slow as usual.
 ///
 /// Endpoints that are known to be alike are thus served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin). Endpoints that differ by no more than the noise of their
@@ -319,9 +321,7 @@ impl AdaptivePicker {
 
     /// Gives members that have joined later their first turn within a round, where each endpoint will get less than one
     /// request a second. Invitations take one request in fifty, so at that rate many new members would wait for
-    /// minutes. What a cold endpoint costs is negligible there. They have that turn for certain (`AWAITED`): of the
-    /// others, those that happened to be quick cost less than what is usual, and had nearly all requests while half of
-    /// a fleet was new.
+    /// minutes. What a cold endpoint costs is negligible there.
     fn assign_first_turns(&self, pace: f32, order: u64) {
         let Some(board) = &self.board else { return };
         let count = self.rounds.len();

@@ -34,18 +34,21 @@ impl State {
         // As long as the counts show it: an endpoint that gets no requests has a row for ever.
         let row = self.rule().map_or(0, Rule::faults_in_a_row);
         let row = row.min(counts.faults);
-        let mut penalty = error_penalty(counts.faults, counts.total, row, usual.error_rate());
+        // As a common fault begins, upkeep's share is still that from before.
+        let fails = usual.error_rate().max(self.shared.common_error_rate(now));
+        let mut penalty = error_penalty(counts.faults, counts.total, row, fails);
         penalty *= self.sparing_factor(now) * self.silence(now).unwrap_or(1.0);
         if self.is_suspect(now) {
             penalty *= suspect_factor(usual.error_rate());
         }
         self.penalty.set(penalty);
         let own = self.latency.nanos();
-        let awaits = own.is_none() && penalty == 1.0;
-        if let Some(cost) = self.cost_before_first_turn().filter(|_| awaits) {
-            // The picker decides. Upkeep looks at 64 members at a time, and what is usual changes meanwhile: by costs
-            // that follow it, clients that start together would all send to the same one next.
-            self.place.iter().for_each(|place| place.adjust_cost(cost));
+        let untried = self.place.as_ref().filter(|place| place.has_had_no_turn());
+        if let Some(place) = untried.filter(|_| own.is_none() && penalty == 1.0) {
+            // Unknown: the picker decides what that costs. Upkeep looks at 64 members at a time, and what is usual
+            // changes meanwhile: by costs that follow it, clients that start together would all send to the same one
+            // next.
+            place.adjust_cost(0.0);
         } else if let Some(latency) = own.or_else(|| usual_nanos(usual)) {
             self.publish(now, latency, Place::adjust_cost);
         }

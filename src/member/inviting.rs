@@ -1,19 +1,13 @@
-//! Invitations, and whether a member has joined others or is degraded. An invitation sends one pick to an endpoint that
-//! policies otherwise avoid, or know nothing of. All of this is in one byte.
+//! Invitations, and whether a member is degraded. An invitation sends one pick to an endpoint that policies otherwise
+//! avoid, or know nothing of. Both facts are in one byte.
 
 use super::state::State;
-use crate::shared::{AWAITED, Place};
+use crate::shared::Place;
 use crate::sync::Ordering;
 use crate::time::Tick;
 
 /// The bit of `State::invited` that says that the endpoint is degraded.
 const DEGRADED: u8 = 1 << 7;
-
-/// The bit that says that others were known when the endpoint joined them.
-const JOINED: u8 = 1 << 6;
-
-/// The bits that count invitations.
-const TIMES: u8 = JOINED - 1;
 
 /// Why an endpoint may be invited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,23 +24,7 @@ fn tenths(now: Tick) -> u16 {
     (now.as_millis() / 100) as u16
 }
 
-/// The byte of a new member.
-pub(super) const fn of_new(has_joined: bool) -> u8 {
-    if has_joined { JOINED } else { 0 }
-}
-
 impl State {
-    /// What a member without an answer costs for policies while it awaits its first turn. `None` for one that has had
-    /// it, and for one that has joined others and is to be invited.
-    pub(super) fn cost_before_first_turn(&self) -> Option<f32> {
-        // ORDERING: Relaxed. The bit never changes.
-        let has_joined = self.invited.load(Ordering::Relaxed) & JOINED != 0;
-        match self.place.as_ref()? {
-            place if has_joined => (!place.has_just_joined()).then_some(AWAITED),
-            place => place.has_had_no_turn().then_some(0.0),
-        }
-    }
-
     /// Whether an endpoint may be invited to show how it is now, and why. It may be once it has been idle for a second,
     /// and twice as long after each invitation that did not show it to be like the others. An endpoint that has not
     /// answered yet is invited at once, if others have, and then after the same waits.
@@ -59,7 +37,7 @@ impl State {
             return Some(Guest::Unknown(0));
         }
         // ORDERING: Relaxed. Upkeep counts it up, a good answer resets it; neither orders anything.
-        let times = self.invited.load(Ordering::Relaxed) & TIMES;
+        let times = self.invited.load(Ordering::Relaxed) & !DEGRADED;
         if self.latency.nanos().is_none() {
             if place.has_had_no_turn() {
                 // It has its first turn before any endpoint is preferred.
@@ -81,7 +59,7 @@ impl State {
         // Up to sixteen seconds. With eight, like endpoints are used less evenly (F1 of `benches/quality.md`, 1.15 for
         // 1.13).
         const MOST: u8 = 4;
-        let more = |now: u8| (now & TIMES < MOST).then_some(now + 1);
+        let more = |now: u8| (now & !DEGRADED < MOST).then_some(now + 1);
         // ORDERING: Relaxed, both. As in `may_be_invited`.
         let _ = self
             .invited
@@ -94,7 +72,7 @@ impl State {
     /// Resets the invitations: the endpoint has shown that it is like the others.
     pub(super) fn reset_invitations(&self) {
         // ORDERING: Relaxed. As in `may_be_invited`.
-        self.invited.fetch_and(!TIMES, Ordering::Relaxed);
+        self.invited.fetch_and(DEGRADED, Ordering::Relaxed);
     }
 
     /// Whether it is degraded: a policy with tiers prefers others.

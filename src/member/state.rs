@@ -7,7 +7,6 @@ use super::cell::Cell;
 use super::classes::Classes;
 use super::explain::pack;
 use super::gate::Gate;
-use super::inviting;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
@@ -85,8 +84,8 @@ pub(crate) struct State {
     pub(super) cause: AtomicU8,
     /// Two f32s' bits, the first on top: what the detector measured at the ejection, and its threshold. NaN if unknown.
     pub(super) evidence: AtomicU64,
-    /// How many invitations in a row have not shown it to be like the others. The top bits: whether it is marked
-    /// degraded, and whether it has joined others.
+    /// How many invitations in a row have not shown it to be like the others. The top bit: whether it is marked
+    /// degraded.
     pub(super) invited: AtomicU8,
     /// When the last invitation was given, in tenths of a second (wrapping).
     pub(super) invited_at: AtomicU16,
@@ -122,8 +121,7 @@ impl State {
         tracker: Tracker,
         phase: Phase,
     ) -> Self {
-        let has_joined = shared.usual().latency().is_some();
-        if has_joined {
+        if shared.usual().latency().is_some() {
             place.iter().for_each(Place::mark_joined);
         }
         let limits = &shared.limits;
@@ -147,7 +145,7 @@ impl State {
             wanted: AtomicU16::new(0),
             cause: AtomicU8::new(0),
             evidence: AtomicU64::new(pack(None, None)),
-            invited: AtomicU8::new(inviting::of_new(has_joined)),
+            invited: AtomicU8::new(0),
             invited_at: AtomicU16::new(0),
             passing_since: AtomicU32::new(0),
             ejected_at: AtomicU64::new(0),

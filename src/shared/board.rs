@@ -82,7 +82,7 @@ pub(crate) struct Board {
 pub(crate) struct Page {
     loads: [AtomicU64; PLACES],
     /// The cost of a request at a member with nothing in flight, from its latency and its errors: the bits of an `f32`,
-    /// in nanoseconds. 0 or [`AWAITED`] while unknown; negative while an invitation stands.
+    /// in nanoseconds. 0 while unknown; negative while an invitation stands.
     costs: [AtomicU32; PLACES],
     /// When a member's turn is next, on the picker's virtual clock. 0 if it has had none; [`JOINED`] if it has had none
     /// and joined others of known latency.
@@ -90,10 +90,6 @@ pub(crate) struct Page {
     /// One bit per place, set while a member holds it.
     taken: AtomicU64,
 }
-
-/// The cost of a member that has joined others and has been given its first turn, which it is to have for certain when
-/// that comes. Next to 0, so that no known cost equals it.
-pub(crate) const AWAITED: f32 = f32::from_bits(1);
 
 /// A member is overdue if the mean age of its requests in flight is more than this many times its cost. Its cost is
 /// then multiplied by this number, so an endpoint that hangs is avoided before its requests time out. The factor does
@@ -222,7 +218,7 @@ impl Place {
     pub(crate) fn cost(&self) -> Option<f32> {
         // ORDERING: Relaxed. As in `add`.
         let bits = self.page.costs[self.at].load(Ordering::Relaxed) & !INVITATION;
-        Some(f32::from_bits(bits)).filter(|cost| *cost > AWAITED)
+        (bits != 0).then(|| f32::from_bits(bits))
     }
 
     /// Sets the cost where no new answer has been seen, and keeps an invitation. An invitation accepted meanwhile may

@@ -22,8 +22,7 @@ use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
 pub(crate) use board::{
-    AGE_UNITS_PER_NANO, AWAITED, Board, BoardView, JOINED, LANES, OVERDUE, Place, Spot, Spots,
-    forgotten,
+    AGE_UNITS_PER_NANO, Board, BoardView, JOINED, LANES, OVERDUE, Place, Spot, Spots, forgotten,
 };
 pub(crate) use capacity::BaselineLatency;
 use capacity::Capacity;

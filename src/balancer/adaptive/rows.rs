@@ -3,7 +3,7 @@
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
-use crate::shared::{AGE_UNITS_PER_NANO, AWAITED, JOINED, LANES, OVERDUE, Spot};
+use crate::shared::{AGE_UNITS_PER_NANO, JOINED, LANES, OVERDUE, Spot};
 use crate::time::Tick;
 
 /// The part of a cost that each round of waiting takes off: 2 %.
@@ -85,9 +85,9 @@ pub(super) struct Row {
 }
 
 impl CompareParams {
-    /// The factor that waiting leaves of the cost of a member with this turn, and `FIRST` for one that is first.
+    /// The factor that waiting leaves of the cost of a member with this turn.
     #[inline(always)]
-    fn waiting_factor(&self, turn: u32, per_round: f32, is_first: bool) -> f32 {
+    fn waiting_factor(&self, turn: u32, per_round: f32) -> f32 {
         let waited = ahead(self.virtual_now, turn) as f32 * per_round;
         // The member may have had no turn.
         let waited = either(turn == JOINED, self.untried, waited);
@@ -98,7 +98,7 @@ impl CompareParams {
             self.rounds
         };
         // Each member of the initial set has one turn before others are preferred for what is known of them.
-        either(is_first | (turn == 0), FIRST, 1.0 - DISCOUNT * waited)
+        either(turn == 0, FIRST, 1.0 - DISCOUNT * waited)
     }
 }
 
@@ -211,14 +211,13 @@ impl Row {
     #[inline(never)]
     fn least_own(&self) -> Option<f32> {
         let kept = self.alone.as_flattened()[..filled(self.lanes)].iter();
-        // Bits of non-negative floats are in the order of the floats. After subtracting `KNOWN`, unknown costs (0 and
-        // `AWAITED`) come last, and costs with a sign just before them.
-        const KNOWN: u32 = AWAITED.to_bits() + 1;
-        let before = |own: &f32| own.to_bits().wrapping_sub(KNOWN);
+        // Bits of non-negative floats are in the order of the floats. After subtracting 1, an unknown cost (0) comes
+        // last, and costs with a sign just before it.
+        let before = |own: &f32| own.to_bits().wrapping_sub(1);
         let least = kept.map(before).fold(u32::MAX, u32::min);
         // The padding lanes are infinite.
-        let is_known = least < f32::INFINITY.to_bits() - KNOWN;
-        is_known.then(|| f32::from_bits(least + KNOWN))
+        let is_known = least < f32::INFINITY.to_bits() - 1;
+        is_known.then(|| f32::from_bits(least + 1))
     }
 
     /// Computes the costs of the members that have been read. Not inlined, so that the generated code does not depend
@@ -241,7 +240,7 @@ impl Row {
         for lane in 0..lanes {
             let own = alone[lane];
             signs |= own.to_bits();
-            let known = either(own.abs() <= AWAITED, with.usual, own.abs());
+            let known = either(own == 0.0, with.usual, own.abs());
             // Where nothing is in flight, nothing is overdue.
             let (ages, in_flight) = (cost[lane] * AGE, count[lane] as f32);
             let is_overdue =
@@ -261,9 +260,7 @@ impl Row {
             let weight = per_round[lane] * HEAVIEST as f32;
             let idle = either(has_come, heaviest * when_due(weight), idle);
             let load = either(is_busy, busy, idle);
-            // One that has joined, and is still unknown when its first turn has come, has that for certain.
-            let is_first = (own.abs() == AWAITED) & has_come & !is_busy;
-            cost[lane] = alone[lane] * load * with.waiting_factor(turn, per_round[lane], is_first);
+            cost[lane] = alone[lane] * load * with.waiting_factor(turn, per_round[lane]);
             least = least.min(order(cost[lane]));
             // A member without a turn yet has none that came: it gets its first one, or is invited.
             let never = mask(is_busy | (turn == 0) | (turn == JOINED));
@@ -316,7 +313,7 @@ impl Row {
         let turn = with.virtual_now.wrapping_sub(lateness as u32);
         let due_now = Lanes::matching(&self.lateness, self.lanes, |own| own == lateness as u32);
         due_now.map(move |lane| {
-            let waiting_factor = with.waiting_factor(turn, terms.per_round[lane], false);
+            let waiting_factor = with.waiting_factor(turn, terms.per_round[lane]);
             let alone = self.alone.as_flattened()[lane];
             (lane, order(alone * due * waiting_factor))
         })

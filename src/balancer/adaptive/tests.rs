@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::rows::{FIRST, when_due};
 use super::*;
-use crate::shared::{AWAITED, Board, LANES, Place};
+use crate::shared::{Board, LANES, Place};
 use crate::time::Tick;
 
 const NOW: Tick = Tick::from_nanos(1 << 40);
@@ -26,7 +26,7 @@ fn shown(virtual_now: u32) -> impl Strategy<Value = Shown> {
     let near = (-5000i32..5000).prop_map(move |off| virtual_now.wrapping_add_signed(off));
     let turn = prop_oneof![4 => near, 1 => Just(0), 1 => Just(JOINED), 1 => any::<u32>()];
     // Few different costs, so that some are equal.
-    let cost = prop_oneof![Just(0.0), Just(AWAITED), Just(1e6), Just(2e6), 1e3..1e10f32];
+    let cost = prop_oneof![Just(0.0), Just(1e6), Just(2e6), 1e3..1e10f32];
     let age = prop_oneof![5 => 0u64..2000, 1 => 0u64..8_000_000];
     let ages = prop_oneof![2 => Just(vec![]), 3 => prop::collection::vec(age, 1..6)];
     let weight = prop_oneof![Just(3), 1u64..10, 1u64..65_536];
@@ -56,11 +56,7 @@ fn cost(
     with: &CompareParams,
     is_due: bool,
 ) -> f32 {
-    let known = if of.cost <= AWAITED {
-        with.usual
-    } else {
-        of.cost
-    };
+    let known = if of.cost == 0.0 { with.usual } else { of.cost };
     let count = of.ages.len() as f32;
     let ages = (of.ages.iter().sum::<u64>() << 14) as f32;
     let own = if ages > 3.0 * known * count && ages <= with.forgotten * count {
@@ -75,9 +71,8 @@ fn cost(
     let waited = waited.clamp(-1.0, with.rounds);
     let queue = picker.terms.queue[index];
     let has_come = of.turn != JOINED && ahead(with.virtual_now, of.turn) >= 0;
-    let is_first = of.cost == AWAITED && has_come && of.ages.is_empty();
     let load = match (of.ages.len(), picker.due) {
-        (0, Some(due)) if is_due && !is_first => due,
+        (0, Some(due)) if is_due => due,
         (0, Some(due)) if has_come => {
             due * when_due(picker.terms.per_round[index] * HEAVIEST as f32)
         }
@@ -85,7 +80,7 @@ fn cost(
         _ => (count + 1.0) * queue,
     };
     own * load
-        * if of.turn == 0 || is_first {
+        * if of.turn == 0 {
             FIRST
         } else {
             1.0 - 0.02 * waited
@@ -185,7 +180,7 @@ proptest! {
         let found = best.index(|one, other| picker.is_before(one, other));
         prop_assert_eq!(found, equals.min_by_key(place));
         let usable = || of.iter().filter(|one| one.may_pick);
-        let known = usable().filter(|one| one.cost > AWAITED && !one.is_invited).map(|one| one.cost);
+        let known = usable().filter(|one| one.cost > 0.0 && !one.is_invited).map(|one| one.cost);
         let known = known.filter(|_| !knows_usual);
         let known = known.reduce(f32::min);
         if all {

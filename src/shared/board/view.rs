@@ -33,7 +33,7 @@ impl Spot<'_> {
         Load(self.load.load(Ordering::Relaxed))
     }
 
-    /// The cost set by [`Place::set_cost`]; 0 or `AWAITED` while unknown, negative while an invitation stands.
+    /// The cost set by [`Place::set_cost`]; 0 while unknown, negative while an invitation stands.
     #[inline]
     pub(crate) fn cost(self) -> f32 {
         // ORDERING: Relaxed. As in `Place::add`.
