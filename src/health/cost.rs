@@ -87,11 +87,12 @@ mod tests {
         assert!(error_penalty(1, 100, 1, 0.0) < 1.3);
         assert!(error_penalty(30, 100, 4, 0.0) > 7.0);
         assert!(error_penalty(100, 100, 0, 0.0) > 100.0);
-        // Where half fail, the first failure of an endpoint without other requests: 3 in 5, with the prior.
-        assert!(
-            (error_penalty(1, 1, 1, 0.5) - error_factor(0.1)).abs() < 0.05
-                && error_factor(0.1) > 3.0
-        );
+        // Where half fail, the first failure of an endpoint without other requests: 3 in 5, with the prior. That is a
+        // tenth more, and a fifth of what succeeds elsewhere, which counts little.
+        let first = error_penalty(1, 1, 1, 0.5);
+        assert!((first - error_factor(0.1 + 0.1 * 0.008)).abs() < 1e-5 && first > 3.0);
+        // It fails everything where four in five fail and the others succeed.
+        assert!(error_penalty(500, 500, 0, 0.8) > 500.0 && error_penalty(400, 500, 0, 0.8) < 1.01);
         assert_eq!(suspect_factor(0.0), 10.0);
         assert!(suspect_factor(0.1) < 4.5 && suspect_factor(1.0) > 1.0);
     }
