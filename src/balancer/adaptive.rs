@@ -14,46 +14,15 @@ mod best;
 mod compare;
 mod notes;
 mod rows;
+mod waiting;
 
 use best::Best;
 use notes::{Notes, UNKNOWN};
 use rows::{CompareParams, Terms};
+use waiting::max_waited_rounds;
 
 /// Up to this many endpoints, all of them are compared.
 const ALL: usize = 256;
-
-/// Waiting counts for as many rounds as go by in this time, in seconds: the more often endpoints are tried, the less is
-/// lost by one try.
-const WAITING: f32 = 1.5;
-
-/// It counts for at least this many rounds, which keeps equal endpoints in turn.
-const FEWEST: f32 = 2.0;
-
-/// It counts for at most this many rounds.
-const MOST: f32 = 16.0;
-
-/// It counts for at least this divided by the requests per second of an endpoint, in rounds. Where requests are far
-/// apart, estimates are old, and taking turns loses nothing.
-const SELDOM: f32 = 2.0;
-
-/// It counts for no more than this divided by the requests per second of an endpoint, in rounds. The higher that rate
-/// is, the more answers an estimate is made of, and the less of a difference between two endpoints is noise.
-const SURE: f32 = 200.0;
-
-/// Where requests are frequent it still counts for this many rounds, as an endpoint that was slow may not be slow any
-/// more.
-const SURELY: f32 = 6.0;
-
-/// For how many rounds waiting counts, where an endpoint gets `pace` requests a second from this fleet.
-#[inline]
-fn max_waited_rounds(pace: f32) -> f32 {
-    // The pace is 0 until it is known. Waiting then counts for `MOST` rounds, as nothing tells endpoints apart.
-    let enough = (SURE / pace).max(SURELY);
-    (pace * WAITING)
-        .max(SELDOM / pace)
-        .clamp(FEWEST, MOST)
-        .min(enough)
-}
 
 /// An odd multiplier that carries differences into the high bits.
 const SPREAD: u64 = 0xD6E8_FEB8_6659_FD93;

@@ -278,12 +278,3 @@ fn good_members_are_remembered() {
     good.sort_unstable();
     assert!(found.len() > 900 && good[7] < 20, "{good:?}");
 }
-
-/// Waiting counts most where an endpoint is tried often enough for a try to be cheap, and too seldom for its estimate
-/// to be sure.
-#[test]
-fn how_long_waiting_counts_depends_on_the_pace() {
-    let paces = [0.0, 0.4, 1.0, 4.0, 12.0, 25.0, 50.0, 1e6, f32::MAX];
-    let rounds = [16.0, 5.0, 2.0, 6.0, 16.0, 8.0, 6.0, 6.0, 6.0];
-    assert_eq!(paces.map(max_waited_rounds), rounds);
-}
