@@ -182,6 +182,26 @@ fn with_checks_no_request_is_a_probe() {
     assert_eq!((ejected(&a).len(), cluster.preferred_load()), (0, 1.0));
 }
 
+/// A primary and its standby: the primary dies at 1 s and is well again at 10 s. Two of its requests fail, and after
+/// that only its probes do, which come after 2 s and after 4 s more.
+#[test]
+fn a_cluster_of_one_endpoint_fails_over_and_comes_back() {
+    let (primary, standby, clock) = two(1);
+    let cluster = failover(&primary, &standby);
+    let second = Duration::from_secs(1);
+    let ([first, _], errors) = flow(&cluster, &clock, second, |_| true);
+    assert_eq!((first, errors), (Some(Duration::ZERO), 0));
+    let ([_, spare], errors) = flow(&cluster, &clock, second * 9, |number| number != 0);
+    assert_eq!((spare, errors), (Some(MILLI * 2), 4));
+    assert_eq!(
+        (ejected(&primary), cluster.preferred_load()),
+        (vec![0], 0.0)
+    );
+    flow(&cluster, &clock, second * 10, |_| true);
+    assert_eq!((ejected(&primary), cluster.preferred_load()), (vec![], 1.0));
+    assert_eq!(shares::<2>(&cluster, 100), [100, 0]);
+}
+
 /// Two threads pick while a third marks members of both clusters down, up and automatic: every pick finds an endpoint,
 /// and nothing stays in flight.
 #[test]

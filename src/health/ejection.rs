@@ -121,7 +121,8 @@ pub struct Ejection {
     /// return together. Defaults to 25: first probes spread over 1 s. (Envoy: `max_ejection_time_jitter`, none.)
     pub jitter_percent: u32,
     /// How many endpoints may be ejected at once, in percent by count of those with a weight, 0 to 100, rounded down.
-    /// Defaults to 50: one dead zone of three can be out completely. (Envoy: 10.)
+    /// So the endpoint of a fleet that has only one is ejected with 100, and with less it never is. Defaults to 50: one
+    /// dead zone of three can be out completely. (Envoy: 10.)
     pub max_ejection_percent: u32,
     /// How many endpoints the fleet can spare, in percent by count, 0 to 100, and always one; 100 turns this off.
     /// Capacity is short if more are out (ejected, marked down, or in slow start) and the others' latency has doubled,

@@ -83,12 +83,9 @@ pub(crate) fn times_left(settings: &Ejection, times: u32, short: bool, stayed: D
 
 /// How many of `count` endpoints may be ejected at once.
 pub(crate) fn ejection_limit(settings: &Ejection, count: usize) -> usize {
-    match (count, settings.max_ejection_percent) {
-        (0 | 1, _) | (_, 0) => 0,
-        (_, percent) => {
-            (count * percent as usize / 100).max(usize::from(settings.always_eject_one))
-        }
-    }
+    let percent = settings.max_ejection_percent as usize;
+    let one_of_two = settings.always_eject_one && percent > 0 && count >= 2;
+    (count * percent / 100).max(usize::from(one_of_two))
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
@@ -100,7 +97,9 @@ mod tests {
     fn the_cap_is_floored_and_at_least_one_of_two() {
         let table = [
             (0, 50, 0),
-            (1, 100, 0),
+            (0, 100, 0),
+            (1, 99, 0),
+            (1, 100, 1),
             (2, 50, 1),
             (2, 10, 1),
             (3, 50, 1),
