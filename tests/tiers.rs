@@ -8,9 +8,9 @@ mod common;
 use common::tiers::{PICKS, builder, fleet, levels, mark, near, share, taken};
 use common::{Server, fail, five_in_a_row, number, sequence, state};
 use evenkeel::{
-    Choice, Cluster, Event, EventKind, Fleet, ManualClock, Mark, MemberState, Outcome, PanicAction,
-    PanicRule, PickContext, PickError, PickOptions, Picker, PowerOfTwo, RoundRobin, Target, Tier,
-    Tiers, from_picker,
+    Choice, Cluster, Event, EventKind, Fleet, Limits, ManualClock, Mark, MemberState, Outcome,
+    PanicAction, PanicRule, PickContext, PickError, PickOptions, Picker, PowerOfTwo, RoundRobin,
+    Target, Tier, Tiers, from_picker,
 };
 
 #[test]
@@ -112,6 +112,61 @@ fn failing_fast_fails_what_was_for_the_panicking_priority() {
     );
     mark(&fleet, 0..100, Mark::Up);
     assert!(fleet.pick_endpoint().is_ok());
+}
+
+/// The first priority has half of its endpoints and carries all that both can. The second has none, and no load, so its
+/// panic concerns no pick: one for which the first priority has no endpoint left neither goes to a dead one nor fails
+/// for panic.
+#[test]
+fn a_dead_priority_takes_no_picks_for_which_others_have_none_left() {
+    for action in [PanicAction::IgnoreHealth, PanicAction::FailFast] {
+        let build = |limits| {
+            let builder = builder(levels(&[4, 5])).policy(Tiers::new(RoundRobin::new()));
+            let rule = PanicRule::envoy().action(action);
+            let fleet = builder.panic_rule(rule).limits(limits).build().unwrap();
+            mark(&fleet, [0, 1, 4, 5, 6, 7, 8], Mark::Down);
+            assert!(!fleet.stats().panicking);
+            fleet
+        };
+        let fleet = build(Limits::default());
+        let tried = [2, 3].map(|number| fleet.member(&number).unwrap().id());
+        let retry = || fleet.pick_endpoint_with(&PickOptions::new().avoid(&tried));
+        assert!(fleet.leaves_none(&tried));
+        assert_eq!(retry().unwrap_err(), PickError::AllAvoided, "{action:?}");
+        // With one of five eligible the second priority has a load, and its panic concerns the retry.
+        mark(&fleet, [4], Mark::Auto);
+        match action {
+            PanicAction::IgnoreHealth => assert!(number(&retry().unwrap()) >= 4),
+            _ => assert_eq!(retry().unwrap_err(), PickError::TooFewEligible),
+        }
+
+        let fleet = build(Limits::default().max_requests_per_endpoint(1));
+        let _held = [2, 3].map(|number| fleet.lease(&number).unwrap());
+        let error = fleet.pick_endpoint().unwrap_err();
+        assert_eq!(error, PickError::Saturated, "{action:?}");
+        assert_eq!(fleet.stats().saturated, 1);
+    }
+}
+
+/// The pick fails as it is for a priority in panic, with limits as without.
+#[test]
+fn a_pick_for_a_panicking_priority_fails_for_panic_whatever_else_would_stop_it() {
+    for limits in [
+        Limits::default(),
+        Limits::default().max_requests_per_endpoint(1),
+    ] {
+        let builder = builder(levels(&[3])).policy(Tiers::new(RoundRobin::new()));
+        let rule = PanicRule::envoy().action(PanicAction::FailFast);
+        let fleet = builder.panic_rule(rule).limits(limits).build().unwrap();
+        mark(&fleet, [0, 1], Mark::Down);
+        let held = fleet.lease(&2).unwrap();
+        let tried = [held.id()];
+        for avoid in [&[][..], &tried] {
+            let error = fleet.pick_endpoint_with(&PickOptions::new().avoid(avoid));
+            assert_eq!(error.unwrap_err(), PickError::TooFewEligible);
+        }
+        assert_eq!(fleet.stats().saturated, 0);
+    }
 }
 
 #[test]

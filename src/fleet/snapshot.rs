@@ -211,6 +211,9 @@ impl<E: Endpoint> Snapshot<E> {
         cx: &mut PickContext<'_, E>,
         shared: &Shared,
     ) -> Result<usize, PickError> {
+        if let (None, Some(why)) = (first, cx.failure()) {
+            return Err(why);
+        }
         // When all members are at their limit, many picks come here, so one pass over the members must be enough.
         if first.is_none() && cx.heeds_limits() && !cx.heeds_slow_start() {
             if let Some(error) = cx.why_none() {

@@ -41,8 +41,9 @@ use picker::Tiered;
 /// cannot carry the load. With the first priority dead and the second well there is no panic, whatever the share of
 /// dead endpoints. In a priority that is in panic, health is ignored, or picks for that priority
 /// [fail](crate::PickError::TooFewEligible). If all are in panic, each gets a share of the load by its number of
-/// endpoints. Under a [`Failover`](crate::Failover) with enough capacity elsewhere, the load is divided as if there
-/// were no panic rule.
+/// endpoints. In a priority without a load, which gets only picks for which the others have no endpoint left, health
+/// counts. Under a [`Failover`](crate::Failover) with enough capacity elsewhere, the load is divided as if there were no
+/// panic rule.
 ///
 /// [`Fleet::tiers`](crate::Fleet::tiers) shows loads and panic, and [`Stats::panicking`](crate::Stats::panicking)
 /// whether any priority with a load is in panic. An event tells when the first such panic begins and when the last one

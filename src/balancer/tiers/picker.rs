@@ -204,6 +204,8 @@ impl<E: Endpoint> Tiered<E> {
             }
             failure = failure.or_else(|| cx.failure());
         }
+        // A part that fails its picks is the reason only if it has a member that this pick could have had.
+        let failure = failure.filter(|_| cx.as_if_warm(PickContext::draw_usable).is_some());
         cx.set_failure(failure);
         None
     }

@@ -45,6 +45,7 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 struct Published {
+    /// Whether health is ignored for the load that the priority has.
     panics: AtomicBool,
     /// In percent: of the healthy members, and of the degraded ones.
     loads: [AtomicU32; 2],
@@ -93,7 +94,9 @@ impl Plan {
             // ORDERING: Relaxed, all three. As above.
             healthy.store(load.healthy, Ordering::Relaxed);
             degraded.store(load.degraded, Ordering::Relaxed);
-            published.panics.store(load.panics, Ordering::Relaxed);
+            published
+                .panics
+                .store(load.acts_in_panic(), Ordering::Relaxed);
         }
         for (priority, published) in self.priorities.iter().enumerate() {
             for (is_degraded, ends) in [false, true].into_iter().zip(&published.zones) {
