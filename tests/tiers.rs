@@ -292,6 +292,26 @@ fn a_priority_that_panicked_goes_on_to_the_end_of_the_gap_also_through_an_update
     ));
 }
 
+/// Panic under one `Tiers` says nothing once another policy has been in force: at 55 % it does not begin anew.
+#[test]
+fn a_panic_is_forgotten_while_another_policy_is_in_force() {
+    let tiers = || Tiers::new(RoundRobin::new());
+    let builder = builder(levels(&[20])).policy(tiers());
+    let fleet = builder.events(64).build().unwrap();
+    mark(&fleet, 0..12, Mark::Down);
+    sequence(&fleet, 1);
+    assert!(fleet.stats().panicking);
+    fleet.set_policy(RoundRobin::new()).unwrap();
+    mark(&fleet, 0..12, Mark::Auto);
+    mark(&fleet, 0..9, Mark::Down);
+    assert!(!fleet.stats().panicking);
+    drop(fleet.take_events());
+    fleet.set_policy(tiers()).unwrap();
+    assert!(sequence(&fleet, 100).iter().all(|&number| number >= 9));
+    assert!(!fleet.stats().panicking);
+    assert_eq!(fleet.take_events(), []);
+}
+
 /// One of two endpoints of the first priority is down, which is three quarters of it by weight. 1.4 times what is left
 /// is carried.
 #[test]

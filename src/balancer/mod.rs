@@ -345,7 +345,7 @@ impl Cursor {
     /// Clears the memory of panic in parts of the set, as the policy in force no longer judges panic by parts. Returns
     /// whether it was set.
     pub(crate) fn forgets_panic(&self) -> bool {
-        self.nested.any_panics.set(false)
+        self.nested.forget_panic()
     }
 
     /// What the fleet keeps for parts of the set.

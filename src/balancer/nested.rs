@@ -76,6 +76,14 @@ impl Nested {
         self.parts.lock().entry(key).or_insert_with(new).clone()
     }
 
+    /// Forgets that parts were in panic, as no policy judges them any more. Returns whether any that had a load was.
+    pub(super) fn forget_panic(&self) -> bool {
+        for kept in self.parts.lock().values() {
+            kept.panics.set(false);
+        }
+        self.any_panics.set(false)
+    }
+
     /// Forgets parts that are not live, once there are more than `SPARE` of them. A part that is gone for a single
     /// update keeps its position.
     pub(super) fn keep_only(&self, live: &std::collections::BTreeSet<PartKey>) {
