@@ -133,7 +133,8 @@ pub enum SampleKind {
     /// endpoint returns: if your tracker ejects for slowness, record a slow answer as a [`Timeout`](Outcome::Timeout),
     /// or the endpoint returns slow and is ejected again, for longer each time.
     Probe,
-    /// A request that was picked before the endpoint was last ejected or readmitted. A tracker may keep it for display,
+    /// A request that was picked before the endpoint was last ejected or readmitted, [marked](crate::Mark) up or down
+    /// or left to its health again, given weight 0 or a weight again, or drained. A tracker may keep it for display,
     /// but must not judge the endpoint's present health by it.
     Late,
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use evenkeel::{
-    Cluster, ClusterExt, Fleet, Lease, ManualClock, Outcome, PickError, Target, from_fn,
+    Cluster, ClusterExt, Fleet, Lease, ManualClock, Mark, Outcome, PickError, Target, from_fn,
 };
 
 type Server = Target<&'static str, Arc<()>>;
@@ -153,6 +153,34 @@ fn a_change_of_weight_data_or_policy_keeps_the_count() {
     assert_eq!((member.in_flight(), member.weight().get()), (1, 7));
     lease.record(Outcome::Success);
     assert_eq!(member.in_flight(), 0);
+}
+
+/// The window leaves out requests from before such a change; the counts for display have them.
+#[test]
+fn a_request_picked_before_a_mark_a_weight_of_0_or_a_drain_is_late() {
+    let weighted = |fleet: &Fleet<Server>, weight: u32| {
+        let server = Target::new("a", Arc::new(())).with_weight(weight);
+        fleet.insert(server).map(drop).unwrap();
+    };
+    type Change<'a> = (&'a dyn Fn(&Fleet<Server>), u64);
+    let changes: [Change<'_>; 6] = [
+        (&|fleet| assert!(fleet.mark(&"a", Mark::Up)), 0),
+        (&|fleet| assert!(fleet.mark(&"a", Mark::Down)), 0),
+        (&|fleet| weighted(fleet, 0), 0),
+        (&|fleet| assert!(fleet.drain(&"a").is_some()), 0),
+        (&|fleet| assert!(fleet.mark(&"a", Mark::Degraded)), 1),
+        (&|fleet| weighted(fleet, 9), 1),
+    ];
+    for (at, (change, counted)) in changes.into_iter().enumerate() {
+        let fleet = fleet();
+        let lease = fleet.lease(&"a").unwrap();
+        let member = lease.member().clone();
+        change(&fleet);
+        lease.record(Outcome::Failure);
+        let outcomes = member.outcomes();
+        let window = (outcomes.in_window, outcomes.faults_in_window);
+        assert_eq!((window, outcomes.failures), ((counted, counted), 1), "{at}");
+    }
 }
 
 #[test]

@@ -11,10 +11,12 @@ use crate::time::{Tick, nanos};
 /// How requests to an endpoint ended in the [sliding window](crate::Ejection::window). See
 /// [`Member::outcomes`](super::Member::outcomes).
 ///
-/// The first two numbers decide ejections, are exact, and leave out probes and requests picked before the last ejection
-/// or return. The others are estimates for display, and include those. Each estimate is the count of the present
-/// period, which is as long as the window, plus the part of the period before it that the window still covers, as if
-/// its outcomes had come evenly. Outcomes beyond a million of a class in one period are not counted.
+/// The first two numbers decide ejections, are exact, and leave out probes and requests that are
+/// [late](crate::SampleKind::Late): picked before the last ejection or return, or before the endpoint last came into
+/// rotation or left it by a mark, its weight or a drain. The others are estimates for display, and include those. Each
+/// estimate is the count of the present period, which is as long as the window, plus the part of the period before it
+/// that the window still covers, as if its outcomes had come evenly. Outcomes beyond a million of a class in one period
+/// are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcomes {
