@@ -6,7 +6,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{BoardView, JOINED, below, forgotten, mix};
+use crate::shared::{BoardView, JOINED, Pacing, below, forgotten, mix};
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
@@ -40,7 +40,7 @@ const FAR: i32 = 1 << 30;
 /// ```text
 /// cost    = own · (in_flight + 1) · mean weight / weight · (1 − 0.02 · waited)
 /// own     = latency · penalty                         three times that while requests in flight are overdue
-/// latency = usual · (1 + min(8 (x − 1)², 3 x))        above x = 1
+/// latency = usual · (1 + min((x − 1)² / s, 3 x))      above x = 1; s: an eighth, or more where estimates are noisy
 ///           usual · (x − min((1 − x)² / 2, 0.03 x))   below
 /// penalty = 1 / (1 − e)² + 20 e                       e: its share of errors above the fleet's, in the window's later
 ///                                                     half, or n / (n + 4) with n failures in a row beyond chance
@@ -49,12 +49,19 @@ const FAR: i32 = 1 << 30;
 /// ```
 ///
 /// Here x is the endpoint's latency estimate divided by the fleet's usual latency. Requests in flight are overdue, and
-/// triple the cost, if their mean age is more than three times latency · penalty. If they are older than a minute, or
-/// than 12 times the usual latency where that is longer, they are taken for streams and their age is ignored. `waited`
+/// triple the cost, if their mean age is more than `late` times latency · penalty; `late` is at least 3. If they are
+/// older than a minute, or than 12 times the usual latency where that is longer, they are taken for streams and their
+/// age is ignored. `waited`
 /// is counted in rounds: each endpoint has one turn in a round, as in a fair queue, and the heavier an endpoint is, the
 /// shorter its round. Failures in a row count (the built-in tracker counts them) from the fifth on, or beyond what
 /// happens once in a thousand times where others fail too. There, the nearer an endpoint is to failing all that
 /// succeeds elsewhere, the more e is a share of that.
+///
+/// Where times vary widely from request to request, chance makes like endpoints look different. What a client has in
+/// flight itself then tells more than what it has measured. So if it has more than a quarter of a request in flight at
+/// each endpoint in the mean, and all the more up to 0.65, s is four times the standard deviation that estimates have by
+/// chance (if that is more than an eighth), and `late` is what one busy endpoint in twenty exceeds, at most 12. With
+/// fewer in flight, as where there are many clients, latencies are the only sign of what the others send.
 ///
 /// The square of x − 1 keeps the noise of estimates small, while an endpoint that is half as slow again as usual counts
 /// as three times as slow. In proportion to latency, too many requests would go to slow endpoints where a part of the
@@ -202,7 +209,7 @@ impl AdaptivePicker {
         notes: &Notes,
         now: Tick,
         usual: Option<Duration>,
-        pace: f32,
+        pacing: Pacing,
     ) -> CompareParams {
         // ORDERING: Relaxed, both. A hint.
         let least = notes.least.load(Ordering::Relaxed);
@@ -210,12 +217,13 @@ impl AdaptivePicker {
         if let Some(usual) = known.filter(|usual| usual.to_bits() != least) {
             notes.least.store(usual.to_bits(), Ordering::Relaxed);
         }
-        let rounds = max_waited_rounds(pace);
+        let rounds = max_waited_rounds(pacing.pace);
         let usual = known.unwrap_or_else(|| f32::from_bits(least));
         CompareParams {
             now,
             knows_usual: known.is_some(),
             usual,
+            overdue: pacing.overdue,
             forgotten: forgotten(usual),
             due: self.due,
             rounds,
@@ -363,7 +371,7 @@ impl<E: Endpoint> Picker<E> for AdaptivePicker {
             return self.without_board(cx, members).map(Choice::at);
         };
         let notes = self.notes_of(cx.shard());
-        let mut with = self.compare_params(notes, cx.now(), cx.usual().latency(), cx.pace());
+        let mut with = self.compare_params(notes, cx.now(), cx.usual().latency(), cx.pacing());
         let virtual_now = with.virtual_now;
         let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members.len()));
         let mut best_of = |may_pick: Option<&dyn Fn(usize) -> bool>| {
@@ -407,7 +415,7 @@ impl<E: Endpoint> Picker<E> for AdaptivePicker {
         let board = self.board.as_ref()?;
         let notes = self.notes_of(asker.shard());
         let usual = asker.usual().latency();
-        let mut with = self.compare_params(notes, now, usual, asker.pace());
+        let mut with = self.compare_params(notes, now, usual, asker.pacing());
         let best = self.all(board, &mut with, None);
         self.choose(&best, board, &with, notes, true)
             .map(Choice::at)

@@ -10,7 +10,7 @@ use crate::error::PickError;
 use crate::health::Usual;
 use crate::member::Member;
 use crate::options::PickOptions;
-use crate::shared::{GOLDEN, Shared, below, mix};
+use crate::shared::{GOLDEN, Pacing, Shared, below, mix};
 use crate::sync::process;
 use crate::time::Tick;
 
@@ -278,9 +278,9 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.shared.map_or_else(Usual::default, Shared::usual)
     }
 
-    /// The mean number of requests per second and endpoint; 0 while unknown.
-    pub(super) fn pace(&self) -> f32 {
-        self.shared.map_or(0.0, |shared| shared.rates.pace())
+    pub(super) fn pacing(&self) -> Pacing {
+        self.shared
+            .map_or_else(Pacing::default, |shared| shared.rates.pacing())
     }
 
     /// The time of the pick.

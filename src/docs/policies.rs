@@ -28,9 +28,11 @@
 //! *Very many endpoints of different speeds, without known weights:* `LeastResponseTime`, or `Adaptive`, which
 //! remembers good endpoints.
 //!
-//! *One client that sends all the load to equal endpoints, and times that vary widely:* `LeastConnections`. Its
-//! requests in flight tell all there is to know, and estimates of latency are mostly noise. Where one request in twenty
-//! takes 25 times as long as the others, `Adaptive` queues requests beside idle endpoints.
+//! *One client that sends all the load to equal endpoints of one request at a time, and times that vary widely:*
+//! `LeastConnections`. Its requests in flight tell all there is to know, and estimates of latency are mostly noise.
+//! `Adaptive` follows latencies less there, but it still queues some requests beside idle endpoints. If endpoints work
+//! on several requests at a time, the two are level, and where some are slower `Adaptive` is ahead
+//! (`tests/simulated_differences.rs`).
 //!
 //! *A thousand clients with few requests each:* no client knows much about load. Policies that look at requests in
 //! flight come close to `Random`; latency tells a little more.
@@ -41,7 +43,7 @@
 //! *Streams, or requests of very different length:* use a separate fleet for each kind, or record the lease when the
 //! headers arrive: what comes after them says little about how soon the next request is answered. If a stream is open
 //! beside short requests for more than three times as long as answers take, `Adaptive` counts its endpoint at three
-//! times its cost, for a minute. Every policy that looks at requests in flight counts one more request. If many of a
+//! times its cost, for a minute. (More than twelve times as long, if many of the client's own requests last long.) Every policy that looks at requests in flight counts one more request. If many of a
 //! few endpoints have a stream open and the others have none, the others get most of the short requests, up to about
 //! five more at a time each; `PowerOfTwo` reacts less. With a [`Transport`](crate::Transport) a request ends when its
 //! future does: a future that returns at the headers ends the lease there, and a drain does not wait for the body.

@@ -11,7 +11,8 @@ use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
 use crate::health::{
-    Detector, Detectors, compares_endpoints, earned_ejection, lower_median, outliers,
+    Detector, Detectors, UsualAges, compares_endpoints, earned_ejection, in_flight_tells,
+    lower_median, noise_of_estimates, outliers,
 };
 use crate::member::State;
 use crate::options::MemberId;
@@ -55,6 +56,7 @@ pub(super) struct Sweep {
     /// Whether the probes of ejected members are to be brought forward, because their slots under the cap are wanted.
     makes_room: bool,
     invitations: Invitations,
+    ages: UsualAges,
 }
 
 impl Sweep {
@@ -120,6 +122,8 @@ impl Sweep {
         }
         if slot.is_routable() && standing.takes_requests() {
             self.census.note_latency(core, self.passed, shared, now);
+            let age = core.mean_age_in_costs(&usual, now);
+            age.into_iter().for_each(|age| self.ages.see(age));
         }
         if standing.is_ejected() && shared.is_short() {
             core.hasten(now, index);
@@ -209,7 +213,11 @@ impl Sweep {
         rates.publish(error_rate, census.suspects, census.judged);
         rates.set_failing_in_part(census.failing_in_part);
         rates.set_refusal_rate(census.refusal_rate());
-        rates.set_pace(pace as f32);
+        let pace = pace as f32;
+        rates.set_pace(pace);
+        let tells = median.map_or(0.0, |usual| in_flight_tells(pace, usual));
+        let noise = noise_of_estimates(shared.spread(), pace);
+        rates.set_noise(tells * noise, self.ages.overdue(tells));
         let requests = counted.total + census.unjudged.total;
         self.eject_for_scores(slots, shared, now);
         if compares_endpoints(&shared.ejection) {

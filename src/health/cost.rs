@@ -34,14 +34,16 @@ pub(crate) fn error_factor(excess: f64) -> f32 {
     (1.0 / ((1.0 - excess) * (1.0 - excess)) + 20.0 * excess) as f32
 }
 
-/// The cost of a request that takes `latency` where `usual` is usual, both in nanoseconds.
+/// The cost of a request that takes `latency` where `usual` is usual, both in nanoseconds. `noise` is the standard
+/// deviation that estimates have by chance, as a part of them; 0 if it is to be disregarded.
 ///
-/// With x = latency / usual, in units of `usual`: 1 + min(8 (x - 1)^2, 3 x) above 1, and x - min((1 - x)^2 / 2, 0.03 x)
-/// below.
+/// With x = latency / usual, in units of `usual`: 1 + min((x - 1)^2 / s, 3 x) above 1, and x - min((1 - x)^2 / 2, 0.03 x)
+/// below. s is an eighth, or four times the noise if that is more.
 ///
-/// Up to an eighth above usual is noise of the estimates and counts for less than in proportion. Otherwise all clients
-/// would avoid the same few endpoints for it, though each has as much to do. Beyond an eighth, latency counts for more
-/// than in proportion. If cost were proportional to latency, the number in flight at an endpoint would follow 1 /
+/// Up to s above usual is noise of the estimates and counts for less than in proportion. Otherwise all clients would
+/// avoid the same few endpoints for it, though each has as much to do. It is so many deviations because what is lost by
+/// an endpoint that is idle while others queue is more than what is lost by a slow one that gets too much: requests in
+/// flight soon show that. Beyond s, latency counts for more than in proportion. If cost were proportional to latency, the number in flight at an endpoint would follow 1 /
 /// latency and its rate 1 / latency^2. That moves too little load away where a part of each latency is the same
 /// everywhere (the network), or where a weight promises too much. For example, at 27 ms beside 22 ms an endpoint would
 /// keep two thirds of its share where its server can do 0.4, and its queue would grow until it looks bad enough. Far
@@ -49,16 +51,18 @@ pub(crate) fn error_factor(excess: f64) -> f32 {
 ///
 /// An endpoint faster than usual gains little. Otherwise those that are faster by chance would get all requests when
 /// there is little to do.
-pub(crate) fn cost_of_latency(latency: f32, usual: f32) -> f32 {
-    const SLOWER: f32 = 8.0;
+pub(crate) fn cost_of_latency(latency: f32, usual: f32, noise: f32) -> f32 {
+    const NOISE: f32 = 0.125;
+    const DEVIATIONS: f32 = 4.0;
     const SLOWEST: f32 = 3.0;
     const QUICKER: f32 = 0.5;
     const QUICKEST: f32 = 0.03;
     let usual = usual.max(1.0);
     let off = latency / usual - 1.0;
     let square = off * off * usual;
+    let slower = 1.0 / NOISE.max(DEVIATIONS * noise);
     if off > 0.0 {
-        usual + (SLOWER * square).min(SLOWEST * latency)
+        usual + (slower * square).min(SLOWEST * latency)
     } else {
         latency - (QUICKER * square).min(QUICKEST * latency)
     }
@@ -124,7 +128,7 @@ mod tests {
             (0.0, 0.0),
         ];
         for (latency, cost) in costs {
-            let is = cost_of_latency(latency * MS, 20.0 * MS) / MS;
+            let is = cost_of_latency(latency * MS, 20.0 * MS, 0.0) / MS;
             assert!(
                 (is - cost).abs() < 0.001 * cost + 1e-6,
                 "{latency}: {is}, not {cost}"
@@ -134,9 +138,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slower_endpoint_never_costs_less(one in 0.0..3e11f32, other in 0.0..3e11f32, usual in 0.0..3e11f32) {
+        fn a_slower_endpoint_never_costs_less(one in 0.0..3e11f32, other in 0.0..3e11f32, usual in 0.0..3e11f32, noise in 0.0..1e3f32) {
             let (quick, slow) = (one.min(other), one.max(other));
-            let (low, high) = (cost_of_latency(quick, usual), cost_of_latency(slow, usual));
+            let (low, high) = (cost_of_latency(quick, usual, noise), cost_of_latency(slow, usual, noise));
             // The tolerance covers the rounding of a 24-bit mantissa.
             prop_assert!(low <= high * (1.0 + 1e-6), "{low} {high}");
             prop_assert!(low >= 0.0 && high.is_finite());

@@ -66,6 +66,9 @@ pub(crate) struct Observation {
     pub(crate) estimate: f32,
     /// Whether the endpoint was idle for a while and then answered like the others, or no usual latency is known.
     pub(crate) is_back: bool,
+    /// How far the answer was from the estimate before it, as a part of that, both in square roots. `None` while that
+    /// was new.
+    pub(crate) off: Option<f32>,
 }
 
 /// The word before the first sample. An estimate is at least 1 ns, so no other word is 0.
@@ -128,10 +131,11 @@ impl LatencyCell {
         usual: impl Fn() -> Option<Duration>,
     ) -> Observation {
         let (stamp, sample) = (stamp(now), believable(latency));
-        let mut is_back = false;
+        let (mut is_back, mut off) = (false, None);
         let first = || usual().map_or(sample, |usual| (believable(usual) + sample) / 2.0);
         let estimate = self.change(|word| {
             is_back = false;
+            off = (samples(word) >= NEW).then(|| (sample / root(word) - 1.0).abs());
             Some(match word {
                 UNKNOWN => pack(1, stamp, first()),
                 word if elapsed(word, stamp) >= IDLE_MILLIS => {
@@ -149,7 +153,11 @@ impl LatencyCell {
                 word => observed(word, stamp, sample),
             })
         });
-        Observation { estimate, is_back }
+        Observation {
+            estimate,
+            is_back,
+            off,
+        }
     }
 
     /// Takes in a request that ended without an answer after `latency`. That is a lower bound, so the estimate can only
@@ -211,7 +219,7 @@ fn observed(word: u64, stamp: u32, sample: f32) -> u64 {
     let share = if samples < NEW {
         1.0 / (samples + 1) as f32
     } else {
-        (1.0 - left).clamp(LEAST, MOST)
+        weight(left)
     };
     let sample = if samples < NEW {
         sample
@@ -220,6 +228,19 @@ fn observed(word: u64, stamp: u32, sample: f32) -> u64 {
     };
     let next = root + (sample - root) * share;
     pack((samples + 1).min(NEW), stamp, next)
+}
+
+/// The weight of a sample, of which the ones before have `left` this much.
+#[inline]
+fn weight(left: f32) -> f32 {
+    (1.0 - left).clamp(LEAST, MOST)
+}
+
+/// The weight of each sample where `pace` come in a second.
+pub(super) fn weight_at_pace(pace: f32) -> f32 {
+    const LONGEST_MILLIS: f32 = 1e6;
+    let apart = (1e3 / pace).min(LONGEST_MILLIS);
+    weight(1.0 / exp(apart / TAU_MILLIS as f32))
 }
 
 /// The share of its weight that a sample has left after this time.

@@ -16,7 +16,9 @@ impl State {
             (true, Some(usual)) => PROMISE * latency.min(usual),
             // Unknown: the picker decides what that costs.
             (true, None) => 0.0,
-            (false, Some(usual)) if is_known => cost_of_latency(latency, usual),
+            (false, Some(usual)) if is_known => {
+                cost_of_latency(latency, usual, self.shared.rates.noise())
+            }
             (false, _) => latency,
         };
         let penalty = self.penalty.get();
@@ -52,6 +54,14 @@ impl State {
         } else if let Some(latency) = own.or_else(|| usual_nanos(usual)) {
             self.publish(now, latency, Place::adjust_cost);
         }
+    }
+
+    /// The mean age of the requests in flight, as a multiple of what a request costs here; `None` if nothing is in
+    /// flight, or the cost is not known.
+    pub(crate) fn mean_age_in_costs(&self, usual: &Usual, now: Tick) -> Option<f32> {
+        let place = self.place.as_ref()?;
+        let age = place.waiting(now, usual.latency())?;
+        Some(nanos(age) as f32 / place.cost()?)
     }
 }
 

@@ -6,9 +6,8 @@ use super::standing::{Phase, Standing};
 use super::state::{State, Tracker};
 use super::{Member, MemberState};
 use crate::endpoint::{Endpoint, Weight};
-use crate::health::{Detector, Ejection, PanicAction, health};
+use crate::health::{Detector, Ejection, OVERDUE, PanicAction, health};
 use crate::options::MemberId;
-use crate::shared::OVERDUE;
 use crate::sync::Ordering;
 use crate::time::Tick;
 
@@ -79,7 +78,7 @@ pub struct Explanation {
     ///
     /// It comes from the endpoint's latency, out of proportion where that is well above the usual, and from its errors
     /// and refusals. It is three times as high while the requests in flight have been open for more than three times
-    /// that, in the mean. Policies that compare costs ([`Adaptive`](crate::Adaptive)) send next to nothing to an
+    /// that, in the mean (up to twelve times where times vary widely). Policies that compare costs ([`Adaptive`](crate::Adaptive)) send next to nothing to an
     /// endpoint that costs a few times the usual, though it is eligible.
     pub cost: Option<f64>,
     /// For how long policies that compare costs still prefer other endpoints, because this one said that it is
@@ -239,11 +238,9 @@ impl State {
     fn relative_cost(&self, now: Tick) -> Option<f64> {
         let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
         let known = f64::from(place.cost()?);
-        let age = place
-            .waiting(now, Some(usual))
-            .map_or(0.0, |age| age.as_nanos() as f64);
-        let overdue = f64::from(OVERDUE);
-        let times = if age > overdue * known { overdue } else { 1.0 };
+        let age = self.mean_age_in_costs(&self.shared.usual(), now);
+        let is_overdue = age.is_some_and(|age| age > self.shared.rates.pacing().overdue);
+        let times = if is_overdue { OVERDUE.into() } else { 1.0 };
         Some(known * times / usual.as_nanos().max(1) as f64)
     }
 

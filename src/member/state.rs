@@ -206,8 +206,8 @@ impl State {
         }
     }
 
-    /// Takes in the latency of a success, and publishes the cost if the lease is on the board.
-    pub(crate) fn observe(&self, now: Tick, latency: Duration, on_board: bool) {
+    /// Takes in the latency of a success that this shard has seen, and publishes the cost if the lease is on the board.
+    pub(crate) fn observe(&self, now: Tick, latency: Duration, shard: &Shard, on_board: bool) {
         if self.shared.limits.adaptive.is_some() {
             self.gate.observe_latency(now, latency);
         }
@@ -217,6 +217,7 @@ impl State {
         if was_silent {
             self.set_penalty(now, &self.shared.usual());
         }
+        seen.off.iter().for_each(|&off| shard.spread.count(off));
         if seen.is_back {
             self.reset_invitations();
         }

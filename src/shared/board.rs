@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use crate::health::OVERDUE;
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
@@ -90,11 +91,6 @@ pub(crate) struct Page {
     /// One bit per place, set while a member holds it.
     taken: AtomicU64,
 }
-
-/// A member is overdue if the mean age of its requests in flight is more than this many times its cost. Its cost is
-/// then multiplied by this number, so an endpoint that hangs is avoided before its requests time out. The factor does
-/// not grow further with the age: an endpoint working on a long request looks the same as one that hangs.
-pub(crate) const OVERDUE: f32 = 3.0;
 
 /// A mean age above this no longer counts as overdue, in nanoseconds. One minute is four times the default deadline of
 /// a [`Caller`](crate::Caller). A request that is older is a stream or a leaked lease, and would keep other requests

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Shared;
-use crate::health::{Detector, Thresholds, Usual};
+use crate::health::{Detector, OVERDUE, Thresholds, Usual};
 use crate::sync::{AtomicF32, AtomicU64, Ordering};
 use crate::time::{Tick, nanos};
 
@@ -38,6 +38,24 @@ impl Own {
     };
 }
 
+/// What a pick that compares costs needs to know of the fleet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pacing {
+    /// How many requests per second an endpoint gets, in the mean; 0 while unknown.
+    pub(crate) pace: f32,
+    /// From which mean age on requests in flight are overdue, as a multiple of what a request costs.
+    pub(crate) overdue: f32,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self {
+            pace: 0.0,
+            overdue: OVERDUE,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct FleetRates {
     /// The share of requests that fail, endpoints that stand out excluded.
@@ -58,6 +76,10 @@ pub(crate) struct FleetRates {
     judged: AtomicU64,
     /// How many requests per second an endpoint gets, in the mean.
     pace: AtomicF32,
+    /// The standard deviation that latency estimates have by chance, as a part of them, as far as it matters.
+    noise: AtomicF32,
+    /// From which mean age on requests in flight are overdue, as a multiple of what a request costs.
+    overdue: AtomicF32,
     /// NaN while unknown, as the next: upkeep ejects below this success rate,
     success_rate_threshold: AtomicF32,
     /// and above this latency in nanoseconds.
@@ -76,6 +98,8 @@ impl FleetRates {
             failing_in_part: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicF32::new(0.0),
+            noise: AtomicF32::new(0.0),
+            overdue: AtomicF32::new(OVERDUE),
             success_rate_threshold: AtomicF32::new(f32::NAN),
             latency_threshold: AtomicF32::new(f32::NAN),
         }
@@ -145,6 +169,24 @@ impl FleetRates {
     /// Sets how many requests per second an endpoint gets, in the mean.
     pub(crate) fn set_pace(&self, pace: f32) {
         self.pace.set(pace);
+    }
+
+    /// Sets the standard deviation that latency estimates have by chance, and from which age on requests are overdue.
+    pub(crate) fn set_noise(&self, noise: f32, overdue: f32) {
+        self.noise.set(noise);
+        self.overdue.set(overdue);
+    }
+
+    pub(crate) fn noise(&self) -> f32 {
+        self.noise.get()
+    }
+
+    #[inline]
+    pub(crate) fn pacing(&self) -> Pacing {
+        Pacing {
+            pace: self.pace(),
+            overdue: self.overdue.get(),
+        }
     }
 
     /// Requests per second of all judged endpoints together.

@@ -3,7 +3,8 @@
 
 use super::super::lanes::{FOUR, Fours, Lanes, either, filled, mask};
 use super::{HEAVIEST, ahead};
-use crate::shared::{AGE_UNITS_PER_NANO, JOINED, LANES, OVERDUE, Spot};
+use crate::health::OVERDUE;
+use crate::shared::{AGE_UNITS_PER_NANO, JOINED, LANES, Spot};
 use crate::time::Tick;
 
 /// The part of a cost that each round of waiting takes off: 2 %.
@@ -52,7 +53,9 @@ pub(super) struct CompareParams {
     pub(super) usual: f32,
     /// Whether `usual` is the fleet's usual latency. If not, it is the least own cost that is known of any member.
     pub(super) knows_usual: bool,
-    /// The mean age beyond which requests in flight are disregarded.
+    /// The mean age beyond which requests in flight are overdue, as a multiple of the member's own cost.
+    pub(super) overdue: f32,
+    /// The mean age beyond which they are disregarded.
     pub(super) forgotten: f32,
     /// The factor of an idle member's own cost when it is the one to go next: its turn came first. `None` if it makes
     /// no difference whose turn it is.
@@ -244,7 +247,7 @@ impl Row {
             // Where nothing is in flight, nothing is overdue.
             let (ages, in_flight) = (cost[lane] * AGE, count[lane] as f32);
             let is_overdue =
-                (ages > OVERDUE * known * in_flight) & (ages <= with.forgotten * in_flight);
+                (ages > with.overdue * known * in_flight) & (ages <= with.forgotten * in_flight);
             alone[lane] = either(is_overdue, OVERDUE * known, known);
             let is_busy = count[lane] > 0;
             let busy = (count[lane] + 1) as f32 * queue[lane];

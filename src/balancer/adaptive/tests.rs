@@ -59,7 +59,7 @@ fn cost(
     let known = if of.cost == 0.0 { with.usual } else { of.cost };
     let count = of.ages.len() as f32;
     let ages = (of.ages.iter().sum::<u64>() << 14) as f32;
-    let own = if ages > 3.0 * known * count && ages <= with.forgotten * count {
+    let own = if ages > with.overdue * known * count && ages <= with.forgotten * count {
         3.0 * known
     } else {
         known
@@ -139,7 +139,7 @@ proptest! {
             Just(virtual_now),
             prop::collection::vec(shown(virtual_now), 1..100),
         )),
-        rounds in 2f32..16.0,
+        (rounds, overdue) in (2f32..16.0, 3f32..30.0),
         order: u64,
         scattered in 0usize..100,
         (equal_weights, all, knows_usual, many) in any::<(bool, bool, bool, bool)>(),
@@ -154,7 +154,7 @@ proptest! {
         let weights: Vec<u64> = of.iter().map(|one| one.weight).collect();
         let picker = AdaptivePicker::new(&weights, None, order, 1);
         let (usual, due) = (1.5e6, picker.due);
-        let mut with = CompareParams { now: NOW, usual, forgotten: 60e9, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, virtual_now };
+        let mut with = CompareParams { now: NOW, usual, overdue, forgotten: 60e9, knows_usual, due, rounds, untried: if many { rounds } else { 0.0 }, virtual_now };
         let may_pick = |index: usize| of[index].may_pick;
         let may_pick: &dyn Fn(usize) -> bool = &may_pick;
         let notes = picker.notes_of(0);
@@ -217,10 +217,20 @@ fn the_last_usual_latency_is_kept() {
     let read = BoardView::of([Some(&place)].into_iter()).expect("it has a place");
     let picker = AdaptivePicker::new(&[1], None, 0, 1);
     let notes = &picker.notes[0].0;
-    let mut with = picker.compare_params(notes, NOW, Some(Duration::from_millis(7)), 0.0);
+    let mut with = picker.compare_params(
+        notes,
+        NOW,
+        Some(Duration::from_millis(7)),
+        Pacing::default(),
+    );
     let best = picker.all(&read, &mut with, None);
     assert_eq!(picker.choose(&best, &read, &with, notes, true), Some(0));
-    assert_eq!(picker.compare_params(notes, NOW, None, 0.0).usual, 7e6);
+    assert_eq!(
+        picker
+            .compare_params(notes, NOW, None, Pacing::default())
+            .usual,
+        7e6
+    );
 }
 
 /// A pick ends even if a member is in a row several times and `may_pick` answers differently from look to look.
@@ -233,7 +243,7 @@ fn a_pick_ends_whatever_may_pick_answers() {
         // At first all eight remembered members are the first one.
         let picker = AdaptivePicker::new(&[1; 300], None, 0, 1);
         let notes = picker.notes_of(0);
-        let with = picker.compare_params(notes, NOW, None, 0.0);
+        let with = picker.compare_params(notes, NOW, None, Pacing::default());
         let asked = std::cell::Cell::new(0u64);
         let may_pick = |index: usize| {
             if index != 0 {

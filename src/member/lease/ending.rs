@@ -169,7 +169,7 @@ impl<E: Endpoint> LeaseGuard<E> {
         let now = state.shared.now();
         shard.count_use();
         if let Some(latency) = given.or_else(|| self.measure(now)) {
-            state.observe(now, latency, self.marks.has(Marks::BOARD));
+            state.observe(now, latency, shard, self.marks.has(Marks::BOARD));
         }
         now
     }
@@ -199,7 +199,8 @@ impl<E: Endpoint> LeaseGuard<E> {
         let is_old = is_from_before && state.latency.is_reset();
         match (outcome, latency.filter(|_| !is_old)) {
             (Outcome::Success, Some(latency)) => {
-                state.observe(now, latency, self.marks.has(Marks::BOARD))
+                let shard = shared.shard_state(shared.shard());
+                state.observe(now, latency, shard, self.marks.has(Marks::BOARD))
             }
             (Outcome::Success | Outcome::Ignored | Outcome::GoingAway, _) | (_, None) => {}
             (_, Some(latency)) => state.latency.raise(now, latency),
