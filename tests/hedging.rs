@@ -14,7 +14,7 @@ use common::calls::{
 use common::{MILLI, SECOND, Server, ejected, setup};
 use evenkeel::{
     CallPlan, Caller, CallerError, Clock, Ejection, Endpoint, Fleet, FleetBuilder, Hedge, Outcome,
-    RoundRobin, StopReason, Tick, from_fn,
+    RoundRobin, StopReason, Tick, Transport, from_fn,
 };
 
 /// A plan with one hedge after 10 ms.
@@ -319,5 +319,65 @@ fn what_fails_has_no_latency() {
             expected.contains(&delay.as_millis()),
             "{first:?}: {delay:?}"
         );
+    }
+}
+
+/// Answers in turn, after this many polls. A 429 is an overload, which is not retryable.
+struct InTurn {
+    answers: Vec<(u32, Result<u16, u16>)>,
+    sent: AtomicU64,
+}
+
+impl Transport<Server, ()> for InTurn {
+    type Response = u16;
+    type Error = u16;
+
+    async fn send(&self, _: &Server, (): ()) -> Result<u16, u16> {
+        let turn = self.sent.fetch_add(1, Ordering::Relaxed) as usize;
+        let (polls, answer) = self.answers[turn];
+        pending(polls).await;
+        answer
+    }
+
+    fn classify(&self, result: &Result<u16, u16>) -> Outcome {
+        match result {
+            Ok(429) | Err(429) => Outcome::overloaded(None),
+            result => Outcome::from(result),
+        }
+    }
+}
+
+/// The hedge of a request that would have succeeded meets an overloaded server, and is refused at once. That used to be
+/// the result of the call.
+#[test]
+fn a_refusal_as_overloaded_does_not_end_the_attempts_in_flight() {
+    let outcome = |answers: &[(u32, Result<u16, u16>)]| {
+        let hand = ManualTimer::default();
+        let fleet = setup(5, &hand.clock).build().unwrap();
+        let (answers, sent) = (answers.to_vec(), AtomicU64::new(0));
+        let transport = InTurn { answers, sent };
+        let caller = Caller::new(&fleet, transport, hedged(3), hand.clone()).unwrap();
+        let mut call = std::pin::pin!(caller.call(()));
+        let result = loop {
+            if let Poll::Ready(result) = poll(call.as_mut()) {
+                break result.map_err(|error| (error.reason, error.last));
+            }
+            hand.clock.advance(MILLI);
+        };
+        assert_eq!(fleet.stats().in_flight, 0);
+        (result, caller.stats().requests + caller.stats().retries)
+    };
+    for refused in [Ok(429), Err(429)] {
+        // The hedge is refused, or the first attempt while the hedge is in flight.
+        assert_eq!(outcome(&[(30, Ok(200)), (1, refused)]), (Ok(200), 2));
+        assert_eq!(outcome(&[(20, refused), (20, Ok(200))]), (Ok(200), 2));
+        // No other attempt follows, and the last result is the call's.
+        let failed = Err((StopReason::NotRetryable, Some(500)));
+        assert_eq!(outcome(&[(30, Err(500)), (1, refused)]), (failed, 2));
+        let both = outcome(&[(20, refused), (20, refused)]);
+        let expected = refused.map_err(|error| (StopReason::NotRetryable, Some(error)));
+        assert_eq!(both, (expected, 2));
+        // Alone, it ends the call.
+        assert_eq!(outcome(&[(1, refused)]), (expected, 1));
     }
 }

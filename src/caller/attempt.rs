@@ -94,6 +94,8 @@ pub(super) enum AttemptEnd<R, E> {
     Answered {
         result: Result<R, E>,
         is_retryable: bool,
+        /// Whether the endpoint refused it as overloaded.
+        is_overloaded: bool,
     },
     CutOff {
         by_deadline: bool,
@@ -196,6 +198,7 @@ impl<C: Cluster, T> Inner<C, T> {
                 AttemptEnd::Answered {
                     result,
                     is_retryable,
+                    is_overloaded: matches!(outcome, Outcome::Overloaded { .. }),
                 }
             }
             None => {

@@ -95,25 +95,33 @@ impl<'a, R, E> CallState<'a, R, E> {
         self.last_tried = Some(to);
     }
 
-    /// Takes in the end of an attempt.
+    /// Takes in the end of an attempt. `has_others` tells whether others are in flight: what this one says of its own
+    /// endpoint does not end them.
     #[inline]
-    pub(super) fn note_end(&mut self, ended: Ended<R, E>, retry_timeouts: bool) -> Verdict<R> {
+    pub(super) fn note_end(
+        &mut self,
+        ended: Ended<R, E>,
+        retry_timeouts: bool,
+        has_others: bool,
+    ) -> Verdict<R> {
         (self.timed_out, self.answer) = (false, None);
         match ended.end {
             AttemptEnd::Answered {
-                result: Ok(answer),
-                is_retryable: false,
-            } => return Verdict::Good(answer),
-            AttemptEnd::Answered {
-                result: Ok(answer), ..
-            } => self.answer = Some(answer),
-            AttemptEnd::Answered {
-                result: Err(error),
+                result,
                 is_retryable,
+                is_overloaded,
             } => {
-                self.last = Some(error);
-                if !is_retryable {
+                let is_final = !(is_retryable || is_overloaded && has_others);
+                match result {
+                    Ok(answer) if is_final => return Verdict::Good(answer),
+                    Ok(answer) => self.answer = Some(answer),
+                    Err(error) => self.last = Some(error),
+                }
+                if is_final {
                     return Verdict::Final;
+                }
+                if !is_retryable {
+                    return Verdict::Last(StopReason::NotRetryable);
                 }
             }
             AttemptEnd::CutOff { by_deadline } => {
@@ -170,7 +178,8 @@ impl<C: Cluster, T> Inner<C, T> {
                 let sent = self.transport.send(in_flight.lease.endpoint(), request);
                 let result = in_time(&*self.timer, in_flight.time(), sent).await;
                 let ended = self.record_end(in_flight, result);
-                call.note_end(ended, self.plan.retry_timeouts).alone()
+                call.note_end(ended, self.plan.retry_timeouts, false)
+                    .alone()
             };
             match came {
                 Ok(Some(answer)) => return Ok(answer),

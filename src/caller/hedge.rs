@@ -17,7 +17,8 @@ use crate::settings::{DAY, MILLI, setters, within};
 ///   left, no hedge is sent, and the call goes on with the attempts in flight.
 /// - The first good answer wins: an `Ok` that is not retryable. After a retryable result the call waits for the other
 ///   attempts. An `Err` that [`is_retryable`](crate::Transport::is_retryable) refuses ends the call, because other
-///   endpoints would answer the same.
+///   endpoints would answer the same. A refusal as [`Overloaded`](crate::Outcome::Overloaded) is of one endpoint only:
+///   if it is not retryable, no further attempt is sent, but the call waits for those in flight.
 /// - The losers' futures are then dropped and count as [`Outcome::Abandoned`](crate::Outcome::Abandoned): neutral,
 ///   unless an attempt outlasted the fleet's [`patience`](crate::FleetBuilder::patience), by default three times the
 ///   usual latency and at least 50 ms. So an endpoint that hangs is ejected although hedges answer in its place, if a

@@ -109,7 +109,8 @@ impl<C: Cluster, T> Inner<C, T> {
             };
             let is_first = ended.number == first_number;
             let was_cut_off = matches!(ended.end, AttemptEnd::CutOff { .. });
-            let verdict = call.note_end(ended, self.plan.retry_timeouts);
+            let has_others = !flights.is_empty();
+            let verdict = call.note_end(ended, self.plan.retry_timeouts, has_others);
             let is_good = matches!(verdict, Verdict::Good(_));
             if is_first && (is_good || was_cut_off) || is_good && flights.first.is_some() {
                 self.record_latency(begun);
