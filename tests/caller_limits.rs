@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use common::calls::{Answer, CallerFixture, Failed, ManualTimer, plan_with_ample_budget, poll};
+use common::calls::{
+    Answer, CallerFixture, Failed, ManualTimer, pending, plan_with_ample_budget, poll,
+};
 use common::{MILLI, SECOND, Server, fail, setup};
 use evenkeel::{
     CallOptions, CallPlan, Caller, CallerError, Clock, Cluster, Ejection, Endpoint, Fleet, Hedge,
@@ -224,6 +226,40 @@ fn in_an_outage_most_is_given_up_unsent_and_after_it_nothing() {
     assert!(again < 1_700, "{again}");
     let late = (0..1_000).filter(|_| call().is_err()).count();
     assert_eq!(late, 0);
+}
+
+/// Of three servers one is dead, as many as the cap lets eject, so that there is no healthy choice for certain. Nothing
+/// fails, though: what is in flight or dropped used to count as if it had failed, and three in four of a burst were
+/// refused.
+#[test]
+fn a_burst_and_calls_that_are_dropped_are_not_throttled() {
+    for servers in [1, 3] {
+        let timer = ManualTimer::default();
+        let fleet = setup(servers, &timer.clock).build().unwrap();
+        if servers > 1 {
+            fail(&fleet, 0, 5);
+        }
+        assert!(!fleet.has_healthy());
+        let transport = from_fn(|_: &Server, _: u8| async {
+            pending(2).await;
+            Ok::<_, Failed>(())
+        });
+        let plan = CallPlan::default().throttle(Throttle::default()).seed(5);
+        let caller = Caller::new(&fleet, transport, plan, timer.clone()).unwrap();
+        let begin = |count: usize| {
+            let mut calls: Vec<_> = (0..count).map(|_| Box::pin(caller.call(0))).collect();
+            for call in &mut calls {
+                assert!(poll(call.as_mut()).is_pending(), "{servers}");
+            }
+            calls
+        };
+        drop(begin(100));
+        for mut call in begin(100) {
+            assert!(matches!(poll(call.as_mut()), Poll::Ready(Ok(()))));
+        }
+        drop(begin(100));
+        assert_eq!((begin(1).len(), caller.stats().throttled), (1, 0));
+    }
 }
 
 /// Three of five requests fail everywhere, so health does not help. With k = 3, two good answers of five let six

@@ -182,7 +182,10 @@ impl<C: Cluster, T> Inner<C, T> {
                     .alone()
             };
             match came {
-                Ok(Some(answer)) => return Ok(answer),
+                Ok(Some(answer)) => {
+                    self.note_call_end(&call);
+                    return Ok(answer);
+                }
                 Ok(None) => {}
                 Err(reason) => break reason,
             }
@@ -195,8 +198,18 @@ impl<C: Cluster, T> Inner<C, T> {
             }
             now = self.timer.tick();
         };
+        self.note_call_end(&call);
         self.counters.count_stop(reason);
         call.finish(reason)
+    }
+
+    /// Counts a call that was sent and has ended, for the throttle.
+    #[inline]
+    fn note_call_end<R, E>(&self, call: &CallState<'_, R, E>) {
+        let throttling = self.throttling.as_ref().filter(|_| call.attempts > 0);
+        if let Some(throttling) = throttling {
+            throttling.count_request(self.timer.tick());
+        }
     }
 
     #[inline]

@@ -11,10 +11,11 @@ use crate::time::Tick;
 ///
 /// While the cluster [has no healthy choice](crate::Cluster::has_healthy), a call is refused with
 /// [`StopReason::Throttled`](crate::StopReason::Throttled) before it is sent. The probability is max(0, (requests - k *
-/// accepts) / (requests + 1)), over the last ten seconds. *Requests* are calls, refused ones included. *Accepts* are
-/// attempts that were answered neither with a fault nor with [`Overloaded`](crate::Outcome::Overloaded). So overloaded
-/// servers get about k times the load that they can answer, and not the whole demand. While there is a healthy choice
-/// nothing is refused: avoiding bad endpoints is then left to ejection.
+/// accepts) / (requests + 1)), over the last ten seconds. *Requests* are calls that were sent and have ended, and those
+/// that were refused; a call in flight counts once it ends, and one that is dropped not at all. *Accepts* are attempts
+/// that were answered neither with a fault nor with [`Overloaded`](crate::Outcome::Overloaded). So overloaded servers
+/// get about k times the load that they can answer, and not the whole demand. While there is a healthy choice nothing
+/// is refused: avoiding bad endpoints is then left to ejection.
 ///
 /// The window is ten seconds, not the book's two minutes: the book's client throttles by nothing else, while here it is
 /// the last resort and should end soon after its cause. In an outage, a service that sends at most one request in ten
@@ -87,21 +88,28 @@ impl Throttling {
         }
     }
 
-    /// Counts a request and returns whether to send it, drawn with 64 random bits.
+    /// Returns whether to send a request, drawn with 64 random bits. Counts it if not.
     pub(super) fn admits(
         &self,
         now: Tick,
         has_healthy: impl FnOnce() -> bool,
         random: impl FnOnce() -> u64,
     ) -> bool {
-        // Judged by the counts before it, so that the very first request is sent.
-        let before = self.recent.counts(now);
-        self.recent.add(now, Event::Request);
-        let rejection = self.settings.rejection(before);
+        let rejection = self.settings.rejection(self.recent.counts(now));
         if rejection <= 0.0 || has_healthy() {
             return true;
         }
-        (random() >> 11) as f64 / (1_u64 << 53) as f64 >= rejection
+        let is_admitted = (random() >> 11) as f64 / (1_u64 << 53) as f64 >= rejection;
+        if !is_admitted {
+            self.count_request(now);
+        }
+        is_admitted
+    }
+
+    /// Counts a request that was refused, or was sent and has ended. One in flight does not count: a burst would be
+    /// refused for the answers that cannot have come yet.
+    pub(super) fn count_request(&self, now: Tick) {
+        self.recent.add(now, Event::Request);
     }
 
     /// Counts an accepted attempt.
@@ -145,12 +153,23 @@ mod tests {
         let throttling = Throttling::new(Throttle::default());
         for _ in 0..1000 {
             assert!(throttling.admits(Tick::ZERO, || true, || 0));
+            throttling.count_request(Tick::ZERO);
         }
         assert!(!throttling.admits(Tick::ZERO, || false, || 0));
         assert!(throttling.admits(Tick::ZERO, || false, || u64::MAX));
         // Ten seconds later the counts are forgotten.
         let later = Tick::from_nanos(10_000_000_000);
         assert!(throttling.admits(later, || false, || 0));
+    }
+
+    #[test]
+    fn what_is_in_flight_does_not_count() {
+        let throttling = Throttling::new(Throttle::default());
+        for _ in 0..1000 {
+            assert!(throttling.admits(Tick::ZERO, || false, || 0));
+        }
+        throttling.count_request(Tick::ZERO);
+        assert!(!throttling.admits(Tick::ZERO, || false, || 0));
     }
 
     #[test]
