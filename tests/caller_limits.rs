@@ -262,6 +262,29 @@ fn a_burst_and_calls_that_are_dropped_are_not_throttled() {
     }
 }
 
+/// A server hangs, and its callers give up after a time of their own.
+#[test]
+fn calls_that_are_given_up_after_the_patience_are_throttled() {
+    let timer = ManualTimer::default();
+    let fleet = setup(1, &timer.clock).build().unwrap();
+    let transport = from_fn(|_: &Server, _: u8| std::future::pending::<Result<(), Failed>>());
+    let plan = CallPlan::default().throttle(Throttle::default()).seed(5);
+    let caller = Caller::new(&fleet, transport, plan, timer.clone()).unwrap();
+    for _ in 0..100 {
+        let mut call = Box::pin(caller.call(0));
+        let _ = poll(call.as_mut());
+        timer.clock.advance(50 * MILLI);
+    }
+    // The first ones outlasted nothing: nothing is known of latency, so the patience is a second.
+    assert_eq!(caller.stats().throttled, 0);
+    for _ in 0..20 {
+        let mut call = Box::pin(caller.call(0));
+        let _ = poll(call.as_mut());
+        timer.clock.advance(SECOND);
+    }
+    assert!(caller.stats().throttled >= 5, "{:?}", caller.stats());
+}
+
 /// Three of five requests fail everywhere, so health does not help. With k = 3, two good answers of five let six
 /// requests be sent, which is more than there are, so nothing is refused. An answer of 429 (overloaded) is not a good
 /// one.

@@ -3,6 +3,7 @@
 use super::attempt::{AttemptEnd, Ended, in_time};
 use super::error::{CallerError, StopReason};
 use super::plan::{CallPlan, MOST_ATTEMPTS};
+use super::throttle::Sent;
 use super::{CallOptions, Inner};
 use crate::cluster::Cluster;
 use crate::options::{MemberId, PickOptions};
@@ -161,6 +162,7 @@ impl<C: Cluster, T> Inner<C, T> {
     {
         let mut now = self.timer.tick();
         let mut call = CallState::new(&options, &self.plan, now);
+        let mut sent = None;
         let reason = loop {
             if call.attempts == 0 && !self.admits(now) {
                 break StopReason::Throttled;
@@ -169,6 +171,10 @@ impl<C: Cluster, T> Inner<C, T> {
                 Ok(launch) => launch,
                 Err(reason) => break reason,
             };
+            if let (None, Some(throttling)) = (&sent, &self.throttling) {
+                let patience = launch.in_flight.lease.patience();
+                sent = Some(throttling.sent(&*self.timer, now, patience));
+            }
             // Without hedges it is sent from here, which keeps this future as small as possible: passing what an
             // attempt holds through three futures costs as much as the pick.
             let came = if self.hedging.is_some() && call.most_attempts > 1 {
@@ -183,7 +189,7 @@ impl<C: Cluster, T> Inner<C, T> {
             };
             match came {
                 Ok(Some(answer)) => {
-                    self.note_call_end(&call);
+                    sent.into_iter().for_each(Sent::end);
                     return Ok(answer);
                 }
                 Ok(None) => {}
@@ -198,18 +204,9 @@ impl<C: Cluster, T> Inner<C, T> {
             }
             now = self.timer.tick();
         };
-        self.note_call_end(&call);
+        sent.into_iter().for_each(Sent::end);
         self.counters.count_stop(reason);
         call.finish(reason)
-    }
-
-    /// Counts a call that was sent and has ended, for the throttle.
-    #[inline]
-    fn note_call_end<R, E>(&self, call: &CallState<'_, R, E>) {
-        let throttling = self.throttling.as_ref().filter(|_| call.attempts > 0);
-        if let Some(throttling) = throttling {
-            throttling.count_request(self.timer.tick());
-        }
     }
 
     #[inline]

@@ -1,6 +1,9 @@
 //! Adaptive throttling: refusing calls before they are sent, while most requests fail.
 
+use std::time::Duration;
+
 use super::recent::{Counts, Event, Recent};
+use super::timer::DynTimer;
 use crate::error::BuildError;
 use crate::settings::{setters, within};
 use crate::time::Tick;
@@ -12,7 +15,8 @@ use crate::time::Tick;
 /// While the cluster [has no healthy choice](crate::Cluster::has_healthy), a call is refused with
 /// [`StopReason::Throttled`](crate::StopReason::Throttled) before it is sent. The probability is max(0, (requests - k *
 /// accepts) / (requests + 1)), over the last ten seconds. *Requests* are calls that were sent and have ended, and those
-/// that were refused; a call in flight counts once it ends, and one that is dropped not at all. *Accepts* are attempts
+/// that were refused. A call in flight counts once it ends; one that is dropped counts only if it outlasted the fleet's
+/// [`patience`](crate::FleetBuilder::patience). *Accepts* are attempts
 /// that were answered neither with a fault nor with [`Overloaded`](crate::Outcome::Overloaded). So overloaded servers
 /// get about k times the load that they can answer, and not the whole demand. While there is a healthy choice nothing
 /// is refused: avoiding bad endpoints is then left to ejection.
@@ -106,15 +110,55 @@ impl Throttling {
         is_admitted
     }
 
-    /// Counts a request that was refused, or was sent and has ended. One in flight does not count: a burst would be
-    /// refused for the answers that cannot have come yet.
-    pub(super) fn count_request(&self, now: Tick) {
+    /// Counts a request that was refused, or was sent and has ended.
+    fn count_request(&self, now: Tick) {
         self.recent.add(now, Event::Request);
+    }
+
+    /// A request is sent now. It counts when it has ended: a burst would otherwise be refused for the answers that
+    /// cannot have come yet.
+    pub(super) fn sent<'a>(
+        &'a self,
+        timer: &'a dyn DynTimer,
+        now: Tick,
+        patience: Duration,
+    ) -> Sent<'a> {
+        Sent {
+            throttling: self,
+            timer,
+            at: now,
+            patience,
+        }
     }
 
     /// Counts an accepted attempt.
     pub(super) fn count_accepted(&self, now: Tick) {
         self.recent.add(now, Event::Secondary);
+    }
+}
+
+/// A request that has been sent. Dropped, it counts only if it outlasted the patience: the caller of a server that hangs
+/// may give up, and one that answers may not be wanted any more.
+pub(super) struct Sent<'a> {
+    throttling: &'a Throttling,
+    timer: &'a dyn DynTimer,
+    at: Tick,
+    patience: Duration,
+}
+
+impl Sent<'_> {
+    /// The request has ended, and counts however short it was.
+    pub(super) fn end(mut self) {
+        self.patience = Duration::ZERO;
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        let now = self.timer.tick();
+        if now.since(self.at) >= self.patience {
+            self.throttling.count_request(now);
+        }
     }
 }
 

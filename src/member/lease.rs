@@ -124,6 +124,11 @@ impl<E: Endpoint> Lease<E> {
         self.guard.member.id()
     }
 
+    /// From when on the request counts as a timeout if it is dropped.
+    pub(crate) fn patience(&self) -> Duration {
+        self.guard.member.core().shared.patience()
+    }
+
     /// Whether this request is the half-open probe of an ejected endpoint.
     pub fn is_probe(&self) -> bool {
         self.guard.marks.has(Marks::PROBE)
