@@ -35,7 +35,10 @@ use crate::time::Tick;
 #[non_exhaustive]
 pub struct Throttle {
     /// How many requests may be sent for each one that is accepted: 1 to 100. Defaults to 2, as in the book: servers
-    /// get twice what they answer, so it shows soon when they can answer more. Lower values refuse earlier.
+    /// get twice what they answer, so it shows soon when they can answer more. Lower values refuse earlier, and go on for
+    /// longer while there is no healthy choice, as it is with a single endpoint that has failed: once nothing fails, each
+    /// ten seconds let through k times as much. From 80 % refused that takes some twenty seconds at 2 and more than a
+    /// minute at 1.2; at 1 it has no end.
     pub k: f64,
     /// How many of a hundred requests are refused at most: 1 to 100. Defaults to 80, the `max_rejection_probability` of
     /// Envoy's admission control.
