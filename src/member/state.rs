@@ -297,6 +297,7 @@ impl State {
         Own {
             is_suspect,
             fails_in_part,
+            is_in: self.standing.get().is_in(),
         }
     }
 

@@ -149,6 +149,12 @@ impl Ledger {
         Tally::read(self.word.load(Ordering::Acquire))
     }
 
+    /// Whether members are ejected, and no more may be.
+    pub(crate) fn is_full(&self) -> bool {
+        let tally = self.read();
+        tally.ejected > 0 && tally.ejected >= tally.limit
+    }
+
     /// Whether no member is refused for its health and the panic bit is clear. Most picks ask nothing else.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {

@@ -3,6 +3,10 @@
 //!
 //! A *common fault* is one whose cause all endpoints share. While it lasts, the usual error rate is no less than the
 //! share of the shard's last requests that failed.
+//!
+//! What endpoints that are in fail while as many are out as may be counts as common, too: they may have too much to do.
+//! Of a pair at more than half load the second would else be ejected as soon as the first is back, and each in turn for
+//! as long as its queue is full.
 
 use std::time::Duration;
 
@@ -28,6 +32,8 @@ const SEVERAL: u64 = 3;
 pub(crate) struct Own {
     pub(crate) is_suspect: bool,
     pub(crate) fails_in_part: bool,
+    /// Whether it takes requests.
+    pub(crate) is_in: bool,
 }
 
 impl Own {
@@ -35,6 +41,7 @@ impl Own {
     pub(crate) const OUT: Self = Self {
         is_suspect: true,
         fails_in_part: false,
+        is_in: false,
     };
 }
 
@@ -256,10 +263,10 @@ impl FleetRates {
         self.are_many_suspect(own.is_suspect) || others >= SEVERAL && others as f64 >= most
     }
 
-    /// Whether enough endpoints take requests for a fault to be common.
-    fn are_several(&self) -> bool {
+    /// Whether any endpoint takes requests.
+    fn any_judged(&self) -> bool {
         // ORDERING: Relaxed. As above.
-        self.judged.load(Ordering::Relaxed) >= SEVERAL
+        self.judged.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -267,9 +274,10 @@ impl Shared {
     /// What is usual now, for an outcome of this shard at an endpoint that adds this to the counts.
     pub(crate) fn usual_now(&self, shard: usize, own: Own) -> Usual {
         let (state, mut rate) = (self.shard_state(shard), self.rates.error_rate());
-        let is_common = state.update_is_common(self.rates.is_common(own));
+        let is_common = self.rates.is_common(own) || own.is_in && self.ledger.is_full();
+        let is_common = state.update_is_common(is_common);
         // If all endpoints are out, the failures are those of their probes.
-        if is_common && self.rates.are_several() {
+        if is_common && self.rates.any_judged() {
             rate = rate.max(state.failing.get());
         }
         self.usual().with_error_rate(rate.into())
@@ -288,7 +296,7 @@ impl Shared {
         let failing = state.failing.get();
         // That a few endpoints are under suspicion is not enough: among few endpoints they always are a large share.
         let fail_mostly = f64::from(failing) >= COMMON_FAULT_SHARE;
-        if !(is_common && fail_mostly && self.rates.are_several()) {
+        if !(is_common && fail_mostly && self.rates.any_judged()) {
             return;
         }
         let (last, tenth) = (&self.rates.last_common_fault, self.tenth(now) + 1);
@@ -325,158 +333,4 @@ impl Shared {
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
-mod tests {
-    use super::*;
-    use crate::options::MemberId;
-
-    fn own(is_suspect: bool, fails_in_part: bool) -> Own {
-        Own {
-            is_suspect,
-            fails_in_part,
-        }
-    }
-
-    /// One in four of the shard's requests fails, at this many endpoints in turn.
-    fn one_in_four(shared: &Shared, endpoints: u64) {
-        for request in 0..160 {
-            match request % 4 {
-                0 => {
-                    (shared.shard_state(0)).count_fault(MemberId::new(1 + request / 4 % endpoints))
-                }
-                _ => shared.shard_state(0).count_success(),
-            }
-        }
-    }
-
-    #[test]
-    fn two_fifths_of_the_others_under_suspicion_are_a_common_fault() {
-        let shared = Shared::alone();
-        one_in_four(&shared, 1);
-        shared.rates.publish(0.01, 7, 21);
-        let rate = |is_suspect| shared.usual_now(0, own(is_suspect, false)).error_rate();
-        assert!((rate(false) - 0.01).abs() < 1e-6, "a zone is not all");
-        shared.rates.add_suspect();
-        assert!(
-            rate(false) > 0.2 && rate(true) < 0.02,
-            "eight of twenty others"
-        );
-        shared.rates.remove_suspect();
-        assert!(rate(false) < 0.02);
-        shared.rates.publish(0.0, 2, 2);
-        assert_eq!(rate(true), 0.0, "two are no fleet");
-        shared.rates.publish(0.0, 3, 3);
-        assert!(rate(true) > 0.2, "of three they are");
-    }
-
-    /// At a small share of failures everywhere few endpoints are under suspicion at once.
-    #[test]
-    fn endpoints_that_fail_in_part_count_like_suspects() {
-        let rates = FleetRates::new();
-        let is_common = |is_suspect, in_part| rates.is_common(own(is_suspect, in_part));
-        rates.publish(0.0, 2, 21);
-        rates.set_failing_in_part(9);
-        assert!(!is_common(false, false), "nearly half");
-        rates.add_failing_in_part();
-        assert!(
-            is_common(false, false) && is_common(true, false),
-            "ten of twenty others"
-        );
-        assert!(!is_common(true, true), "nine others");
-        assert!(!rates.are_many_suspect(false));
-        rates.publish(0.0, 0, 3);
-        rates.set_failing_in_part(2);
-        assert!(!is_common(false, false), "two others are few");
-    }
-
-    /// Failures at one endpoint alone do not prolong a common fault, unless most requests fail: it ends as soon as few
-    /// endpoints are suspect.
-    #[test]
-    fn a_common_fault_lasts_while_requests_fail_here_and_there() {
-        for (endpoints, all, stays) in [(1, false, false), (3, false, true), (1, true, true)] {
-            let shared = Shared::alone();
-            one_in_four(&shared, endpoints);
-            (0..if all { 50 } else { 0 })
-                .for_each(|_| shared.shard_state(0).count_fault(MemberId::new(1)));
-            let rate = || shared.usual_now(0, Own::default()).error_rate();
-            shared.rates.publish(0.01, 20, 21);
-            assert!(rate() > 0.2);
-            shared.rates.publish(0.01, 1, 21);
-            assert_eq!(rate() > 0.2, stays, "{endpoints}, {all}");
-            shared.rates.publish(0.01, 1, 2);
-            assert!(rate() < 0.02, "two are no fleet, whatever was");
-            shared.rates.publish(0.01, 1, 21);
-            (0..300).for_each(|_| shared.shard_state(0).count_success());
-            assert!(rate() < 0.02);
-        }
-    }
-
-    /// While a common fault lasts, an endpoint's failures still tell it from the others. Those from before its end no
-    /// longer do.
-    #[test]
-    fn a_common_fault_counts_until_it_is_over() {
-        let shared = Shared::alone();
-        let tenth = shared.ejection.window / 10;
-        let at = |tenths: u32| Tick::ZERO.after(tenth * tenths);
-        let fail = |tenths, suspects, judged| {
-            shared.rates.publish(0.9, suspects, judged);
-            let state = shared.shard_state(0);
-            (0..50).for_each(|request| state.count_fault(MemberId::new(1 + request % 3)));
-            shared.usual_now(0, Own::default());
-            shared.note_common(0, at(tenths));
-        };
-        let counts_all = |tenths| shared.tenths_since_common_fault(at(tenths)) > 10;
-        fail(19, 1, 21);
-        assert!(counts_all(20), "one alone is no fault of all");
-        fail(20, 20, 21);
-        assert!(counts_all(20), "it goes on");
-        let rates = [19, 20, 21, 22].map(|tenths| shared.common_error_rate(at(tenths)) > 0.8);
-        assert_eq!(rates, [true, true, true, false]);
-        assert_eq!(shared.tenths_since_common_fault(at(23)), 3);
-        fail(23, 20, 21);
-        assert_eq!(shared.tenths_since_common_fault(at(24)), 1);
-        fail(24, 2, 2);
-        assert_eq!(
-            shared.tenths_since_common_fault(at(24)),
-            1,
-            "two are no fleet"
-        );
-        assert!(counts_all(22), "a clock that has gone back");
-    }
-
-    /// A clock that starts with the process is still near zero when the first endpoint is ejected.
-    #[test]
-    fn the_cap_was_not_reached_before_the_clock_began() {
-        let rates = FleetRates::new();
-        assert!(!rates.has_overflowed(Duration::from_secs(10), Tick::ZERO));
-        rates.note_overflow(Tick::ZERO);
-        let after = |seconds| Tick::ZERO.after(Duration::from_secs(seconds));
-        let has = |now| rates.has_overflowed(Duration::from_secs(10), now);
-        assert!(has(after(0)) && has(after(10)) && !has(after(11)));
-    }
-
-    #[test]
-    fn the_first_failures_tell_at_once() {
-        let shared = Shared::alone();
-        (0..8).for_each(|fault| shared.shard_state(0).count_fault(MemberId::new(fault)));
-        let failing = shared.shard_state(0).failing.get();
-        assert!((failing - 8.0 / 11.0).abs() < 0.01, "{failing}");
-    }
-
-    #[test]
-    fn failures_are_forgotten_after_many_successes() {
-        let shared = Shared::alone();
-        shared.shard_state(0).count_fault(MemberId::new(1));
-        assert!(shared.shard_state(0).failing.get() > 0.2);
-        (0..250).for_each(|_| shared.shard_state(0).count_success());
-        assert_eq!(shared.shard_state(0).failing.get(), 0.0);
-    }
-
-    #[test]
-    fn an_endpoint_is_not_cleared_twice() {
-        let rates = FleetRates::new();
-        rates.remove_suspect();
-        rates.publish(0.0, 0, 5);
-        rates.remove_suspect();
-        assert!(!rates.is_common(Own::default()));
-    }
-}
+mod tests;
