@@ -40,8 +40,7 @@ impl State {
         let fails = usual.error_rate().max(self.shared.common_error_rate(now));
         let mut penalty = error_penalty(counts.faults, counts.total, row, fails);
         penalty *= self.sparing_factor(now) * self.silence(now).unwrap_or(1.0);
-        // Where many are, no check decides about them, and the few others would get all requests.
-        if self.is_suspect(now) && !self.shared.rates.are_many_suspect(true) {
+        if self.is_suspect(now) {
             penalty *= suspect_factor(usual.error_rate());
         }
         self.penalty.set(penalty);
