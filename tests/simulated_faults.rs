@@ -11,9 +11,9 @@ use evenkeel::{Ejection, Fleet, HealthCheckSettings};
 
 /// Each of ten clients sends 28 requests a second to each server, so half a second brings five failures in all but 2 of
 /// 1 000 cases (a Poisson of mean 14). The half second after that is clean. Ejections of 2 s and 4 s, at most a quarter
-/// longer, end 7.5 s after the fault began, 4.5 s after it has ended. Ten picks may go by before the probe, and half of the
-/// slow start of 5 s until it has half of its share: 7 s. (With power of two that took less until it held slow start where
-/// the others are busy, see `tests/crossings_fleet.rs`.)
+/// longer, end 7.5 s after the fault began, 4.5 s after it has ended. Ten picks may go by before the probe, and half of
+/// the slow start of 5 s until it has half of its share: 7 s. (With power of two that took less until it held slow
+/// start where the others are busy, see `tests/crossings_fleet.rs`.)
 #[test]
 fn a_dead_server_is_ejected_and_comes_back() {
     let scenario = scenario("S5a").window(15 * SECOND, 18 * SECOND);
@@ -204,9 +204,9 @@ fn healed_servers_are_back_with_the_back_off_then_running_and_half_the_ramp() {
     }
 }
 
-/// One of two servers fails for four seconds, and each has three fifths of what it can do: the other cannot do it all, and
-/// its queue is longer than callers wait. Once the first is well again, both are used, and neither is ejected in turn for
-/// the other's load. Without that, 15 % of the requests of the next 20 seconds fail.
+/// One of two servers fails for four seconds, and each has three fifths of what it can do: the other cannot do it all,
+/// and its queue is longer than callers wait. Once the first is well again, both are used, and neither is ejected in
+/// turn for the other's load. Without that, 15 % of the requests of the next 20 seconds fail.
 #[test]
 fn a_pair_at_more_than_half_load_comes_back() {
     let pair = Scenario::new("a pair", "").servers(2).slots(8).clients(3);

@@ -6,7 +6,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{BoardView, JOINED, Pacing, below, forgotten, mix};
+use crate::shared::{BoardView, CostBasis, JOINED, below, forgotten, mix};
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
@@ -58,10 +58,11 @@ const FAR: i32 = 1 << 30;
 /// succeeds elsewhere, the more e is a share of that.
 ///
 /// Where times vary widely from request to request, chance makes like endpoints look different. What a client has in
-/// flight itself then tells more than what it has measured. So if it has more than a quarter of a request in flight at
-/// each endpoint in the mean, and all the more up to 0.65, s is four times the standard deviation that estimates have by
-/// chance (if that is more than an eighth), and `late` is what one busy endpoint in twenty exceeds, at most 12. With
-/// fewer in flight, as where there are many clients, latencies are the only sign of what the others send.
+/// flight itself then tells more than what it has measured. If it has 0.65 requests in
+/// flight at each endpoint in the mean, or more, s is four times the standard deviation that estimates have by chance
+/// (if that is more than an eighth), and `late` is what one busy endpoint in twenty exceeds, at most 12. With a quarter
+/// or less, as where there are many clients, latencies are the only sign of what the others send; s is an eighth then,
+/// and `late` 3. In between, both are in between.
 ///
 /// The square of x − 1 keeps the noise of estimates small, while an endpoint that is half as slow again as usual counts
 /// as three times as slow. In proportion to latency, too many requests would go to slow endpoints where a part of the
@@ -209,7 +210,7 @@ impl AdaptivePicker {
         notes: &Notes,
         now: Tick,
         usual: Option<Duration>,
-        pacing: Pacing,
+        basis: CostBasis,
     ) -> CompareParams {
         // ORDERING: Relaxed, both. A hint.
         let least = notes.least.load(Ordering::Relaxed);
@@ -217,13 +218,13 @@ impl AdaptivePicker {
         if let Some(usual) = known.filter(|usual| usual.to_bits() != least) {
             notes.least.store(usual.to_bits(), Ordering::Relaxed);
         }
-        let rounds = max_waited_rounds(pacing.pace);
+        let rounds = max_waited_rounds(basis.pace);
         let usual = known.unwrap_or_else(|| f32::from_bits(least));
         CompareParams {
             now,
             knows_usual: known.is_some(),
             usual,
-            overdue: pacing.overdue,
+            overdue: basis.overdue,
             forgotten: forgotten(usual),
             due: self.due,
             rounds,
@@ -371,7 +372,7 @@ impl<E: Endpoint> Picker<E> for AdaptivePicker {
             return self.without_board(cx, members).map(Choice::at);
         };
         let notes = self.notes_of(cx.shard());
-        let mut with = self.compare_params(notes, cx.now(), cx.usual().latency(), cx.pacing());
+        let mut with = self.compare_params(notes, cx.now(), cx.usual().latency(), cx.cost_basis());
         let virtual_now = with.virtual_now;
         let many = (members.len() > ALL).then(|| notes.candidates(&self.table, members.len()));
         let mut best_of = |may_pick: Option<&dyn Fn(usize) -> bool>| {
@@ -415,7 +416,7 @@ impl<E: Endpoint> Picker<E> for AdaptivePicker {
         let board = self.board.as_ref()?;
         let notes = self.notes_of(asker.shard());
         let usual = asker.usual().latency();
-        let mut with = self.compare_params(notes, now, usual, asker.pacing());
+        let mut with = self.compare_params(notes, now, usual, asker.cost_basis());
         let best = self.all(board, &mut with, None);
         self.choose(&best, board, &with, notes, true)
             .map(Choice::at)

@@ -1,7 +1,7 @@
 //! What a picker needs of a pick where all members may be picked: [`Asker`].
 
 use crate::health::Usual;
-use crate::shared::{Pacing, Randoms, Shared};
+use crate::shared::{CostBasis, Randoms, Shared};
 
 /// The calling thread's shard, with its random numbers and the fleet's usual latency.
 ///
@@ -27,8 +27,8 @@ impl<'a> Asker<'a> {
     }
 
     #[inline]
-    pub(super) fn pacing(self) -> Pacing {
-        self.shared.rates.pacing()
+    pub(super) fn cost_basis(self) -> CostBasis {
+        self.shared.rates.cost_basis()
     }
 
     #[inline]

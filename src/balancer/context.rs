@@ -10,7 +10,7 @@ use crate::error::PickError;
 use crate::health::Usual;
 use crate::member::Member;
 use crate::options::PickOptions;
-use crate::shared::{GOLDEN, Pacing, Shared, below, mix};
+use crate::shared::{CostBasis, GOLDEN, Shared, below, mix};
 use crate::sync::process;
 use crate::time::Tick;
 
@@ -278,9 +278,9 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.shared.map_or_else(Usual::default, Shared::usual)
     }
 
-    pub(super) fn pacing(&self) -> Pacing {
+    pub(super) fn cost_basis(&self) -> CostBasis {
         self.shared
-            .map_or_else(Pacing::default, |shared| shared.rates.pacing())
+            .map_or_else(CostBasis::default, |shared| shared.rates.cost_basis())
     }
 
     /// The time of the pick.

@@ -181,8 +181,8 @@ impl<C: Cluster, T> Inner<C, T> {
                 Box::pin(self.race(launch, &mut call, now, &mut make)).await
             } else {
                 let (in_flight, request) = (launch.in_flight, launch.request);
-                let sent = self.transport.send(in_flight.lease.endpoint(), request);
-                let result = in_time(&*self.timer, in_flight.time(), sent).await;
+                let answer = self.transport.send(in_flight.lease.endpoint(), request);
+                let result = in_time(&*self.timer, in_flight.time(), answer).await;
                 let ended = self.record_end(in_flight, result);
                 call.note_end(ended, self.plan.retry_timeouts, false)
                     .alone()

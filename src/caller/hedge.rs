@@ -58,9 +58,10 @@ pub enum HedgeDelay {
     Fixed(Duration),
     /// This percentile of the time that first attempts take: 50 to 99.
     ///
-    /// It is that of the last one to two thousand first attempts (of calls, and of their retries) of this caller and its
-    /// clones, and at most an eighth above the exact one. Calls that may be sent only once do not count. An attempt that was cut off, by its time limit or by a hedge's answer, counts with the time
-    /// it had: otherwise hedging itself would hide the tail. Failures do not count.
+    /// It is that of the last one to two thousand first attempts (of calls, and of their retries) of this caller and
+    /// its clones, and at most an eighth above the exact one. Calls that may be sent only once do not count. An attempt
+    /// that was cut off, by its time limit or by a hedge's answer, counts with the time it had: otherwise hedging
+    /// itself would hide the tail. Failures do not count.
     Percentile(u32),
 }
 

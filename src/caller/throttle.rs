@@ -6,7 +6,9 @@ use super::recent::{Counts, Event, Recent};
 use super::timer::DynTimer;
 use crate::error::BuildError;
 use crate::settings::{setters, within};
-use crate::time::Tick;
+use crate::shared::{Load, one};
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::{Tick, nanos};
 
 /// Settings for client-side throttling: when a [`Caller`](crate::Caller) refuses calls by itself. It is Google's
 /// adaptive throttling ("Handling Overload", in *Site Reliability Engineering*, 2016), for when health is of no more
@@ -15,8 +17,8 @@ use crate::time::Tick;
 /// While the cluster [has no healthy choice](crate::Cluster::has_healthy), a call is refused with
 /// [`StopReason::Throttled`](crate::StopReason::Throttled) before it is sent. The probability is max(0, (requests - k *
 /// accepts) / (requests + 1)), over the last ten seconds. *Requests* are calls that were sent and have ended, and those
-/// that were refused. A call in flight counts once it ends; one that is dropped counts only if it outlasted the fleet's
-/// [`patience`](crate::FleetBuilder::patience). *Accepts* are attempts
+/// that were refused. Those in flight count while their mean age is more than the fleet's
+/// [`patience`](crate::FleetBuilder::patience), and one that is dropped if it outlasted that. *Accepts* are attempts
 /// that were answered neither with a fault nor with [`Overloaded`](crate::Outcome::Overloaded). So overloaded servers
 /// get about k times the load that they can answer, and not the whole demand. While there is a healthy choice nothing
 /// is refused: avoiding bad endpoints is then left to ejection.
@@ -35,10 +37,10 @@ use crate::time::Tick;
 #[non_exhaustive]
 pub struct Throttle {
     /// How many requests may be sent for each one that is accepted: 1 to 100. Defaults to 2, as in the book: servers
-    /// get twice what they answer, so it shows soon when they can answer more. Lower values refuse earlier, and go on for
-    /// longer while there is no healthy choice, as it is with a single endpoint that has failed: once nothing fails, each
-    /// ten seconds let through k times as much. From 80 % refused that takes some twenty seconds at 2 and more than a
-    /// minute at 1.2; at 1 it has no end.
+    /// get twice what they answer, so it shows soon when they can answer more. Lower values refuse earlier, and go on
+    /// for longer while there is no healthy choice (with one endpoint there never is, as it is not ejected by default):
+    /// once nothing fails, each ten seconds let through k times as much. From 80 % refused that takes some twenty
+    /// seconds at 2 and more than a minute at 1.2; at 1 it has no end.
     pub k: f64,
     /// How many of a hundred requests are refused at most: 1 to 100. Defaults to 80, the `max_rejection_probability` of
     /// Envoy's admission control.
@@ -85,6 +87,10 @@ impl Throttle {
 pub(super) struct Throttling {
     settings: Throttle,
     recent: Recent,
+    /// The calls in flight: their number and the sum of their starts.
+    in_flight: AtomicU64,
+    /// The patience of the fleet that the last call was sent to, in nanoseconds.
+    patience: AtomicU64,
 }
 
 impl Throttling {
@@ -92,6 +98,8 @@ impl Throttling {
         Self {
             settings,
             recent: Recent::new(),
+            in_flight: AtomicU64::new(0),
+            patience: AtomicU64::new(0),
         }
     }
 
@@ -102,7 +110,9 @@ impl Throttling {
         has_healthy: impl FnOnce() -> bool,
         random: impl FnOnce() -> u64,
     ) -> bool {
-        let rejection = self.settings.rejection(self.recent.counts(now));
+        let mut counts = self.recent.counts(now);
+        counts.requests += self.overdue(now);
+        let rejection = self.settings.rejection(counts);
         if rejection <= 0.0 || has_healthy() {
             return true;
         }
@@ -118,19 +128,34 @@ impl Throttling {
         self.recent.add(now, Event::Request);
     }
 
-    /// A request is sent now. It counts when it has ended: a burst would otherwise be refused for the answers that
-    /// cannot have come yet.
+    /// How many of the calls in flight count: none, or all if they are open for longer than the patience in the mean. A
+    /// burst must not be refused for the answers that cannot have come yet.
+    fn overdue(&self, now: Tick) -> u64 {
+        // ORDERING: Relaxed, both. Statistics, each complete in itself.
+        let load = Load(self.in_flight.load(Ordering::Relaxed));
+        let patience = Duration::from_nanos(self.patience.load(Ordering::Relaxed));
+        match load.mean_age(now) > Some(patience) {
+            true => load.count().into(),
+            false => 0,
+        }
+    }
+
+    /// A request is sent now.
     pub(super) fn sent<'a>(
         &'a self,
         timer: &'a dyn DynTimer,
         now: Tick,
         patience: Duration,
     ) -> Sent<'a> {
+        // ORDERING: Relaxed, both. As above.
+        self.in_flight.fetch_add(one(now), Ordering::Relaxed);
+        self.patience.store(nanos(patience), Ordering::Relaxed);
         Sent {
             throttling: self,
             timer,
             at: now,
             patience,
+            has_ended: false,
         }
     }
 
@@ -140,26 +165,29 @@ impl Throttling {
     }
 }
 
-/// A request that has been sent. Dropped, it counts only if it outlasted the patience: the caller of a server that hangs
-/// may give up, and one that answers may not be wanted any more.
+/// A request that has been sent. Dropped, it counts only if it outlasted the patience: the caller of a server that
+/// hangs may give up, and one that answers may not be wanted any more.
 pub(super) struct Sent<'a> {
     throttling: &'a Throttling,
     timer: &'a dyn DynTimer,
     at: Tick,
     patience: Duration,
+    has_ended: bool,
 }
 
 impl Sent<'_> {
     /// The request has ended, and counts however short it was.
     pub(super) fn end(mut self) {
-        self.patience = Duration::ZERO;
+        self.has_ended = true;
     }
 }
 
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
         let now = self.timer.tick();
-        if now.since(self.at) >= self.patience {
+        // ORDERING: Relaxed. As above.
+        (self.throttling.in_flight).fetch_sub(one(self.at), Ordering::Relaxed);
+        if self.has_ended || now.since(self.at) > self.patience {
             self.throttling.count_request(now);
         }
     }

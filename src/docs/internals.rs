@@ -79,7 +79,7 @@
 //! | refusals | `health/refusals.rs` | second 8 (wrapping), previous 12, current 12 | compare-and-swap loop; cleared by upkeep when it is over |
 //! | preference for others | `member/sparing.rs` | until 16 (eighths of a second, wrapping), factor on the cost 16 | plain stores by refused requests; cleared by upkeep when it is over |
 //! | consecutive faults | `health/rule.rs` | local origin 21, gateway 21, any 21 | compare-and-swap by a fault, a plain 0 by a success |
-//! | rates | `shared/rates.rs`, `shared/shard.rs` | share of failures, suspects, endpoints that fail in part, judged ones, noise, one per fleet; failures of recent requests and the spread of their latencies, one per shard | statistics: recomputed by upkeep, updated by each event in between |
+//! | rates | `shared/rates.rs`, `shared/shard.rs` | share of failures, suspects, endpoints that fail in part, judged ones, noise, one per fleet; failures of recent requests, and how far answers were from the estimates, one per shard | statistics: recomputed by upkeep, updated by each event in between |
 //! | last common fault, what failed then, last overflow of the cap | `shared/rates.rs` | a tenth of the window; an f32; milliseconds; the times plus one, 0 for never | plain stores by faults; the overflow also by upkeep |
 //! | thresholds of upkeep's ejections | `shared/rates.rs` | two f32, NaN if unknown | plain stores by upkeep, for explanations |
 //! | capacity | `shared/capacity.rs` | endpoints in slow start after an ejection; an f32, latency in normal times; whether capacity is short | plain stores by upkeep, one thread at a time |
@@ -87,6 +87,7 @@
 //! | snapshot | `sync.rs` | a pointer | arc-swap; writers swap under the mutex |
 //! | retry bucket, ten per caller, and ten if it throttles | `caller/recent.rs` | epoch 22, retries or accepts 20, requests 22 | compare-and-swap: added to if it is of this time, else replaced |
 //! | retry sum, one beside each ten | `caller/recent.rs` | retries or accepts 32, requests 32 | its compare-and-swap grants a retry; added to before the bucket, subtracted from after it |
+//! | calls in flight of a throttle | `caller/throttle.rs` | sum of start times 40 (16 us), calls 24 | fetch_add by a call that is sent, fetch_sub by its end |
 //! | latencies, 225 buckets if it hedges by a percentile | `caller/latencies.rs` | a count; beside them a turn, and the percentile in nanoseconds | fetch_add; every 32nd attempt recomputes the percentile, and halving is a read-modify-write per bucket |
 //! | cursor | `balancer/mod.rs` | a count, one per shard | fetch_add |
 //! | next of a round robin | `balancer/ready.rs` | the position's lowest 32, index 32; one per shard | a plain store by the thread that took the previous position; a thread that finds another position computes its own index |
@@ -157,10 +158,11 @@
 //! multiple of four with entries that cost more than any member. A member with overdue requests counts at three times
 //! its cost, for up to a minute (after that they are streams, or forgotten), and not by their age: by age, a member
 //! that worked on a long request or held a stream open cost hundreds of times as much, and all requests went to the
-//! others. What chance makes endpoints differ by (`health/noise.rs`) is measured: how far answers are from the
-//! estimates, by each shard, and how old requests get, by upkeep. Whether a member may be picked takes three loads from scattered addresses. So if some may not, rows are
-//! compared as usual, only the best candidate is checked, and it is taken out if it may not be picked. The readings of
-//! a row are not of one moment; neither were those of one member after another.
+//! others. What chance makes endpoints differ by (`health/noise.rs`) is measured: each shard adds up how far answers
+//! are from the estimates, upkeep takes these sums and looks how old requests get. Whether a member may be picked takes
+//! three loads from scattered addresses. So if some may not, rows are compared as usual, only the best candidate is
+//! checked, and it is taken out if it may not be picked. The readings of a row are not of one moment; neither were
+//! those of one member after another.
 //!
 //! **One endpoint against the fleet.** A fault is weighed by how often others fail, and that is known late, or not at
 //! all, where it matters most. The fleet's mean is wrong when a zone dies: it is a third within a moment, and the dead

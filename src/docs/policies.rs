@@ -43,10 +43,11 @@
 //! *Streams, or requests of very different length:* use a separate fleet for each kind, or record the lease when the
 //! headers arrive: what comes after them says little about how soon the next request is answered. If a stream is open
 //! beside short requests for more than three times as long as answers take, `Adaptive` counts its endpoint at three
-//! times its cost, for a minute. (More than twelve times as long, if many of the client's own requests last long.) Every policy that looks at requests in flight counts one more request. If many of a
-//! few endpoints have a stream open and the others have none, the others get most of the short requests, up to about
-//! five more at a time each; `PowerOfTwo` reacts less. With a [`Transport`](crate::Transport) a request ends when its
-//! future does: a future that returns at the headers ends the lease there, and a drain does not wait for the body.
+//! times its cost, for a minute. (More than twelve times as long, if many of the client's own requests last long.)
+//! Every policy that looks at requests in flight counts one more request. If many of a few endpoints have a stream open
+//! and the others have none, the others get most of the short requests, up to about five more at a time each;
+//! `PowerOfTwo` reacts less. With a [`Transport`](crate::Transport) a request ends when its future does: a future that
+//! returns at the headers ends the lease there, and a drain does not wait for the body.
 //!
 //! # What all policies have in common
 //!

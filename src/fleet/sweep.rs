@@ -11,8 +11,8 @@ use super::change::Slot;
 use super::upkeep::SLICE;
 use crate::endpoint::Endpoint;
 use crate::health::{
-    Detector, Detectors, UsualAges, compares_endpoints, earned_ejection, in_flight_tells,
-    lower_median, noise_of_estimates, outliers,
+    AgeLimit, Detector, Detectors, Variance, compares_endpoints, earned_ejection, lower_median,
+    outliers, reliance_on_in_flight,
 };
 use crate::member::State;
 use crate::options::MemberId;
@@ -56,7 +56,8 @@ pub(super) struct Sweep {
     /// Whether the probes of ejected members are to be brought forward, because their slots under the cap are wanted.
     makes_room: bool,
     invitations: Invitations,
-    ages: UsualAges,
+    ages: AgeLimit,
+    variance: Variance,
 }
 
 impl Sweep {
@@ -215,9 +216,11 @@ impl Sweep {
         rates.set_refusal_rate(census.refusal_rate());
         let pace = pace as f32;
         rates.set_pace(pace);
-        let tells = median.map_or(0.0, |usual| in_flight_tells(pace, usual));
-        let noise = noise_of_estimates(shared.spread(), pace);
-        rates.set_noise(tells * noise, self.ages.overdue(tells));
+        let reliance = median.map_or(0.0, |usual| reliance_on_in_flight(pace, usual));
+        self.variance.add(shared.take_deviations());
+        self.ages.end_sweep();
+        let noise = reliance * self.variance.of_estimates(pace);
+        rates.set_noise(noise, self.ages.overdue(reliance));
         let requests = counted.total + census.unjudged.total;
         self.eject_for_scores(slots, shared, now);
         if compares_endpoints(&shared.ejection) {

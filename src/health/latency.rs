@@ -68,7 +68,7 @@ pub(crate) struct Observation {
     pub(crate) is_back: bool,
     /// How far the answer was from the estimate before it, as a part of that, both in square roots. `None` while that
     /// was new.
-    pub(crate) off: Option<f32>,
+    pub(crate) deviation: Option<f32>,
 }
 
 /// The word before the first sample. An estimate is at least 1 ns, so no other word is 0.
@@ -131,11 +131,11 @@ impl LatencyCell {
         usual: impl Fn() -> Option<Duration>,
     ) -> Observation {
         let (stamp, sample) = (stamp(now), believable(latency));
-        let (mut is_back, mut off) = (false, None);
+        let (mut is_back, mut deviation) = (false, None);
         let first = || usual().map_or(sample, |usual| (believable(usual) + sample) / 2.0);
         let estimate = self.change(|word| {
             is_back = false;
-            off = (samples(word) >= NEW).then(|| (sample / root(word) - 1.0).abs());
+            deviation = (samples(word) >= NEW).then(|| (sample / root(word) - 1.0).abs());
             Some(match word {
                 UNKNOWN => pack(1, stamp, first()),
                 word if elapsed(word, stamp) >= IDLE_MILLIS => {
@@ -156,7 +156,7 @@ impl LatencyCell {
         Observation {
             estimate,
             is_back,
-            off,
+            deviation,
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) use detector::Detectors;
 pub use ejection::{Backoff, Ejection};
 pub(crate) use latency::LatencyCell;
 pub use limits::{AdaptiveLimit, Limits};
-pub(crate) use noise::{OVERDUE, Spread, UsualAges, in_flight_tells, noise_of_estimates};
+pub(crate) use noise::{AgeLimit, Deviations, OVERDUE, Variance, reliance_on_in_flight};
 pub(crate) use outliers::{Report, Thresholds, compares_endpoints, lower_median, outliers};
 pub use panic::{PanicAction, PanicRule};
 pub(crate) use refusals::Refusals;

@@ -6,53 +6,85 @@
 use std::time::Duration;
 
 use super::latency::weight_at_pace;
-use crate::sync::AtomicF32;
+use crate::sync::{AtomicU64, Ordering};
 
-/// Requests in flight are overdue if their mean age is more than this many times the cost of a request: what counts at
-/// least, see [`UsualAges`].
+/// What the cost of a request is multiplied by at an endpoint whose requests in flight are overdue, so that an endpoint
+/// that hangs is avoided before its requests time out. The factor does not grow with the age: an endpoint working on a
+/// long request looks the same as one that hangs.
+///
+/// They are overdue if their mean age is more than a multiple of that cost, which is at least this, too; see
+/// [`AgeLimit`].
 pub(crate) const OVERDUE: f32 = 3.0;
 
-/// How much latencies vary from request to request: the mean square of how far an answer is from the estimate before
-/// it, as a part of that, both in square roots. It is 0.27 for times that are distributed exponentially, and 0.53 where
-/// one request in twenty takes 25 times as long as the others.
+/// What the answers to a shard's requests since the last sweep tell of how much latencies vary: the sum of the squares
+/// of how far each was from the estimate before it, as a part of that, both in square roots; and their number.
+///
+/// In one word: `sum: 32, an f32 | count: 32`.
 #[derive(Debug)]
-pub(crate) struct Spread(AtomicF32);
+pub(crate) struct Deviations(AtomicU64);
 
-impl Spread {
+impl Deviations {
     pub(crate) fn new() -> Self {
-        Self(AtomicF32::new(0.0))
+        Self(AtomicU64::new(0))
     }
 
-    /// Counts an answer. Threads of a shard may lose each other's counts, which matters little.
-    pub(crate) fn count(&self, off: f32) {
-        /// The weight of one answer.
-        const WEIGHT: f32 = 1.0 / 256.0;
+    /// Counts an answer that deviates by this. Threads of a shard may lose each other's counts, which matters little.
+    #[inline]
+    pub(crate) fn count(&self, deviation: f32) {
         /// An answer counts as no further off than this, so that one alone tells little.
         const FURTHEST: f32 = 3.0;
-        let (off, spread) = (off.min(FURTHEST), self.get());
-        self.0.set(spread + (off * off - spread) * WEIGHT);
+        // ORDERING: Relaxed, here and below. A statistic, complete in itself.
+        let (sum, count) = sum_and_count(self.0.load(Ordering::Relaxed));
+        let sum = sum + deviation.min(FURTHEST).powi(2);
+        let next = u64::from(sum.to_bits()) << 32 | u64::from(count.saturating_add(1));
+        // ORDERING: Relaxed. As above.
+        self.0.store(next, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> f32 {
-        self.0.get()
+    /// Takes what has been counted.
+    pub(crate) fn take(&self) -> (f32, u32) {
+        // ORDERING: Relaxed. As above.
+        sum_and_count(self.0.swap(0, Ordering::Relaxed))
     }
 }
 
-/// The standard deviation, as a part of it, that the latency estimate of an endpoint has by chance, if it answers
-/// `pace` requests a second.
-pub(crate) fn noise_of_estimates(spread: f32, pace: f32) -> f32 {
-    let weight = weight_at_pace(pace);
-    // Of an average with this weight for each new sample. Twice that for the square of a square root.
-    2.0 * (spread * weight / (2.0 - weight)).sqrt()
+fn sum_and_count(word: u64) -> (f32, u32) {
+    (f32::from_bits((word >> 32) as u32), word as u32)
 }
 
-/// How far a client's own requests in flight tell how busy endpoints are, from 0 to 1, if each gets `pace` requests a
-/// second from it, which take `usual`.
+/// How much latencies vary from request to request: the mean of these squares. It is 0.27 for times that are
+/// distributed exponentially, and 0.53 where one request in twenty takes 25 times as long as the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Variance(f32);
+
+impl Variance {
+    /// Takes in what was counted since the last time.
+    pub(crate) fn add(&mut self, counted: impl Iterator<Item = (f32, u32)>) {
+        /// About the last so many answers count.
+        const ANSWERS: f32 = 256.0;
+        let (sum, count) = counted.fold((0.0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        if count > 0 {
+            let (count, mean) = (count as f32, sum / count as f32);
+            self.0 += (mean - self.0) * count / (count + ANSWERS);
+        }
+    }
+
+    /// The standard deviation, as a part of it, that the latency estimate of an endpoint has by chance, if it answers
+    /// `pace` requests a second.
+    pub(crate) fn of_estimates(self, pace: f32) -> f32 {
+        let weight = weight_at_pace(pace);
+        // Of an average with this weight for each new sample. Twice that for the square of a square root.
+        2.0 * (self.0 * weight / (2.0 - weight)).sqrt()
+    }
+}
+
+/// How far to rely on a client's own requests in flight for how busy endpoints are, from 0 to 1, if each gets `pace`
+/// requests a second from it, which take `usual`.
 ///
 /// The fewer of a server's requests are this client's, the fewer it has in flight there: latencies are then the only
 /// sign of what the others send, and each is worth following. From a quarter of a request at each endpoint on,
 /// requests in flight tell something; from 0.65 on, enough. In the simulation ten clients have 0.2 to 0.4.
-pub(crate) fn in_flight_tells(pace: f32, usual: Duration) -> f32 {
+pub(crate) fn reliance_on_in_flight(pace: f32, usual: Duration) -> f32 {
     const LEAST: f32 = 0.25;
     const ENOUGH: f32 = 0.65;
     // Little's law.
@@ -61,37 +93,56 @@ pub(crate) fn in_flight_tells(pace: f32, usual: Duration) -> f32 {
 }
 
 /// The mean age of requests in flight, as a multiple of the cost of a request, that one in twenty busy endpoints
-/// exceeds; at least [`OVERDUE`]. It rises while more do and falls while fewer do.
+/// exceeds; at least [`OVERDUE`]. It rises with each sweep in which more do, and falls with each in which fewer do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct UsualAges(f32);
+pub(crate) struct AgeLimit {
+    limit: f32,
+    /// How many busy endpoints the sweep has seen, and how many of them beyond the limit.
+    seen: u32,
+    beyond: u32,
+}
 
-impl Default for UsualAges {
+impl Default for AgeLimit {
     fn default() -> Self {
-        Self(OVERDUE)
+        Self {
+            limit: OVERDUE,
+            seen: 0,
+            beyond: 0,
+        }
     }
 }
 
-impl UsualAges {
+impl AgeLimit {
     /// Takes in the mean age at a busy endpoint, as a multiple of the cost of a request there.
-    pub(crate) fn see(&mut self, times: f32) {
-        /// The share of endpoints that exceeds it.
-        const SHARE: f32 = 0.05;
-        /// A single endpoint that hangs for five seconds, of five that are looked at ten times a second, raises it by
-        /// half. It is overdue for all that, as its age grows sooner.
-        const STEP: f32 = 0.01;
-        /// Requests that are older are overdue in any case, and may be streams.
-        const MOST: f32 = 4.0 * OVERDUE;
-        let factor = match times > self.0 {
-            true => 1.0 + STEP * (1.0 - SHARE),
-            false => 1.0 - STEP * SHARE,
-        };
-        self.0 = (self.0 * factor).clamp(OVERDUE, MOST);
+    pub(crate) fn see(&mut self, age: f32) {
+        self.seen += 1;
+        self.beyond += u32::from(age > self.limit);
     }
 
-    /// From which age on requests are overdue, where requests in flight tell this much: with few in flight, an endpoint
-    /// that hangs would be found late.
-    pub(crate) fn overdue(self, tells: f32) -> f32 {
-        OVERDUE + (self.0 - OVERDUE) * tells
+    /// The sweep is over.
+    pub(crate) fn end_sweep(&mut self) {
+        /// The share of endpoints that exceeds it.
+        const SHARE: f32 = 0.05;
+        /// With ten sweeps a second, half of all beyond the limit raise it from the least to the most in three seconds,
+        /// and it falls back in half a minute. One of five that hangs for five seconds doubles it; that one stays
+        /// overdue, as the age of its requests grows sooner.
+        const STEP: f32 = 0.1;
+        /// Requests that are older are overdue in any case, and may be streams.
+        const MOST: f32 = 4.0 * OVERDUE;
+        if self.seen > 0 {
+            let share = self.beyond as f32 / self.seen as f32;
+            let next = self.limit * (1.0 + STEP * (share - SHARE));
+            *self = Self {
+                limit: next.clamp(OVERDUE, MOST),
+                ..Self::default()
+            };
+        }
+    }
+
+    /// From which age on requests are overdue, with this reliance on requests in flight: where a client has few, an
+    /// endpoint that hangs would be found late.
+    pub(crate) fn overdue(self, reliance: f32) -> f32 {
+        OVERDUE + (self.limit - OVERDUE) * reliance
     }
 }
 
@@ -115,76 +166,102 @@ mod tests {
         states.map(|state| -20.0 * (((state >> 11) + 1) as f64 / (1u64 << 53) as f64).ln())
     }
 
-    /// The spread, and the standard deviation of estimates as a part of their mean, after `count` answers at this pace.
-    fn measured(pace: f32, count: u32) -> (f32, f32) {
-        let (cell, spread) = (LatencyCell::new(), Spread::new());
+    /// The variance, and the standard deviation of estimates as a part of their mean, after `count` answers at this
+    /// pace.
+    fn measured(pace: f32, count: u32) -> (Variance, f32) {
+        let (cell, deviations) = (LatencyCell::new(), Deviations::new());
+        let mut variance = Variance::default();
         let mut estimates = Vec::new();
         for (answer, millis) in (0..count).zip(exponential()) {
             let at = Tick::from_nanos((f64::from(answer) * 1e9 / f64::from(pace)) as u64);
             let latency = Duration::from_secs_f64(millis / 1e3);
             let seen = cell.observe(at, latency, || None);
-            seen.off.into_iter().for_each(|off| spread.count(off));
+            let deviation = seen.deviation.into_iter();
+            deviation.for_each(|one| deviations.count(one));
+            if answer % 10 == 0 {
+                // Another shard has no requests.
+                variance.add([deviations.take(), Deviations::new().take()].into_iter());
+            }
             estimates.push(f64::from(seen.estimate));
         }
         let late = &estimates[estimates.len() / 10..];
-        let mean = late.iter().sum::<f64>() / late.len() as f64;
-        let square = late
-            .iter()
-            .map(|one| (one / mean - 1.0).powi(2))
-            .sum::<f64>();
-        (spread.get(), (square / late.len() as f64).sqrt() as f32)
+        let count = late.len() as f64;
+        let mean = late.iter().sum::<f64>() / count;
+        let squares = late.iter().map(|one| (one / mean - 1.0).powi(2));
+        (variance, (squares.sum::<f64>() / count).sqrt() as f32)
     }
 
-    /// The variation of estimates that is computed is the one that estimates of like answers have.
+    /// The deviation of estimates that is computed is the one that estimates of like answers have.
     #[test]
     fn the_noise_is_what_estimates_vary_by() {
         for pace in [2.0, 8.0, 30.0] {
-            let (spread, deviation) = measured(pace, 40_000);
-            // The square root of exponential times has a squared variation of 4 / pi - 1 = 0.27. The estimate that it is
-            // measured from varies by a twentieth to a sixth of that; the last 256 answers count, whose mean square is
-            // off by a tenth.
-            assert!((0.2..0.42).contains(&spread), "{spread}");
-            let computed = noise_of_estimates(spread, pace);
-            let off = computed / deviation;
-            // A square of the deviation's next term at the slowest pace, and the root of the spread's error.
-            assert!(
-                (0.8..1.3).contains(&off),
-                "{pace}: {computed} for {deviation}"
-            );
+            let (variance, deviation) = measured(pace, 40_000);
+            // The squared variation of the roots of exponential times is 4 / pi - 1 = 0.27, and that of the estimate
+            // before an answer adds up to 0.27 * 0.18 and to the mean of its reciprocal's square as much again: 0.27 to
+            // 0.37. The mean of about 256 squares, each of which varies by 1.4 of the mean, is off by a twelfth; three
+            // of these.
+            assert!((0.2..0.46).contains(&variance.0), "{variance:?}");
+            // The root of that is off by half as much. The square of an estimate of deviation 0.4 varies by a tenth
+            // more.
+            let ratio = variance.of_estimates(pace) / deviation;
+            assert!((0.8..1.25).contains(&ratio), "{pace}: {ratio}");
         }
     }
 
     #[test]
-    fn in_flight_tells_from_a_quarter_of_a_request_on() {
-        let tells = |pace| in_flight_tells(pace, Duration::from_millis(100));
-        assert_eq!([0.0, 2.5, 6.5, 1e9].map(tells), [0.0, 0.0, 1.0, 1.0]);
-        assert!((tells(4.5) - 0.5).abs() < 1e-6);
+    fn a_thread_that_has_ended_is_forgotten() {
+        let (ended, goes_on) = (Deviations::new(), Deviations::new());
+        let mut variance = Variance::default();
+        (0..1_000).for_each(|_| ended.count(3.0));
+        variance.add([ended.take(), goes_on.take()].into_iter());
+        assert!(variance.0 > 5.0);
+        for _ in 0..300 {
+            (0..10).for_each(|_| goes_on.count(0.1));
+            variance.add([ended.take(), goes_on.take()].into_iter());
+        }
+        // Each ten answers leave 256 parts in 266: after 300 times, a hundred thousandth.
+        assert!((variance.0 - 0.01).abs() < 0.001, "{variance:?}");
     }
 
     #[test]
-    fn one_in_twenty_ages_is_beyond_the_usual() {
-        let mut ages = UsualAges::default();
-        let (mut beyond, mut sum) = (0, 0.0);
-        for (look, millis) in (0..40_000).zip(exponential()) {
-            let age = (millis / 8.0) as f32;
-            if look >= 20_000 {
-                beyond += u32::from(age > ages.overdue(1.0));
-                sum += ages.overdue(1.0);
-            }
-            ages.see(age);
-        }
-        // The balance of rises and falls: 0.95 up and 0.05 down. Binomial with 20 000 looks: 1000 +- 31, and what the
-        // last looks left, at most ln(10) / 0.01 steps of 0.05.
-        assert!((870..1130).contains(&beyond), "{beyond}");
-        // The quantile: 2.5 ln(20) = 7.5.
-        let mean = sum / 20_000.0;
+    fn a_quarter_of_a_request_in_flight_tells_nothing() {
+        let reliance = |pace| reliance_on_in_flight(pace, Duration::from_millis(100));
+        assert_eq!([0.0, 2.5, 6.5, 1e9].map(reliance), [0.0, 0.0, 1.0, 1.0]);
+        assert!((reliance(4.5) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn one_in_twenty_ages_is_beyond_the_limit() {
+        let mut ages = exponential().map(|millis| (millis / 8.0) as f32);
+        let mut limit = AgeLimit::default();
+        let mut sweep = |limit: &mut AgeLimit| {
+            (0..20).for_each(|_| limit.see(ages.next().unwrap_or(0.0)));
+            limit.end_sweep();
+            limit.overdue(1.0)
+        };
+        (0..1_000).for_each(|_| {
+            sweep(&mut limit);
+        });
+        let mean = (0..1_000).map(|_| sweep(&mut limit)).sum::<f32>() / 1_000.0;
+        // The quantile is 2.5 ln(20) = 7.5. A sweep of 20 moves the limit by a tenth of its binomial deviation of 0.05;
+        // it wanders by a few hundredths around that.
         assert!((6.8..8.2).contains(&mean), "{mean}");
-        (0..40_000).for_each(|_| ages.see(0.0));
-        assert_eq!((ages.overdue(1.0), ages.overdue(0.0)), (OVERDUE, OVERDUE));
-        (0..40_000).for_each(|_| ages.see(f32::INFINITY));
-        assert_eq!(
-            (ages.overdue(1.0), ages.overdue(0.0)),
-            (4.0 * OVERDUE, OVERDUE)
-        );
+        // Only sweeps that see busy endpoints change it.
+        limit.end_sweep();
+        let before = limit.overdue(1.0);
+        limit.end_sweep();
+        assert_eq!(limit.overdue(1.0), before);
+    }
+
+    #[test]
+    fn the_limit_has_bounds() {
+        let mut limit = AgeLimit::default();
+        for (age, bound) in [(f32::INFINITY, 4.0 * OVERDUE), (0.0, OVERDUE)] {
+            for _ in 0..400 {
+                limit.see(age);
+                limit.end_sweep();
+            }
+            assert_eq!((limit.overdue(1.0), limit.overdue(0.0)), (bound, OVERDUE));
+        }
     }
 }

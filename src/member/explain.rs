@@ -78,8 +78,9 @@ pub struct Explanation {
     ///
     /// It comes from the endpoint's latency, out of proportion where that is well above the usual, and from its errors
     /// and refusals. It is three times as high while the requests in flight have been open for more than three times
-    /// that, in the mean (up to twelve times where times vary widely). Policies that compare costs ([`Adaptive`](crate::Adaptive)) send next to nothing to an
-    /// endpoint that costs a few times the usual, though it is eligible.
+    /// that, in the mean (up to twelve times where a client has many in flight and times vary widely). Policies that
+    /// compare costs ([`Adaptive`](crate::Adaptive)) send next to nothing to an endpoint that costs a few times the
+    /// usual, though it is eligible.
     pub cost: Option<f64>,
     /// For how long policies that compare costs still prefer other endpoints, because this one said that it is
     /// overloaded ([`Outcome::Overloaded`](crate::Outcome::Overloaded)) or is going away.
@@ -239,7 +240,7 @@ impl State {
         let (place, usual) = (self.place.as_ref()?, self.shared.usual().latency()?);
         let known = f64::from(place.cost()?);
         let age = self.mean_age_in_costs(&self.shared.usual(), now);
-        let is_overdue = age.is_some_and(|age| age > self.shared.rates.pacing().overdue);
+        let is_overdue = age.is_some_and(|age| age > self.shared.rates.cost_basis().overdue);
         let times = if is_overdue { OVERDUE.into() } else { 1.0 };
         Some(known * times / usual.as_nanos().max(1) as f64)
     }

@@ -135,8 +135,8 @@ impl<E: Endpoint> Lease<E> {
     }
 
     /// Reports that the endpoint is going away while this request goes on, or beside its good answer. It acts as
-    /// [`Outcome::GoingAway`], but leaves the outcome of the request open: you still record that. (For a probe it is the
-    /// verdict, and the endpoint stays ejected whatever is recorded.)
+    /// [`Outcome::GoingAway`], but leaves the outcome of the request open: you still record that. (For a probe it is
+    /// the verdict, and the endpoint stays ejected whatever is recorded.)
     ///
     /// ```
     /// use evenkeel::{Cluster, Fleet, MemberState, Outcome};

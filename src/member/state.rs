@@ -217,7 +217,8 @@ impl State {
         if was_silent {
             self.set_penalty(now, &self.shared.usual());
         }
-        seen.off.iter().for_each(|&off| shard.spread.count(off));
+        let deviation = seen.deviation.iter();
+        deviation.for_each(|&one| shard.deviations.count(one));
         if seen.is_back {
             self.reset_invitations();
         }

@@ -42,21 +42,28 @@ const INVITATION: u32 = 1 << 31;
 /// finding the place full without a carry.
 const FULL: u64 = COUNT_MASK - (1 << 16);
 
-/// The word of one request in flight that started at `start`.
+/// The word of one request in flight that started at `start`. Such words are added up and subtracted.
 #[inline]
-const fn one(start: Tick) -> u64 {
+pub(crate) const fn one(start: Tick) -> u64 {
     (start.as_nanos() >> AGE_BITS) << COUNT_BITS | 1
 }
 
 /// What is in flight at a member: a number of requests and the sum of their start times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Load(u64);
+pub(crate) struct Load(pub(crate) u64);
 
 impl Load {
     /// The number of requests.
     #[inline]
     pub(crate) const fn count(self) -> u32 {
         (self.0 & COUNT_MASK) as u32
+    }
+
+    /// The mean age of the requests; `None` if there are none.
+    pub(crate) fn mean_age(self, now: Tick) -> Option<Duration> {
+        let ages = u64::try_from(self.ages(now)).unwrap_or(0) / AGE_UNITS_PER_NANO;
+        let mean = ages.checked_div(self.count().into())?;
+        Some(Duration::from_nanos(mean))
     }
 
     /// The total age of the requests, in units of 1/[`AGE_UNITS_PER_NANO`] ns. Negative if they started after `now` by
@@ -189,10 +196,7 @@ impl Place {
     /// The mean age of the requests counted here; `None` if there are none.
     pub(crate) fn mean_age(&self, now: Tick) -> Option<Duration> {
         // ORDERING: Relaxed. As in `add`.
-        let load = Load(self.page.loads[self.at].load(Ordering::Relaxed));
-        let ages = u64::try_from(load.ages(now)).unwrap_or(0) / AGE_UNITS_PER_NANO;
-        let mean = ages.checked_div(load.count().into())?;
-        Some(Duration::from_nanos(mean))
+        Load(self.page.loads[self.at].load(Ordering::Relaxed)).mean_age(now)
     }
 
     /// The mean age, as a sign of how long answers take. `None` if the requests are too old for that (see

@@ -22,7 +22,7 @@ use crate::sync::{Arc, AtomicU64, Ordering, Padded, process};
 use crate::time::{Clock, MonotonicClock, Tick, nanos};
 
 pub(crate) use board::{
-    AGE_UNITS_PER_NANO, Board, BoardView, JOINED, LANES, Place, Spot, Spots, forgotten,
+    AGE_UNITS_PER_NANO, Board, BoardView, JOINED, LANES, Load, Place, Spot, Spots, forgotten, one,
 };
 pub(crate) use capacity::BaselineLatency;
 use capacity::Capacity;
@@ -33,7 +33,7 @@ pub(crate) use events::{Events, QueuedEvent};
 pub(crate) use ledger::{Ledger, MAX_MEMBERS, Tally};
 pub(crate) use prober::{Prober, TICK_TTL};
 use rates::FleetRates;
-pub(crate) use rates::{COMMON_FAULT_SHARE, Own, Pacing};
+pub(crate) use rates::{COMMON_FAULT_SHARE, CostBasis, Own};
 pub(crate) use shard::{Randoms, Reading, Shard};
 pub(crate) use slots::{Held, Slots};
 

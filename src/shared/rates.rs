@@ -47,14 +47,14 @@ impl Own {
 
 /// What a pick that compares costs needs to know of the fleet.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Pacing {
+pub(crate) struct CostBasis {
     /// How many requests per second an endpoint gets, in the mean; 0 while unknown.
     pub(crate) pace: f32,
     /// From which mean age on requests in flight are overdue, as a multiple of what a request costs.
     pub(crate) overdue: f32,
 }
 
-impl Default for Pacing {
+impl Default for CostBasis {
     fn default() -> Self {
         Self {
             pace: 0.0,
@@ -83,7 +83,8 @@ pub(crate) struct FleetRates {
     judged: AtomicU64,
     /// How many requests per second an endpoint gets, in the mean.
     pace: AtomicF32,
-    /// The standard deviation that latency estimates have by chance, as a part of them, as far as it matters.
+    /// The standard deviation that latency estimates have by chance, as a part of them, times the reliance on requests
+    /// in flight.
     noise: AtomicF32,
     /// From which mean age on requests in flight are overdue, as a multiple of what a request costs.
     overdue: AtomicF32,
@@ -189,8 +190,8 @@ impl FleetRates {
     }
 
     #[inline]
-    pub(crate) fn pacing(&self) -> Pacing {
-        Pacing {
+    pub(crate) fn cost_basis(&self) -> CostBasis {
+        CostBasis {
             pace: self.pace(),
             overdue: self.overdue.get(),
         }

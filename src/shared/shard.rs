@@ -15,7 +15,7 @@
 
 use super::rates::COMMON_FAULT_SHARE;
 use super::{GOLDEN, Shared, mix};
-use crate::health::Spread;
+use crate::health::Deviations;
 use crate::options::MemberId;
 use crate::sync::{AtomicBool, AtomicF32, AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
@@ -90,8 +90,8 @@ pub(crate) struct Shard {
     uses: AtomicU64,
     /// One more than the uses that are left; 0 if the reading is not reused.
     left: AtomicU64,
-    /// How much the latencies of its requests vary.
-    pub(crate) spread: Spread,
+    /// How far answers to its requests were from what was expected.
+    pub(crate) deviations: Deviations,
     /// The share of the last requests that failed.
     pub(super) failing: AtomicF32,
     /// The share that failed at another endpoint than the failure before.
@@ -113,7 +113,7 @@ impl Shard {
             tick: AtomicU64::new(0),
             uses: AtomicU64::new(0),
             left: AtomicU64::new(0),
-            spread: Spread::new(),
+            deviations: Deviations::new(),
             failing: AtomicF32::new(0.0),
             failing_around: AtomicF32::new(0.0),
             counted: AtomicU32::new(0),
@@ -229,10 +229,9 @@ impl Shared {
         self.clock.now()
     }
 
-    /// How much latencies vary from request to request: the greatest of the shards', as one without requests knows none.
-    pub(crate) fn spread(&self) -> f32 {
-        let all = self.shards.iter().map(|shard| shard.0.spread.get());
-        all.fold(0.0, f32::max)
+    /// Takes what the shards have counted of how far answers were from what was expected.
+    pub(crate) fn take_deviations(&self) -> impl Iterator<Item = (f32, u32)> {
+        self.shards.iter().map(|shard| shard.0.deviations.take())
     }
 
     /// Discards the readings of all shards that are left over from bursts.

@@ -221,13 +221,13 @@ fn the_last_usual_latency_is_kept() {
         notes,
         NOW,
         Some(Duration::from_millis(7)),
-        Pacing::default(),
+        CostBasis::default(),
     );
     let best = picker.all(&read, &mut with, None);
     assert_eq!(picker.choose(&best, &read, &with, notes, true), Some(0));
     assert_eq!(
         picker
-            .compare_params(notes, NOW, None, Pacing::default())
+            .compare_params(notes, NOW, None, CostBasis::default())
             .usual,
         7e6
     );
@@ -243,7 +243,7 @@ fn a_pick_ends_whatever_may_pick_answers() {
         // At first all eight remembered members are the first one.
         let picker = AdaptivePicker::new(&[1; 300], None, 0, 1);
         let notes = picker.notes_of(0);
-        let with = picker.compare_params(notes, NOW, None, Pacing::default());
+        let with = picker.compare_params(notes, NOW, None, CostBasis::default());
         let asked = std::cell::Cell::new(0u64);
         let may_pick = |index: usize| {
             if index != 0 {

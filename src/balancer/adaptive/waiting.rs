@@ -37,8 +37,8 @@ pub(super) fn max_waited_rounds(pace: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Waiting counts most where an endpoint is tried often enough for a try to be cheap, and too seldom for its estimate
-    /// to be sure.
+    /// Waiting counts most where an endpoint is tried often enough for a try to be cheap, and too seldom for its
+    /// estimate to be sure.
     #[test]
     fn how_long_waiting_counts_depends_on_the_pace() {
         let paces = [0.0, 0.4, 1.0, 4.0, 12.0, 25.0, 50.0, 1e6, f32::MAX];

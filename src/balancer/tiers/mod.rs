@@ -42,8 +42,8 @@ use picker::Tiered;
 /// dead endpoints. In a priority that is in panic, health is ignored, or picks for that priority
 /// [fail](crate::PickError::TooFewEligible). If all are in panic, each gets a share of the load by its number of
 /// endpoints. In a priority without a load, which gets only picks for which the others have no endpoint left, health
-/// counts. Under a [`Failover`](crate::Failover) with enough capacity elsewhere, the load is divided as if there were no
-/// panic rule.
+/// counts. Under a [`Failover`](crate::Failover) with enough capacity elsewhere, the load is divided as if there were
+/// no panic rule.
 ///
 /// [`Fleet::tiers`](crate::Fleet::tiers) shows loads and panic, and [`Stats::panicking`](crate::Stats::panicking)
 /// whether any priority with a load is in panic. An event tells when the first such panic begins and when the last one
@@ -141,7 +141,7 @@ pub struct Tier {
     /// among its zones, each zone's share follows its number of eligible endpoints, or in panic its number of
     /// endpoints.
     pub load_percent: f64,
-    /// Whether the priority is in panic.
+    /// Whether the priority is in panic. Without a load that has no effect.
     pub panicking: bool,
 }
 

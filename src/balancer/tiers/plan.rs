@@ -45,7 +45,7 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 struct Published {
-    /// Whether health is ignored for the load that the priority has.
+    /// Whether the priority has a load and is in panic: health is ignored for it, or its picks fail.
     panics: AtomicBool,
     /// In percent: of the healthy members, and of the degraded ones.
     loads: [AtomicU32; 2],
