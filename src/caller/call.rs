@@ -27,10 +27,8 @@ pub(super) struct CallState<'a, R, E> {
     tried: Vec<MemberId>,
     last_tried: Option<MemberId>,
     timed_out: bool,
-    /// The `Ok` of the attempt that ended last, if it returned one; or that of one that was refused as overloaded, if
-    /// those that ended after it had no result.
+    /// The `Ok` of the attempt that ended last, if it returned one.
     answer: Option<R>,
-    was_refused: bool,
     last: Option<E>,
 }
 
@@ -74,7 +72,6 @@ impl<'a, R, E> CallState<'a, R, E> {
             tried: options.pick.avoid.to_vec(),
             last_tried: None,
             timed_out: false,
-            was_refused: false,
             answer: None,
             last: None,
         }
@@ -108,18 +105,14 @@ impl<'a, R, E> CallState<'a, R, E> {
         retry_timeouts: bool,
         has_others: bool,
     ) -> Verdict<R> {
-        self.timed_out = false;
-        if !(self.was_refused && matches!(ended.end, AttemptEnd::CutOff { .. })) {
-            self.answer = None;
-        }
+        (self.timed_out, self.answer) = (false, None);
         match ended.end {
             AttemptEnd::Answered {
                 result,
                 is_retryable,
                 is_overloaded,
             } => {
-                self.was_refused = is_overloaded && has_others;
-                let is_final = !(is_retryable || self.was_refused);
+                let is_final = !(is_retryable || is_overloaded && has_others);
                 match result {
                     Ok(answer) if is_final => return Verdict::Good(answer),
                     Ok(answer) => self.answer = Some(answer),
