@@ -2,7 +2,7 @@
 //! policies and upkeep work with, is the same as with the built-in tracker.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evenkeel::{
@@ -133,4 +133,52 @@ fn a_tracker_learns_how_much_fails_everywhere() {
     serve(&fleet, &clock, 5_000, all_fail);
     // By itself each would have a score below 0.5, which ejects.
     assert_eq!(fleet.stats().ejections, 0);
+}
+
+/// Ejects "a" with its first failure, and remembers the highest usual share of failures that it was told.
+#[derive(Debug)]
+struct Told {
+    is_first: bool,
+    highest: Arc<Mutex<f64>>,
+}
+
+impl HealthTracker for Told {
+    fn record(&self, sample: &Sample, cx: &Judging<'_>) -> Alarm {
+        let mut highest = self.highest.lock().unwrap();
+        *highest = highest.max(cx.usual().error_rate());
+        match self.is_first && sample.outcome.is_fault() {
+            true => Alarm::Eject,
+            false => Alarm::None,
+        }
+    }
+
+    fn health(&self, _: &Judging<'_>) -> Health {
+        Health::new(1.0, 100)
+    }
+
+    fn readmitted(&self, _: Tick) {}
+}
+
+/// Also while no more may be ejected, and the one that is left fails.
+#[test]
+fn a_tracker_is_told_the_share_in_the_window() {
+    let (clock, highest) = (Arc::new(ManualClock::new()), Arc::new(Mutex::new(0.0)));
+    let told = highest.clone();
+    let fleet = Fleet::builder()
+        .endpoints(["a", "b"])
+        .seed(1)
+        .clock(clock.clone())
+        .tracker(move |endpoint: &&str| {
+            let (is_first, highest) = (*endpoint == "a", told.clone());
+            Box::new(Told { is_first, highest })
+        })
+        .build()
+        .unwrap();
+    serve(&fleet, &clock, 200, |_| Outcome::Success);
+    while fleet.stats().ejected == 0 {
+        fleet.pick_endpoint().unwrap().record(Outcome::Failure);
+    }
+    // No time passes, so upkeep does not count these.
+    (0..30).for_each(|_| fleet.lease(&"b").unwrap().record(Outcome::Failure));
+    assert!(*highest.lock().unwrap() < 0.01, "{highest:?}");
 }

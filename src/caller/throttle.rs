@@ -17,15 +17,16 @@ use crate::time::{Tick, nanos};
 /// While the cluster [has no healthy choice](crate::Cluster::has_healthy), a call is refused with
 /// [`StopReason::Throttled`](crate::StopReason::Throttled) before it is sent. The probability is max(0, (requests - k *
 /// accepts) / (requests + 1)), over the last ten seconds. *Requests* are calls that were sent and have ended, and those
-/// that were refused. Those in flight count while their mean age is more than the fleet's
-/// [`patience`](crate::FleetBuilder::patience), and one that is dropped if it outlasted that. *Accepts* are attempts
+/// that were refused. Calls in flight count, too, while their mean age exceeds the fleet's
+/// [`patience`](crate::FleetBuilder::patience) and is less than a minute; a dropped call counts if it outlasted the
+/// patience. *Accepts* are attempts
 /// that were answered neither with a fault nor with [`Overloaded`](crate::Outcome::Overloaded). So overloaded servers
 /// get about k times the load that they can answer, and not the whole demand. While there is a healthy choice nothing
 /// is refused: avoiding bad endpoints is then left to ejection.
 ///
 /// The window is ten seconds, not the book's two minutes: the book's client throttles by nothing else, while here it is
 /// the last resort and should end soon after its cause. In an outage, a service that sends at most one request in ten
-/// seconds has at most half of them refused.
+/// seconds has at most two thirds of them refused.
 ///
 /// ```
 /// use evenkeel::{CallPlan, Throttle};
@@ -82,6 +83,9 @@ impl Throttle {
     }
 }
 
+/// Calls that are open for longer in the mean are streams, as for `Adaptive`.
+const STREAM: Duration = Duration::from_secs(60);
+
 /// The counts of a throttle. Beyond a million accepts or four million requests in one second, they are not counted.
 #[derive(Debug)]
 pub(super) struct Throttling {
@@ -99,7 +103,7 @@ impl Throttling {
             settings,
             recent: Recent::new(),
             in_flight: AtomicU64::new(0),
-            patience: AtomicU64::new(0),
+            patience: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -129,14 +133,14 @@ impl Throttling {
     }
 
     /// How many of the calls in flight count: none, or all if they are open for longer than the patience in the mean. A
-    /// burst must not be refused for the answers that cannot have come yet.
+    /// burst must not be refused for the answers that cannot have come yet, nor a call because of streams.
     fn overdue(&self, now: Tick) -> u64 {
         // ORDERING: Relaxed, both. Statistics, each complete in itself.
         let load = Load(self.in_flight.load(Ordering::Relaxed));
         let patience = Duration::from_nanos(self.patience.load(Ordering::Relaxed));
-        match load.mean_age(now) > Some(patience) {
-            true => load.count().into(),
-            false => 0,
+        match load.mean_age(now) {
+            Some(age) if age > patience && age < STREAM => load.count().into(),
+            _ => 0,
         }
     }
 
@@ -148,8 +152,8 @@ impl Throttling {
         patience: Duration,
     ) -> Sent<'a> {
         // ORDERING: Relaxed, both. As above.
-        self.in_flight.fetch_add(one(now), Ordering::Relaxed);
         self.patience.store(nanos(patience), Ordering::Relaxed);
+        self.in_flight.fetch_add(one(now), Ordering::Relaxed);
         Sent {
             throttling: self,
             timer,
@@ -237,14 +241,36 @@ mod tests {
         assert!(throttling.admits(later, || false, || 0));
     }
 
-    #[test]
-    fn what_is_in_flight_does_not_count() {
-        let throttling = Throttling::new(Throttle::default());
-        for _ in 0..1000 {
-            assert!(throttling.admits(Tick::ZERO, || false, || 0));
+    /// A timer whose time stands still.
+    struct Still;
+
+    impl DynTimer for Still {
+        fn tick(&self) -> Tick {
+            Tick::ZERO
         }
-        throttling.count_request(Tick::ZERO);
-        assert!(!throttling.admits(Tick::ZERO, || false, || 0));
+
+        fn sleep_boxed(&self, _: Duration) -> crate::transport::BoxFuture<'_, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn what_is_in_flight_counts_from_the_patience_up_to_a_minute() {
+        let throttling = Throttling::new(Throttle::default());
+        let admits = |seconds| {
+            let now = Tick::ZERO.after(Duration::from_secs(seconds));
+            throttling.admits(now, || false, || 0)
+        };
+        let send = |_| throttling.sent(&Still, Tick::ZERO, Duration::from_secs(2));
+        let sent: Vec<_> = (0..1000).map(send).collect();
+        assert!(admits(0) && admits(1) && !admits(3) && !admits(59));
+        // The two refused above have left the window of ten seconds.
+        assert!(admits(80), "streams");
+        drop(sent);
+        assert!(
+            admits(95),
+            "none has ended, and none outlasted the patience"
+        );
     }
 
     #[test]

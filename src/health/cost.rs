@@ -41,14 +41,14 @@ pub(crate) fn error_factor(excess: f64) -> f32 {
 /// x - min((1 - x)^2 / 2, 0.03 x) below. s is an eighth, or four times the noise if that is more.
 ///
 /// Up to s above usual is noise of the estimates and counts for less than in proportion. Otherwise all clients would
-/// avoid the same few endpoints for it, though each has as much to do. Four deviations are many, as an endpoint
-/// that is idle while others queue loses more than a slow one that gets too much, which its requests in flight soon
-/// show. Beyond s, latency counts for more than in proportion. If cost were proportional to latency, the number in
-/// flight at an endpoint would follow 1 / latency and its rate 1 / latency^2. That moves too little load away where a
-/// part of each latency is the same everywhere (the network), or where a weight promises too much. For example, at 27
-/// ms beside 22 ms an endpoint would keep two thirds of its share where its server can do 0.4, and its queue would grow
-/// until it looks bad enough. Far beyond, cost is linear in latency again, so that a recovered endpoint is not avoided
-/// for long.
+/// avoid the same few endpoints for it, though each has as much to do. Four deviations are many:
+/// leaving an endpoint idle while others queue costs more than sending too much to a slow one, which its requests in
+/// flight soon show. Beyond s, latency counts for more than in proportion. If cost were proportional to latency, the
+/// number in flight at an endpoint would follow 1 / latency and its rate 1 / latency^2. That moves too little load away
+/// where a part of each latency is the same everywhere (the network), or where a weight promises too much. For example,
+/// at 27 ms beside 22 ms an endpoint would keep two thirds of its share where its server can do 0.4, and its queue
+/// would grow until it looks bad enough. Far beyond, cost is linear in latency again, so that a recovered endpoint is
+/// not avoided for long.
 ///
 /// An endpoint faster than usual gains little. Otherwise those that are faster by chance would get all requests when
 /// there is little to do.

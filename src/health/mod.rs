@@ -56,9 +56,9 @@ pub(crate) use window::{BUCKETS, Counts, HALF_BUCKETS, Open, RECENT_BUCKETS, Win
 /// than the built-in [`SlidingWindow`]. The built-in tracker is held concretely and costs no virtual call.
 ///
 /// It takes the place of the sequential test and of the counts of failures in a row: the settings of [`Ejection`] for
-/// these have no effect then, also not those of [`Ejection::envoy`] and [`Ejection::under_failover`]. What upkeep compares
-/// (success rates, failure percentages, latencies), checks and [`Outcome::GoingAway`](crate::Outcome::GoingAway) eject as
-/// with the built-in tracker.
+/// these have no effect then, also not those of [`Ejection::envoy`] and [`Ejection::under_failover`]. What upkeep
+/// compares (success rates, failure percentages, latencies), checks and
+/// [`Outcome::GoingAway`](crate::Outcome::GoingAway) eject as with the built-in tracker.
 ///
 /// A tracker only judges. Whatever it says, the fleet counts outcomes and latencies itself: for policies, for
 /// [`Usual`], for [`Member::outcomes`](crate::Member::outcomes), and to pass over an endpoint that is overloaded.
@@ -319,12 +319,13 @@ impl Usual {
     /// Normally it is the share in the window, as of the last upkeep, without endpoints that stand out. When at least
     /// two fifths of the other endpoints are under suspicion at once, or half have failed more than twice the usual
     /// share of their requests within the last two tenths of the window but no more than half, the cause is likely
-    /// something that all of them share. Then it is the share among the last requests of the calling thread's shard,
+    /// something that all of them share. What an endpoint fails while as many are ejected as the cap allows may be for
+    /// too much load. Then it is the share among the last requests of the calling thread's shard,
     /// without the request being recorded, if that is higher. It stays so for as long as requests keep failing at
     /// different endpoints.
     ///
-    /// In a fleet whose trackers are your own it is always the share in the window: only the built-in tracker tells who
-    /// is under suspicion. Endpoints that stand out are then those whose score ejects.
+    /// In a fleet whose trackers are your own it is always the share in the window: only the built-in tracker tells
+    /// which endpoints are under suspicion. Endpoints that stand out are then those whose score ejects.
     #[must_use]
     pub const fn error_rate(&self) -> f64 {
         self.error_rate

@@ -298,7 +298,8 @@ impl State {
         Own {
             is_suspect,
             fails_in_part,
-            is_in: self.standing.get().is_in(),
+            // With a tracker of the user's own, the usual share is always that in the window.
+            is_in: self.rule().is_some() && self.standing.get().is_in(),
         }
     }
 

@@ -4,9 +4,9 @@
 //! A *common fault* is one whose cause all endpoints share. While it lasts, the usual error rate is no less than the
 //! share of the shard's last requests that failed.
 //!
-//! What endpoints that are in fail while as many are out as may be counts as common, too: they may have too much to do.
-//! Of a pair at more than half load the second would else be ejected as soon as the first is back, and each in turn for
-//! as long as its queue is full.
+//! While as many endpoints are ejected as the cap allows, faults of those that are in count as common, too: they may
+//! have too much to do. Otherwise, of a pair at more than half load, the second would be ejected as soon as the first
+//! is back, and each in turn for as long as its queue is full.
 
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ pub(crate) const COMMON_FAULT_SHARE: f64 = 0.4;
 /// of `benches/quality.md`).
 const COMMON_IN_PART_SHARE: f64 = 0.5;
 
-/// With fewer endpoints than this no fault counts as common; nor, by that share, with fewer others that fail.
+/// By these shares, no fault counts as common with fewer endpoints than this; nor, by the second, with fewer others
+/// that fail.
 const SEVERAL: u64 = 3;
 
 /// What an endpoint itself adds to the counts, which are to tell of the others.
@@ -32,7 +33,7 @@ const SEVERAL: u64 = 3;
 pub(crate) struct Own {
     pub(crate) is_suspect: bool,
     pub(crate) fails_in_part: bool,
-    /// Whether it takes requests.
+    /// Whether it is in: not ejected, probed or marked.
     pub(crate) is_in: bool,
 }
 
@@ -179,7 +180,8 @@ impl FleetRates {
         self.pace.set(pace);
     }
 
-    /// Sets the standard deviation that latency estimates have by chance, and from which age on requests are overdue.
+    /// Sets the standard deviation that latency estimates have by chance, times the reliance on requests in flight, and
+    /// from which age on requests are overdue.
     pub(crate) fn set_noise(&self, noise: f32, overdue: f32) {
         self.noise.set(noise);
         self.overdue.set(overdue);
@@ -264,7 +266,7 @@ impl FleetRates {
         self.are_many_suspect(own.is_suspect) || others >= SEVERAL && others as f64 >= most
     }
 
-    /// Whether any endpoint takes requests.
+    /// Whether any endpoint is in.
     fn any_judged(&self) -> bool {
         // ORDERING: Relaxed. As above.
         self.judged.load(Ordering::Relaxed) > 0
@@ -277,7 +279,7 @@ impl Shared {
         let (state, mut rate) = (self.shard_state(shard), self.rates.error_rate());
         let is_common = self.rates.is_common(own) || own.is_in && self.ledger.is_full();
         let is_common = state.update_is_common(is_common);
-        // If all endpoints are out, the failures are those of their probes.
+        // If none is in, no request updates the share.
         if is_common && self.rates.any_judged() {
             rate = rate.max(state.failing.get());
         }
