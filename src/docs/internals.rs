@@ -366,8 +366,9 @@
 //! alike ejects none by the default detector, and with any detector the cap leaves half of it in rotation. So
 //! [`has_healthy`](crate::Cluster::has_healthy) also looks at the share of failures among the endpoints that are not
 //! outliers, and at the share that endpoints refuse as overloaded, which ejects none. It is called only if the formula
-//! gives more than zero. At most 80 in a hundred are refused, because
-//! ejected endpoints come back by requests.
+//! gives more than zero. Calls count when they have ended, because a burst has no answers yet. Those in flight count by
+//! their mean age, because a server that hangs ends none. At most 80 in a hundred are refused, because ejected endpoints
+//! come back by requests.
 //!
 //! **No wait in vain.** Before a back-off, the caller asks whether any endpoint is left
 //! ([`leaves_none`](crate::Cluster::leaves_none)), and checks time, slot and budget. A pick would answer this too, but
