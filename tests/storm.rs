@@ -218,10 +218,9 @@ impl Storm {
 
     fn is_over_the_cap(&self, stats: &Stats) -> bool {
         // While an update makes the fleet smaller, the limit is already that of the next set.
-        let of_this_set = match stats.routable {
-            0 | 1 => 0,
-            routable => (routable * self.max_percent as usize / 100).max(1),
-        };
+        // A cap of 100 % covers the only endpoint, and one of two may always be out.
+        let least = usize::from(stats.routable > 1);
+        let of_this_set = (stats.routable * self.max_percent as usize / 100).max(least);
         stats.ejected > stats.ejection_limit.max(of_this_set)
     }
 
