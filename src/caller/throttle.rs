@@ -19,10 +19,10 @@ use crate::time::{Tick, nanos};
 /// accepts) / (requests + 1)), over the last ten seconds. *Requests* are calls that were sent and have ended, and those
 /// that were refused. Calls in flight count, too, while their mean age exceeds the fleet's
 /// [`patience`](crate::FleetBuilder::patience) and is less than a minute; a dropped call counts if it outlasted the
-/// patience. *Accepts* are attempts
-/// that were answered neither with a fault nor with [`Overloaded`](crate::Outcome::Overloaded). So overloaded servers
-/// get about k times the load that they can answer, and not the whole demand. While there is a healthy choice nothing
-/// is refused: avoiding bad endpoints is then left to ejection.
+/// patience. *Accepts* are attempts that were answered neither with a fault nor with
+/// [`Overloaded`](crate::Outcome::Overloaded). So overloaded servers get about k times the load that they can answer,
+/// and not the whole demand. While there is a healthy choice nothing is refused: avoiding bad endpoints is then left to
+/// ejection.
 ///
 /// The window is ten seconds, not the book's two minutes: the book's client throttles by nothing else, while here it is
 /// the last resort and should end soon after its cause. In an outage, a service that sends at most one request in ten
