@@ -1,5 +1,7 @@
 //! The estimated cost of a request at an endpoint, which [`Adaptive`](crate::Adaptive) compares. Pure functions.
 
+use super::suspicion::Evidence;
+
 /// The factor by which errors multiply the cost of a request, for an endpoint that failed `faults` of its `total` last
 /// requests, of these the last `row` in a row, while a share `usual` fails everywhere. Requests that fail are sent
 /// again or lost, which costs more than slowness.
@@ -69,15 +71,19 @@ pub(crate) fn cost_of_latency(latency: f32, usual: f32, noise: f32) -> f32 {
     }
 }
 
-/// The factor on the cost of an endpoint under suspicion while out-of-band checks are deciding about it. The fleet can
-/// usually do without the endpoint until they have.
+/// The factor on the cost of an endpoint with this much evidence against it, while out-of-band checks are deciding about
+/// it. The fleet can usually do without the endpoint until they have.
 ///
-/// The factor is lower where a share `usual` fails everywhere: a failure then says little, and so many endpoints are in
-/// doubt at once that the others would have too much to do.
-pub(crate) fn suspect_factor(usual: f64) -> f32 {
+/// The factor is in full from the evidence of one failure on where none fails elsewhere. It is lower where a share
+/// `usual` fails everywhere: a failure then says little, and so many endpoints are in doubt at once that the others
+/// would have too much to do. And it is in proportion to the evidence, as where many are in doubt no check decides. If
+/// any evidence counted in full, the few endpoints without any would get all requests, time out for that, and be in
+/// doubt next: the fleet would go on failing after what caused it is over.
+pub(crate) fn suspect_factor(usual: f64, suspicion: f32) -> f32 {
     /// The share of failures at which one failure is as likely the endpoint's own as not.
     const OWN: f64 = 0.05;
-    (1.0 + 9.0 * OWN / (OWN + usual)) as f32
+    let certain = Evidence::against(0.0).fault;
+    1.0 + 9.0 * (OWN / (OWN + usual)) as f32 * (suspicion / certain).min(1.0)
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
@@ -98,8 +104,15 @@ mod tests {
         assert!((first - error_factor(0.1 + 0.1 * 0.008)).abs() < 1e-5 && first > 3.0);
         // It fails everything where four in five fail and the others succeed.
         assert!(error_penalty(500, 500, 0, 0.8) > 500.0 && error_penalty(400, 500, 0, 0.8) < 1.01);
-        assert_eq!(suspect_factor(0.0), 10.0);
-        assert!(suspect_factor(0.1) < 4.5 && suspect_factor(1.0) > 1.0);
+    }
+
+    #[test]
+    fn a_suspect_costs_more_the_more_speaks_against_it() {
+        let first = |usual: f32| suspect_factor(usual.into(), Evidence::against(usual).fault);
+        assert_eq!(first(0.0), 10.0);
+        assert!(first(0.01) > 5.0 && first(0.1) < 2.0 && first(1.0) == 1.0);
+        assert_eq!(suspect_factor(0.0, 100.0), 10.0);
+        assert!(suspect_factor(0.1, 100.0) < 4.5 && suspect_factor(1.0, 100.0) > 1.0);
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl State {
         let mut penalty = error_penalty(counts.faults, counts.total, row, fails);
         penalty *= self.sparing_factor(now) * self.silence(now).unwrap_or(1.0);
         if self.is_suspect(now) {
-            penalty *= suspect_factor(usual.error_rate());
+            penalty *= suspect_factor(usual.error_rate(), self.suspicion(now));
         }
         self.penalty.set(penalty);
         let own = self.latency.nanos();

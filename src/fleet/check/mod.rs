@@ -61,9 +61,10 @@ const FLEET_GONE_INTERVAL: Duration = Duration::from_secs(1);
 /// - **Suspected by requests, ejected by checks.** An endpoint that requests have made suspect is checked at once, and
 ///   again until it is cleared or ejected. Each result counts like a request's for the sequential test
 ///   ([`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold)), not for the unhealthy threshold, whose checks
-///   are an interval apart. Meanwhile policies that compare costs count the endpoint as ten times as slow (less where
-///   all fail at times). So the first failure is often the only one a caller sees. Passing checks do not clear what
-///   requests alone have found: a healthy page does not keep in an endpoint whose requests fail.
+///   are an interval apart. Meanwhile policies that compare costs count the endpoint as up to ten times as slow: by the
+///   evidence against it, and by how little fails everywhere. So the first failure is often the only one a caller sees.
+///   Passing checks do not clear what requests alone have found: a healthy page does not keep in an endpoint whose
+///   requests fail.
 /// - **One endpoint, or all.** An unanswered check of a suspect counts only once up to 32 endpoints that are not
 ///   suspect have been checked too, at most once in a tenth of a second. It is weighed against the share of those that
 ///   fail: where all have begun to fail, the test ejects next to none, and where two fifths fail, it ejects none. Those
