@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::calls::{Answer, CallerFixture, Failed, ManualTimer, Script, plan_with_ample_budget};
 use common::{MILLI, SECOND, Server, setup};
 use evenkeel::{
-    BoxTransport, CallPlan, Caller, CallerError, Clock, Cluster, PickError, StopReason, Tick,
-    Transport,
+    BoxTransport, CallOptions, CallPlan, Caller, CallerError, Clock, Cluster, Ejection, Endpoint,
+    PickError, StopReason, Tick, Transport,
 };
 
 #[test]
@@ -45,6 +45,56 @@ fn a_call_says_that_no_endpoint_is_left() {
     let stats = fixture.caller.stats();
     assert_eq!((stats.requests, stats.retries), (1, 1));
     assert_eq!(stats.no_endpoint_left, 1);
+}
+
+/// A caller that may repeat endpoints, all of which fail. None is ejected for that.
+fn repeating(endpoints: usize, attempts: u32) -> CallerFixture {
+    let plan = plan_with_ample_budget(attempts).repeat_endpoints(true);
+    CallerFixture::of(endpoints, plan, &[Answer::Fail], |fleet| {
+        fleet.ejection(Ejection::off())
+    })
+}
+
+/// With leave to repeat, the request goes round: to each endpoint once before any again, and never twice in a row to the
+/// same if there is another.
+#[test]
+fn endpoints_are_tried_again_if_the_plan_says_so() {
+    let sent_of = |endpoints, attempts| {
+        let fixture = repeating(endpoints, attempts);
+        let error = fixture.call().unwrap_err();
+        assert_eq!(
+            (error.reason, error.attempts),
+            (StopReason::AttemptsUsed, attempts)
+        );
+        assert_eq!(fixture.fleet.stats().in_flight, 0);
+        fixture.script.sent()
+    };
+    assert_eq!(sent_of(1, 4), [0; 4]);
+    for _ in 0..20 {
+        let sent = sent_of(2, 5);
+        assert!(sent.windows(2).all(|pair| pair[0] != pair[1]), "{sent:?}");
+        let sent = sent_of(3, 6);
+        assert!(sent.windows(2).all(|pair| pair[0] != pair[1]), "{sent:?}");
+        let first: std::collections::BTreeSet<_> = sent[..3].iter().collect();
+        assert_eq!(first.len(), 3, "{sent:?}");
+    }
+}
+
+/// What the caller listed is avoided all the same.
+#[test]
+fn an_endpoint_to_avoid_is_not_tried_again() {
+    let fixture = repeating(2, 3);
+    let avoid = [fixture.fleet.members()[0].id()];
+    let options = CallOptions::new().avoid(&avoid);
+    let error = fixture
+        .run(fixture.caller.call_with_options(options, || 7))
+        .unwrap_err();
+    assert_eq!(
+        (error.reason, error.attempts),
+        (StopReason::AttemptsUsed, 3)
+    );
+    let other = fixture.fleet.members()[1].endpoint().key();
+    assert!(fixture.script.sent().iter().all(|sent| *sent == other));
 }
 
 #[test]

@@ -84,6 +84,19 @@ impl<'a, R, E> CallState<'a, R, E> {
         &self.tried
     }
 
+    /// Lets the request go to endpoints that were tried: to all but the last of them, or to that one as well if it is the
+    /// only one left to avoid. Returns `false` if there are none.
+    #[cold]
+    fn forget_tried(&mut self) -> bool {
+        let given = self.pick.avoid.len();
+        match self.avoid().len() - given {
+            0 => return false,
+            1 => self.tried.truncate(given),
+            tried => drop(self.tried.drain(given..given + tried - 1)),
+        }
+        true
+    }
+
     /// Returns the options of the next pick.
     #[inline]
     pub(super) fn pick(&mut self) -> PickOptions<'_> {
@@ -167,7 +180,14 @@ impl<C: Cluster, T> Inner<C, T> {
             if call.attempts == 0 && !self.admits(now) {
                 break StopReason::Throttled;
             }
-            let launch = match self.launch(&mut call, now, &mut make) {
+            let mut launch = self.launch(&mut call, now, &mut make);
+            while matches!(launch, Err(StopReason::NoEndpointLeft))
+                && self.plan.repeat_endpoints
+                && call.forget_tried()
+            {
+                launch = self.launch(&mut call, now, &mut make);
+            }
+            let launch = match launch {
                 Ok(launch) => launch,
                 Err(reason) => break reason,
             };
@@ -226,7 +246,7 @@ impl<C: Cluster, T> Inner<C, T> {
             Err(StopReason::AttemptsUsed)
         } else if call.ends.is_some_and(|ends| ends.since(now) <= wait) {
             Err(StopReason::Deadline)
-        } else if self.cluster.leaves_none(call.avoid()) {
+        } else if !self.plan.repeat_endpoints && self.cluster.leaves_none(call.avoid()) {
             Err(StopReason::NoEndpointLeft)
         } else if !self.slots.0.has_room() {
             Err(StopReason::TooManyRetries)

@@ -54,8 +54,11 @@ pub enum StopReason {
     /// [`CallOptions::deadline`](crate::CallOptions::deadline)) has passed, or would pass before the next attempt.
     #[error("the deadline left no time")]
     Deadline,
-    /// Every endpoint that could be picked has been tried. The call does not wait for an endpoint that asked to be
-    /// tried later ([`Outcome::Overloaded`](crate::Outcome::Overloaded)): only you know how long your own caller has.
+    /// Every endpoint that could be picked has been tried, or is listed in
+    /// [`PickOptions::avoid`](crate::PickOptions::avoid): see
+    /// [`CallPlan::repeat_endpoints`](crate::CallPlan::repeat_endpoints). The call does not wait for an endpoint that
+    /// asked to be tried later ([`Outcome::Overloaded`](crate::Outcome::Overloaded)): only you know how long your own
+    /// caller has.
     #[error("no endpoint is left that was not tried")]
     NoEndpointLeft,
     /// The retries of the last ten seconds have used up the retry budget.

@@ -50,6 +50,13 @@ pub struct CallPlan {
     /// The endpoint may still have carried out the request, so set this to `false` for requests that must not run
     /// twice.
     pub retry_timeouts: bool,
+    /// Whether a retry may go to an endpoint that the request was sent to before, once no other is left. It goes to the
+    /// last of them only if that is the only one. A hedge alone opens no second round.
+    ///
+    /// Defaults to `false`, where Envoy and gRPC pick any endpoint for a retry: with a choice, the same one is likely
+    /// to fail again. Set it where one or two addresses stand for more servers, such as the virtual address of a
+    /// service.
+    pub repeat_endpoints: bool,
     /// The longest wait before the first retry; it doubles with each further one. 0 (no waits) to a day. Defaults to 25
     /// ms, as in Envoy.
     ///
@@ -96,6 +103,7 @@ impl Default for CallPlan {
             attempt_timeout: None,
             deadline: Some(Duration::from_secs(15)),
             retry_timeouts: true,
+            repeat_endpoints: false,
             backoff_base: Duration::from_millis(25),
             backoff_max: Duration::from_millis(250),
             budget_percent: 20,
@@ -117,6 +125,7 @@ impl CallPlan {
         attempt_timeout: Duration => Some(attempt_timeout),
         deadline: Duration => Some(deadline),
         retry_timeouts: bool,
+        repeat_endpoints: bool,
         backoff_base: Duration,
         backoff_max: Duration,
         budget_percent: u32,

@@ -209,7 +209,8 @@
 //!   are full: 7 % with one of three out, 54 % with two. With weight 0 it does not count, and the primary gets nothing
 //!   until no replica is left or the others are ejected. To keep more reads at the replicas, raise
 //!   [`overprovisioning_factor`](crate::Tiers::overprovisioning_factor).
-//! - A [`Caller`](crate::Caller) tries a single endpoint once: while the primary is down, writes fail with
+//! - A [`Caller`](crate::Caller) tries a single endpoint once, unless
+//!   [`repeat_endpoints`](crate::CallPlan::repeat_endpoints) is set: while the primary is down, writes fail with
 //!   [`NoEndpointLeft`](crate::StopReason::NoEndpointLeft). To wait for the failover, pause and call again.
 //! - For writes, let [`is_retryable`](crate::Transport::is_retryable) accept only what was not carried out (a refused
 //!   connection, a read-only answer), and turn [`retry_timeouts`](crate::CallPlan::retry_timeouts) off.

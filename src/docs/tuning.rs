@@ -232,7 +232,7 @@
 //! | `max_rejection_probability` (80) | `max_rejection_percent` (80) |
 //! | **retries**: `num_retries` (1), route `timeout` (15 s) | `CallPlan::attempts` (2, the first included), `deadline` (15 s) |
 //! | `per_try_timeout` (none), `retry_back_off` (25, 250 ms) | `attempt_timeout` (none), `backoff_base` and `backoff_max` (25, 250 ms) |
-//! | `retry_on`; `previous_hosts` | [`is_retryable`](crate::Transport::is_retryable) (faults); always |
+//! | `retry_on`; `previous_hosts` | [`is_retryable`](crate::Transport::is_retryable) (faults); on, unless [`repeat_endpoints`](crate::CallPlan::repeat_endpoints) |
 //! | `previous_priorities` (off) | `Failover::retries_elsewhere` (true); `Tiers` do not have it |
 //! | gRPC `retryThrottling` | left out by design: tokens fill up in a quiet hour, and the next outage spends them; see `retry_budget` |
 //! | `hedge_on_per_try_timeout` (false); gRPC `hedgingDelay` | [`Hedge::after`](crate::Hedge::after) (off) |
