@@ -3,14 +3,17 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use common::calls::{Answer, CallerFixture, ManualTimer, Script, plan_with_ample_budget, poll};
 use common::{MILLI, Server, setup};
 use evenkeel::{
-    Caller, Cluster, Ejection, Failover, Fleet, Hedge, Limits, ManualClock, Mark, PanicAction,
-    PanicRule, PickError, PickOptions, StopReason, Throttle,
+    CallPlan, Caller, Cluster, Ejection, Failover, Fleet, Hedge, Limits, ManualClock, Mark,
+    PanicAction, PanicRule, PickError, PickOptions, StopReason, Throttle, Tick, Timer, from_fn,
 };
 
 /// How many of 4000 calls the throttle refuses.
@@ -157,4 +160,36 @@ fn a_retry_may_be_hedged_too() {
         assert_eq!(stage.call().unwrap_err().attempts, attempts);
         assert_eq!(stage.caller.stats().hedges, hedges, "{attempts}");
     }
+}
+
+/// A timer that panics once its flag is set.
+struct Brittle<'a>(&'a AtomicBool);
+
+impl Timer for Brittle<'_> {
+    fn now(&self) -> Tick {
+        assert!(!self.0.load(Ordering::Relaxed), "planned");
+        Tick::ZERO
+    }
+
+    async fn sleep(&self, _: Duration) {
+        std::future::pending().await
+    }
+}
+
+/// A timer that panics after an attempt: the throttle reads it again while that panic unwinds, which used to abort the
+/// process.
+#[test]
+fn a_timer_that_panics_under_a_throttle_panics_once() {
+    static IS_BROKEN: AtomicBool = AtomicBool::new(false);
+    let fleet = setup(3, &ManualClock::new()).build().unwrap();
+    let send = from_fn(|_: &Server, _: u8| async {
+        IS_BROKEN.store(true, Ordering::Relaxed);
+        Err::<(), _>(())
+    });
+    let plan = CallPlan::default().throttle(Throttle::default());
+    let caller = Caller::new(&fleet, send, plan, Brittle(&IS_BROKEN)).unwrap();
+    let called = catch_unwind(AssertUnwindSafe(|| poll(pin!(caller.call(1)))));
+    IS_BROKEN.store(false, Ordering::Relaxed);
+    assert!(called.is_err());
+    assert_eq!((fleet.stats().in_flight, caller.stats().requests), (0, 1));
 }

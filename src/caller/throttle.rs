@@ -1,5 +1,6 @@
 //! Adaptive throttling: refusing calls before they are sent, while most requests fail.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::recent::{Counts, Event, Recent};
@@ -188,7 +189,8 @@ impl Sent<'_> {
 
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
-        let now = self.timer.tick();
+        // The timer is the user's, and may be what has just panicked; a second panic would abort.
+        let now = catch_unwind(AssertUnwindSafe(|| self.timer.tick())).unwrap_or(self.at);
         // ORDERING: Relaxed. As above.
         (self.throttling.in_flight).fetch_sub(one(self.at), Ordering::Relaxed);
         if self.has_ended || now.since(self.at) > self.patience {
