@@ -381,3 +381,23 @@ fn a_refusal_as_overloaded_does_not_end_the_attempts_in_flight() {
         assert_eq!(outcome(&[(1, refused)]), (expected, 1));
     }
 }
+
+/// A server that refuses or fails at once is not fast, also where its answer is the call's: with that percentile, every
+/// request after an overload would be hedged at once, as far as the budget goes.
+#[test]
+fn an_answer_that_is_a_refusal_or_a_failure_has_no_latency() {
+    // Neither is retried: 429 by default, and 501 by what `Script` says.
+    let hand = ManualTimer::default();
+    let fleet = setup(3, &hand.clock).build().unwrap();
+    let (answers, sent) = (vec![(1, Ok(429)); 3_000], AtomicU64::new(0));
+    let plan = CallPlan::default().hedge(Hedge::at_percentile(95));
+    let caller = Caller::new(&fleet, InTurn { answers, sent }, plan.clone(), hand).unwrap();
+    for _ in 0..3_000 {
+        assert!(poll(std::pin::pin!(caller.call(()))).is_ready());
+    }
+    assert_eq!(caller.stats().hedge_delay, None);
+
+    let fixture = CallerFixture::new(3, plan, &[Answer::Ok(501)]);
+    (0..1_000).for_each(|_| assert_eq!(fixture.call(), Ok(501)));
+    assert_eq!(fixture.caller.stats().hedge_delay, None);
+}

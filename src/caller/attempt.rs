@@ -60,6 +60,11 @@ pub(super) async fn in_time<F: Future>(
     .await
 }
 
+/// Whether the endpoint did what was asked: it neither failed nor refused.
+pub(super) const fn is_accepted(outcome: Outcome) -> bool {
+    !outcome.is_fault() && !matches!(outcome, Outcome::Overloaded { .. })
+}
+
 /// An attempt that has been counted and charged, and is about to be sent.
 pub(super) struct Launch<'a, C: Cluster, Req> {
     pub(super) in_flight: InFlight<'a, C>,
@@ -94,8 +99,7 @@ pub(super) enum AttemptEnd<R, E> {
     Answered {
         result: Result<R, E>,
         is_retryable: bool,
-        /// Whether the endpoint refused it as overloaded.
-        is_overloaded: bool,
+        outcome: Outcome,
     },
     CutOff {
         by_deadline: bool,
@@ -198,7 +202,7 @@ impl<C: Cluster, T> Inner<C, T> {
                 AttemptEnd::Answered {
                     result,
                     is_retryable,
-                    is_overloaded: matches!(outcome, Outcome::Overloaded { .. }),
+                    outcome,
                 }
             }
             None => {
@@ -221,7 +225,7 @@ impl<C: Cluster, T> Inner<C, T> {
         let Some(throttling) = &self.throttling else {
             return;
         };
-        if !outcome.is_fault() && !matches!(outcome, Outcome::Overloaded { .. }) {
+        if is_accepted(outcome) {
             throttling.count_accepted(self.timer.tick());
         }
     }

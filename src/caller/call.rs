@@ -7,6 +7,7 @@ use super::throttle::Sent;
 use super::{CallOptions, Inner};
 use crate::cluster::Cluster;
 use crate::options::{MemberId, PickOptions};
+use crate::outcome::Outcome;
 use crate::time::Tick;
 use crate::transport::Transport;
 
@@ -123,8 +124,9 @@ impl<'a, R, E> CallState<'a, R, E> {
             AttemptEnd::Answered {
                 result,
                 is_retryable,
-                is_overloaded,
+                outcome,
             } => {
+                let is_overloaded = matches!(outcome, Outcome::Overloaded { .. });
                 let is_final = !(is_retryable || is_overloaded && has_others);
                 match result {
                     Ok(answer) if is_final => return Verdict::Good(answer),

@@ -61,7 +61,7 @@ pub enum HedgeDelay {
     /// It is that of the last one to two thousand first attempts (of calls, and of their retries) of this caller and
     /// its clones, and at most an eighth above the exact one. Calls that may be sent only once do not count. An attempt
     /// that was cut off, by its time limit or by a hedge's answer, counts with the time it had: otherwise hedging
-    /// itself would hide the tail. Failures do not count.
+    /// itself would hide the tail. Failures and refusals as overloaded do not count.
     Percentile(u32),
 }
 

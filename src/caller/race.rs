@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::Inner;
-use super::attempt::{AttemptEnd, Launch};
+use super::attempt::{AttemptEnd, Launch, is_accepted};
 use super::call::{CallState, Verdict};
 use super::error::StopReason;
 use super::hedge::Hedging;
@@ -108,11 +108,16 @@ impl<C: Cluster, T> Inner<C, T> {
                 continue;
             };
             let is_first = ended.number == first_number;
-            let was_cut_off = matches!(ended.end, AttemptEnd::CutOff { .. });
+            // A failure or a refusal has no latency, also where it is the answer of the call.
+            let (was_cut_off, was_accepted) = match ended.end {
+                AttemptEnd::CutOff { .. } => (true, false),
+                AttemptEnd::Answered { outcome, .. } => (false, is_accepted(outcome)),
+            };
             let has_others = !flights.is_empty();
             let verdict = call.note_end(ended, self.plan.retry_timeouts, has_others);
             let is_good = matches!(verdict, Verdict::Good(_));
-            if is_first && (is_good || was_cut_off) || is_good && flights.first.is_some() {
+            let has_latency = was_cut_off || is_good && was_accepted;
+            if is_first && has_latency || is_good && flights.first.is_some() {
                 self.record_latency(begun);
             }
             match verdict {
