@@ -1,5 +1,6 @@
 //! tokio's time for a caller: [`TokioTimer`].
 
+use std::future::Future;
 use std::time::Duration;
 
 use super::Timer;
@@ -65,8 +66,15 @@ impl Timer for TokioTimer {
         Self::now(self)
     }
 
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        // Read here and not at the first poll: a transport is polled before that, and may block.
+        let end = tokio_now().checked_add(duration);
+        async move {
+            match end {
+                Some(end) => tokio::time::sleep_until(end).await,
+                None => tokio::time::sleep(duration).await,
+            }
+        }
     }
 }
 
@@ -87,5 +95,15 @@ mod tests {
         let before = Timer::now(&timer);
         timer.sleep(Duration::from_millis(2)).await;
         assert!(Clock::now(&timer).since(before) >= Duration::from_millis(2));
+    }
+
+    #[tokio::test]
+    async fn a_sleep_begins_with_its_call() {
+        let (timer, time) = (TokioTimer::new(), Duration::from_millis(200));
+        let sleep = timer.sleep(time);
+        std::thread::sleep(time); // a transport that blocks
+        let before = Timer::now(&timer);
+        sleep.await;
+        assert!(Timer::now(&timer).since(before) < time / 2);
     }
 }
