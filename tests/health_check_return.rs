@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::checks::{SUCCESS, Setting, each_second, with};
+use common::checks::{SUCCESS, Setting, TIMEOUT, each_second, with};
 use common::{MILLI, SECOND, Server, ejected, exact, fail, sequence, setup, state};
 use evenkeel::{
     Cluster, Ejection, Explanation, Fleet, Lease, Limits, ManualClock, Mark, MemberState, Outcome,
@@ -262,4 +262,21 @@ fn an_ejected_endpoint_is_checked_when_its_time_is_over_whatever_the_interval() 
     setting.fleet.maintain();
     let at = setting.drive_checks(SECOND * 3, |_| SUCCESS);
     assert_eq!(at.first(), Some(&(SECOND * 2)));
+}
+
+/// Checks failed while it was out. A mark brings it back, and then it takes as many missing answers as ever to eject
+/// it: one used to do.
+#[test]
+fn one_lost_check_does_not_eject_an_endpoint_that_a_mark_has_brought_back() {
+    let mut setting = known(exact());
+    fail(&setting.fleet, 0, 2);
+    let lost = |number| if number == 0 { TIMEOUT } else { SUCCESS };
+    let checked = setting.drive_checks(SECOND * 3, lost);
+    assert!(setting.is_out(0) && !checked.is_empty());
+    setting.fleet.mark(&0, Mark::Up);
+    setting.fleet.mark(&0, Mark::Auto);
+    for still_in in [true, true, false] {
+        while setting.drive_checks(MILLI, lost).is_empty() {}
+        assert_eq!(setting.is_out(0), !still_in);
+    }
 }

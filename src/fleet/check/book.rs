@@ -1,5 +1,7 @@
 //! Which members are to be checked when, and which are being checked. Under the driver's mutex; holds no endpoint.
 
+mod known;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -253,23 +255,6 @@ impl Book {
         }
     }
 
-    /// The member was ejected at this time. Passes from before do not count.
-    pub(super) fn note_ejected(&mut self, id: MemberId, ejected_at: u64) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            if entry.ejected_at != Some(ejected_at) {
-                entry.ejected_at = Some(ejected_at);
-                entry.checked = entry.checked.after_ejection();
-            }
-        }
-    }
-
-    /// The member has answered a request, so it is known to be good, unless checks have said otherwise.
-    pub(super) fn note_answer(&mut self, id: MemberId) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.checked = entry.checked.or_passing();
-        }
-    }
-
     /// Enters a check that is being sent.
     pub(super) fn send(&mut self, id: MemberId, epoch: u32, why: Why, until: Tick) -> Sent {
         self.tickets += 1;
@@ -396,11 +381,6 @@ impl Book {
     /// Whether results wait for a round, and none is under way.
     pub(super) fn wants_round(&self, now: Tick) -> bool {
         !self.held.is_empty() && self.round.verdict_at(now) == RoundVerdict::NoRecentRound
-    }
-
-    pub(super) fn is_failing(&self, id: MemberId) -> bool {
-        let entry = self.entries.get(&id);
-        entry.is_some_and(|entry| entry.checked.is_failing())
     }
 
     /// Whether a result of the member waits for a round.

@@ -142,6 +142,7 @@ impl Checks {
         let (epoch, why) = if standing.is_ejected() {
             (self.claim(book, state, standing, now)?, Why::Claimed)
         } else {
+            book.note_not_ejected(state.id);
             if state.latency.get().is_some() {
                 book.note_answer(state.id);
             }
