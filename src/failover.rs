@@ -58,11 +58,11 @@ const OVERPROVISIONING: u32 = 140;
 ///
 /// # How a cluster comes back
 ///
-/// Ejected endpoints of both clusters are probed by requests that would go elsewhere, at most one in eleven
-/// ([`pick_probe`](Cluster::pick_probe)). So a cluster that is entirely out comes back by itself, and its share grows
-/// with each endpoint that returns. If its fleet has [active checks](crate::Fleet::health_check), no request becomes a
-/// probe. Endpoints that return together take all of their cluster's requests from the start; where that is too much
-/// for them, let the checks require more than one pass.
+/// Ejected endpoints of both clusters are probed by requests that would go elsewhere, for each fleet at most one in
+/// eleven while its probes fail ([`pick_probe`](Cluster::pick_probe)). So a cluster that is entirely out comes back by
+/// itself, and its share grows with each endpoint that returns. If its fleet has
+/// [active checks](crate::Fleet::health_check), no request becomes a probe. Endpoints that return together take all of
+/// their cluster's requests from the start; where that is too much for them, let the checks require more than one pass.
 ///
 /// # How to set up its fleets
 ///
