@@ -401,3 +401,42 @@ fn an_answer_that_is_a_refusal_or_a_failure_has_no_latency() {
     (0..1_000).for_each(|_| assert_eq!(fixture.call(), Ok(501)));
     assert_eq!(fixture.caller.stats().hedge_delay, None);
 }
+
+/// A hedge comes after 5 ms and answers within 2. An ejected endpoint that is well again and answers after 20 comes
+/// back: all of its probes used to be overtaken, and it stayed out for good. One that hangs is probed less and less
+/// often, and each probe is hedged after the patience, of 50 ms.
+#[test]
+fn an_ejected_endpoint_slower_than_hedges_comes_back() {
+    for (polls, is_back) in [(20, true), (u32::MAX, false)] {
+        let hand = ManualTimer::default();
+        let fleet = setup(5, &hand.clock).policy(RoundRobin::new());
+        let fleet = fleet.build().unwrap();
+        let transport = from_fn(move |server: &Server, _: u8| {
+            let polls = if server.key() == 0 { polls } else { 2 };
+            async move {
+                pending(polls).await;
+                Ok::<_, Failed>(())
+            }
+        });
+        let plan = plan_with_ample_budget(2).hedge(Hedge::after(5 * MILLI));
+        let caller = Caller::new(&fleet, transport, plan, hand.clone()).unwrap();
+        let call = || {
+            let mut call = std::pin::pin!(caller.call(0));
+            let mut took = 0;
+            while poll(call.as_mut()).is_pending() {
+                hand.clock.advance(MILLI);
+                took += 1;
+            }
+            hand.clock.advance(3 * MILLI);
+            took
+        };
+        assert!((0..300).all(|_| call() < 52));
+        for _ in 0..5 {
+            fleet.lease(&0).unwrap().record(Outcome::Unreachable);
+        }
+        assert_eq!(ejected(&fleet), [0]);
+        let longest = (0..10_000).map(|_| call()).max().unwrap();
+        assert_eq!(ejected(&fleet).is_empty(), is_back);
+        assert!(longest <= 52, "{longest}");
+    }
+}

@@ -16,6 +16,10 @@ use crate::shared::Held;
 use crate::time::Tick;
 use crate::transport::Transport;
 
+/// The longest time for which a hedge waits for a probe to say something. The patience is as long where nothing is
+/// known of the fleet's latency.
+const MOST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long an attempt may take.
 #[derive(Clone, Copy)]
 struct TimeLimit {
@@ -85,6 +89,16 @@ impl<C: Cluster> InFlight<'_, C> {
     /// Returns how long the attempt may take.
     pub(super) const fn time(&self) -> Option<Duration> {
         self.limit.time
+    }
+
+    /// Returns how long a hedge waits at least. That of a half-open probe waits until the end of the probe says
+    /// something: otherwise an endpoint that is well again, but answers later than hedges do, would never come back.
+    pub(super) fn least_hedge_delay(&self) -> Duration {
+        if self.lease.is_probe() {
+            self.lease.patience().min(MOST_PATIENCE)
+        } else {
+            Duration::ZERO
+        }
     }
 }
 

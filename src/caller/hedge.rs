@@ -24,6 +24,9 @@ use crate::settings::{DAY, MILLI, setters, within};
 ///   usual latency and at least 50 ms. So an endpoint that hangs is ejected although hedges answer in its place, if a
 ///   hedge's delay and an answer together outlast patience. If they do not, set patience lower; otherwise the endpoint
 ///   shows only by its latency estimate, which such a drop raises.
+/// - A request that is the half-open probe of an ejected endpoint is hedged no earlier than after the fleet's patience,
+///   or 1 s if that is less. Otherwise an endpoint that is well again would never come back if it takes longer than a
+///   hedge's delay and an answer: a probe that is dropped sooner says nothing.
 ///
 /// ```
 /// use evenkeel::{CallPlan, Hedge};

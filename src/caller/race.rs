@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::Inner;
 use super::attempt::{AttemptEnd, Launch, is_accepted};
@@ -93,9 +94,10 @@ impl<C: Cluster, T> Inner<C, T> {
         F: FnMut() -> Req + Send,
     {
         let first_number = call.attempts;
+        let least = launch.in_flight.least_hedge_delay();
         let first = pin!(self.attempt(launch));
         let mut flights = Flights::new(first);
-        let mut due = self.hedge_due(call, first_number);
+        let mut due = self.hedge_due(call, first_number, least);
         let mut ends = None;
         loop {
             let ended = poll_fn(|cx| flights.poll_any_or(&mut due, cx)).await;
@@ -103,7 +105,7 @@ impl<C: Cluster, T> Inner<C, T> {
                 let hedge = self.launch_hedge(call, make);
                 due = hedge
                     .as_ref()
-                    .and_then(|_| self.hedge_due(call, first_number));
+                    .and_then(|_| self.hedge_due(call, first_number, Duration::ZERO));
                 flights.unsent = hedge.map(|hedge| Box::pin(self.attempt(hedge)));
                 continue;
             };
@@ -140,17 +142,18 @@ impl<C: Cluster, T> Inner<C, T> {
         }
     }
 
-    /// Returns a timer for the next hedge, if there is to be one.
+    /// Returns a timer for the next hedge, if there is to be one, after `least` at the earliest.
     fn hedge_due<R, E>(
         &self,
         call: &CallState<'_, R, E>,
         first_number: u32,
+        least: Duration,
     ) -> Option<BoxFuture<'_, ()>> {
         let hedging = self.hedging.as_ref()?;
         let has_more = call.attempts < call.most_attempts
             && call.attempts - first_number < hedging.settings.max_hedges;
         let delay = hedging.delay().filter(|_| has_more)?;
-        Some(self.timer.sleep_boxed(delay))
+        Some(self.timer.sleep_boxed(delay.max(least)))
     }
 
     /// Launches another attempt beside those in flight, unless budget, retry slots or endpoints are used up.
