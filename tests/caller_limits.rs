@@ -429,3 +429,15 @@ fn each_reason_is_counted_and_a_double_can_say_it() {
     assert_eq!(fixture.call().unwrap_err().reason, StopReason::AttemptsUsed);
     assert_eq!(fixture.caller.stats().attempts_used, 1);
 }
+
+/// A timer may be unable to add more than its time can hold, as [`std::time::Instant`] is, and panic.
+#[test]
+fn no_timer_is_asked_to_sleep_for_ever() {
+    let fixture = CallerFixture::new(2, CallPlan::default(), &[Answer::OkLate(200, 3)]);
+    let options = CallOptions::new()
+        .attempt_timeout(Duration::MAX)
+        .deadline(Duration::MAX);
+    let call = fixture.caller.call_with_options(options, || 1);
+    assert_eq!(fixture.run(call).unwrap(), 200);
+    assert_eq!(*fixture.timer.waits.lock().unwrap(), []);
+}

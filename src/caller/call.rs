@@ -8,6 +8,7 @@ use super::{CallOptions, Inner};
 use crate::cluster::Cluster;
 use crate::options::{MemberId, PickOptions};
 use crate::outcome::Outcome;
+use crate::settings::DAY;
 use crate::time::Tick;
 use crate::transport::Transport;
 
@@ -62,13 +63,15 @@ impl<R> Verdict<R> {
 impl<'a, R, E> CallState<'a, R, E> {
     #[inline]
     pub(super) fn new(options: &CallOptions<'a>, plan: &CallPlan, now: Tick) -> Self {
-        let deadline = options.deadline.or(plan.deadline);
+        // A timer of the user's is not asked for what it may be unable to add to a time.
+        let limit = |own: Option<Duration>, plans| own.or(plans).filter(|limit| *limit <= DAY);
+        let deadline = limit(options.deadline, plan.deadline);
         let attempts = options.attempts;
         Self {
             pick: options.pick,
             ends: deadline.map(|deadline| now.after(deadline)),
             most_attempts: attempts.map_or(plan.attempts, |most| most.clamp(1, MOST_ATTEMPTS)),
-            attempt_timeout: options.attempt_timeout.or(plan.attempt_timeout),
+            attempt_timeout: limit(options.attempt_timeout, plan.attempt_timeout),
             attempts: 0,
             tried: options.pick.avoid.to_vec(),
             last_tried: None,

@@ -22,7 +22,8 @@ pub struct CallOptions<'a> {
     /// How long this call may take in total, in place of [`CallPlan::deadline`](crate::CallPlan::deadline); it may be
     /// shorter or longer. Unset by default.
     ///
-    /// Pass what is left of the deadline of the request that you are serving. With zero, the call fails at once. A first
+    /// Pass what is left of the deadline of the request that you are serving. With zero, the call fails at once; with
+    /// more than a day, there is no deadline. A first
     /// attempt that it cuts off counts as [`Outcome::Timeout`](crate::Outcome::Timeout), however short it was: do not
     /// call with less left than answers usually take, or an endpoint a little slower than the others may be ejected.
     pub deadline: Option<Duration>,
@@ -36,8 +37,8 @@ pub struct CallOptions<'a> {
     /// [`CallPlan::attempt_timeout`](crate::CallPlan::attempt_timeout). Unset by default.
     ///
     /// Raise it, and the [`deadline`](Self::deadline) with it, for a request that is slow by nature. With
-    /// [`Duration::MAX`], only the deadline applies. With zero, an attempt is cut off unless it is ready at its first
-    /// poll.
+    /// more than a day, as [`Duration::MAX`], only the deadline applies. With zero, an attempt is cut off unless it is
+    /// ready at its first poll.
     pub attempt_timeout: Option<Duration>,
 }
 
