@@ -41,6 +41,9 @@ pub(crate) use slots::{Held, Slots};
 /// that sends a request now and then would send each to the dead endpoint, whose probe is always due.
 const PICKS_A_PROBE: u64 = 10;
 
+/// How far apart the clock readings of two threads may be.
+const SKEW: Duration = Duration::from_secs(1);
+
 /// Settings of [`Shared`], filled in by the builder.
 pub(crate) struct Setup {
     pub(crate) clock: Arc<dyn Clock>,
@@ -75,7 +78,7 @@ pub(crate) struct Shared {
     capacity: Capacity,
     /// When the last slow start ends, in nanoseconds.
     warming_until: AtomicU64,
-    /// Length of slow start, in nanoseconds.
+    /// How far ahead that end can be, in nanoseconds.
     warming_for: u64,
     /// Time between two sweeps over all members, in nanoseconds.
     interval: AtomicU64,
@@ -171,7 +174,7 @@ impl Shared {
             rates: FleetRates::new(),
             capacity: Capacity::default(),
             warming_until: AtomicU64::new(0),
-            warming_for: nanos(setup.slow_start.window),
+            warming_for: nanos(setup.slow_start.window + SKEW),
             interval: AtomicU64::new(nanos(interval)),
             ejection,
             slow_start: setup.slow_start,
@@ -300,10 +303,12 @@ impl Shared {
     pub(crate) fn note_slow_start(&self, now: Tick) {
         self.forget_readings();
         let until = now.after(self.slow_start.window);
-        // ORDERING: Release. Pairs with `is_warming`. A return raises this before it frees its ledger slot, and
-        // `is_calm` reads the ledger first: a pick that finds it quiet again also sees the slow start.
-        self.warming_until
-            .fetch_max(until.as_nanos(), Ordering::Release);
+        // A later end stays if another thread's clock may have set it, and not if the clock has gone back since.
+        let latest = until.after(SKEW).as_nanos();
+        let next = |end| (end < until.as_nanos() || end > latest).then_some(until.as_nanos());
+        // ORDERING: Release, and Relaxed to look. Pairs with `is_warming`. A return raises this before it frees its
+        // ledger slot, and `is_calm` reads the ledger first: a pick that finds it quiet again sees the slow start too.
+        let _ = (self.warming_until).fetch_update(Ordering::Release, Ordering::Relaxed, next);
     }
 
     /// Whether no member is refused for its health and none is in slow start. Most picks ask nothing else.
@@ -312,8 +317,8 @@ impl Shared {
         self.ledger.is_quiet() && !self.is_warming(now)
     }
 
-    /// Whether any member is in slow start. An end that is more than one window ahead was set by a clock that has gone
-    /// back since, and counts as over.
+    /// Whether any member is in slow start. An end that is more than one window ahead, and [`SKEW`], was set by a clock
+    /// that has gone back since, and counts as over.
     #[inline]
     pub(crate) fn is_warming(&self, now: Tick) -> bool {
         // ORDERING: Acquire. Pairs with `note_slow_start`.
