@@ -5,8 +5,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{SECOND, bring_back, ejected, exact, fail, setup, shares};
-use evenkeel::{Clock, Cluster, ManualClock, PickOptions, RoundRobin, Tick};
+use common::{MILLI, SECOND, Server, bring_back, ejected, exact, fail, setup, shares};
+use evenkeel::{
+    Clock, Cluster, Fleet, ManualClock, Outcome, PickOptions, RoundRobin, SlowStart, Tick,
+};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -20,6 +22,14 @@ fn running() -> ManualClock {
 fn set_back(clock: &ManualClock, by: Duration) {
     let now = clock.now().as_nanos() - u64::try_from(by.as_nanos()).unwrap();
     clock.set(Tick::from_nanos(now));
+}
+
+/// Requests 20 ms apart that all end well or all fail.
+fn send(fleet: &Fleet<Server>, clock: &ManualClock, requests: usize, outcome: Outcome) {
+    for _ in 0..requests {
+        clock.advance(MILLI * 20);
+        fleet.pick_endpoint().unwrap().record(outcome);
+    }
 }
 
 #[test]
@@ -40,5 +50,33 @@ fn a_return_has_its_slow_start_after_a_clock_that_went_back() {
         // At its start the slow start's share is a tenth of an equal one: 10 of 400.
         let first = shares(&fleet, &PickOptions::new(), 4, 1, 400)[0];
         assert!(first < 30, "back by {back:?}: {first} of 400");
+    }
+}
+
+/// Three of four are dead and two may be out. Whatever the clock has done, the two are probed after a quarter of the
+/// base ejection time, as their slots are wanted.
+#[test]
+fn room_under_the_cap_is_made_after_a_clock_that_went_back() {
+    for back in [Duration::ZERO, HOUR] {
+        let clock = running();
+        let builder = setup(4, &clock).policy(RoundRobin::new()).ejection(exact());
+        let builder = builder.slow_start(SlowStart::off());
+        let fleet = builder.build().unwrap();
+        let three_die = || {
+            (0..3).for_each(|dead| fail(&fleet, dead, 20));
+            assert_eq!(ejected(&fleet), [0, 1]);
+            clock.advance(MILLI * 100);
+            fleet.maintain();
+        };
+        three_die();
+        set_back(&clock, back);
+        clock.advance(SECOND * 100);
+        send(&fleet, &clock, 200, Outcome::Success);
+        assert_eq!(ejected(&fleet), []);
+        clock.advance(SECOND * 200);
+        three_die();
+        clock.advance(MILLI * 600);
+        let is_probed = (0..12).any(|_| fleet.pick_endpoint().unwrap().is_probe());
+        assert!(is_probed, "back by {back:?}");
     }
 }

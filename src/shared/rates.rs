@@ -144,7 +144,8 @@ impl FleetRates {
     pub(crate) fn has_overflowed(&self, within: Duration, now: Tick) -> bool {
         // ORDERING: Relaxed. As above.
         let at = self.overflowed_at.load(Ordering::Relaxed);
-        let passed = (now.as_millis() + 1).saturating_sub(at);
+        // A time further ahead was set by a clock that has gone back since.
+        let passed = (now.as_millis() + 1).abs_diff(at);
         at > 0 && u128::from(passed) <= within.as_millis()
     }
 

@@ -23,6 +23,8 @@ impl CapPressure {
         // The back-off ends when there was no cause for as long as the last wait, and for at least the window.
         let window = shared.ejection.window;
         self.next = (self.next).filter(|(_, wait)| overflowed(window.max(*wait)));
+        // A time further ahead was set by a clock that has gone back since.
+        self.next = (self.next).filter(|(next, wait)| *next <= now.after(*wait));
         let is_due = self.next.is_none_or(|(next, _)| now >= next);
         let is_off = shared.ejection.spare_capacity_percent >= 100;
         if is_off || !is_due || !overflowed(lately) {
@@ -55,5 +57,18 @@ mod tests {
             }
         }
         assert_eq!(made, [0, 2, 6, 14, 30, 120, 122, 126, 134, 150, 182]);
+    }
+
+    /// A clock that has gone back an hour does not delay it by an hour. What met the cap before that is forgotten.
+    #[test]
+    fn room_is_made_after_a_clock_that_has_gone_back() {
+        let at = |second: u64| Tick::from_nanos(second * 1_000_000_000);
+        let (shared, mut cap_pressure) = (Shared::alone(), CapPressure::default());
+        shared.rates.note_overflow(at(7_200));
+        assert!(cap_pressure.claim_room(&shared, at(7_200)));
+        assert!(!cap_pressure.claim_room(&shared, at(3_600)));
+        shared.rates.note_overflow(at(3_601));
+        assert!(cap_pressure.claim_room(&shared, at(3_601)));
+        assert!(!cap_pressure.claim_room(&shared, at(3_602)));
     }
 }
