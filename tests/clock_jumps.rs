@@ -80,3 +80,17 @@ fn room_under_the_cap_is_made_after_a_clock_that_went_back() {
         assert!(is_probed, "back by {back:?}");
     }
 }
+
+#[test]
+fn failures_weeks_apart_prove_nothing() {
+    for days in [1, 20, 26, 40] {
+        let clock = running();
+        let fleet = setup(4, &clock).ejection(exact()).build().unwrap();
+        send(&fleet, &clock, 100, Outcome::Success);
+        fail(&fleet, 0, 1);
+        clock.advance(HOUR * 24 * days);
+        send(&fleet, &clock, 1, Outcome::Success);
+        fail(&fleet, 0, 1);
+        assert_eq!(ejected(&fleet), [], "{days} days");
+    }
+}

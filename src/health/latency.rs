@@ -41,7 +41,7 @@ const STAMP_BITS: u32 = 30;
 const STAMP_MASK: u32 = (1 << STAMP_BITS) - 1;
 
 /// A stamp further ahead of the present than this was left by a clock that has gone back since.
-const AHEAD_MILLIS: u32 = 60_000;
+pub(super) const AHEAD_MILLIS: u32 = 60_000;
 
 /// An endpoint idle for this long drifts toward what is usual. If it then answers like the others, the estimate moves
 /// half-way to the usual one, since the endpoint has more likely changed than not. If it is still `FAR` above, it moves

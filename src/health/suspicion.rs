@@ -7,6 +7,7 @@
 //! finds a change sooner, to the first order. The mean time between false alarms is at least e^h requests, where h is
 //! the threshold.
 
+use super::latency::AHEAD_MILLIS;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
 
@@ -153,8 +154,10 @@ impl Suspicion {
 
 fn read(word: u64, now: Tick, fading: Fading) -> f32 {
     let elapsed = (now.as_millis() as u32).wrapping_sub((word >> 32) as u32);
-    // After a clock has gone back, the stamp reads as current, or as at most 25 days old.
-    let elapsed = (elapsed as i32).max(0) as f32;
+    // A stamp that is a little ahead reads as current. One further ahead is weeks old, or was left by a clock that has
+    // gone back since.
+    let is_ahead = elapsed.wrapping_neg() <= AHEAD_MILLIS;
+    let elapsed = if is_ahead { 0.0 } else { elapsed as f32 };
     f32::from_bits(word as u32) / exp(elapsed / fading.millis)
 }
 
@@ -300,6 +303,13 @@ mod tests {
         // A clock that has gone back.
         cell.add(10.0, at(50_000), short);
         assert_eq!(cell.get(at(1_000), short), 10.0);
+        // By more than a minute; and after weeks without a request, before the stamp wraps.
+        cell.add(10.0, at(3_600_000), short);
+        assert!(cell.get(at(1_000), short) < 0.1);
+        cell.add(10.0, at(1_000), Fading::at_pace(0.0));
+        for days in [24, 25, 30, 49] {
+            assert!(cell.get(at(days * 86_400_000), Fading::at_pace(0.0)) < 0.1);
+        }
     }
 
     #[test]
