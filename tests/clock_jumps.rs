@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{MILLI, SECOND, Server, bring_back, ejected, exact, fail, setup, shares};
+use common::{MILLI, SECOND, Server, bring_back, ejected, exact, fail, number, setup, shares};
 use evenkeel::{
     Clock, Cluster, Fleet, ManualClock, Outcome, PickOptions, RoundRobin, SlowStart, Tick,
 };
@@ -79,6 +79,31 @@ fn room_under_the_cap_is_made_after_a_clock_that_went_back() {
         let is_probed = (0..12).any(|_| fleet.pick_endpoint().unwrap().is_probe());
         assert!(is_probed, "back by {back:?}");
     }
+}
+
+/// All requests of an evening fail. In the morning one of four is dead.
+#[test]
+fn last_evenings_outage_protects_no_dead_endpoint() {
+    let clock = running();
+    let builder = setup(4, &clock).policy(RoundRobin::new()).ejection(exact());
+    let fleet = builder.build().unwrap();
+    send(&fleet, &clock, 3_000, Outcome::Success);
+    send(&fleet, &clock, 500, Outcome::Failure);
+    assert_eq!(ejected(&fleet), []);
+    clock.advance(HOUR * 8);
+    let mut failures = 0;
+    while ejected(&fleet) != [0] {
+        clock.advance(MILLI * 20);
+        let lease = fleet.pick_endpoint().unwrap();
+        let is_dead = number(&lease) == 0;
+        failures += u32::from(is_dead);
+        lease.record(match is_dead {
+            true => Outcome::Failure,
+            false => Outcome::Success,
+        });
+    }
+    // Two, or three once these are a part of what is usual.
+    assert!(failures <= 4, "{failures}");
 }
 
 #[test]

@@ -79,7 +79,7 @@
 //! | refusals | `health/refusals.rs` | second 8 (wrapping), previous 12, current 12 | compare-and-swap loop; cleared by upkeep when it is over |
 //! | preference for others | `member/sparing.rs` | until 16 (eighths of a second, wrapping), factor on the cost 16 | plain stores by refused requests; cleared by upkeep when it is over |
 //! | consecutive faults | `health/rule.rs` | local origin 21, gateway 21, any 21 | compare-and-swap by a fault, a plain 0 by a success |
-//! | rates | `shared/rates.rs`, `shared/shard.rs` | share of failures, suspects, endpoints that fail in part, judged ones, noise, one per fleet; failures of recent requests, and how far answers were from the estimates, one per shard | statistics: recomputed by upkeep, updated by each event in between |
+//! | rates | `shared/rates.rs`, `shared/shard.rs` | share of failures, suspects, endpoints that fail in part, judged ones, noise, one per fleet; failures of recent requests and when they were, and how far answers were from the estimates, one per shard | statistics: recomputed by upkeep, updated by each event in between |
 //! | last common fault, what failed then, last overflow of the cap | `shared/rates.rs` | a tenth of the window; an f32; milliseconds; the times plus one, 0 for never | plain stores by faults; the overflow also by upkeep |
 //! | thresholds of upkeep's ejections | `shared/rates.rs` | two f32, NaN if unknown | plain stores by upkeep, for explanations |
 //! | capacity | `shared/capacity.rs` | endpoints in slow start after an ejection; an f32, latency in normal times; whether capacity is short | plain stores by upkeep, one thread at a time |

@@ -116,9 +116,8 @@ impl<E: Endpoint> Snapshot<E> {
     pub(super) fn has_healthy(&self, shared: &Shared) -> bool {
         let tally = shared.ledger.read();
         // Of what is not refused as overloaded, this share fails.
-        let failing = shared
-            .usual_now(shared.shard(), Own::default())
-            .error_rate();
+        let usual = shared.usual_now(shared.shard(), Own::default(), shared.now());
+        let failing = usual.error_rate();
         let refused = f64::from(shared.rates.refusal_rate());
         let is_judged = tally.refused() < self.count
             && tally.ejected < tally.limit

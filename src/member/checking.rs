@@ -63,7 +63,7 @@ impl State {
             return;
         }
         let own = self.own_doubts(was_suspect, now);
-        let usual = self.shared.usual_now(self.shared.shard(), own);
+        let usual = self.shared.usual_now(self.shared.shard(), own, now);
         let least = match weighing {
             CheckWeighing::IfSuspect(share) => share.into(),
             CheckWeighing::Anyway => 0.0,

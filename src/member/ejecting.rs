@@ -199,7 +199,7 @@ impl State {
         const PROOF: f32 = 2.0;
         /// Every failure counts for at least this: otherwise probes would never end where the whole fleet fails.
         const LEAST: f32 = 0.075;
-        let usual = self.shared.usual_now(self.shared.shard(), Own::OUT);
+        let usual = self.shared.usual_now(self.shared.shard(), Own::OUT, now);
         let (evidence, plain) = (
             Evidence::against(usual.error_rate() as f32),
             Evidence::against(0.0),

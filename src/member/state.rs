@@ -179,14 +179,14 @@ impl State {
         if !rule.is_quiet() {
             self.success_slow(rule, now);
         }
-        shard.count_success();
+        shard.count_success(now);
     }
 
     /// Takes in a success while the rule holds something against the endpoint.
     #[cold]
     fn success_slow(&self, rule: &Rule, now: Tick) {
         let own = self.own_doubts(true, now);
-        let usual = self.shared.usual_now(self.shared.shard(), own);
+        let usual = self.shared.usual_now(self.shared.shard(), own, now);
         self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
     }
 
@@ -236,7 +236,7 @@ impl State {
         self.note_overload(sample);
         let mut found = match &self.tracker {
             Tracker::Custom(custom, _) => {
-                let usual = self.shared.usual_now(shard, Own::default());
+                let usual = self.shared.usual_now(shard, Own::default(), now);
                 let alarm = custom.record(sample, &self.judging(now, &usual));
                 Detectors::NONE.with_if(Detector::Tracker, || alarm == Alarm::Eject)
             }
@@ -245,7 +245,7 @@ impl State {
         let state = self.shared.shard_state(shard);
         match (class, self.rule()) {
             (SampleClass::Success, Some(rule)) => self.succeeded(rule, now, state),
-            (SampleClass::Success, None) => state.count_success(),
+            (SampleClass::Success, None) => state.count_success(now),
             (SampleClass::Fault, _) => found = found.union(self.failed(cell, sample.outcome, now)),
             (SampleClass::Neutral, _) => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
@@ -268,7 +268,7 @@ impl State {
         }
         let was_suspect = rule.is_some_and(|rule| !rule.suspicion.is_none());
         let own = self.own_doubts(was_suspect, now);
-        let usual = self.shared.usual_now(shard, own);
+        let usual = self.shared.usual_now(shard, own, now);
         self.shared.note_common(shard, now);
         let found = rule.map_or(Detectors::NONE, |rule| {
             let cx = self.judging(now, &usual);
@@ -279,7 +279,7 @@ impl State {
         if rule.is_some() && !was_suspect {
             self.shared.rates.add_suspect();
         }
-        self.shared.shard_state(shard).count_fault(self.id);
+        self.shared.shard_state(shard).count_fault(self.id, now);
         self.set_penalty(now, &usual);
         found
     }

@@ -276,8 +276,9 @@ impl FleetRates {
 
 impl Shared {
     /// What is usual now, for an outcome of this shard at an endpoint that adds this to the counts.
-    pub(crate) fn usual_now(&self, shard: usize, own: Own) -> Usual {
+    pub(crate) fn usual_now(&self, shard: usize, own: Own, now: Tick) -> Usual {
         let (state, mut rate) = (self.shard_state(shard), self.rates.error_rate());
+        state.forget_past(now);
         let is_common = self.rates.is_common(own) || own.is_in && self.ledger.is_full();
         let is_common = state.update_is_common(is_common);
         // If none is in, no request updates the share.

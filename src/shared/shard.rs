@@ -44,6 +44,9 @@ const HERE_AND_THERE: f32 = 0.1;
 /// A share of failures below this counts as none.
 const TRACE: f32 = 1e-4;
 
+/// What failed before a pause of this length, ten minutes, belongs to another incident.
+const PAUSE_MILLIS: u64 = 600_000;
+
 /// A time, and whether the clock was read for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
@@ -102,6 +105,8 @@ pub(crate) struct Shard {
     failed_at: AtomicU64,
     /// Whether this shard takes the fault for common (see `rates`).
     pub(super) is_common: AtomicBool,
+    /// When the last request was counted, in milliseconds.
+    counted_at: AtomicU64,
 }
 
 impl Shard {
@@ -119,6 +124,7 @@ impl Shard {
             counted: AtomicU32::new(0),
             failed_at: AtomicU64::new(0),
             is_common: AtomicBool::new(false),
+            counted_at: AtomicU64::new(0),
         }
     }
 
@@ -290,24 +296,37 @@ impl Shard {
 
     /// Counts a request that succeeded.
     #[inline]
-    pub(crate) fn count_success(&self) {
+    pub(crate) fn count_success(&self, now: Tick) {
         if !self.is_quiet() {
-            self.count(0.0, 0.0);
+            self.count(0.0, 0.0, now);
         }
     }
 
     /// Counts a request that ended in a fault at this endpoint.
-    pub(crate) fn count_fault(&self, at: MemberId) {
+    pub(crate) fn count_fault(&self, at: MemberId, now: Tick) {
         // ORDERING: Relaxed. A statistic.
         let before = self.failed_at.swap(at.get(), Ordering::Relaxed);
         let is_another = before != 0 && before != at.get();
-        self.count(1.0, if is_another { 1.0 } else { 0.0 });
+        self.count(1.0, if is_another { 1.0 } else { 0.0 }, now);
+    }
+
+    /// Forgets what failed before a pause. A time that is as far ahead was set by a clock that has gone back since.
+    pub(super) fn forget_past(&self, now: Tick) {
+        // ORDERING: Relaxed, both. A statistic.
+        let counted_at = self.counted_at.load(Ordering::Relaxed);
+        if !self.is_quiet() && now.as_millis().abs_diff(counted_at) > PAUSE_MILLIS {
+            self.counted.store(0, Ordering::Relaxed);
+            self.failing.set(0.0);
+            self.failing_around.set(0.0);
+        }
     }
 
     /// Uses stores, not exchanges: threads of one shard may lose each other's counts, which matters little.
     #[cold]
-    fn count(&self, failed: f32, around: f32) {
-        // ORDERING: Relaxed. A statistic.
+    fn count(&self, failed: f32, around: f32, now: Tick) {
+        self.forget_past(now);
+        // ORDERING: Relaxed, both. A statistic.
+        self.counted_at.store(now.as_millis(), Ordering::Relaxed);
         let counted = self.counted.load(Ordering::Relaxed);
         // A plain mean over the first requests, before there are more than the weight covers.
         let weight = WEIGHT.max(1.0 / (counted as f32 + BEFORE));
