@@ -119,3 +119,50 @@ fn failures_weeks_apart_prove_nothing() {
         assert_eq!(ejected(&fleet), [], "{days} days");
     }
 }
+
+/// An endpoint gets a request a second, so evidence has a time constant of thirty seconds. A window of an hour is not
+/// full for an hour: not in a new fleet, and not after a return.
+#[test]
+fn evidence_fades_by_the_pace_in_a_long_window_too() {
+    for window in [SECOND * 10, HOUR] {
+        let clock = ManualClock::new();
+        let builder = setup(10, &clock).policy(RoundRobin::new());
+        let fleet = builder.ejection(exact().window(window)).build().unwrap();
+        let wait = |seconds| {
+            for _ in 0..10 * seconds {
+                clock.advance(MILLI * 100);
+                let lease = fleet.pick_endpoint().unwrap();
+                lease.record(Outcome::Success);
+            }
+        };
+        let evidence = || {
+            let why = fleet.member(&0).unwrap().explain();
+            why.evidence.unwrap().value
+        };
+        // The part that is left of a failure's evidence after half a minute without another request to the endpoint.
+        let left = || {
+            fail(&fleet, 0, 1);
+            let before = evidence();
+            let avoid = [fleet.member(&0).unwrap().id()];
+            for _ in 0..300 {
+                clock.advance(MILLI * 100);
+                let avoid = PickOptions::new().avoid(&avoid);
+                let lease = fleet.pick_endpoint_with(&avoid).unwrap();
+                lease.record(Outcome::Success);
+            }
+            evidence() / before
+        };
+        wait(100);
+        let in_new_fleet = left();
+        fail(&fleet, 0, 5);
+        assert_eq!(ejected(&fleet), [0]);
+        wait(200);
+        assert_eq!(ejected(&fleet), []);
+        let after_return = left();
+        // 1 / e if it had got its request a second. As it gets none, its own pace falls within a window of ten seconds,
+        // and evidence lasts longer.
+        for left in [in_new_fleet, after_return] {
+            assert!((0.35..0.8).contains(&left), "{window:?}: {left}");
+        }
+    }
+}

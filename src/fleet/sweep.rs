@@ -215,7 +215,7 @@ impl Sweep {
         rates.set_failing_in_part(census.failing_in_part);
         rates.set_refusal_rate(census.refusal_rate());
         let pace = pace as f32;
-        rates.set_pace(pace);
+        rates.set_pace(pace, span);
         let reliance = median.map_or(0.0, |usual| reliance_on_in_flight(pace, usual));
         self.variance.add(shared.take_deviations());
         self.ages.end_sweep();

@@ -304,11 +304,15 @@ impl State {
     }
 
     /// How long evidence lasts. Where this endpoint gets fewer requests than the mean, as an avoided one does, its own
-    /// rate decides: otherwise evidence would be gone before its next request.
+    /// rate decides: otherwise evidence would be gone before its next request. Its requests are those since the fleet
+    /// was built, or since it came back, if the window is longer than that.
     pub(super) fn fading(&self, now: Tick) -> Fading {
-        let window = self.shared.ejection.window.as_secs_f32();
-        let own = (self.gate.counts(now).total + 1) as f32 / window;
-        Fading::at_pace(self.shared.rates.pace().min(own))
+        const LEAST: Duration = Duration::from_secs(10);
+        let rates = &self.shared.rates;
+        let since = self.standing.get().moved_for(now).unwrap_or(Duration::MAX);
+        let span = rates.span().min(since.max(LEAST).as_secs_f32());
+        let own = (self.gate.counts(now).total + 1) as f32 / span;
+        Fading::at_pace(rates.pace().min(own))
     }
 
     /// Brings the evidence up to date, at each upkeep. Each stretch of time so fades at its own pace: at the present

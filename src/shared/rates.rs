@@ -84,6 +84,8 @@ pub(crate) struct FleetRates {
     judged: AtomicU64,
     /// How many requests per second an endpoint gets, in the mean.
     pace: AtomicF32,
+    /// The time in seconds in which the requests of the window were counted.
+    span: AtomicF32,
     /// The standard deviation that latency estimates have by chance, as a part of them, times the reliance on requests
     /// in flight.
     noise: AtomicF32,
@@ -107,6 +109,7 @@ impl FleetRates {
             failing_in_part: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             pace: AtomicF32::new(0.0),
+            span: AtomicF32::new(0.0),
             noise: AtomicF32::new(0.0),
             overdue: AtomicF32::new(OVERDUE),
             success_rate_threshold: AtomicF32::new(f32::NAN),
@@ -176,9 +179,15 @@ impl FleetRates {
         (!threshold.is_nan()).then_some(threshold.into())
     }
 
-    /// Sets how many requests per second an endpoint gets, in the mean.
-    pub(crate) fn set_pace(&self, pace: f32) {
+    /// Sets how many requests per second an endpoint gets, in the mean, and in which time those of the window came.
+    pub(crate) fn set_pace(&self, pace: f32, span: Duration) {
         self.pace.set(pace);
+        self.span.set(span.as_secs_f32());
+    }
+
+    /// The time in seconds in which the requests of the window were counted; 0 if it is not known yet.
+    pub(crate) fn span(&self) -> f32 {
+        self.span.get()
     }
 
     /// Sets the standard deviation that latency estimates have by chance, times the reliance on requests in flight, and
