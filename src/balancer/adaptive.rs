@@ -95,7 +95,8 @@ const FAR: i32 = 1 << 30;
 /// like endpoints are then within a few requests of what is due. With very different weights and low load, the lightest
 /// may get twice their share. An endpoint that is avoided and idle for a second is invited now and then to show how it
 /// is: invitations take at most one request in fifty, and after each answer that is no better the next comes only after
-/// twice as long, up to 16 s.
+/// twice as long, up to 16 s. Below ten requests a second there are fewer. At one a second, of which a slow endpoint
+/// gets hardly any, it takes three minutes until it is seen that it is quick again.
 ///
 /// The policy combines known rules, as each of them fails alone: both of two endpoints drawn at random may be bad,
 /// requests in flight do not reveal a fast failure, and latency does not reveal a growing queue. Comparing all does not

@@ -212,8 +212,9 @@
 //!
 //! **Invitations.** A policy that picks the least cost never learns that an endpoint it avoids has recovered. Upkeep
 //! finds the one that has been idle longest, for a second at least, and marks it on the board; one pick takes the
-//! invitation. Invitations accrue at one per fifty requests, and an endpoint that proved no better waits twice as long,
-//! up to 16 s. Two of three go to endpoints without data, those invited least first, in the order of the set, because a
+//! invitation. Invitations accrue at one per fifty requests, or fewer where picks are so rare that sweeps are late: a
+//! sweep earns no more than one in time, so that requests still go by turns. An endpoint that proved no better waits
+//! twice as long, up to 16 s. Two of three go to endpoints without data, those invited least first, in the order of the set, because a
 //! new endpoint among many known ones counts at the usual cost, and at low load another endpoint always costs less. So
 //! the expense is bounded, and no endpoint depends on chance. An invitation stands until a pick takes it, and an
 //! endpoint that has one gets no other: otherwise the spares of a priority without load, which are idle for ever, would
