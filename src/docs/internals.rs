@@ -214,16 +214,16 @@
 //! finds the one that has been idle longest, for a second at least, and marks it on the board; one pick takes the
 //! invitation. Invitations accrue at one per fifty requests, or fewer where picks are so rare that sweeps are late: a
 //! sweep earns no more than one in time, so that requests still go by turns. An endpoint that proved no better waits
-//! twice as long, up to 16 s. Two of three go to endpoints without data, those invited least first, in the order of the set, because a
-//! new endpoint among many known ones counts at the usual cost, and at low load another endpoint always costs less. So
-//! the expense is bounded, and no endpoint depends on chance. An invitation stands until a pick takes it, and an
-//! endpoint that has one gets no other: otherwise the spares of a priority without load, which are idle for ever, would
-//! get them all.
+//! twice as long, up to 16 s. Two of three go to endpoints without data, those invited least first, in the order of the
+//! set, because a new endpoint among many known ones counts at the usual cost, and at low load another endpoint always
+//! costs less. So the expense is bounded, and no endpoint depends on chance. An invitation stands until a pick takes
+//! it, and an endpoint that has one gets no other: otherwise the spares of a priority without load, which are idle for
+//! ever, would get them all.
 //!
 //! **An endpoint that never answers** has no latency, and counts as better than usual, so that it is tried. If its
-//! requests are abandoned before patience is over, as beside hedges, nothing else becomes known of it. Where requests do
-//! not overlap, it would then get nearly all of them (`tests/unanswered.rs`). So it no longer counts as new after three
-//! requests without an answer, and each abandoned request raises its cost, because a caller had waited for it.
+//! requests are abandoned before patience is over, as beside hedges, nothing else becomes known of it. Where requests
+//! do not overlap, it would then get nearly all of them (`tests/unanswered.rs`). So it no longer counts as new after
+//! three requests without an answer, and each abandoned request raises its cost, because a caller had waited for it.
 //!
 //! **A success** costs one write: the fetch_add that leaves the cell also counts the success in the cell's topmost
 //! field. These successes belong to the window's open bucket. The first success of another bucket claims the window,
@@ -368,8 +368,8 @@
 //! [`has_healthy`](crate::Cluster::has_healthy) also looks at the share of failures among the endpoints that are not
 //! outliers, and at the share that endpoints refuse as overloaded, which ejects none. It is called only if the formula
 //! gives more than zero. Calls count when they have ended, because a burst has no answers yet. Those in flight count by
-//! their mean age, because a server that hangs ends none. At most 80 in a hundred are refused, because ejected endpoints
-//! come back by requests.
+//! their mean age, because a server that hangs ends none. At most 80 in a hundred are refused, because ejected
+//! endpoints come back by requests.
 //!
 //! **No wait in vain.** Before a back-off, the caller asks whether any endpoint is left
 //! ([`leaves_none`](crate::Cluster::leaves_none)), and checks time, slot and budget. A pick would answer this too, but
