@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::verdict::FleetState;
 use super::{Detector, Detectors};
 use crate::error::BuildError;
 use crate::settings::{DAY, MILLI, setters, within};
@@ -44,10 +45,11 @@ pub struct Ejection {
     /// as three quarters of a failure, since the caller's deadline may have been too short: it takes three.) An
     /// endpoint that fails like the others, whatever their share, gets fewer than five false alarms in a million
     /// requests once the share is known (bound: e^11, one in 60 000), and a few more in the first half second after all
-    /// begin to fail. Evidence fades with a time constant of 10 s, or the time of thirty requests to an endpoint if that
-    /// is longer, up to ten minutes. So at low rates an endpoint that fails everything is out by its fourth failure,
-    /// and two faults a day apart prove nothing. Envoy and gRPC have no such test. It replaces their failures in a row,
-    /// which find an endpoint that fails three in ten after 599 requests, and eject every endpoint when all fail half.
+    /// begin to fail. Evidence fades with a time constant of 10 s, or the time of thirty requests to an endpoint if
+    /// that is longer, up to ten minutes. So at low rates an endpoint that fails everything is out by its fourth
+    /// failure, and two faults a day apart prove nothing. Envoy and gRPC have no such test. It replaces their failures
+    /// in a row, which find an endpoint that fails three in ten after 599 requests, and eject every endpoint when all
+    /// fail half.
     pub cusum_threshold: f64,
     /// Faults in a row, of any class, that eject. 0 turns this off and is the default: the sequential test finds the
     /// same sooner, and where every endpoint fails half, five in a row come every 62 requests. (Envoy's
@@ -130,7 +132,9 @@ pub struct Ejection {
     /// ratio is at most 1.5. The others cannot carry the load then, and keeping an endpoint out costs more than trying
     /// it. While capacity is short
     ///
-    /// * an ejection lasts half as long, the first in a row a quarter, and those already running are cut to that;
+    /// * an ejection lasts half as long, the first in a row a quarter, and those already running are cut to that. It
+    ///   ends once its probe is one request in a thirtieth of [`max_ejection_requests`](Self::max_ejection_requests)
+    ///   for each ejected endpoint, but not before the base time;
     /// * returning endpoints have their ejections in a row forgotten, except the last ones, which can be spared;
     /// * passes of [checks](crate::HealthCheck) are spread over a quarter of the base time;
     /// * a [slow start](crate::SlowStart) has at least the share of endpoints that are out or in slow start.
@@ -321,14 +325,20 @@ impl Ejection {
         self.max_ejection_time.max(self.base_ejection_time)
     }
 
-    /// The longest ejection at `rate` requests a second for each ejected endpoint; 0 if hardly any, or not known.
-    pub(super) fn longest_at(&self, rate: f64) -> Duration {
+    /// The longest ejection in this state of the fleet.
+    pub(super) fn longest_in(&self, fleet_state: FleetState) -> Duration {
         let longest = self.longest_ejection();
         if self.max_ejection_requests == 0 {
             return longest;
         }
-        let enough = Duration::try_from_secs_f64(self.max_ejection_requests as f64 / rate);
-        let least = self.base_ejection_time.saturating_mul(4).min(longest);
+        // Where capacity is short, each second without an endpoint that is well again costs far more than a probe. The
+        // length is halved there, so probes are no rarer than one in a thirtieth as many requests.
+        let (requests, least) = match fleet_state.short {
+            true => (self.max_ejection_requests / 15, 2),
+            false => (self.max_ejection_requests, 4),
+        };
+        let enough = Duration::try_from_secs_f64(requests as f64 / fleet_state.rate);
+        let least = self.base_ejection_time.saturating_mul(least).min(longest);
         enough.map_or(longest, |enough| enough.clamp(least, longest))
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn ejection_time(
     let length = settings
         .base_ejection_time
         .saturating_mul(multiple)
-        .min(settings.longest_at(fleet_state.rate));
+        .min(settings.longest_in(fleet_state));
     let length = match (fleet_state.short, times) {
         (false, _) => length,
         (true, 0 | 1) => first_time(settings, true),
@@ -132,16 +132,23 @@ mod tests {
 
     #[test]
     fn with_many_requests_lengths_double_until_a_probe_is_one_in_ten_thousand() {
-        let longest = |rate| {
+        let longest = |short, rate| {
             let settings = Ejection::default().jitter_percent(0);
-            let fleet_state = FleetState { short: false, rate };
+            let fleet_state = FleetState { short, rate };
             ejection_time(&settings, 9, fleet_state, 7).as_secs_f64()
         };
         let rates = [0.0, 1.0, 156.0, 200.0, 500.0, 1e9, f64::MAX, f64::NAN, -1.0];
         let lengths = [64.0, 64.0, 64.0, 50.0, 20.0, 8.0, 8.0, 64.0, 64.0];
-        assert_eq!(rates.map(longest), lengths);
-        let envoy = Ejection::envoy().longest_at(1e9);
-        assert_eq!(envoy, Duration::from_secs(300));
+        assert_eq!(rates.map(|rate| longest(false, rate)), lengths);
+        // Where capacity is short: one in 333 (a thirtieth, rounded down twice), and no less than the base time.
+        let rates = [0.0, 1.0, 10.0, 33.3, 111.0, 500.0, 1e9, f64::NAN];
+        let lengths = [32, 32, 32, 10, 3, 2, 2, 32];
+        assert_eq!(rates.map(|rate| longest(true, rate) as u64), lengths);
+        let busy = FleetState {
+            short: true,
+            rate: 1e9,
+        };
+        assert_eq!(Ejection::envoy().longest_in(busy), Duration::from_secs(300));
     }
 
     #[test]

@@ -82,5 +82,9 @@ fn no_ejection_is_shorter_than_the_base_time_for_a_lower_maximum() {
         .base_ejection_time(Duration::from_secs(10))
         .max_ejection_time(Duration::from_secs(1));
     assert_eq!(settings.longest_ejection(), Duration::from_secs(10));
-    assert_eq!(settings.longest_at(1e9), Duration::from_secs(10));
+    let fleet_state = FleetState {
+        short: false,
+        rate: 1e9,
+    };
+    assert_eq!(settings.longest_in(fleet_state), Duration::from_secs(10));
 }
