@@ -87,10 +87,10 @@
 //! [`ejections_overflow`](crate::Stats::ejections_overflow) rises: the cap is reached; raise `max_ejection_percent`.
 //! [`usual_error_rate`](crate::Explanation::usual_error_rate) is high: the others fail too, so the endpoint is no
 //! outlier. [`evidence`](crate::Explanation::evidence) is low: it has few faults (`abandoned`, `ignored` and
-//! `overloaded` are not faults; a timeout weighs three quarters of another fault), or few requests because it is
-//! avoided; lower `cusum_threshold`. It is slow: set `latency_factor`. It hangs: shorten
-//! [`attempt_timeout`](crate::CallPlan::attempt_timeout). Requests should not have to find it: drive
-//! [checks](crate::HealthCheck). *Costs:* more false ejections; `latency_factor` takes capacity away.
+//! `overloaded` are not faults; a timeout weighs three quarters of another fault, and less where it comes after less
+//! than 16 times the usual latency), or few requests because it is avoided; lower `cusum_threshold`. It is slow: set
+//! `latency_factor`. It hangs: shorten [`attempt_timeout`](crate::CallPlan::attempt_timeout). Requests should not have
+//! to find it: drive [checks](crate::HealthCheck). *Costs:* more false ejections; `latency_factor` takes capacity away.
 //!
 //! **Many are ejected at once in a common outage.** *See:* [`Stats::ejected`](crate::Stats::ejected) at
 //! [`ejection_limit`](crate::Stats::ejection_limit); the detector in events. *Means:* a detector is on that does not

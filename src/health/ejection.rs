@@ -42,7 +42,10 @@ pub struct Ejection {
     /// It is the natural logarithm of a ratio: how much likelier the endpoint's outcomes are if it fails three times as
     /// often as the others (at least three in ten) than if it fails as often as they do. At 11, where no other endpoint
     /// fails, two failures with at most one success between them eject, or some three among twenty. (A timeout counts
-    /// as three quarters of a failure, since the caller's deadline may have been too short: it takes three.) An
+    /// as three quarters of a failure, since the caller's deadline may have been too short: it takes three. One
+    /// that comes after less than 16 times the usual latency counts for less, down to a tenth of that at 4 times: there
+    /// a queue alone makes timeouts, and in rows. A row longer than twice the requests that the endpoint gets in that
+    /// time counts again, in full from four more on.) An
     /// endpoint that fails like the others, whatever their share, gets fewer than five false alarms in a million
     /// requests once the share is known (bound: e^11, one in 60 000), and a few more in the first half second after all
     /// begin to fail. Evidence fades with a time constant of 10 s, or the time of thirty requests to an endpoint if
@@ -141,8 +144,8 @@ pub struct Ejection {
     ///
     /// If an endpoint should be ejected but the [cap](Self::max_ejection_percent) is reached, one that is out may have
     /// recovered, and its slot is wanted. So ejected endpoints are probed after a quarter of the base time, then after
-    /// the base time, then after twice as long each time, and passes of checks are spread over a quarter. With 100 this
-    /// is off too.
+    /// the base time, then after twice as long each time (each quarter of it while nearly all requests fail), and
+    /// passes of checks are spread over a quarter. With 100 this is off too.
     ///
     /// Defaults to 10, which is all that Envoy ejects by default, so it needs nothing like this. Where eight of 20 fail
     /// everything for 0.5 s of every 5.5 s, at 0.7 of the capacity, 0.6 % of all requests fail with `Adaptive` and with

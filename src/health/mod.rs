@@ -39,9 +39,9 @@ pub(crate) use noise::{AgeLimit, Deviations, OVERDUE, Variance, reliance_on_in_f
 pub(crate) use outliers::{Report, Thresholds, compares_endpoints, lower_median, outliers};
 pub use panic::{PanicAction, PanicRule};
 pub(crate) use refusals::Refusals;
-pub(crate) use rule::Rule;
+pub(crate) use rule::{FailedRequest, Rule};
 pub use slow_start::SlowStart;
-pub(crate) use suspicion::{Evidence, Fading};
+pub(crate) use suspicion::{Evidence, Fading, HOPELESS};
 pub use tracker::SlidingWindow;
 pub(crate) use tracker::{SampleClass, health};
 pub(crate) use verdict::{

@@ -1,13 +1,55 @@
 //! The rule by which the built-in tracker ejects as outcomes arrive.
 
+use std::time::Duration;
+
 use super::rows::Rows;
-use super::suspicion::{Change, Evidence, Fading, Suspicion, TIMEOUT};
+use super::suspicion::{Change, Evidence, Fading, Suspicion, TIMEOUT, part_of_timeout};
 use super::tracker::health;
 use super::window::Counts;
 use super::{Detector, Detectors, Ejection, Judging, earned_ejection};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Sample};
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Tick;
+
+/// A request that has failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailedRequest {
+    pub(crate) outcome: Outcome,
+    /// How long it took, if that was measured.
+    took: Option<Duration>,
+    /// How many requests a second the endpoint gets.
+    pace: f32,
+}
+
+impl FailedRequest {
+    pub(crate) const fn of(sample: &Sample, pace: f32) -> Self {
+        Self {
+            outcome: sample.outcome,
+            took: sample.latency,
+            pace,
+        }
+    }
+
+    /// Its evidence relative to that of a failure, as the `row`-th in a row, where this latency is usual.
+    fn weight(&self, row: u64, usual: Option<Duration>) -> f32 {
+        let part = match (self.outcome, self.took, usual) {
+            (Outcome::Timeout, Some(took), Some(usual)) => {
+                let took = took.as_secs_f32();
+                part_of_timeout(took / usual.as_secs_f32(), row, self.pace * took)
+            }
+            _ => 1.0,
+        };
+        part * weight_of(self.outcome)
+    }
+}
+
+/// The evidence of an outcome relative to that of a failure.
+const fn weight_of(outcome: Outcome) -> f32 {
+    match outcome {
+        Outcome::Timeout => TIMEOUT,
+        _ => 1.0,
+    }
+}
 
 /// The built-in tracker without its window. A member keeps the window in the cells where it counts its requests.
 #[derive(Debug)]
@@ -99,15 +141,16 @@ impl Rule {
     pub(crate) fn fault(
         &self,
         settings: &Ejection,
-        outcome: Outcome,
+        fault: &FailedRequest,
         cx: &Judging<'_>,
         counts: impl FnOnce() -> Counts,
     ) -> Detectors {
-        let rows = self.extend(outcome);
+        let rows = self.extend(fault.outcome);
+        let weight = fault.weight(rows.any, cx.usual().latency());
         // At least, not equal: a row that has passed its limit must alarm again.
         let reached = |row: u64, limit: u32| limit > 0 && row >= u64::from(limit);
-        let by_requests = speak_against(&self.by_requests, settings, outcome, cx);
-        self.sequential_test(settings, outcome, cx)
+        let by_requests = speak_against(&self.by_requests, settings, weight, cx);
+        speak_against(&self.suspicion, settings, weight, cx)
             .union(by_requests)
             .with_if(Detector::ConsecutiveFailures, || {
                 reached(rows.any, settings.consecutive_failures)
@@ -123,14 +166,14 @@ impl Rule {
             })
     }
 
-    /// Takes in a fault for the sequential test only. Also used for a failed check.
-    pub(crate) fn sequential_test(
+    /// Takes in a failed check, for the sequential test only.
+    pub(crate) fn check_failed(
         &self,
         settings: &Ejection,
         outcome: Outcome,
         cx: &Judging<'_>,
     ) -> Detectors {
-        speak_against(&self.suspicion, settings, outcome, cx)
+        speak_against(&self.suspicion, settings, weight_of(outcome), cx)
     }
 
     /// Extends the rows by this fault and returns them.
@@ -164,19 +207,15 @@ fn speak_for(suspicion: &Suspicion, settings: &Ejection, left: f32, cx: &Judging
     suspicion.change(next, cx.now(), cx.fading())
 }
 
-/// Takes in a fault. Returns the sequential test if it has reached its threshold. On parole, half of that is assumed
+/// Takes in a fault of this weight. Returns the sequential test if it has reached its threshold. On parole, half of that is assumed
 /// from the start.
 fn speak_against(
     suspicion: &Suspicion,
     settings: &Ejection,
-    outcome: Outcome,
+    weight: f32,
     cx: &Judging<'_>,
 ) -> Detectors {
     let evidence = Evidence::against(cx.usual().error_rate() as f32);
-    let weight = match outcome {
-        Outcome::Timeout => TIMEOUT,
-        _ => 1.0,
-    };
     let threshold = settings.cusum_threshold as f32;
     let least = match cx.is_on_parole() {
         true => threshold / 2.0,
@@ -193,6 +232,12 @@ mod tests {
     use super::*;
     use crate::health::Usual;
 
+    const FAILURE: FailedRequest = FailedRequest {
+        outcome: Outcome::Failure,
+        took: None,
+        pace: 0.0,
+    };
+
     /// A passing check clears suspicion. It neither ends a row of failed requests nor clears what requests alone have
     /// found.
     #[test]
@@ -202,7 +247,7 @@ mod tests {
             Ejection::default().consecutive_failures(3),
         );
         let cx = Judging::new(Tick::ZERO, &usual);
-        let fail = |rule: &Rule| rule.fault(&settings, Outcome::Failure, &cx, Counts::default);
+        let fail = |rule: &Rule| rule.fault(&settings, &FAILURE, &cx, Counts::default);
         let rule = Rule::new();
         assert!(fail(&rule).is_empty());
         while !rule.suspicion.is_none() {
@@ -215,7 +260,7 @@ mod tests {
             "the third"
         );
         let rule = Rule::new();
-        rule.sequential_test(&settings, Outcome::Failure, &cx);
+        rule.check_failed(&settings, Outcome::Failure, &cx);
         assert!(!rule.is_quiet(), "a check alone has failed");
         let rule = Rule::new();
         fail(&rule);
@@ -232,7 +277,7 @@ mod tests {
         let (usual, settings) = (Usual::new(None), Ejection::default());
         let cx = Judging::new(Tick::ZERO, &usual);
         let rule = Rule::new();
-        rule.fault(&settings, Outcome::Failure, &cx, Counts::default);
+        rule.fault(&settings, &FAILURE, &cx, Counts::default);
         let (thick, thin) = (Fading::SHORT, Fading::at_pace(0.0));
         let later = Tick::ZERO.after(Duration::from_secs(20));
         let faded = rule.evidence(later, thick);
@@ -250,7 +295,7 @@ mod tests {
         let cx = Judging::new(Tick::ZERO, &usual);
         let rule = Rule::new();
         for _ in 0..5 {
-            let found = rule.fault(&settings, Outcome::Failure, &cx, Counts::default);
+            let found = rule.fault(&settings, &FAILURE, &cx, Counts::default);
             assert!(found.is_empty());
             assert!(rule.suspicion.is_none() && !rule.is_quiet());
             rule.success(&settings, &cx);

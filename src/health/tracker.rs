@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rule::Rule;
+use super::rule::{FailedRequest, Rule};
 use super::suspicion::{HOPELESS, least_share};
 use super::window::{Counts, Window};
 use super::{Alarm, Ejection, Health, HealthTracker, Judging};
@@ -83,8 +83,10 @@ impl HealthTracker for SlidingWindow {
             }
             SampleClass::Fault => {
                 self.window.record(sample.at, true);
-                let counts = || self.window.counts(cx.now());
-                let found = self.rule.fault(&self.settings, sample.outcome, cx, counts);
+                let counts = self.window.counts(cx.now());
+                let pace = counts.total as f32 / self.settings.window.as_secs_f32();
+                let fault = FailedRequest::of(sample, pace);
+                let found = self.rule.fault(&self.settings, &fault, cx, || counts);
                 match found.without(self.settings.detect_only).is_empty() {
                     true => Alarm::None,
                     false => Alarm::Eject,

@@ -76,7 +76,7 @@ impl State {
             let cx = Judging::new(now, &others)
                 .with_fading(self.fading(now))
                 .on_parole_if(self.is_on_parole(now));
-            let found = rule.sequential_test(&self.shared.ejection, outcome, &cx);
+            let found = rule.check_failed(&self.shared.ejection, outcome, &cx);
             if !was_suspect {
                 self.shared.rates.add_suspect();
             }

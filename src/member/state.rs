@@ -10,8 +10,9 @@ use super::gate::Gate;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Counts, Detector, Detectors, Fading, Health, HealthTracker, Judging, LatencyCell,
-    RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual, earned_ejection, health,
+    Alarm, Counts, Detector, Detectors, Fading, FailedRequest, Health, HealthTracker, Judging,
+    LatencyCell, RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual, earned_ejection,
+    health,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -246,7 +247,7 @@ impl State {
         match (class, self.rule()) {
             (SampleClass::Success, Some(rule)) => self.succeeded(rule, now, state),
             (SampleClass::Success, None) => state.count_success(now),
-            (SampleClass::Fault, _) => found = found.union(self.failed(cell, sample.outcome, now)),
+            (SampleClass::Fault, _) => found = found.union(self.failed(cell, sample)),
             (SampleClass::Neutral, _) => {
                 if let Outcome::Overloaded { retry_after } = sample.outcome {
                     self.note_refusal(retry_after, now);
@@ -259,8 +260,8 @@ impl State {
     }
 
     /// Takes in a fault of a request of this cell. Returns which detectors of the built-in tracker found something.
-    fn failed(&self, cell: &Cell, outcome: Outcome, now: Tick) -> Detectors {
-        let (shard, rule) = (self.shared.shard(), self.rule());
+    fn failed(&self, cell: &Cell, sample: &Sample) -> Detectors {
+        let (now, shard, rule) = (sample.at, self.shared.shard(), self.rule());
         let failed_in_part = self.fails_in_part(now);
         cell.window.record(now, true);
         if !failed_in_part && self.fails_in_part(now) && self.standing.get().is_in() {
@@ -274,7 +275,8 @@ impl State {
             let cx = self.judging(now, &usual);
             let cx = cx.on_parole_if(self.is_on_parole(now));
             let counts = || self.gate.counts(now);
-            rule.fault(&self.shared.ejection, outcome, &cx, counts)
+            let fault = FailedRequest::of(sample, self.pace(now));
+            rule.fault(&self.shared.ejection, &fault, &cx, counts)
         });
         if rule.is_some() && !was_suspect {
             self.shared.rates.add_suspect();
@@ -304,15 +306,18 @@ impl State {
     }
 
     /// How long evidence lasts. Where this endpoint gets fewer requests than the mean, as an avoided one does, its own
-    /// rate decides: otherwise evidence would be gone before its next request. Its requests are those since the fleet
-    /// was built, or since it came back, if the window is longer than that.
+    /// rate decides: otherwise evidence would be gone before its next request.
     pub(super) fn fading(&self, now: Tick) -> Fading {
+        Fading::at_pace(self.shared.rates.pace().min(self.pace(now)))
+    }
+
+    /// How many requests a second it gets. Its requests are those since the fleet was built, or since it came back, if
+    /// the window is longer than that.
+    fn pace(&self, now: Tick) -> f32 {
         const LEAST: Duration = Duration::from_secs(10);
-        let rates = &self.shared.rates;
         let since = self.standing.get().moved_for(now).unwrap_or(Duration::MAX);
-        let span = rates.span().min(since.max(LEAST).as_secs_f32());
-        let own = (self.gate.counts(now).total + 1) as f32 / span;
-        Fading::at_pace(rates.pace().min(own))
+        let span = (self.shared.rates.span()).min(since.max(LEAST).as_secs_f32());
+        (self.gate.counts(now).total + 1) as f32 / span
     }
 
     /// Brings the evidence up to date, at each upkeep. Each stretch of time so fades at its own pace: at the present

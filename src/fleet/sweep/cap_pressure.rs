@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use crate::health::{HOPELESS, first_time};
 use crate::shared::Shared;
 use crate::time::Tick;
 
 /// Decides when to bring the probes of ejected endpoints forward because another endpoint should be ejected but the cap
 /// is reached, or because most requests fail. They are brought forward at once, again after the base ejection time, and
 /// then after twice as long each time, since with more dead endpoints than the cap allows every probe is a failed
-/// request. Each time they are due after a quarter of the base ejection time at the latest.
+/// request. Each time they are due after a quarter of the base ejection time at the latest. While nearly all requests
+/// fail, a probe costs nothing, and they are brought forward each quarter of the base ejection time.
 #[derive(Debug, Default)]
 pub(super) struct CapPressure {
     next: Option<(Tick, Duration)>,
@@ -30,7 +32,10 @@ impl CapPressure {
         if is_off || !is_due || !overflowed(lately) {
             return false;
         }
-        let wait = self.next.map_or(base, |(_, wait)| 2 * wait);
+        let wait = match shared.common_error_rate(now) > f64::from(HOPELESS) {
+            true => first_time(&shared.ejection, true),
+            false => self.next.map_or(base, |(_, wait)| base.max(2 * wait)),
+        };
         let wait = wait.min(shared.longest_ejection());
         self.next = Some((now.after(wait), wait));
         true
@@ -40,6 +45,8 @@ impl CapPressure {
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
+    use crate::options::MemberId;
+    use crate::shared::Own;
 
     /// At once, then after two seconds and twice as long each time, for as long as ejections meet the cap. At once
     /// again after a time in which none did.
@@ -57,6 +64,27 @@ mod tests {
             }
         }
         assert_eq!(made, [0, 2, 6, 14, 30, 120, 122, 126, 134, 150, 182]);
+    }
+
+    /// Each half second, a quarter of the base ejection time, while nearly all requests fail.
+    #[test]
+    fn room_is_made_without_a_pause_while_nothing_else_helps() {
+        let (shared, mut cap_pressure) = (Shared::alone(), CapPressure::default());
+        let mut made = Vec::new();
+        for millis in (0..4_000).step_by(100) {
+            let now = Tick::from_nanos(millis * 1_000_000);
+            shared.rates.publish(0.9, 3, 3);
+            for fault in 0..50 {
+                (shared.shard_state(0)).count_fault(MemberId::new(1 + fault % 3), now);
+            }
+            shared.usual_now(0, Own::OUT, now);
+            shared.note_common(0, now);
+            shared.rates.note_overflow(now);
+            if cap_pressure.claim_room(&shared, now) {
+                made.push(millis);
+            }
+        }
+        assert_eq!(made, [0, 500, 1_000, 1_500, 2_000, 2_500, 3_000, 3_500]);
     }
 
     /// A clock that has gone back an hour does not delay it by an hour. What met the cap before that is forgotten.
