@@ -399,3 +399,27 @@ fn round_robin_counts_no_weights_where_nearly_all_are_avoided() {
     let seen = shares(&fleet, &PickOptions::new().avoid(&avoid), 20, 1, 50_000);
     assert_in_proportion("RoundRobin", &seen[..2], &[1, 1]);
 }
+
+/// Two endpoints are compared however much of the weight is out. Of ten endpoints one is idle: it is the first of two
+/// in one pick of ten, and the second in one of ten. When a second one was drawn three times at most, with 100 of 110
+/// units out it got 1 203 picks.
+#[test]
+fn two_are_compared_however_much_of_the_weight_is_out() {
+    let policies: [(&str, Policy); 2] = [
+        ("PowerOfTwo", Box::new(PowerOfTwo::new())),
+        ("LeastResponseTime", Box::new(LeastResponseTime::new())),
+    ];
+    for (name, policy) in policies {
+        let fleet = fleet(policy, &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 100], 4);
+        fleet.mark(&10, Mark::Down);
+        let busy: Vec<_> = (0..9)
+            .flat_map(|number| [number; 9])
+            .map(|number| fleet.lease(&number).unwrap())
+            .collect();
+        let picks = (0..10_000).map(|_| number(&fleet.pick_endpoint().unwrap()));
+        let idle = picks.filter(|&number| number == 9).count();
+        // Six sigma of a binomial are 240.
+        assert!((1_760..2_240).contains(&idle), "{name}: {idle}");
+        drop(busy);
+    }
+}

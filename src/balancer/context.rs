@@ -315,15 +315,24 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         self.draw_by(by_weight, |random| table.draw(random))
     }
 
-    /// Draws a member other than `than` that may be picked, if three draws find one. A member in slow start competes with
-    /// one that is not only with the probability of its share: it has less in flight, and would win each time.
+    /// Draws a member other than `than` that may be picked; `None` if there is none. A member in slow start competes
+    /// with one that is not only with the probability of its share: it has less in flight, and would win each time.
     #[inline]
     pub(super) fn draw_other(&mut self, table: &Cumulative, than: usize) -> Option<usize> {
-        // Where one of n is refused, one redraw fails too in only one case of n squared.
-        (0..3).find_map(|_| {
+        // One lot for all draws: with one for each, a member that competes seldom would do so sooner or later.
+        let lot = if self.heeds_slow_start() {
+            self.random()
+        } else {
+            0
+        };
+        let may = |cx: &Self, other| cx.may_pick(other) && cx.may_compete(other, than, lot);
+        for _ in 0..REDRAWS {
             let other = table.draw_other(than, self.random())?;
-            (self.may_pick(other) && self.may_compete(other, than)).then_some(other)
-        })
+            if may(self, other) {
+                return Some(other);
+            }
+        }
+        self.draw_among(by_weight, |cx, other| other != than && may(cx, other))
     }
 
     /// As `draw`, from any table; `weight_of` is a member's weight in it.
@@ -338,18 +347,23 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
                 return Some(index);
             }
         }
-        self.draw_among_all(weight_of)
+        self.draw_among(weight_of, Self::may_pick)
     }
 
     /// One draw by weight among all that may be picked; O(members).
     pub(crate) fn draw_usable(&mut self) -> Option<usize> {
-        self.draw_among_all(by_weight)
+        self.draw_among(by_weight, Self::may_pick)
     }
 
-    fn draw_among_all(&mut self, weight_of: fn(&Member<E>) -> u64) -> Option<usize> {
+    /// One draw by weight among all that `may` be drawn.
+    fn draw_among(
+        &mut self,
+        weight_of: fn(&Member<E>) -> u64,
+        may: impl Fn(&Self, usize) -> bool,
+    ) -> Option<usize> {
         let members = self.members;
         let total = (0..members.len())
-            .filter(|&index| self.may_pick(index))
+            .filter(|&index| may(self, index))
             .map(|index| weight_of(&members[index]))
             .sum();
         if total == 0 {
@@ -357,7 +371,7 @@ impl<'a, E: Endpoint> PickContext<'a, E> {
         }
         let mut point = below(total, self.random());
         let mut last = None;
-        for index in (0..members.len()).filter(|&index| self.may_pick(index)) {
+        for index in (0..members.len()).filter(|&index| may(self, index)) {
             last = Some(index);
             let weight = weight_of(&members[index]);
             if point < weight {

@@ -58,9 +58,10 @@ impl<E: Endpoint> PickContext<'_, E> {
         member.map_or(1.0, |member| member.slow_start_share(self.now))
     }
 
-    /// Whether this member, drawn as the other of a pair, takes part. See [`draw_other`](Self::draw_other).
-    pub(in crate::balancer) fn may_compete(&mut self, other: usize, with: usize) -> bool {
+    /// Whether this member, drawn as the other of a pair, takes part, by a random lot. See
+    /// [`draw_other`](Self::draw_other).
+    pub(in crate::balancer) fn may_compete(&self, other: usize, with: usize, lot: u64) -> bool {
         let share = self.slow_start_share(other);
-        share >= 1.0 || self.is_warming(with) || (self.random() as f64) < share * u64::MAX as f64
+        share >= 1.0 || self.is_warming(with) || (lot as f64) < share * u64::MAX as f64
     }
 }
