@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{MILLI, SECOND, Server, servers};
-use evenkeel::{Cluster, Endpoint, Fleet, Lease, ManualClock, Mark, Outcome};
+use evenkeel::{Cluster, Endpoint, Fleet, Lease, ManualClock, Mark, Outcome, SlowStart};
 
 fn fleet(weights: &[u32], clock: &ManualClock) -> Fleet<Server> {
     let builder = Fleet::builder().endpoints(servers(weights));
@@ -143,6 +143,59 @@ fn go_round(count: usize) {
         all.iter().all(|&all: &i32| all.abs_diff(4_120) <= 3),
         "{all:?}"
     );
+}
+
+/// A heavy endpoint is out for any time and comes back beside two light ones. Turns are counted modulo 2^32, and the
+/// light ones advance them by as much in 128 picks. Before the fix, an endpoint that was out for more than half of that
+/// had no turn, in up to half of the cases, until the others had caught up with the one it seemed to have ahead.
+#[test]
+fn an_endpoint_that_was_out_for_any_time_has_its_turns_when_it_is_back() {
+    for picks in 0..300 {
+        let clock = ManualClock::new();
+        let builder = Fleet::builder().endpoints(servers(&[65_536, 1, 1]));
+        let builder = builder.slow_start(SlowStart::off());
+        let fleet = builder.clock(clock.clone()).seed(4).build().unwrap();
+        one_by_one(&fleet, &clock, (10, MILLI));
+        fleet.mark(&0, Mark::Down);
+        let seen = one_by_one(&fleet, &clock, (picks, MILLI));
+        assert_eq!(seen[0], 0);
+        fleet.mark(&0, Mark::Auto);
+        let seen = one_by_one(&fleet, &clock, (20, MILLI));
+        assert!(seen[0] >= 17, "out for {picks} picks: {seen:?}");
+    }
+}
+
+/// Now and then a pick comes from another thread, on a shard of its own, whose virtual time was left behind. Before the
+/// fix it set a turn that seemed to be far ahead for the other threads, which then used the endpoint no more.
+#[test]
+fn a_thread_that_has_not_picked_for_any_time_takes_no_turns_away() {
+    let clock = ManualClock::new();
+    // Without a seed, because with a seed all threads share a shard.
+    let builder = Fleet::builder().endpoints(servers(&[65_536, 1, 1]));
+    let fleet = builder.clock(clock.clone()).build().unwrap();
+    one_by_one(&fleet, &clock, (10, MILLI));
+    fleet.mark(&0, Mark::Down);
+    for picks in 0..300 {
+        let other = fleet.clone();
+        let (ask, asked) = mpsc::channel::<()>();
+        let (give, given) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for () in asked {
+                give.send(other.pick_endpoint().unwrap()).unwrap();
+            }
+        });
+        let pick_there = || {
+            ask.send(()).unwrap();
+            given.recv().unwrap().record(Outcome::Success);
+        };
+        pick_there();
+        one_by_one(&fleet, &clock, (picks, MILLI));
+        pick_there();
+        let seen = one_by_one(&fleet, &clock, (20, MILLI));
+        assert!(seen[1].min(seen[2]) >= 8, "after {picks} picks: {seen:?}");
+        drop(ask);
+        thread.join().unwrap();
+    }
 }
 
 /// A new fleet for each request, as in a function that is started for a single request. Before the fix first turns

@@ -6,7 +6,7 @@ use super::cumulative::{Cumulative, effective_weights};
 use super::{Asker, Choice, LoadBalancer, PickContext, Picker, View};
 use crate::endpoint::Endpoint;
 use crate::member::Member;
-use crate::shared::{BoardView, CostBasis, JOINED, below, forgotten, mix};
+use crate::shared::{BoardView, CostBasis, JOINED, forgotten};
 use crate::sync::{Ordering, Padded};
 use crate::time::{Tick, nanos};
 
@@ -14,11 +14,13 @@ mod best;
 mod compare;
 mod notes;
 mod rows;
+mod turns;
 mod waiting;
 
 use best::Best;
 use notes::{Notes, UNKNOWN};
 use rows::{CompareParams, Terms};
+use turns::{BEHIND, ahead, later, virtual_now};
 use waiting::max_waited_rounds;
 
 /// Up to this many endpoints, all of them are compared.
@@ -279,10 +281,13 @@ impl AdaptivePicker {
         // The turn of an invited member does not advance the virtual time: a light one's is far ahead, and all others
         // would then seem to have waited for long.
         if invited.is_none() {
-            // ORDERING: Relaxed. A hint; the members' own turns count.
-            notes
-                .virtual_now
-                .store(later(with.virtual_now, turn), Ordering::Relaxed);
+            let next = later(with.virtual_now, turn);
+            // ORDERING: Relaxed, both. A hint; the members' own turns count.
+            let before = notes.virtual_now.load(Ordering::Relaxed);
+            notes.virtual_now.store(next, Ordering::Relaxed);
+            if before ^ next >= BEHIND {
+                self.bring_forward(board, next);
+            }
         }
         Some(index)
     }
@@ -296,34 +301,6 @@ impl AdaptivePicker {
         let drawn = (0..DRAWS).filter_map(|_| self.table.draw(notes.draw()));
         let mut waiting = drawn.filter(|&index| board.at(index).turn() == 0);
         waiting.next()
-    }
-
-    /// Gives members that have joined later their first turn within a round, where each endpoint will get less than one
-    /// request a second. Invitations take one request in fifty, so at that rate many new members would wait for
-    /// minutes. What a cold endpoint costs is negligible there.
-    fn assign_first_turns(&self, pace: f32, order: u64) {
-        let Some(board) = &self.board else { return };
-        let count = self.rounds.len();
-        let has_joined = |&index: &usize| board.at(index).turn() == JOINED;
-        let joined = (0..count).filter(has_joined);
-        // The pace was measured over the members that were there before; this is their share of all.
-        let share = 1.0 - joined.clone().count() as f32 / count.max(1) as f32;
-        if count > ALL || pace <= 0.0 || pace * share >= 1.0 {
-            return;
-        }
-        // ORDERING: Relaxed. No other thread has access to these notes yet.
-        let virtual_now = self.notes_of(0).virtual_now.load(Ordering::Relaxed);
-        for index in joined {
-            let random = mix(order ^ (index as u64) << 32);
-            let turn = virtual_now.wrapping_add(below(self.rounds[index].into(), random) as u32);
-            board.at(index).set_turn(turn.max(JOINED + 1));
-        }
-    }
-
-    /// Whether a member's turn has come, or it has had none.
-    fn has_turn(&self, board: &BoardView, index: usize, virtual_now: u32) -> bool {
-        let turn = board.at(index).turn();
-        turn <= JOINED || ahead(turn, virtual_now) <= 0
     }
 
     /// Picks without a board, by what each member shows. Ties go to the first member counted from a random one.
@@ -343,27 +320,6 @@ impl AdaptivePicker {
         let usable = order.filter(|&index| cx.may_pick(index));
         usable.min_by(|&one, &other| cost(one).total_cmp(&cost(other)))
     }
-}
-
-/// The virtual time, recovered from the members' turns: when the latest turn was. An update therefore does not reset
-/// it, which would make all members wait again.
-fn virtual_now(board: &BoardView, rounds: &[u32]) -> u32 {
-    let turns = rounds.iter().enumerate().map(|(index, round)| {
-        let turn = board.at(index).turn();
-        (turn > JOINED).then(|| turn.wrapping_sub(*round))
-    });
-    turns.flatten().reduce(later).unwrap_or(0)
-}
-
-/// How far one turn is ahead of another, modulo 2^32.
-#[inline]
-const fn ahead(one: u32, other: u32) -> i32 {
-    one.wrapping_sub(other) as i32
-}
-
-#[inline]
-const fn later(one: u32, other: u32) -> u32 {
-    if ahead(one, other) < 0 { other } else { one }
 }
 
 impl<E: Endpoint> Picker<E> for AdaptivePicker {

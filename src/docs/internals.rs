@@ -95,7 +95,7 @@
 //! | randomness | `shared/shard.rs` | a count, and two precomputed numbers, one per shard | fetch_add, then plain stores: a race draws a number twice |
 //! | board, one place per member | `shared/board.rs` | sum of start times 40 (16 us), requests in flight 24 | fetch_add and fetch_sub by leases picked while a policy reads it |
 //! | cost and turn, beside it | `shared/board.rs` | an f32, its sign bit an invitation; 32 | plain stores; upkeep's keep the sign; the pick that clears the sign takes the invitation |
-//! | a shard's notes on large fleets | `balancer/adaptive/notes.rs` | eight indices 32, the last draw 64, the time in turns 32, the usual cost | plain stores: hints, each verified like any other candidate. The time starts at the last turn that a member had, so that an update restarts nothing. For a thread that lags by more than one round of its candidates, it is the first turn among them |
+//! | a shard's notes on large fleets | `balancer/adaptive/notes.rs` | eight indices 32, the last draw 64, the time in turns 32, the usual cost | plain stores: hints, each verified like any other candidate. The time starts at the last turn that a member had, so that an update restarts nothing. For a thread that lags by more than one round of its candidates, it is the first turn among them. Each 2^29, turns and times left behind by more than that are brought forward to there, as what is 2^31 behind would seem to be ahead |
 //! | last reading of the clock | `shared/shard.rs` | nanoseconds, how many uses it has, and how many are left | plain stores: in a race a reading may get the uses of the previous one |
 //!
 //! Wrapping fields are topmost, so they carry into nothing. Counting fields stop short of their end by as many as there
