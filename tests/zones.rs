@@ -396,3 +396,36 @@ fn slow_start_of_a_whole_zone_moves_nothing_to_another() {
     let away = sequence(&fleet, 4_000).into_iter().filter(|&n| n >= 100);
     assert_eq!(away.count(), 0);
 }
+
+/// Zones count while six endpoints are eligible. Before the fix, when one of them failed, its neighbours, which had had
+/// all requests, got none until the other zone's had had as many; and once it was back, it got all of its zone's.
+#[test]
+fn endpoints_take_turns_at_once_when_zones_begin_or_cease_to_count() {
+    let policy = Tiers::new(Adaptive::new()).zone_aware("a", [("a", 1), ("b", 1)]);
+    let builder = Fleet::builder().endpoints(servers_in_zones(&[("a", 3), ("b", 3)], 0, 0));
+    let builder = builder.policy(policy).slow_start(SlowStart::off());
+    let fleet = builder.clock(ManualClock::new()).seed(7).build().unwrap();
+    let seen = |picks| {
+        let mut seen = [0; 6];
+        let picked = sequence(&fleet, picks);
+        picked.iter().for_each(|&number| seen[number] += 1);
+        seen
+    };
+    for _ in 0..2 {
+        assert_eq!(seen(9_000)[3..], [0; 3], "the zone is local");
+        mark(&fleet, [0], Mark::Down);
+        let all = seen(500);
+        // Those that have waited have some more turns at first.
+        assert!(
+            all[1..].iter().all(|&seen| (80..130).contains(&seen)),
+            "{all:?}"
+        );
+        seen(9_000);
+        mark(&fleet, [0], Mark::Auto);
+        let local = seen(300);
+        assert!(
+            local[..3].iter().all(|&seen| (85..130).contains(&seen)),
+            "{local:?}"
+        );
+    }
+}

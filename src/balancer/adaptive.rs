@@ -378,6 +378,10 @@ impl<E: Endpoint> Picker<E> for AdaptivePicker {
         self.choose(&best, board, &with, notes, true)
             .map(Choice::at)
     }
+
+    fn resume(&self) {
+        self.adopt_turns();
+    }
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]

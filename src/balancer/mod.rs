@@ -163,6 +163,10 @@ pub trait Picker<E: Endpoint>: Send + Sync {
         None
     }
 
+    /// Called before a pick where another picker has chosen among the same members since this one last did.
+    #[doc(hidden)]
+    fn resume(&self) {}
+
     /// Returns how the load is divided among tiers now, for [`Fleet::tiers`](crate::Fleet::tiers). For display, off the
     /// request path. Empty by default: the picker has no tiers. A picker around another one forwards it.
     fn tiers(&self) -> Vec<Tier> {

@@ -31,6 +31,18 @@ impl AdaptivePicker {
         }
     }
 
+    /// Sets the virtual time by the members' turns, which another picker may have set since. By its own time, those
+    /// that the other has used would have had their turns far in advance, and would get none until the rest had caught
+    /// up.
+    pub(super) fn adopt_turns(&self) {
+        let Some(board) = &self.board else { return };
+        let virtual_now = virtual_now(board, &self.rounds);
+        for notes in &self.notes {
+            // ORDERING: Relaxed. A hint, as in `choose`.
+            notes.0.virtual_now.store(virtual_now, Ordering::Relaxed);
+        }
+    }
+
     /// Gives members that have joined later their first turn within a round, where each endpoint will get less than one
     /// request a second. Invitations take one request in fifty, so at that rate many new members would wait for
     /// minutes. What a cold endpoint costs is negligible there.

@@ -15,7 +15,7 @@ use crate::error::PickError;
 use crate::health::PanicAction;
 use crate::member::Member;
 use crate::shared::{Shared, mix};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Tick;
 
 pub(super) struct Tiered<E: Endpoint> {
@@ -36,8 +36,29 @@ struct Pickers<E: Endpoint> {
     all: Box<dyn Picker<E>>,
     /// Empty if there is only one zone.
     zones: Box<[Box<dyn Picker<E>>]>,
+    /// Whether the last pick went to a zone: among the healthy members, and among the degraded ones.
+    by_zone: [AtomicBool; 2],
     /// Whether the priority is in panic.
     panics: Arc<Memory>,
+}
+
+impl<E: Endpoint> Pickers<E> {
+    /// Tells the pickers that come into use, as zones count now or do not count any more.
+    #[inline]
+    fn switch(&self, by_zone: bool, is_degraded: bool) {
+        let last = &self.by_zone[usize::from(is_degraded)];
+        // ORDERING: Relaxed, both. Of several picks that find a switch, one tells. Another may pick before it has.
+        if last.load(Ordering::Relaxed) == by_zone
+            || last.swap(by_zone, Ordering::Relaxed) == by_zone
+        {
+            return;
+        }
+        if by_zone {
+            self.zones.iter().for_each(|zone| zone.resume());
+        } else {
+            self.all.resume();
+        }
+    }
 }
 
 impl<E: Endpoint> Tiered<E> {
@@ -61,7 +82,12 @@ impl<E: Endpoint> Tiered<E> {
                 part(key, &members[group.members.clone()]).0
             });
             let zones = zones.collect();
-            Pickers { all, zones, panics }
+            Pickers {
+                all,
+                zones,
+                by_zone: [AtomicBool::new(true), AtomicBool::new(true)],
+                panics,
+            }
         });
         let priorities = priorities.collect();
         nested.keep_only(&live);
@@ -238,12 +264,16 @@ impl<E: Endpoint> Picker<E> for Tiered<E> {
         }
         let mut draw = draws(cx.options().affinity);
         let part = self.plan.drawn(draw(cx), cx.options().without_panic);
-        let zones = self.priorities[part.priority].zones.len();
-        let zone = if zones > 0 && !part.panics {
+        let pickers = &self.priorities[part.priority];
+        let has_zones = !pickers.zones.is_empty();
+        let zone = if has_zones && !part.panics {
             self.plan.zone(part, draw(cx))
         } else {
             None
         };
+        if has_zones {
+            pickers.switch(zone.is_some(), part.is_degraded);
+        }
         let some_degraded = eligibility.some_degraded();
         let chosen = self.pick_from(part, zone, some_degraded, cx);
         // A part in panic that fails its picks must not flood the other parts with them.
