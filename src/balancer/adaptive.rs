@@ -83,8 +83,8 @@ const FAR: i32 = 1 << 30;
 /// is invited: a pick is sent to it, and again for as long as its requests tell nothing of it. Where endpoints get less
 /// than one request a second each, it also has a turn without an invitation. Until its third answer, an endpoint counts
 /// as slightly better than usual. It no longer does if three requests within the window ended without telling anything
-/// of it and none with an answer; if n of them were abandoned, as where a hedge overtakes an endpoint that hangs, it
-/// counts as n times as slow as usual.
+/// of it and none with an answer (more where callers abandon many requests at endpoints that answer, too); if n of them
+/// were abandoned, as where a hedge overtakes an endpoint that hangs, it counts as n times as slow as usual.
 ///
 /// Endpoints that are known to be alike are thus served one after the other, each by its weight, as by
 /// [`WeightedRoundRobin`](super::WeightedRoundRobin). Endpoints that differ by no more than the noise of their

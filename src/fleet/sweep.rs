@@ -214,6 +214,7 @@ impl Sweep {
         rates.publish(error_rate, census.suspects, census.judged);
         rates.set_failing_in_part(census.failing_in_part);
         rates.set_refusal_rate(census.refusal_rate());
+        rates.set_abandoned_rate(census.abandoned_rate());
         let pace = pace as f32;
         rates.set_pace(pace, span);
         let reliance = median.map_or(0.0, |usual| reliance_on_in_flight(pace, usual));

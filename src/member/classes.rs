@@ -156,7 +156,7 @@ impl State {
     }
 
     /// How many requests within the window were abandoned, and how many said nothing of health otherwise.
-    pub(super) fn untold(&self, now: Tick) -> (u32, u32) {
+    pub(crate) fn untold(&self, now: Tick) -> (u32, u32) {
         let ended = self.classes.read(now, self.shared.ejection.window);
         let others = ended.overloaded.saturating_add(ended.ignored);
         (ended.abandoned, others.saturating_add(ended.going_away))

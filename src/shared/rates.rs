@@ -70,6 +70,8 @@ pub(crate) struct FleetRates {
     error_rate: AtomicF32,
     /// The median over endpoints of the share of requests that an endpoint refuses because of overload.
     refusal_rate: AtomicF32,
+    /// The share of requests that callers abandon at endpoints that answer.
+    abandoned_rate: AtomicF32,
     /// In which tenth of a window a request last failed during a common fault, plus 1; 0 for never.
     last_common_fault: AtomicU64,
     /// The highest share of a shard's last requests that failed, in that tenth.
@@ -102,6 +104,7 @@ impl FleetRates {
         Self {
             error_rate: AtomicF32::new(0.0),
             refusal_rate: AtomicF32::new(0.0),
+            abandoned_rate: AtomicF32::new(0.0),
             last_common_fault: AtomicU64::new(0),
             common_error_rate: AtomicF32::new(0.0),
             overflowed_at: AtomicU64::new(0),
@@ -159,6 +162,15 @@ impl FleetRates {
 
     pub(crate) fn refusal_rate(&self) -> f32 {
         self.refusal_rate.get()
+    }
+
+    /// Sets the share of requests that callers abandon at endpoints that answer.
+    pub(crate) fn set_abandoned_rate(&self, rate: f32) {
+        self.abandoned_rate.set(rate);
+    }
+
+    pub(crate) fn abandoned_rate(&self) -> f32 {
+        self.abandoned_rate.get()
     }
 
     /// Publishes the thresholds of the detectors that compare endpoints.

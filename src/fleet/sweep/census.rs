@@ -35,6 +35,9 @@ pub(super) struct Census {
     pub(super) unjudged: Counts,
     /// How many members refuse which share of their requests, in steps of one in [`PARTS`].
     refusing: [usize; PARTS as usize + 1],
+    /// The requests of judged members that have answered: how many were abandoned, and how many were not.
+    abandoned: u64,
+    not_abandoned: u64,
     pub(super) suspects: usize,
     /// How many members have failed unusually many of their last requests, but no more than half.
     pub(super) failing_in_part: usize,
@@ -97,6 +100,10 @@ impl Census {
         let (refused, answered) = core.refusals(now);
         let part = refused * PARTS / (refused + answered).max(1);
         self.refusing[part as usize] += 1;
+        if core.latency.has_answers() {
+            self.abandoned += u64::from(core.untold(now).0);
+            self.not_abandoned += own.total;
+        }
         let threshold = settings.cusum_threshold as f32;
         let is_suspicious = threshold > 0.0 && core.evidence(now) >= STANDS_OUT * threshold;
         let has_earned = earned_ejection(settings, health);
@@ -139,6 +146,12 @@ impl Census {
             2 * so_far >= self.judged.max(1)
         });
         part.unwrap_or(0) as f32 / PARTS as f32
+    }
+
+    /// The share of requests that callers abandon at members that answer.
+    pub(super) fn abandoned_rate(&self) -> f32 {
+        let all = self.abandoned + self.not_abandoned;
+        self.abandoned as f32 / all.max(1) as f32
     }
 }
 
