@@ -221,10 +221,11 @@
 //! ever, would get them all.
 //!
 //! **An endpoint that never answers** has no latency, and counts as better than usual, so that it is tried. If its
-//! requests are abandoned before patience is over, as beside hedges, nothing else becomes known of it. Where requests do
-//! not overlap, it would then get nearly all of them (`tests/unanswered.rs`). So it no longer counts as new after three
-//! requests without an answer, and each abandoned request raises its cost, because a caller had waited for it. Where many
-//! are abandoned at endpoints that answer, too, it takes as many requests as end so there once in a thousand times.
+//! requests are abandoned before patience is over, as beside hedges, nothing else becomes known of it. Where requests
+//! do not overlap, it would then get nearly all of them (`tests/unanswered.rs`). So it no longer counts as new after
+//! three requests without an answer, and each abandoned request raises its cost, because a caller had waited for it.
+//! Where many are abandoned at endpoints that answer, too, it takes as many requests as end so there once in a thousand
+//! times.
 //!
 //! **A success** costs one write: the fetch_add that leaves the cell also counts the success in the cell's topmost
 //! field. These successes belong to the window's open bucket. The first success of another bucket claims the window,
