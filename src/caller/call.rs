@@ -88,8 +88,8 @@ impl<'a, R, E> CallState<'a, R, E> {
         &self.tried
     }
 
-    /// Lets the request go to endpoints that were tried: to all but the last of them, or to that one as well if it is the
-    /// only one left to avoid. Returns `false` if there are none.
+    /// Lets the request go to endpoints that were tried: to all but the last of them, or to that one as well if it is
+    /// the only one left to avoid. Returns `false` if there are none.
     #[cold]
     fn forget_tried(&mut self) -> bool {
         let given = self.pick.avoid.len();

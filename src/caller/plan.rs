@@ -72,8 +72,9 @@ pub struct CallPlan {
     /// Defaults to 3, Envoy's `min_retry_concurrency`.
     ///
     /// The default detector ejects an endpoint after two failures or three timeouts if no other endpoint fails, so
-    /// three retries cover its death. (With Finagle's 10 a *second*, each of a thousand clients that send now and then
-    /// could double its load in an outage.)
+    /// three retries cover its death. (It takes more timeouts where they come after only a few times the usual latency;
+    /// see [`Ejection::cusum_threshold`](crate::Ejection::cusum_threshold). With Finagle's 10 a *second*, each of a
+    /// thousand clients that send now and then could double its load in an outage.)
     ///
     /// An endpoint that stays dead also costs a retry for each of its first two probes. At two requests a second or
     /// fewer, with a policy that does not avoid it, one call fails for that, or two where there are two endpoints. A

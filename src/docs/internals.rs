@@ -208,7 +208,8 @@
 //!
 //! **The longest ejection.** A back-off spares requests, so how long it should become depends on the request rate: a
 //! probe each 16 s is one request in eighty at five a second, and one in eight thousand at five hundred. So it grows up
-//! to a time or to a number of requests, whichever is less: at a high rate, a recovered server is found soon.
+//! to a time or to a number of requests, whichever is less: at a high rate, a recovered server is found soon. Where
+//! capacity is short, each second without it costs far more than a probe, so the number is a thirtieth.
 //!
 //! **Invitations.** A policy that picks the least cost never learns that an endpoint it avoids has recovered. Upkeep
 //! finds the one that has been idle longest, for a second at least, and marks it on the board; one pick takes the

@@ -42,10 +42,10 @@ pub struct Ejection {
     /// It is the natural logarithm of a ratio: how much likelier the endpoint's outcomes are if it fails three times as
     /// often as the others (at least three in ten) than if it fails as often as they do. At 11, where no other endpoint
     /// fails, two failures with at most one success between them eject, or some three among twenty. (A timeout counts
-    /// as three quarters of a failure, since the caller's deadline may have been too short: it takes three. One
-    /// that comes after less than 16 times the usual latency counts for less, down to a tenth of that at 4 times: there
-    /// a queue alone makes timeouts, and in rows. A row longer than twice the requests that the endpoint gets in that
-    /// time counts again, in full from four more on.) An
+    /// as three quarters of a failure, since the caller's deadline may have been too short: it takes three. A second in
+    /// a row and later ones count for less, down to a tenth of that, if they come after less than 16 times the usual
+    /// latency: there a queue alone makes timeouts, and in rows. A row longer than twice the number of requests that
+    /// overlap is none of a queue, and counts in full again.) An
     /// endpoint that fails like the others, whatever their share, gets fewer than five false alarms in a million
     /// requests once the share is known (bound: e^11, one in 60 000), and a few more in the first half second after all
     /// begin to fail. Evidence fades with a time constant of 10 s, or the time of thirty requests to an endpoint if
@@ -135,9 +135,10 @@ pub struct Ejection {
     /// ratio is at most 1.5. The others cannot carry the load then, and keeping an endpoint out costs more than trying
     /// it. While capacity is short
     ///
-    /// * an ejection lasts half as long, the first in a row a quarter, and those already running are cut to that. It
-    ///   ends once its probe is one request in a thirtieth of [`max_ejection_requests`](Self::max_ejection_requests)
-    ///   for each ejected endpoint, but not before the base time;
+    /// * an ejection lasts half as long, the first in a row a quarter, and those already running are cut to that.
+    ///   Further ones in a row grow to no more than the time of a thirtieth of
+    ///   [`max_ejection_requests`](Self::max_ejection_requests) for each ejected endpoint, or the base time if that is
+    ///   longer;
     /// * returning endpoints have their ejections in a row forgotten, except the last ones, which can be spared;
     /// * passes of [checks](crate::HealthCheck) are spread over a quarter of the base time;
     /// * a [slow start](crate::SlowStart) has at least the share of endpoints that are out or in slow start.

@@ -207,8 +207,8 @@ fn speak_for(suspicion: &Suspicion, settings: &Ejection, left: f32, cx: &Judging
     suspicion.change(next, cx.now(), cx.fading())
 }
 
-/// Takes in a fault of this weight. Returns the sequential test if it has reached its threshold. On parole, half of that is assumed
-/// from the start.
+/// Takes in a fault of this weight. Returns the sequential test if it has reached its threshold. On parole, half of
+/// that is assumed from the start.
 fn speak_against(
     suspicion: &Suspicion,
     settings: &Ejection,

@@ -31,15 +31,19 @@ pub(super) const TIMEOUT: f32 = 0.75;
 /// The part of this evidence that is left if the request was given up after `times` the usual latency, as the `row`-th
 /// in a row without a success, and the endpoint gets `overlapping` requests in that time.
 ///
-/// Up to 16 times, a queue alone makes timeouts, and they come in rows: the requests behind a long one are all late. If
-/// each of them counted in full, busy endpoints would be ejected for their load, and the others next for theirs. Where
-/// they overlap, a row is one event and not many; a row beyond twice their number is none that a queue explains.
+/// Below 16 times, a queue alone makes timeouts, and in rows: the requests behind a long one are all late. If each of
+/// them counted in full, busy endpoints would be ejected for their load, and the others next for theirs. A row of
+/// requests that overlap is one event and not many. So the first in a row counts in full, and the others as far as the
+/// row is longer than a queue explains: more than twice as many as overlap.
 pub(super) fn part_of_timeout(times: f32, row: u64, overlapping: f32) -> f32 {
     const EXPLAINED: f32 = 4.0;
     const UNEXPLAINED: f32 = 16.0;
     const LEAST: f32 = 0.1;
     /// Over how many more in a row the part rises to all.
-    const SPAN: f32 = 4.0;
+    const SPAN: f32 = 2.0;
+    if row <= 1 {
+        return 1.0;
+    }
     let by_time = (times / EXPLAINED).ln() / (UNEXPLAINED / EXPLAINED).ln();
     let by_row = (row as f32 - 2.0 * overlapping) / SPAN;
     by_time.max(by_row).clamp(LEAST, 1.0)
@@ -331,16 +335,17 @@ mod tests {
 
     #[test]
     fn a_timeout_that_a_queue_explains_proves_little() {
-        // Long after the usual latency, or none of a row that overlaps.
-        assert_eq!(part_of_timeout(16.0, 1, 9.0), 1.0);
-        assert_eq!(part_of_timeout(2.0, 4, 0.0), 1.0);
-        assert_eq!(part_of_timeout(f32::INFINITY, 1, f32::INFINITY), 1.0);
+        // The first in a row, long after the usual latency, or one of a row that does not overlap.
+        assert_eq!(part_of_timeout(1.0, 1, 9.0), 1.0);
+        assert_eq!(part_of_timeout(16.0, 2, 9.0), 1.0);
+        assert_eq!(part_of_timeout(1.0, 2, 0.0), 1.0);
+        assert_eq!(part_of_timeout(f32::INFINITY, 2, f32::INFINITY), 1.0);
         // A row of 14 where six or seven requests overlap.
         assert_eq!(part_of_timeout(4.0, 13, 6.5), 0.1);
-        assert!((part_of_timeout(4.0, 14, 6.5) - 0.25).abs() < 1e-6);
-        assert!((part_of_timeout(8.0, 1, 6.5) - 0.5).abs() < 1e-6);
+        assert_eq!(part_of_timeout(4.0, 14, 6.5), 0.5);
+        assert!((part_of_timeout(8.0, 2, 6.5) - 0.5).abs() < 1e-6);
         for nothing in [0.0, -1.0, f32::NAN] {
-            assert_eq!(part_of_timeout(nothing, 0, 1.0), 0.1);
+            assert_eq!(part_of_timeout(nothing, 2, 1.0), 0.1);
         }
     }
 

@@ -18,9 +18,10 @@ const SLOWEST: f64 = 0.6;
 ///
 /// Two rules eject by default. A **sequential test** ([`Ejection::cusum_threshold`]) looks at each outcome as it comes.
 /// It finds an endpoint that fails everything by its second failure or third timeout (its fourth failure where requests
-/// are few), and one that fails three in ten after some ten requests. It singles out no endpoint when all fail alike.
-/// The **score** of a sliding window, which is also for display, finds what lasts. The window has ten buckets, the
-/// present one and the nine before it: with the default length of 10 s it covers the last 9 to 10 s. The score is
+/// are few; a later timeout where those come after only a few times the usual latency), and one that fails three in ten
+/// after some ten requests. It singles out no endpoint when all fail alike. The **score** of a sliding window, which is
+/// also for display, finds what lasts. The window has ten buckets, the present one and the nine before it: with the
+/// default length of 10 s it covers the last 9 to 10 s. The score is
 ///
 /// ```text
 /// score = (1 − e) · (0.6 + 0.4 · f)                               1 while the window is empty
@@ -58,8 +59,8 @@ impl SlidingWindow {
     /// Creates a tracker without data, for a tracker of your own to build on.
     ///
     /// Pass the settings that the fleet has. [`FleetBuilder::build`](crate::FleetBuilder::build) checks them; this
-    /// function does not. Built into a tracker of your own it notices later than the fleet's built-in one that a fault is
-    /// shared by all endpoints, with the next upkeep: see [`Usual::error_rate`](crate::Usual::error_rate).
+    /// function does not. Built into a tracker of your own it notices later than the fleet's built-in one that a fault
+    /// is shared by all endpoints, with the next upkeep: see [`Usual::error_rate`](crate::Usual::error_rate).
     #[must_use]
     pub fn new(settings: &Ejection) -> Self {
         Self {

@@ -22,8 +22,8 @@ impl State {
     /// ended without an answer; `None` otherwise. Each abandoned request adds to it: a caller had waited for it. Where
     /// most requests are abandoned, also at endpoints that answer, it takes as many as chance does not explain.
     ///
-    /// Without this factor such an endpoint would be promising for ever, and would get nearly all requests where these do
-    /// not overlap: requests that are given up before the fleet's patience is over, as for a hedge, are no faults.
+    /// Without this factor such an endpoint would be promising for ever, and would get nearly all requests where these
+    /// do not overlap: requests that are given up before the fleet's patience is over, as for a hedge, are no faults.
     pub(super) fn silence(&self, now: Tick) -> Option<f32> {
         if self.latency.has_answers() {
             return None;

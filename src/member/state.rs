@@ -10,9 +10,9 @@ use super::gate::Gate;
 use super::sparing::Sparing;
 use super::standing::{Keeper, Phase, Standing, StandingCell};
 use crate::health::{
-    Alarm, Counts, Detector, Detectors, Fading, FailedRequest, Health, HealthTracker, Judging,
-    LatencyCell, RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual, earned_ejection,
-    health,
+    Alarm, BUCKETS, Counts, Detector, Detectors, Fading, FailedRequest, Health, HealthTracker,
+    Judging, LatencyCell, RECENT_BUCKETS, Refusals, Report, Rule, SampleClass, Usual,
+    earned_ejection, health,
 };
 use crate::options::MemberId;
 use crate::outcome::{Outcome, Sample};
@@ -275,10 +275,10 @@ impl State {
             let cx = self.judging(now, &usual);
             let cx = cx.on_parole_if(self.is_on_parole(now));
             let counts = || self.gate.counts(now);
-            let fault = FailedRequest::of(sample, self.pace(now));
+            let fault = FailedRequest::of(sample, self.recent_pace(now));
             rule.fault(&self.shared.ejection, &fault, &cx, counts)
         });
-        if rule.is_some() && !was_suspect {
+        if !was_suspect && rule.is_some_and(|rule| !rule.suspicion.is_none()) {
             self.shared.rates.add_suspect();
         }
         self.shared.shard_state(shard).count_fault(self.id, now);
@@ -318,6 +318,14 @@ impl State {
         let since = self.standing.get().moved_for(now).unwrap_or(Duration::MAX);
         let span = (self.shared.rates.span()).min(since.max(LEAST).as_secs_f32());
         (self.gate.counts(now).total + 1) as f32 / span
+    }
+
+    /// How many requests a second it gets now: in this tenth of the window, half of which is over in the mean, and in
+    /// the one before.
+    fn recent_pace(&self, now: Tick) -> f32 {
+        let tenth = self.shared.ejection.window.as_secs_f32() / BUCKETS as f32;
+        let span = (RECENT_BUCKETS as f32 - 0.5) * tenth;
+        self.gate.last(RECENT_BUCKETS, now).total as f32 / span
     }
 
     /// Brings the evidence up to date, at each upkeep. Each stretch of time so fades at its own pace: at the present

@@ -10,7 +10,7 @@ use crate::time::Tick;
 /// is reached, or because most requests fail. They are brought forward at once, again after the base ejection time, and
 /// then after twice as long each time, since with more dead endpoints than the cap allows every probe is a failed
 /// request. Each time they are due after a quarter of the base ejection time at the latest. While nearly all requests
-/// fail, a probe costs nothing, and they are brought forward each quarter of the base ejection time.
+/// fail, a probe costs hardly anything, and they are brought forward each quarter of the base ejection time.
 #[derive(Debug, Default)]
 pub(super) struct CapPressure {
     next: Option<(Tick, Duration)>,
@@ -27,13 +27,18 @@ impl CapPressure {
         self.next = (self.next).filter(|(_, wait)| overflowed(window.max(*wait)));
         // A time further ahead was set by a clock that has gone back since.
         self.next = (self.next).filter(|(next, wait)| *next <= now.after(*wait));
-        let is_due = self.next.is_none_or(|(next, _)| now >= next);
+        let quarter = first_time(&shared.ejection, true);
+        let nearly_all_fail = shared.common_error_rate(now) > f64::from(HOPELESS);
+        let is_due = self.next.is_none_or(|(next, wait)| match nearly_all_fail {
+            true => now.after(wait) >= next.after(quarter.min(wait)),
+            false => now >= next,
+        });
         let is_off = shared.ejection.spare_capacity_percent >= 100;
         if is_off || !is_due || !overflowed(lately) {
             return false;
         }
-        let wait = match shared.common_error_rate(now) > f64::from(HOPELESS) {
-            true => first_time(&shared.ejection, true),
+        let wait = match nearly_all_fail {
+            true => quarter,
             false => self.next.map_or(base, |(_, wait)| base.max(2 * wait)),
         };
         let wait = wait.min(shared.longest_ejection());
@@ -66,25 +71,31 @@ mod tests {
         assert_eq!(made, [0, 2, 6, 14, 30, 120, 122, 126, 134, 150, 182]);
     }
 
-    /// Each half second, a quarter of the base ejection time, while nearly all requests fail.
+    /// Each half second, a quarter of the base ejection time, while nearly all requests fail: from the moment on at
+    /// which they do, and until then less and less often.
     #[test]
     fn room_is_made_without_a_pause_while_nothing_else_helps() {
         let (shared, mut cap_pressure) = (Shared::alone(), CapPressure::default());
         let mut made = Vec::new();
-        for millis in (0..4_000).step_by(100) {
+        for millis in (0..14_000).step_by(100) {
             let now = Tick::from_nanos(millis * 1_000_000);
-            shared.rates.publish(0.9, 3, 3);
-            for fault in 0..50 {
-                (shared.shard_state(0)).count_fault(MemberId::new(1 + fault % 3), now);
+            if (8_000..10_000).contains(&millis) {
+                shared.rates.publish(0.9, 3, 3);
+                for fault in 0..50 {
+                    (shared.shard_state(0)).count_fault(MemberId::new(1 + fault % 3), now);
+                }
+                shared.usual_now(0, Own::OUT, now);
+                shared.note_common(0, now);
             }
-            shared.usual_now(0, Own::OUT, now);
-            shared.note_common(0, now);
             shared.rates.note_overflow(now);
             if cap_pressure.claim_room(&shared, now) {
                 made.push(millis);
             }
         }
-        assert_eq!(made, [0, 500, 1_000, 1_500, 2_000, 2_500, 3_000, 3_500]);
+        // They are taken to fail for one tenth of the window more. The next wait is the base time again.
+        let fast = (8_000..=11_000).step_by(500);
+        let expected = [0, 2_000, 6_000].into_iter().chain(fast).chain([13_000]);
+        assert!(expected.eq(made.iter().copied()), "{made:?}");
     }
 
     /// A clock that has gone back an hour does not delay it by an hour. What met the cap before that is forgotten.

@@ -184,6 +184,11 @@ impl<E: Endpoint> LeaseGuard<E> {
             Outcome::Abandoned if latency > Some(shared.patience()) => Outcome::Timeout,
             outcome => outcome,
         };
+        // A reused reading is exact enough for what takes so long.
+        let latency = latency.or_else(|| match outcome {
+            Outcome::Timeout => Some(now.since(self.at)),
+            _ => None,
+        });
         let kind = if self.marks.has(Marks::PROBE) {
             SampleKind::Probe
         } else if state.standing.epoch() == self.marks.epoch() {

@@ -16,7 +16,8 @@ impl Book {
     }
 
     /// The member is not ejected. If it was when it was last checked, it came back by other means than its checks (a
-    /// mark, the cap, a request's probe), and what they found before does not count, unless checks are ignored.
+    /// mark, the cap, a request's probe), and what they found before does not count. While checks are ignored it is
+    /// kept, as it decides when they are believed again.
     pub(in crate::fleet::check) fn note_not_ejected(&mut self, id: MemberId) {
         let is_believed = self.belief.is_believed();
         if let Some(entry) = self.entries.get_mut(&id) {
