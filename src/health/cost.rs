@@ -71,8 +71,8 @@ pub(crate) fn cost_of_latency(latency: f32, usual: f32, noise: f32) -> f32 {
     }
 }
 
-/// The factor on the cost of an endpoint with this much evidence against it, while out-of-band checks are deciding about
-/// it. The fleet can usually do without the endpoint until they have.
+/// The factor on the cost of an endpoint with this much evidence against it, while out-of-band checks are deciding
+/// about it. The fleet can usually do without the endpoint until they have.
 ///
 /// The factor is in full from the evidence of one failure on where none fails elsewhere. It is lower where a share
 /// `usual` fails everywhere: a failure then says little, and so many endpoints are in doubt at once that the others
