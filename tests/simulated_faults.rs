@@ -9,6 +9,14 @@ use common::{MILLI, SECOND};
 use evenkeel::sim::{self, Demand, Fault, Policy, Scenario, Study};
 use evenkeel::{Ejection, Fleet, HealthCheckSettings};
 
+/// The share of requests that fail in the window, the mean of three seeds.
+fn mean_errors(scenario: &Scenario, policy: &str) -> f64 {
+    let study = Study::new(vec![scenario.clone()], vec![named(policy)], 1..4);
+    let reports = study.run(|_, _| ()).unwrap();
+    let errors = reports.iter().map(|report| report.window.errors);
+    errors.sum::<f64>() / 3.0
+}
+
 /// Each of ten clients sends 28 requests a second to each server, so half a second brings five failures in all but 2 of
 /// 1 000 cases (a Poisson of mean 14). The half second after that is clean. Ejections of 2 s and 4 s, at most a quarter
 /// longer, end 7.5 s after the fault began, 4.5 s after it has ended. Ten picks may go by before the probe, and half of
@@ -220,13 +228,7 @@ fn a_pair_at_more_than_half_load_comes_back() {
     );
     let pair = pair.window(18 * SECOND, 38 * SECOND);
     for policy in ["adaptive", "power-of-two", "round-robin"] {
-        let study = Study::new(vec![pair.clone()], vec![named(policy)], 1..4);
-        let reports = study.run(|_, _| ()).unwrap();
-        let errors = reports
-            .iter()
-            .map(|report| report.window.errors)
-            .sum::<f64>()
-            / 3.0;
+        let errors = mean_errors(&pair, policy);
         assert!(errors < 0.03, "{policy}: {errors}");
     }
 }
@@ -267,10 +269,7 @@ fn a_server_that_loses_requests_is_found_with_a_tight_timeout_too() {
     let loss = Fault::fails(0.3).taking(2 * SECOND).on(0..1);
     let fleet = fleet.fault(loss.between(20 * SECOND, 50 * SECOND));
     let fleet = fleet.length(55 * SECOND).window(20 * SECOND, 50 * SECOND);
-    let study = Study::new(vec![fleet], vec![named("round-robin")], 1..4);
-    let reports = study.run(|_, _| ()).unwrap();
-    let errors = reports.iter().map(|report| report.window.errors);
-    let mean = errors.sum::<f64>() / 3.0;
+    let mean = mean_errors(&fleet, "round-robin");
     assert!(mean < 0.0045, "{mean}");
 }
 
@@ -288,16 +287,8 @@ fn with_checks_a_fleet_that_times_out_at_times_recovers_from_an_outage() {
         .taking(MILLI)
         .between(10 * SECOND, 20 * SECOND);
     let outage = well.clone().fault(outage.on(0..12));
-    let errors = |scenario| {
-        let study = Study::new(vec![scenario], vec![named("adaptive-checked")], 1..4);
-        let reports = study.run(|_, _| ()).unwrap();
-        reports
-            .iter()
-            .map(|report| report.window.errors)
-            .sum::<f64>()
-            / 3.0
-    };
-    let (usual, after) = (errors(well), errors(outage));
+    let errors = |scenario| mean_errors(scenario, "adaptive-checked");
+    let (usual, after) = (errors(&well), errors(&outage));
     assert!(
         usual > 0.01 && after < 1.5 * usual,
         "{after}, usually {usual}"
@@ -316,13 +307,7 @@ fn servers_that_are_needed_are_back_soon_after_a_long_fault() {
     let fleet = fleet.fault(half).length(60 * SECOND);
     let fleet = fleet.window(26 * SECOND, 60 * SECOND);
     for policy in ["adaptive", "power-of-two"] {
-        let study = Study::new(vec![fleet.clone()], vec![named(policy)], 1..4);
-        let reports = study.run(|_, _| ()).unwrap();
-        let errors = reports.iter().map(|report| report.window.errors);
-        let errors: Vec<f64> = errors.collect();
-        assert!(
-            errors.iter().sum::<f64>() / 3.0 < 0.026,
-            "{policy}: {errors:?}"
-        );
+        let errors = mean_errors(&fleet, policy);
+        assert!(errors < 0.026, "{policy}: {errors}");
     }
 }

@@ -46,11 +46,11 @@ use timer::DynTimer;
 /// retry budget. Clones share budget and statistics: build one caller and clone it.
 ///
 /// Each attempt has a lease of its own, and its outcome is recorded for its own endpoint. A retry goes to an endpoint
-/// not yet tried for this request; if there is none, there is no retry (unless
-/// [`CallPlan::repeat_endpoints`] is set). The transport decides which results are retried
-/// ([`Transport::is_retryable`]; by default faults). **A request that must not be carried out twice needs a transport
-/// that says no** and [`CallPlan::retry_timeouts`] off, or a single attempt ([`CallOptions::attempts`]). A call gives
-/// up on an endpoint that never answers only if the plan says when ([`CallPlan::attempt_timeout`], or a [`Hedge`]).
+/// not yet tried for this request; if there is none, there is no retry (unless [`CallPlan::repeat_endpoints`] is set).
+/// The transport decides which results are retried ([`Transport::is_retryable`]; by default faults). **A request that
+/// must not be carried out twice needs a transport that says no** and [`CallPlan::retry_timeouts`] off, or a single
+/// attempt ([`CallOptions::attempts`]). A call gives up on an endpoint that never answers only if the plan says when
+/// ([`CallPlan::attempt_timeout`], or a [`Hedge`]).
 ///
 /// # The budget
 ///

@@ -23,9 +23,9 @@ pub struct CallOptions<'a> {
     /// shorter or longer. Unset by default.
     ///
     /// Pass what is left of the deadline of the request that you are serving. With zero, the call fails at once; with
-    /// more than a day, there is no deadline. A first
-    /// attempt that it cuts off counts as [`Outcome::Timeout`](crate::Outcome::Timeout), however short it was: do not
-    /// call with less left than answers usually take, or an endpoint a little slower than the others may be ejected.
+    /// more than a day, there is no deadline. A first attempt that it cuts off counts as
+    /// [`Outcome::Timeout`](crate::Outcome::Timeout), however short it was: do not call with less left than answers
+    /// usually take, or an endpoint a little slower than the others may be ejected.
     pub deadline: Option<Duration>,
     /// How many times this request is sent at most, in place of [`CallPlan::attempts`](crate::CallPlan::attempts): 1 to
     /// 16 (clamped). Unset by default.

@@ -45,14 +45,13 @@ pub struct Ejection {
     /// as three quarters of a failure, since the caller's deadline may have been too short: it takes three. A second in
     /// a row and later ones count for less, down to a tenth of that, if they come after less than 16 times the usual
     /// latency: there a queue alone makes timeouts, and in rows. A row longer than twice the number of requests that
-    /// overlap is none of a queue, and counts in full again.) An
-    /// endpoint that fails like the others, whatever their share, gets fewer than five false alarms in a million
-    /// requests once the share is known (bound: e^11, one in 60 000), and a few more in the first half second after all
-    /// begin to fail. Evidence fades with a time constant of 10 s, or the time of thirty requests to an endpoint if
-    /// that is longer, up to ten minutes. So at low rates an endpoint that fails everything is out by its fourth
-    /// failure, and two faults a day apart prove nothing. Envoy and gRPC have no such test. It replaces their failures
-    /// in a row, which find an endpoint that fails three in ten after 599 requests, and eject every endpoint when all
-    /// fail half.
+    /// overlap is none of a queue, and counts in full again.) An endpoint that fails like the others, whatever their
+    /// share, gets fewer than five false alarms in a million requests once the share is known (bound: e^11, one in
+    /// 60 000), and a few more in the first half second after all begin to fail. Evidence fades with a time constant of
+    /// 10 s, or the time of thirty requests to an endpoint if that is longer, up to ten minutes. So at low rates an
+    /// endpoint that fails everything is out by its fourth failure, and two faults a day apart prove nothing. Envoy and
+    /// gRPC have no such test. It replaces their failures in a row, which find an endpoint that fails three in ten
+    /// after 599 requests, and eject every endpoint when all fail half.
     pub cusum_threshold: f64,
     /// Faults in a row, of any class, that eject. 0 turns this off and is the default: the sequential test finds the
     /// same sooner, and where every endpoint fails half, five in a row come every 62 requests. (Envoy's
