@@ -70,9 +70,7 @@ impl Rule {
         }
     }
 
-    /// Whether a success changes nothing. Reads three words of one cache line, which stays shared between processors
-    /// while no request fails.
-    #[inline]
+    /// Whether a success changes nothing.
     pub(crate) fn is_quiet(&self) -> bool {
         // ORDERING: Relaxed. "In a row" has no order between threads beyond this word's own.
         self.rows.load(Ordering::Relaxed) == 0

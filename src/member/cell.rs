@@ -62,12 +62,18 @@ pub(super) struct Cell {
     word: AtomicU64,
     /// How many requests may be inside; [`UNLIMITED`] without a limit.
     limit: AtomicU32,
-    /// A copy of the epoch of the member's standing, as each request reads it when it begins and when it ends.
+    /// A copy of the epoch of the member's standing, as each request reads it when it begins and when it ends; and
+    /// [`WATCHED`] above it.
     epoch: AtomicU32,
     pub(super) window: Window,
     /// What an adaptive limit follows; `None` for a fixed limit, or none.
     concurrency: Option<Box<Concurrency>>,
 }
+
+/// Set in a cell's epoch while successes are of interest to the member's tracker: one with something to take back, or
+/// one of the user's. Most of the time it is not set, and a success leaves without a look at the tracker, which is on a
+/// cache line of its own.
+const WATCHED: u32 = 1 << 31;
 
 /// The `limit` of a cell without a limit: more than are ever inside.
 const UNLIMITED: u32 = u32::MAX;
@@ -123,8 +129,31 @@ impl Cell {
     /// The epoch of the member's standing that was shown last.
     #[inline]
     pub(super) fn epoch(&self) -> u32 {
+        self.unwatched_epoch() & EPOCH_MASK
+    }
+
+    /// The epoch; no epoch at all while the tracker is to be told of successes.
+    #[inline]
+    pub(super) fn unwatched_epoch(&self) -> u32 {
         // ORDERING: Acquire. Pairs with `show_epoch`: a thread that sees a member return sees its record cleared.
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether the tracker is to be told of successes.
+    pub(super) fn is_watched(&self) -> bool {
+        self.unwatched_epoch() & WATCHED != 0
+    }
+
+    /// Has the tracker told of successes.
+    pub(super) fn watch(&self) {
+        // ORDERING: Release. Pairs with `unwatch`: whoever ends it sees what the tracker holds by now.
+        self.epoch.fetch_or(WATCHED, Ordering::Release);
+    }
+
+    /// Ends that. The caller looks afterwards whether the tracker holds anything.
+    pub(super) fn unwatch(&self) {
+        // ORDERING: Acquire. Pairs with `watch`.
+        self.epoch.fetch_and(!WATCHED, Ordering::Acquire);
     }
 
     /// Shows this epoch even over a later one. For a broken variant in a model.
@@ -136,13 +165,13 @@ impl Cell {
 
     /// Shows the epoch that the member's standing has turned to, unless a later one has been shown meanwhile.
     pub(super) fn show_epoch(&self, epoch: u32) {
-        let is_later = |shown| epoch.wrapping_sub(shown) & EPOCH_MASK <= EPOCH_MASK / 2;
+        let is_later = |shown: u32| epoch.wrapping_sub(shown) & EPOCH_MASK <= EPOCH_MASK / 2;
         // ORDERING: Release, and Relaxed to look. Pairs with `epoch`. Each epoch is shown by the thread that turned to
         // it.
         let _ = self
             .epoch
             .fetch_update(Ordering::Release, Ordering::Relaxed, |shown| {
-                is_later(shown).then_some(epoch)
+                is_later(shown).then_some(epoch | shown & WATCHED)
             });
     }
 

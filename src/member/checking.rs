@@ -77,6 +77,7 @@ impl State {
                 .with_fading(self.fading(now))
                 .on_parole_if(self.is_on_parole(now));
             let found = rule.check_failed(&self.shared.ejection, outcome, &cx);
+            self.gate.watch();
             if !was_suspect && !rule.suspicion.is_none() {
                 self.shared.rates.add_suspect();
             }

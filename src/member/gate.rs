@@ -83,6 +83,23 @@ impl Gate {
         self.each().for_each(|cell| cell.show_epoch(epoch));
     }
 
+    /// Has the tracker told of successes from now on, as it holds something against the endpoint.
+    pub(super) fn watch(&self) {
+        self.each().for_each(|cell| cell.watch());
+    }
+
+    /// Ends that, unless the tracker still `holds` something. It looks again afterwards: what the tracker has found
+    /// meanwhile would be forgotten by nobody.
+    pub(super) fn unwatch_unless(&self, holds: impl Fn() -> bool) {
+        if holds() {
+            return;
+        }
+        self.each().for_each(|cell| cell.unwatch());
+        if holds() {
+            self.watch();
+        }
+    }
+
     /// Whether all cells show this epoch.
     #[cfg(feature = "sim")]
     pub(crate) fn shows_epoch(&self, epoch: u32) -> bool {

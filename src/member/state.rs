@@ -130,6 +130,9 @@ impl State {
             None => Gate::new(cells, shared.ejection.window),
             Some(limit) => Gate::limited(limit, limits.rule(), shared.ejection.window),
         };
+        if let Tracker::Custom(..) = tracker {
+            gate.watch();
+        }
         Self {
             id: MemberId::new(process::next_member()),
             gate,
@@ -174,21 +177,22 @@ impl State {
         }
     }
 
-    /// Takes in a success of an ordinary request of this shard, which the gate counts.
+    /// Takes in a success of an ordinary request of this cell and shard, which the gate counts.
     #[inline]
-    pub(super) fn succeeded(&self, rule: &Rule, now: Tick, shard: &Shard) {
-        if !rule.is_quiet() {
+    pub(super) fn succeeded(&self, cell: &Cell, rule: &Rule, now: Tick, shard: &Shard) {
+        if cell.is_watched() {
             self.success_slow(rule, now);
         }
         shard.count_success(now);
     }
 
-    /// Takes in a success while the rule holds something against the endpoint.
+    /// Takes in a success while the rule holds something against the endpoint, or has until now.
     #[cold]
     fn success_slow(&self, rule: &Rule, now: Tick) {
         let own = self.own_doubts(true, now);
         let usual = self.shared.usual_now(self.shared.shard(), own, now);
         self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
+        self.gate.unwatch_unless(|| !rule.is_quiet());
     }
 
     pub(super) fn clear_suspicion(
@@ -245,7 +249,7 @@ impl State {
         };
         let state = self.shared.shard_state(shard);
         match (class, self.rule()) {
-            (SampleClass::Success, Some(rule)) => self.succeeded(rule, now, state),
+            (SampleClass::Success, Some(rule)) => self.succeeded(cell, rule, now, state),
             (SampleClass::Success, None) => state.count_success(now),
             (SampleClass::Fault, _) => found = found.union(self.failed(cell, sample)),
             (SampleClass::Neutral, _) => {
@@ -276,7 +280,9 @@ impl State {
             let cx = cx.on_parole_if(self.is_on_parole(now));
             let counts = || self.gate.counts(now);
             let fault = FailedRequest::of(sample, self.recent_pace(now));
-            rule.fault(&self.shared.ejection, &fault, &cx, counts)
+            let found = rule.fault(&self.shared.ejection, &fault, &cx, counts);
+            self.gate.watch();
+            found
         });
         if !was_suspect && rule.is_some_and(|rule| !rule.suspicion.is_none()) {
             self.shared.rates.add_suspect();

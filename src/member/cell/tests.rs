@@ -119,16 +119,26 @@ proptest! {
         }
     }
 
-    /// In whatever order epochs come, the latest is shown in the end, also where epochs wrap.
+    /// In whatever order epochs come, the latest is shown in the end, also where epochs wrap. Whether the cell is
+    /// watched is left as it is.
     #[test]
-    fn the_latest_epoch_stays(start in 0..=EPOCH_MASK, order in Just((1u32..9).collect::<Vec<_>>()).prop_shuffle()) {
+    fn the_latest_epoch_stays(
+        start in 0..=EPOCH_MASK,
+        order in Just((1u32..9).collect::<Vec<_>>()).prop_shuffle(),
+        is_watched: bool,
+    ) {
         let cell = cell();
         // ORDERING: Relaxed. One thread.
         cell.epoch.store(start, Ordering::Relaxed);
+        if is_watched {
+            cell.watch();
+        }
         for turn in order {
             cell.show_epoch((start + turn) & EPOCH_MASK);
         }
-        prop_assert_eq!(cell.epoch(), (start + 8) & EPOCH_MASK);
+        prop_assert_eq!((cell.epoch(), cell.is_watched()), ((start + 8) & EPOCH_MASK, is_watched));
+        cell.unwatch();
+        prop_assert_eq!((cell.epoch(), cell.is_watched()), ((start + 8) & EPOCH_MASK, false));
     }
 }
 

@@ -348,3 +348,47 @@ fn the_latest_epoch_is_shown() {
 fn broken_variant_show_what_it_has_turned_to() {
     two_turns(|gate, epoch| gate.cell(0).set_epoch(epoch));
 }
+
+/// A request fails while another ends well, each by a cell of its own. Once both have ended, the tracker is told of
+/// successes as long as it holds the failure against the endpoint.
+fn one_fails_and_one_ends_well(unwatch: fn(&Gate, &dyn Fn() -> bool)) {
+    loom::model(move || {
+        let setting = Arc::new((AtomicU64::new(1), gate(2)));
+        setting.1.watch();
+        let other = {
+            let setting = setting.clone();
+            thread::spawn(move || {
+                let (row, gate) = &*setting;
+                // ORDERING: Relaxed, here and below. As in `Rule::extend`.
+                row.fetch_add(1, Ordering::Relaxed);
+                gate.watch();
+            })
+        };
+        let (row, gate) = &*setting;
+        // ORDERING: Relaxed, both. As above.
+        row.store(0, Ordering::Relaxed);
+        unwatch(gate, &|| row.load(Ordering::Relaxed) > 0);
+        other.join().unwrap();
+        // ORDERING: Relaxed. As above.
+        let holds = row.load(Ordering::Relaxed) > 0;
+        let watched = gate.each().filter(|cell| cell.is_watched()).count();
+        assert!(!holds || watched == 2, "no success will end the row");
+        assert_eq!(gate.cell(0).epoch(), 0);
+    });
+}
+
+#[test]
+fn a_row_of_failures_is_ended_by_the_next_success() {
+    one_fails_and_one_ends_well(|gate, holds| gate.unwatch_unless(holds));
+}
+
+/// Broken: looks once, and a failure may come after that.
+#[test]
+#[should_panic = "no success will end the row"]
+fn broken_variant_look_once() {
+    one_fails_and_one_ends_well(|gate, holds| {
+        if !holds() {
+            gate.each().for_each(|cell| cell.unwatch());
+        }
+    });
+}

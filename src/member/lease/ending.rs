@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::marks::Marks;
 use super::LeaseGuard;
 use crate::endpoint::Endpoint;
-use crate::health::{Rule, SampleClass};
+use crate::health::SampleClass;
 use crate::outcome::{Outcome, Sample, SampleKind};
 use crate::shared::Shard;
 use crate::time::Tick;
@@ -38,7 +38,7 @@ impl<E: Endpoint> LeaseGuard<E> {
                 } else {
                     state.shared.time_of_end(shard)
                 };
-                state.succeeded(rule, now, shard);
+                state.succeeded(self.member.cell(), rule, now, shard);
                 self.mark_success(now);
             }
             _ => self.record_slow(outcome, measured),
@@ -89,12 +89,11 @@ impl<E: Endpoint> LeaseGuard<E> {
     #[inline(always)]
     fn leave_plainly(&mut self) -> bool {
         let member = &self.member;
-        if self.marks.without(Marks::BOARD) != Marks::plain(member.cell().epoch()) {
+        if self.marks.without(Marks::BOARD) != Marks::plain(member.cell().unwatched_epoch()) {
             return false;
         }
         let shard = member.shared().shard_state(member.shared().shard());
-        let is_quiet = |rule: &Rule| rule.is_quiet() && shard.is_quiet();
-        if !member.core().rule().is_some_and(is_quiet) {
+        if !shard.is_quiet() {
             return false;
         }
         let Some(now) = shard.last() else {
