@@ -18,45 +18,160 @@ const FEW: usize = 16;
 /// `turn` maps the member whose visit it is to the entry of the cycle.
 pub(super) fn spread(counts: &[u64], length: u64, turn: impl FnMut(u32) -> u32) -> Box<[u32]> {
     match counts.len() {
-        ..=4 => walk::<4>(counts, length, turn),
-        5..=10 => walk::<10>(counts, length, turn),
-        11..=FEW => walk::<FEW>(counts, length, turn),
-        _ => by_heap(counts, length, turn),
+        ..=4 => mirrored(counts, length, Scan::<4>::new(counts, length), turn),
+        5..=10 => mirrored(counts, length, Scan::<10>::new(counts, length), turn),
+        11..=FEW => mirrored(counts, length, Scan::<FEW>::new(counts, length), turn),
+        _ => mirrored(counts, length, Heap::new(counts, length), turn),
     }
 }
 
-/// As [`spread`], for any number of members.
-fn by_heap(counts: &[u64], length: u64, mut turn: impl FnMut(u32) -> u32) -> Box<[u32]> {
-    const NO_MEMBER: u32 = u32::MAX;
-    let deadline =
-        |member: u32, visits: u64| ((visits + 1) * length).div_ceil(counts[member as usize]);
-    // For each slot, a linked list of the members whose next visit may not be earlier. Each member is in at most one.
-    let mut first_at = vec![NO_MEMBER; length as usize];
-    let mut next_in_chain = vec![NO_MEMBER; counts.len()];
-    let mut visits = vec![0u64; counts.len()];
-    let mut ready: BinaryHeap<Reverse<(u64, u32)>> = (0..counts.len() as u32)
-        .map(|member| Reverse((deadline(member, 0), member)))
-        .collect();
-    let mut cycle = Vec::with_capacity(length as usize);
-    for slot in 0..length {
-        let mut member = first_at[slot as usize];
-        while member != NO_MEMBER {
-            ready.push(Reverse((deadline(member, visits[member as usize]), member)));
-            member = next_in_chain[member as usize];
-        }
-        let Some(Reverse((_, member))) = ready.pop() else {
-            continue;
-        };
+/// The members that wait for their next visits.
+trait Waiting {
+    /// The member that takes this slot: of those that may, the one with the earliest deadline. Slots come in order.
+    fn next(&mut self, slot: u32) -> u32;
+
+    /// Takes a member out.
+    fn withdraw(&mut self, member: u32);
+}
+
+/// Builds the cycle from both ends. Read backwards, the windows of all visits are the same, and so the first half read
+/// backwards is a last half within the windows. It takes half the time.
+///
+/// At the middle the halves may hold some members once too often together and others not often enough. The last one
+/// then gives up slots from the middle on until it holds none too often, and these go to the visits that are missing,
+/// again by deadline. They fit: those due before a slot in the gap do, as the first half leaves room for them, those
+/// that may not come before one do, as the last half does, and there are as many as slots.
+fn mirrored(
+    counts: &[u64],
+    length: u64,
+    mut waiting: impl Waiting,
+    mut turn: impl FnMut(u32) -> u32,
+) -> Box<[u32]> {
+    let length = length as usize;
+    let mut cycle = Vec::with_capacity(length);
+    let mut take = |waiting: &mut _, slot: usize| {
+        let member = Waiting::next(waiting, slot as u32);
         cycle.push(turn(member));
-        let index = member as usize;
-        visits[index] += 1;
-        if visits[index] < counts[index] {
-            let release = (visits[index] * length / counts[index]).max(slot + 1) as usize;
-            next_in_chain[index] = first_at[release];
-            first_at[release] = member;
+        member
+    };
+    let mut missing = Missing::of(counts);
+    let half: Vec<u32> = (0..length.div_ceil(2))
+        .map(|slot| {
+            let member = take(&mut waiting, slot);
+            // The slot in the middle, if there is one, is its own counterpart.
+            missing.add(member, if 2 * slot + 1 == length { -1 } else { -2 });
+            member
+        })
+        .collect();
+    let mut last = &half[..length / 2];
+    while let (true, Some((&middle, rest))) = (missing.too_many > 0, last.split_last()) {
+        missing.add(middle, 1);
+        last = rest;
+    }
+    let all = 0..counts.len() as u32;
+    all.filter(|&member| missing.has_none(member))
+        .for_each(|member| waiting.withdraw(member));
+    for slot in half.len()..length - last.len() {
+        let member = take(&mut waiting, slot);
+        missing.add(member, -1);
+        if missing.has_none(member) {
+            waiting.withdraw(member);
         }
     }
+    cycle.extend(last.iter().rev().map(|&member| turn(member)));
     cycle.into()
+}
+
+/// How many visits of each member a cycle does not hold yet; negative if it holds too many.
+struct Missing {
+    visits: Vec<i64>,
+    /// Of how many members it holds too many.
+    too_many: usize,
+}
+
+impl Missing {
+    fn of(counts: &[u64]) -> Self {
+        Self {
+            visits: counts.iter().map(|&count| count as i64).collect(),
+            too_many: 0,
+        }
+    }
+
+    fn add(&mut self, member: u32, more: i64) {
+        let visits = &mut self.visits[member as usize];
+        self.too_many -= usize::from(*visits < 0);
+        *visits += more;
+        self.too_many += usize::from(*visits < 0);
+    }
+
+    fn has_none(&self, member: u32) -> bool {
+        self.visits[member as usize] == 0
+    }
+}
+
+/// Any number of members.
+struct Heap<'a> {
+    counts: &'a [u64],
+    length: u64,
+    /// For each slot, a linked list of the members whose next visit may not be earlier. Each member is in at most one.
+    first_at: Vec<u32>,
+    next_in_chain: Vec<u32>,
+    visits: Vec<u64>,
+    /// The members that may take a slot, by deadline, and those that were withdrawn since.
+    ready: BinaryHeap<Reverse<(u64, u32)>>,
+    withdrawn: Vec<bool>,
+}
+
+const NO_MEMBER: u32 = u32::MAX;
+
+impl<'a> Heap<'a> {
+    fn new(counts: &'a [u64], length: u64) -> Self {
+        let mut heap = Self {
+            counts,
+            length,
+            first_at: vec![NO_MEMBER; length as usize],
+            next_in_chain: vec![NO_MEMBER; counts.len()],
+            visits: vec![0; counts.len()],
+            ready: BinaryHeap::with_capacity(counts.len()),
+            withdrawn: vec![false; counts.len()],
+        };
+        (0..counts.len() as u32).for_each(|member| heap.is_ready(member));
+        heap
+    }
+
+    fn is_ready(&mut self, member: u32) {
+        let visits = self.visits[member as usize];
+        let deadline = ((visits + 1) * self.length).div_ceil(self.counts[member as usize]);
+        self.ready.push(Reverse((deadline, member)));
+    }
+}
+
+impl Waiting for Heap<'_> {
+    fn next(&mut self, slot: u32) -> u32 {
+        let mut member = self.first_at[slot as usize];
+        while member != NO_MEMBER {
+            self.is_ready(member);
+            member = self.next_in_chain[member as usize];
+        }
+        let is_in = |member: u32| !self.withdrawn[member as usize];
+        let mut in_turn = std::iter::from_fn(|| self.ready.pop());
+        // The windows leave no slot without a member.
+        let member = in_turn.find_map(|Reverse((_, member))| is_in(member).then_some(member));
+        let member = member.unwrap_or(0);
+        let index = member as usize;
+        self.visits[index] += 1;
+        if self.visits[index] < self.counts[index] {
+            let release = self.visits[index] * self.length / self.counts[index];
+            let release = release.max(u64::from(slot) + 1) as usize;
+            self.next_in_chain[index] = self.first_at[release];
+            self.first_at[release] = member;
+        }
+        member
+    }
+
+    fn withdraw(&mut self, member: u32) {
+        self.withdrawn[member as usize] = true;
+    }
 }
 
 /// A member's visits one after the other, computed without a division for each.
@@ -131,22 +246,30 @@ struct Slots {
     deadline: u32,
 }
 
-/// As [`spread`], for at most `N` members. `N` is small enough for the compiler to unroll the scan. The longest table
-/// has 2^24 slots, so a deadline leaves room for the member.
-fn walk<const N: usize>(
-    counts: &[u64],
-    length: u64,
-    mut turn: impl FnMut(u32) -> u32,
-) -> Box<[u32]> {
-    let mut next = [Visits::NONE.slots(); N];
-    let mut visits = [Visits::NONE; N];
-    for (member, &count) in (0u32..).zip(counts) {
-        let at = member as usize;
-        (next[at], visits[at]) = Visits::of(member, count, length);
+/// At most `N` members. `N` is small enough for the compiler to unroll the scan. The longest table has 2^24 slots, so a
+/// deadline leaves room for the member.
+struct Scan<const N: usize> {
+    next: [Slots; N],
+    visits: [Visits; N],
+}
+
+impl<const N: usize> Scan<N> {
+    fn new(counts: &[u64], length: u64) -> Self {
+        let mut next = [Visits::NONE.slots(); N];
+        let mut visits = [Visits::NONE; N];
+        for (member, &count) in (0u32..).zip(counts) {
+            let at = member as usize;
+            (next[at], visits[at]) = Visits::of(member, count, length);
+        }
+        Self { next, visits }
     }
-    let choose = |slot| {
+}
+
+impl<const N: usize> Waiting for Scan<N> {
+    #[inline(always)]
+    fn next(&mut self, slot: u32) -> u32 {
         let mut first = u32::MAX;
-        for of in &next {
+        for of in &self.next {
             // Without a branch, as which members may take a slot changes all the time.
             let deadline = if of.release <= slot {
                 of.deadline
@@ -158,14 +281,17 @@ fn walk<const N: usize>(
         let member = first & 15;
         // Computed in advance, so that the next slot does not wait for it.
         let (next, visits) = (
-            &mut next[member as usize % N],
-            &mut visits[member as usize % N],
+            &mut self.next[member as usize % N],
+            &mut self.visits[member as usize % N],
         );
         *next = visits.slots();
         visits.advance();
-        turn(member)
-    };
-    (0..length as u32).map(choose).collect()
+        member
+    }
+
+    fn withdraw(&mut self, member: u32) {
+        self.next[member as usize] = Visits::NONE.slots();
+    }
 }
 
 #[cfg(all(test, not(evenkeel_loom)))]
@@ -173,12 +299,40 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn counts() -> impl Strategy<Value = Vec<u64>> {
+        let count = prop_oneof![1u64..200, 1u64..4, 1u64..20_000];
+        prop::collection::vec(count, 1..=2 * FEW)
+    }
+
+    /// Each member's slots, in order.
+    fn slots_of(cycle: &[u32], members: usize) -> Vec<Vec<u64>> {
+        let mut slots = vec![Vec::new(); members];
+        for (slot, &member) in (0u64..).zip(cycle) {
+            slots[member as usize].push(slot);
+        }
+        slots
+    }
+
     proptest! {
+        #[test]
+        fn each_visit_lies_within_its_window(counts in counts()) {
+            let length = counts.iter().sum();
+            let cycle = spread(&counts, length, |member| member);
+            prop_assert_eq!(cycle.len() as u64, length);
+            for (slots, count) in slots_of(&cycle, counts.len()).iter().zip(counts) {
+                prop_assert_eq!(slots.len() as u64, count);
+                for (k, &slot) in (0u64..).zip(slots) {
+                    prop_assert!(slot >= k * length / count && slot < ((k + 1) * length).div_ceil(count));
+                }
+            }
+        }
+
         /// With few members, the scan gives the same cycle as the heap.
         #[test]
         fn few_members_are_spread_alike_by_scan_and_heap(counts in prop::collection::vec(1u64..200, 1..=FEW)) {
             let (length, whose) = (counts.iter().sum(), |member| member);
-            prop_assert_eq!(spread(&counts, length, whose), by_heap(&counts, length, whose));
+            let by_heap = mirrored(&counts, length, Heap::new(&counts, length), whose);
+            prop_assert_eq!(spread(&counts, length, whose), by_heap);
         }
     }
 }
