@@ -6,23 +6,51 @@ use std::collections::BinaryHeap;
 /// Up to this many members, a scan over all of them is quicker than a heap.
 const FEW: usize = 16;
 
+/// How much of a cycle is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    All,
+    /// The first half; the last one is the first read backwards. It takes little more than half the time. Two visits
+    /// of a member may stand next to each other in the middle, so this is for members whose visits are many, or shared.
+    Half,
+}
+
 /// Builds a cycle of `length` slots in which member i comes `counts[i]` times.
 ///
 /// Its k-th visit lies at slot `floor(k·length/count)` or later, and before slot `ceil((k+1)·length/count)`. Of the
-/// members that may take a slot, the one with the earliest deadline takes it. A schedule within such windows exists,
-/// and earliest deadline first finds it (pfair scheduling: Baruah, Cohen, Plaxton, Varvel 1996, on one processor). So
-/// after any number of slots every member is less than one visit from its share.
+/// members that may take a slot, the one with the earliest deadline takes it, in the part that is computed. A schedule
+/// within such windows exists, and earliest deadline first finds it (pfair scheduling: Baruah, Cohen, Plaxton, Varvel
+/// 1996, on one processor). So after any number of slots every member is less than one visit from its share.
 ///
 /// Without the earliest slots, fifty light members would all come at once, and a heavy one would wait for them.
 ///
 /// `turn` maps the member whose visit it is to the entry of the cycle.
-pub(super) fn spread(counts: &[u64], length: u64, turn: impl FnMut(u32) -> u32) -> Box<[u32]> {
+pub(super) fn spread(
+    counts: &[u64],
+    length: u64,
+    part: Part,
+    turn: impl FnMut(u32) -> u32,
+) -> Box<[u32]> {
     match counts.len() {
-        ..=4 => mirrored(counts, length, Scan::<4>::new(counts, length), turn),
-        5..=10 => mirrored(counts, length, Scan::<10>::new(counts, length), turn),
-        11..=FEW => mirrored(counts, length, Scan::<FEW>::new(counts, length), turn),
-        _ => mirrored(counts, length, Heap::new(counts, length), turn),
+        ..=4 => build(counts, length, part, Scan::<4>::new(counts, length), turn),
+        5..=10 => build(counts, length, part, Scan::<10>::new(counts, length), turn),
+        11..=FEW => build(counts, length, part, Scan::<FEW>::new(counts, length), turn),
+        _ => build(counts, length, part, Heap::new(counts, length), turn),
     }
+}
+
+fn build(
+    counts: &[u64],
+    length: u64,
+    part: Part,
+    mut waiting: impl Waiting,
+    mut turn: impl FnMut(u32) -> u32,
+) -> Box<[u32]> {
+    if part == Part::Half {
+        return mirrored(counts, length as usize, waiting, turn);
+    }
+    let slots = 0..length as u32;
+    slots.map(|slot| turn(waiting.next(slot))).collect()
 }
 
 /// The members that wait for their next visits.
@@ -34,20 +62,21 @@ trait Waiting {
     fn withdraw(&mut self, member: u32);
 }
 
-/// Builds the cycle from both ends. Read backwards, the windows of all visits are the same, and so the first half read
-/// backwards is a last half within the windows. It takes half the time.
+/// Computes the first half and reads it backwards for the last one. The window of the first visit read backwards is
+/// that of the last, and so on, so both halves keep to the windows.
 ///
 /// At the middle the halves may hold some members once too often together and others not often enough. The last one
-/// then gives up slots from the middle on until it holds none too often, and these go to the visits that are missing,
-/// again by deadline. They fit: those due before a slot in the gap do, as the first half leaves room for them, those
-/// that may not come before one do, as the last half does, and there are as many as slots.
+/// then gives up slots from the middle on until it holds none too often. They go to the visits that are missing, again
+/// by deadline, and there is a slot in time for each: the visits due before a slot in this gap have room from the left
+/// end on, since the first half goes on like that; those that may not come before a slot have room up to the right end,
+/// by the same argument backwards; those with both ends in the gap are no more than its slots, as in any schedule; and
+/// all together are as many as slots.
 fn mirrored(
     counts: &[u64],
-    length: u64,
+    length: usize,
     mut waiting: impl Waiting,
     mut turn: impl FnMut(u32) -> u32,
 ) -> Box<[u32]> {
-    let length = length as usize;
     let mut cycle = Vec::with_capacity(length);
     let mut take = |waiting: &mut _, slot: usize| {
         let member = Waiting::next(waiting, slot as u32);
@@ -317,12 +346,15 @@ mod tests {
         #[test]
         fn each_visit_lies_within_its_window(counts in counts()) {
             let length = counts.iter().sum();
-            let cycle = spread(&counts, length, |member| member);
-            prop_assert_eq!(cycle.len() as u64, length);
-            for (slots, count) in slots_of(&cycle, counts.len()).iter().zip(counts) {
-                prop_assert_eq!(slots.len() as u64, count);
-                for (k, &slot) in (0u64..).zip(slots) {
-                    prop_assert!(slot >= k * length / count && slot < ((k + 1) * length).div_ceil(count));
+            for part in [Part::All, Part::Half] {
+                let cycle = spread(&counts, length, part, |member| member);
+                prop_assert_eq!(cycle.len() as u64, length);
+                for (slots, &count) in slots_of(&cycle, counts.len()).iter().zip(&counts) {
+                    prop_assert_eq!(slots.len() as u64, count);
+                    for (k, &slot) in (0u64..).zip(slots) {
+                        let window = k * length / count..((k + 1) * length).div_ceil(count);
+                        prop_assert!(window.contains(&slot));
+                    }
                 }
             }
         }
@@ -331,8 +363,10 @@ mod tests {
         #[test]
         fn few_members_are_spread_alike_by_scan_and_heap(counts in prop::collection::vec(1u64..200, 1..=FEW)) {
             let (length, whose) = (counts.iter().sum(), |member| member);
-            let by_heap = mirrored(&counts, length, Heap::new(&counts, length), whose);
-            prop_assert_eq!(spread(&counts, length, whose), by_heap);
+            for part in [Part::All, Part::Half] {
+                let by_heap = build(&counts, length, part, Heap::new(&counts, length), whose);
+                prop_assert_eq!(spread(&counts, length, part, whose), by_heap);
+            }
         }
     }
 }
