@@ -54,7 +54,7 @@
 //! | cell, one per shard | `member/cell.rs` | successes 16, closed 1, generation 23, in flight 24 | all writes are read-modify-writes; the value returned by the entering one decides |
 //! | open bucket | `health/window.rs` | nanoseconds, 0 while successes are moved | claimed by a swap to 0 by the thread that moves the cell's successes into the window |
 //! | standing | `member/standing.rs` | epoch 24, times ejected 5, phase 3, since 32 (ms) | one compare-and-swap per transition; the thread that makes it settles the ledger |
-//! | epoch, a copy in each cell | `member/cell.rs` | 24 | compare-and-swap by the thread that moved the standing to it, unless a later one is there |
+//! | epoch, a copy in each cell | `member/cell.rs` | watched 1, epoch 24 | compare-and-swap by the thread that moved the standing to it, unless a later one is there; watched while successes are to be told to the tracker: set by each fault and failed check, and for good with a custom tracker; cleared by the success that takes the last of it back, which then looks once more |
 //! | ledger | `shared/ledger.rs` | panic 1, down 21, limit 21, ejected 21 | a slot is taken before a member turns ejected and released after it has left that state; each change is followed by settling the panic bit |
 //! | flips | `shared/ledger.rs` | flips 43 (wrapping), degraded 21 | raised after each change of an endpoint's eligibility; read before a count begins |
 //! | panic judged by the policy | `shared/ledger.rs` | a flag | a plain store by the writer, which then settles panic |

@@ -122,7 +122,7 @@ impl Suspicion {
         Self(AtomicU64::new(0))
     }
 
-    /// Whether there is no suspicion at all. One load, for the request path.
+    /// Whether there is no suspicion at all.
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
         // ORDERING: Relaxed, here and below. One word, complete in itself.

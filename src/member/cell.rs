@@ -129,24 +129,25 @@ impl Cell {
     /// The epoch of the member's standing that was shown last.
     #[inline]
     pub(super) fn epoch(&self) -> u32 {
-        self.unwatched_epoch() & EPOCH_MASK
+        self.shown() & EPOCH_MASK
     }
 
-    /// The epoch; no epoch at all while the tracker is to be told of successes.
+    /// The epoch, with [`WATCHED`] on top, which equals no epoch.
     #[inline]
-    pub(super) fn unwatched_epoch(&self) -> u32 {
+    pub(super) fn shown(&self) -> u32 {
         // ORDERING: Acquire. Pairs with `show_epoch`: a thread that sees a member return sees its record cleared.
         self.epoch.load(Ordering::Acquire)
     }
 
     /// Whether the tracker is to be told of successes.
     pub(super) fn is_watched(&self) -> bool {
-        self.unwatched_epoch() & WATCHED != 0
+        self.shown() & WATCHED != 0
     }
 
     /// Has the tracker told of successes.
     pub(super) fn watch(&self) {
-        // ORDERING: Release. Pairs with `unwatch`: whoever ends it sees what the tracker holds by now.
+        // ORDERING: Release. Pairs with `unwatch`: whoever ends it sees what the tracker holds by now. Written even if
+        // it is set already, as a look would not be ordered against an `unwatch` at the same time.
         self.epoch.fetch_or(WATCHED, Ordering::Release);
     }
 

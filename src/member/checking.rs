@@ -77,10 +77,10 @@ impl State {
                 .with_fading(self.fading(now))
                 .on_parole_if(self.is_on_parole(now));
             let found = rule.check_failed(&self.shared.ejection, outcome, &cx);
-            self.gate.watch();
             if !was_suspect && !rule.suspicion.is_none() {
                 self.shared.rates.add_suspect();
             }
+            self.gate.watch();
             self.set_penalty(now, &usual);
             if !found.is_empty() {
                 self.eject(standing.epoch, found, now);

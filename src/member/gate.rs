@@ -83,13 +83,13 @@ impl Gate {
         self.each().for_each(|cell| cell.show_epoch(epoch));
     }
 
-    /// Has the tracker told of successes from now on, as it holds something against the endpoint.
+    /// Has the tracker told of successes from now on, as it may have something to take back then.
     pub(super) fn watch(&self) {
         self.each().for_each(|cell| cell.watch());
     }
 
-    /// Ends that, unless the tracker still `holds` something. It looks again afterwards: what the tracker has found
-    /// meanwhile would be forgotten by nobody.
+    /// Ends that, unless the tracker still `holds` something. It looks again afterwards: no success would take back what
+    /// the tracker has found meanwhile.
     pub(super) fn unwatch_unless(&self, holds: impl Fn() -> bool) {
         if holds() {
             return;
@@ -104,6 +104,12 @@ impl Gate {
     #[cfg(feature = "sim")]
     pub(crate) fn shows_epoch(&self, epoch: u32) -> bool {
         self.each().all(|cell| cell.epoch() == epoch)
+    }
+
+    /// Whether the tracker is told of successes that leave by any cell.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.each().all(|cell| cell.is_watched())
     }
 
     /// How many requests may be inside, if that is limited.

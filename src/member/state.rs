@@ -189,9 +189,11 @@ impl State {
     /// Takes in a success while the rule holds something against the endpoint, or has until now.
     #[cold]
     fn success_slow(&self, rule: &Rule, now: Tick) {
-        let own = self.own_doubts(true, now);
-        let usual = self.shared.usual_now(self.shared.shard(), own, now);
-        self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
+        if !rule.is_quiet() {
+            let own = self.own_doubts(true, now);
+            let usual = self.shared.usual_now(self.shared.shard(), own, now);
+            self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
+        }
         self.gate.unwatch_unless(|| !rule.is_quiet());
     }
 
@@ -280,13 +282,13 @@ impl State {
             let cx = cx.on_parole_if(self.is_on_parole(now));
             let counts = || self.gate.counts(now);
             let fault = FailedRequest::of(sample, self.recent_pace(now));
-            let found = rule.fault(&self.shared.ejection, &fault, &cx, counts);
-            self.gate.watch();
-            found
+            rule.fault(&self.shared.ejection, &fault, &cx, counts)
         });
         if !was_suspect && rule.is_some_and(|rule| !rule.suspicion.is_none()) {
             self.shared.rates.add_suspect();
         }
+        // Not earlier: the success that clears a suspect takes it off the count.
+        self.gate.watch();
         self.shared.shard_state(shard).count_fault(self.id, now);
         self.set_penalty(now, &usual);
         found

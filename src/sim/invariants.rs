@@ -35,6 +35,10 @@ pub(super) fn check_member(
     if !member.core().gate.shows_epoch(standing.epoch) {
         return Err(format!("server {machine} shows an old epoch"));
     }
+    let core = member.core();
+    if core.rule().is_none_or(|rule| !rule.is_quiet()) && !core.gate.is_watched() {
+        return Err(format!("no success would clear server {machine}"));
+    }
     if standing.is_ejected() {
         let now = Tick::from_nanos(now);
         let left = standing.probe_due_at(now).since(now);

@@ -89,7 +89,7 @@ impl<E: Endpoint> LeaseGuard<E> {
     #[inline(always)]
     fn leave_plainly(&mut self) -> bool {
         let member = &self.member;
-        if self.marks.without(Marks::BOARD) != Marks::plain(member.cell().unwatched_epoch()) {
+        if self.marks.without(Marks::BOARD) != Marks::plain(member.cell().shown()) {
             return false;
         }
         let shard = member.shared().shard_state(member.shared().shard());
