@@ -113,14 +113,14 @@ fn rows() -> Vec<Row> {
     };
     let two =
         |count, threads, held, end| of(PowerOfTwo::new, "power of two", count, threads, held, end);
-    let all = |count, threads, held| {
+    let all = |count, threads, held, end| {
         of(
             LeastConnections::new,
             "least connections",
             count,
             threads,
             held,
-            End::Given,
+            end,
         )
     };
     let adaptive =
@@ -139,13 +139,14 @@ fn rows() -> Vec<Row> {
         for (count, threads) in [(10, 1), (100, 1), (256, 1), (1_000, 1), (10, 2), (100, 2)] {
             rows.push(row(adaptive(count, threads, held), Compare));
         }
-        rows.push(row(all(10, 1, held), Times(8.0, A1)));
-        rows.push(row(all(100, 1, held), Times(20.0, A1)));
-        rows.push(row(all(10, 2, held), Times(5.0, B10)));
-        rows.push(row(all(100, 2, held), Times(20.0, B100)));
+        rows.push(row(all(10, 1, held, End::Given), Times(8.0, A1)));
+        rows.push(row(all(100, 1, held, End::Given), Times(20.0, A1)));
+        rows.push(row(all(10, 2, held, End::Given), Times(5.0, B10)));
+        rows.push(row(all(100, 2, held, End::Given), Times(20.0, B100)));
     }
     rows.push(row(wrr(10, 1, 1, End::Measured), Times(7.0, A1)));
     rows.push(row(two(10, 1, 1, End::Measured), Times(7.0, A1)));
+    rows.push(row(all(10, 1, 1, End::Measured), Times(7.0, A1)));
     rows.push(row(wrr(10, 2, 1, End::Measured), Times(9.0, A2)));
     let sooner = LeastResponseTime::new;
     rows.push(row(
