@@ -5,7 +5,8 @@
 pub(crate) use std::sync::Arc;
 
 pub(crate) use imp::{
-    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering, SnapshotCell, yield_now,
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering, SnapshotCell, fence,
+    yield_now,
 };
 
 /// A value on cache lines of its own. 128 bytes, because adjacent-line prefetch on x86-64 and the line size of the
@@ -51,7 +52,7 @@ mod imp {
 
     pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
     };
     /// Yields the processor while a writer waits for another thread.
     pub(crate) use std::thread::yield_now;
@@ -85,7 +86,7 @@ mod imp {
 
     use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
     };
     pub(crate) use loom::thread::yield_now;
 

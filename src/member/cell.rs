@@ -70,9 +70,9 @@ pub(super) struct Cell {
     concurrency: Option<Box<Concurrency>>,
 }
 
-/// Set in a cell's epoch while successes are of interest to the member's tracker: one with something to take back, or
-/// one of the user's. Most of the time it is not set, and a success leaves without a look at the tracker, which is on a
-/// cache line of its own.
+/// Set in a cell's epoch while successes are of interest to the member's tracker: one that may have something to take
+/// back, or one of the user's. Most of the time it is not set, and a success leaves without a look at the tracker, which
+/// is on a cache line of its own.
 const WATCHED: u32 = 1 << 31;
 
 /// The `limit` of a cell without a limit: more than are ever inside.
@@ -144,17 +144,14 @@ impl Cell {
         self.shown() & WATCHED != 0
     }
 
-    /// Has the tracker told of successes.
-    pub(super) fn watch(&self) {
-        // ORDERING: Release. Pairs with `unwatch`: whoever ends it sees what the tracker holds by now. Written even if
-        // it is set already, as a look would not be ordered against an `unwatch` at the same time.
-        self.epoch.fetch_or(WATCHED, Ordering::Release);
-    }
-
-    /// Ends that. The caller looks afterwards whether the tracker holds anything.
-    pub(super) fn unwatch(&self) {
-        // ORDERING: Acquire. Pairs with `watch`.
-        self.epoch.fetch_and(!WATCHED, Ordering::Acquire);
+    /// Has the tracker told of successes that leave by this cell, or no longer.
+    pub(super) fn set_watched(&self, is: bool) {
+        // ORDERING: Relaxed, both. The fences of the gate order it.
+        if is {
+            self.epoch.fetch_or(WATCHED, Ordering::Relaxed);
+        } else {
+            self.epoch.fetch_and(!WATCHED, Ordering::Relaxed);
+        }
     }
 
     /// Shows this epoch even over a later one. For a broken variant in a model.

@@ -80,7 +80,7 @@ impl State {
             if !was_suspect && !rule.suspicion.is_none() {
                 self.shared.rates.add_suspect();
             }
-            self.gate.watch();
+            self.gate.watch(self.gate.cell(0));
             self.set_penalty(now, &usual);
             if !found.is_empty() {
                 self.eject(standing.epoch, found, now);

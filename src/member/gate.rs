@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::cell::{Cell, GENERATION_MASK, Left};
 use crate::health::{AdaptiveLimit, Counts};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Ordering, fence};
 use crate::time::Tick;
 
 #[derive(Debug)]
@@ -83,20 +83,27 @@ impl Gate {
         self.each().for_each(|cell| cell.show_epoch(epoch));
     }
 
-    /// Has the tracker told of successes from now on, as it may have something to take back then.
-    pub(super) fn watch(&self) {
-        self.each().for_each(|cell| cell.watch());
+    /// Has the tracker told of successes from now on, as it may have something to take back: after a fault that has left
+    /// or will leave by this cell, and has been told to the tracker.
+    pub(super) fn watch(&self, cell: &Cell) {
+        // ORDERING: SeqCst. Pairs with the fence in `unwatch_unless`: one of the two threads sees what the other did.
+        fence(Ordering::SeqCst);
+        if !cell.is_watched() {
+            self.each().for_each(|cell| cell.set_watched(true));
+        }
     }
 
-    /// Ends that, unless the tracker still `holds` something. It looks again afterwards: no success would take back what
-    /// the tracker has found meanwhile.
+    /// Ends that, unless the tracker `holds` something. Upkeep does so, as it would not pay after each fault. It looks
+    /// again afterwards: no success would take back what the tracker has found meanwhile.
     pub(super) fn unwatch_unless(&self, holds: impl Fn() -> bool) {
-        if holds() {
+        if holds() || !self.each().any(|cell| cell.is_watched()) {
             return;
         }
-        self.each().for_each(|cell| cell.unwatch());
+        self.each().for_each(|cell| cell.set_watched(false));
+        // ORDERING: SeqCst. As in `watch`.
+        fence(Ordering::SeqCst);
         if holds() {
-            self.watch();
+            self.each().for_each(|cell| cell.set_watched(true));
         }
     }
 
@@ -107,7 +114,7 @@ impl Gate {
     }
 
     /// Whether the tracker is told of successes that leave by any cell.
-    #[cfg(feature = "sim")]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn is_watched(&self) -> bool {
         self.each().all(|cell| cell.is_watched())
     }

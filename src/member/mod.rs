@@ -393,6 +393,7 @@ impl<E: Endpoint> fmt::Debug for Member<E> {
 #[cfg(all(test, not(evenkeel_loom)))]
 mod tests {
     use super::*;
+    use crate::outcome::Outcome;
 
     #[test]
     fn a_refused_request_is_not_inside() {
@@ -418,5 +419,27 @@ mod tests {
         assert!(member.claim_probe(Tick::ZERO.after(length)).is_none());
         assert_eq!(ledger.probes.taken(), 0);
         assert_eq!(state.standing.get().phase, Phase::Ejected);
+    }
+
+    /// From a failure on until upkeep finds that successes have taken it back.
+    #[test]
+    fn the_tracker_is_told_of_successes_while_it_holds_a_failure() {
+        let member = Member::alone("a".to_string());
+        let (state, now) = (member.core(), Tick::ZERO);
+        let end = |outcome| {
+            member.enter().unwrap();
+            let lease = member.lease(Reading::fresh(now), state.standing.epoch(), false, false);
+            lease.record(outcome);
+        };
+        let upkeep = || state.examine(now, &state.shared.usual());
+        assert!(!state.gate.is_watched());
+        end(Outcome::Failure);
+        upkeep();
+        assert!(state.gate.is_watched());
+        (0..100).for_each(|_| end(Outcome::Success));
+        assert_eq!(state.evidence(now), 0.0);
+        assert!(state.gate.is_watched());
+        upkeep();
+        assert!(!state.gate.is_watched());
     }
 }

@@ -131,7 +131,7 @@ impl State {
             Some(limit) => Gate::limited(limit, limits.rule(), shared.ejection.window),
         };
         if let Tracker::Custom(..) = tracker {
-            gate.watch();
+            gate.watch(gate.cell(0));
         }
         Self {
             id: MemberId::new(process::next_member()),
@@ -177,24 +177,21 @@ impl State {
         }
     }
 
-    /// Takes in a success of an ordinary request of this cell and shard, which the gate counts.
+    /// Takes in a success of an ordinary request of this shard, which the gate counts.
     #[inline]
-    pub(super) fn succeeded(&self, cell: &Cell, rule: &Rule, now: Tick, shard: &Shard) {
-        if cell.is_watched() {
+    pub(super) fn succeeded(&self, rule: &Rule, now: Tick, shard: &Shard) {
+        if !rule.is_quiet() {
             self.success_slow(rule, now);
         }
         shard.count_success(now);
     }
 
-    /// Takes in a success while the rule holds something against the endpoint, or has until now.
+    /// Takes in a success while the rule holds something against the endpoint.
     #[cold]
     fn success_slow(&self, rule: &Rule, now: Tick) {
-        if !rule.is_quiet() {
-            let own = self.own_doubts(true, now);
-            let usual = self.shared.usual_now(self.shared.shard(), own, now);
-            self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
-        }
-        self.gate.unwatch_unless(|| !rule.is_quiet());
+        let own = self.own_doubts(true, now);
+        let usual = self.shared.usual_now(self.shared.shard(), own, now);
+        self.clear_suspicion(now, &usual, |cx| rule.success(&self.shared.ejection, cx));
     }
 
     pub(super) fn clear_suspicion(
@@ -251,7 +248,7 @@ impl State {
         };
         let state = self.shared.shard_state(shard);
         match (class, self.rule()) {
-            (SampleClass::Success, Some(rule)) => self.succeeded(cell, rule, now, state),
+            (SampleClass::Success, Some(rule)) => self.succeeded(rule, now, state),
             (SampleClass::Success, None) => state.count_success(now),
             (SampleClass::Fault, _) => found = found.union(self.failed(cell, sample)),
             (SampleClass::Neutral, _) => {
@@ -288,7 +285,7 @@ impl State {
             self.shared.rates.add_suspect();
         }
         // Not earlier: the success that clears a suspect takes it off the count.
-        self.gate.watch();
+        self.gate.watch(cell);
         self.shared.shard_state(shard).count_fault(self.id, now);
         self.set_penalty(now, &usual);
         found
@@ -337,11 +334,16 @@ impl State {
     }
 
     /// Brings the evidence up to date, at each upkeep. Each stretch of time so fades at its own pace: at the present
-    /// pace, evidence that has faded would come back as requests become fewer.
+    /// pace, evidence that has faded would come back as requests become fewer. Where none is left, the tracker is told
+    /// of successes no longer.
     fn fade(&self, now: Tick) {
-        if let Some(rule) = self.rule().filter(|rule| !rule.is_quiet()) {
+        let Some(rule) = self.rule() else {
+            return;
+        };
+        if !rule.is_quiet() {
             rule.fade(now, self.fading(now));
         }
+        self.gate.unwatch_unless(|| !rule.is_quiet());
     }
 
     /// The evidence of the sequential test, from requests and checks together; 0 with a custom tracker.

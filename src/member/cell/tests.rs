@@ -131,13 +131,13 @@ proptest! {
         // ORDERING: Relaxed. One thread.
         cell.epoch.store(start, Ordering::Relaxed);
         if is_watched {
-            cell.watch();
+            cell.set_watched(true);
         }
         for turn in order {
             cell.show_epoch((start + turn) & EPOCH_MASK);
         }
         prop_assert_eq!((cell.epoch(), cell.is_watched()), ((start + 8) & EPOCH_MASK, is_watched));
-        cell.unwatch();
+        cell.set_watched(false);
         prop_assert_eq!((cell.epoch(), cell.is_watched()), ((start + 8) & EPOCH_MASK, false));
     }
 }

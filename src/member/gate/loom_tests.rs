@@ -349,46 +349,63 @@ fn broken_variant_show_what_it_has_turned_to() {
     two_turns(|gate, epoch| gate.cell(0).set_epoch(epoch));
 }
 
-/// A request fails while another ends well, each by a cell of its own. Once both have ended, the tracker is told of
-/// successes as long as it holds the failure against the endpoint.
-fn one_fails_and_one_ends_well(unwatch: fn(&Gate, &dyn Fn() -> bool)) {
+/// A request fails while upkeep finds that the tracker holds nothing. Once both are done, the tracker is told of
+/// successes by all cells if it holds the failure.
+fn one_fails_during_upkeep(watch: fn(&Gate), unwatch: fn(&Gate, &dyn Fn() -> bool)) {
     loom::model(move || {
-        let setting = Arc::new((AtomicU64::new(1), gate(2)));
-        setting.1.watch();
+        let setting = Arc::new((AtomicU64::new(0), gate(2)));
+        setting.1.watch(setting.1.cell(1));
         let other = {
             let setting = setting.clone();
             thread::spawn(move || {
                 let (row, gate) = &*setting;
-                // ORDERING: Relaxed, here and below. As in `Rule::extend`.
+                // ORDERING: Relaxed. As in `Rule::extend`.
                 row.fetch_add(1, Ordering::Relaxed);
-                gate.watch();
+                watch(gate);
             })
         };
         let (row, gate) = &*setting;
-        // ORDERING: Relaxed, both. As above.
-        row.store(0, Ordering::Relaxed);
+        // ORDERING: Relaxed. As in `Rule::is_quiet`.
         unwatch(gate, &|| row.load(Ordering::Relaxed) > 0);
         other.join().unwrap();
-        // ORDERING: Relaxed. As above.
-        let holds = row.load(Ordering::Relaxed) > 0;
         let watched = gate.each().filter(|cell| cell.is_watched()).count();
-        assert!(!holds || watched == 2, "no success will end the row");
+        assert_eq!(watched, 2, "no success will end the row");
         assert_eq!(gate.cell(0).epoch(), 0);
     });
 }
 
 #[test]
 fn a_row_of_failures_is_ended_by_the_next_success() {
-    one_fails_and_one_ends_well(|gate, holds| gate.unwatch_unless(holds));
+    one_fails_during_upkeep(
+        |gate| gate.watch(gate.cell(1)),
+        |gate, holds| gate.unwatch_unless(holds),
+    );
 }
 
-/// Broken: looks once, and a failure may come after that.
+/// Broken: upkeep looks once, and a failure may come after that.
 #[test]
 #[should_panic = "no success will end the row"]
 fn broken_variant_look_once() {
-    one_fails_and_one_ends_well(|gate, holds| {
-        if !holds() {
-            gate.each().for_each(|cell| cell.unwatch());
-        }
-    });
+    one_fails_during_upkeep(
+        |gate| gate.watch(gate.cell(1)),
+        |gate, holds| {
+            if !holds() {
+                gate.each().for_each(|cell| cell.set_watched(false));
+            }
+        },
+    );
+}
+
+/// Broken: the request that fails looks at its cell before what it told the tracker can be seen.
+#[test]
+#[should_panic = "no success will end the row"]
+fn broken_variant_without_a_fence() {
+    one_fails_during_upkeep(
+        |gate| {
+            if !gate.cell(1).is_watched() {
+                gate.each().for_each(|cell| cell.set_watched(true));
+            }
+        },
+        |gate, holds| gate.unwatch_unless(holds),
+    );
 }

@@ -38,7 +38,7 @@ impl<E: Endpoint> LeaseGuard<E> {
                 } else {
                     state.shared.time_of_end(shard)
                 };
-                state.succeeded(self.member.cell(), rule, now, shard);
+                state.succeeded(rule, now, shard);
                 self.mark_success(now);
             }
             _ => self.record_slow(outcome, measured),
