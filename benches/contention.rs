@@ -7,33 +7,11 @@
 
 mod common;
 
-use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use common::{Arm, End, Server, cycle, fleet, servers};
+use common::{Arm, End, Server, by_hand, cycle, fleet};
 use criterion::{Criterion, criterion_group, criterion_main};
 use evenkeel::{LeastConnections, LoadBalancer, PowerOfTwo, WeightedRoundRobin};
-
-/// The hand-written alternative: a list behind a lock, a counter, and a count of requests in flight per server.
-fn by_hand(count: u32, threads: usize) -> Arm {
-    let one = |server: Server| Arc::new((server, AtomicUsize::new(0)));
-    let list: Arc<RwLock<Vec<_>>> = Arc::new(RwLock::new(servers(count).map(one).collect()));
-    let next = Arc::new(AtomicUsize::new(0));
-    let name = format!("by hand, N = {count}, {threads} threads");
-    Arm::new(name, threads, move |_| {
-        let (list, next) = (list.clone(), next.clone());
-        move || {
-            let chosen = {
-                let list = list.read().expect("nobody panics");
-                list[next.fetch_add(1, Ordering::Relaxed) % list.len()].clone()
-            };
-            chosen.1.fetch_add(1, Ordering::Relaxed);
-            black_box(&chosen.0);
-            chosen.1.fetch_sub(1, Ordering::Relaxed);
-        }
-    })
-}
 
 fn of(
     called: &str,
@@ -58,7 +36,7 @@ fn contention(criterion: &mut Criterion) {
                 WeightedRoundRobin::new(),
             ));
             arms.push(of("power of two", count, threads, PowerOfTwo::new()));
-            arms.push(by_hand(count, threads));
+            arms.extend(by_hand::requests(count, threads));
         }
         arms.push(of(
             "least connections",

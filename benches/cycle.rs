@@ -14,7 +14,9 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Arm, End, Server, asked_for, cycle, fleet, floor_a, floor_b, interleaved, servers};
+use common::{
+    Arm, End, Server, asked_for, by_hand, cycle, fleet, floor_a, floor_b, interleaved, servers,
+};
 use criterion::Criterion;
 use evenkeel::{
     Adaptive, Cluster, Failover, Fleet, LeastConnections, LeastResponseTime, Limits, LoadBalancer,
@@ -143,6 +145,10 @@ fn rows() -> Vec<Row> {
         rows.push(row(all(100, 1, held, End::Given), Times(20.0, A1)));
         rows.push(row(all(10, 2, held, End::Given), Times(5.0, B10)));
         rows.push(row(all(100, 2, held, End::Given), Times(20.0, B100)));
+    }
+    for threads in [1, 2] {
+        let by_hand = by_hand::requests(10, threads);
+        rows.extend(by_hand.map(|arm| row(arm, Compare)));
     }
     rows.push(row(wrr(10, 1, 1, End::Measured), Times(7.0, A1)));
     rows.push(row(two(10, 1, 1, End::Measured), Times(7.0, A1)));

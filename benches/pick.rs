@@ -8,10 +8,9 @@
 mod common;
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
-use common::{Arm, Server, fleet, servers};
+use common::{Arm, Server, by_hand, fleet};
 use criterion::{Criterion, criterion_group, criterion_main};
 use evenkeel::{
     Endpoint, Fleet, LeastConnections, LeastResponseTime, LoadBalancer, Member, PickContext,
@@ -55,50 +54,28 @@ fn among(
     })
 }
 
-/// The hand-written alternative: a list behind a lock, and a counter.
+/// The hand-written alternatives: a list behind a lock with a counter, and nginx's smooth weighted round robin behind a
+/// mutex.
 fn list_and_counter(count: u32) -> Arm {
-    let list: Arc<RwLock<Vec<Server>>> = Arc::new(RwLock::new(servers(count).collect()));
-    let next = Arc::new(AtomicUsize::new(0));
-    Arm::new(
-        format!("by hand: RwLock and counter, N = {count}"),
-        1,
-        move |_| {
-            let (list, next) = (list.clone(), next.clone());
-            move || {
-                let list = list.read().expect("nobody panics");
-                let at = next.fetch_add(1, Ordering::Relaxed) % list.len();
-                black_box(list[at].key());
-            }
-        },
-    )
+    let list = Arc::new(by_hand::List::new(count));
+    let name = format!("by hand: RwLock and counter, N = {count}");
+    Arm::new(name, 1, move |_| {
+        let list = list.clone();
+        move || {
+            black_box(list.next(|one| one.server.key()));
+        }
+    })
 }
 
-/// The smooth weighted round robin of nginx, behind a mutex. Each pick adds every member's weight to its credit, takes
-/// the member with the highest credit, and subtracts the sum of all weights from that.
 fn smooth_behind_a_mutex(count: u32) -> Arm {
-    let credits: Vec<(i64, i64)> = (0..count).map(|key| (i64::from(key % 10 + 1), 0)).collect();
-    let sum: i64 = credits.iter().map(|(weight, _)| weight).sum();
-    let credits = Arc::new(Mutex::new(credits));
-    Arm::new(
-        format!("by hand: smooth, mutex, N = {count}"),
-        1,
-        move |_| {
-            let credits = credits.clone();
-            move || {
-                let mut credits = credits.lock().expect("nobody panics");
-                let mut best = 0;
-                for at in 0..credits.len() {
-                    let weight = credits[at].0;
-                    credits[at].1 += weight;
-                    if credits[at].1 > credits[best].1 {
-                        best = at;
-                    }
-                }
-                credits[best].1 -= sum;
-                black_box(best);
-            }
-        },
-    )
+    let smooth = Arc::new(by_hand::Smooth::new(count));
+    let name = format!("by hand: smooth, mutex, N = {count}");
+    Arm::new(name, 1, move |_| {
+        let smooth = smooth.clone();
+        move || {
+            black_box(smooth.next());
+        }
+    })
 }
 
 fn pick(criterion: &mut Criterion) {

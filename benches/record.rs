@@ -1,6 +1,7 @@
 //! What does it cost to end a request, by outcome and by tracker?
 //!
-//! Each arm measures a cycle of pick and record, as a record needs a lease. Ejections are off.
+//! Each arm measures a cycle of pick and record, as a record needs a lease. Ejections are off. Those written by hand
+//! count what ended well and what failed behind a mutex.
 //! `cargo bench --bench record`.
 
 #![allow(missing_docs)] // criterion's macro makes a public function.
@@ -10,7 +11,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Arm, Server, servers};
+use common::{Arm, Server, by_hand, servers};
 use criterion::{Criterion, criterion_group, criterion_main};
 use evenkeel::{
     Alarm, Cluster, Ejection, Fleet, Health, HealthTracker, Judging, Outcome, Sample,
@@ -59,6 +60,7 @@ fn record(criterion: &mut Criterion) {
         ended("ignored", build(), Outcome::Ignored),
         ended("abandoned", build(), Outcome::Abandoned),
     ];
+    let arms = arms.into_iter().chain(by_hand::requests(100, 1)).collect();
     common::criterion_runs(criterion, "record", arms);
 }
 

@@ -1,6 +1,8 @@
 //! Shared by the benchmarks: fleets, floors, and arms that criterion and the summary both run.
 #![allow(dead_code)] // Each benchmark uses some of it.
 
+pub(crate) mod by_hand;
+
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};

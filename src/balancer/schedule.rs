@@ -15,8 +15,8 @@ const LONGEST: u64 = 16;
 /// The length that a table may have with any number of members: a page of memory.
 const PAGE: u64 = 1024;
 
-/// From this many members of equal weight on, where exactly the visits lie that they share makes no difference to any of
-/// them: two visits of one member are as many of theirs apart, so its distances are even to one part in as many.
+/// With this many members of equal weight it hardly matters where exactly the visits lie that they share: between two
+/// visits of one lie those of all others, so its distances vary by one part in this many.
 const MANY: usize = 32;
 
 /// A sequence of members in which each comes as often as its weight says, evenly spread.
@@ -141,13 +141,17 @@ fn rotate(counts: &[u64], length: u64) -> Box<[u32]> {
         .iter()
         .map(|group| group.len() as u64 * counts[group[0] as usize])
         .collect();
-    let part = match alike.iter().all(|group| group.len() >= MANY) {
-        true => Part::Half,
-        false => Part::All,
-    };
     let mut turns: Vec<_> = alike.iter().map(|group| group.iter().cycle()).collect();
     let turn = |group: u32| turns[group as usize].next().copied().unwrap_or(0);
-    spread(&shares, length, part, turn)
+    spread(&shares, length, part_of(&alike), turn)
+}
+
+/// How much of the cycle of these groups has to be computed.
+fn part_of(groups: &[&[u32]]) -> Part {
+    match groups.iter().all(|group| group.len() >= MANY) {
+        true => Part::Half,
+        false => Part::All,
+    }
 }
 
 /// Sorts the members by count, and returns where those of each count begin. It is a counting sort, as no count exceeds
@@ -238,8 +242,20 @@ mod tests {
     /// A cycle whose last half is the first one backwards would bring the two visits next to each other.
     #[test]
     fn a_light_member_comes_at_even_distances() {
-        for (weights, ideal) in [([49, 49, 2], 50), ([10, 9, 2], 10), ([9, 9, 2], 10)] {
-            let distances = distances(&weights, 2);
+        let beside_many = |light: u64| {
+            let mut weights = vec![9; 40];
+            weights.push(light);
+            weights
+        };
+        let cases = [
+            (vec![49, 49, 2], 50),
+            (vec![10, 9, 2], 10),
+            (vec![9, 9, 2], 10),
+            (beside_many(2), 181),
+            (beside_many(4), 91),
+        ];
+        for (weights, ideal) in cases {
+            let distances = distances(&weights, weights.len() - 1);
             let even = ideal - 1..=ideal + 1;
             assert!(
                 distances.iter().all(|one| even.contains(one)),
@@ -252,18 +268,29 @@ mod tests {
     /// n + 1 windows apart, and a window begins and ends at a whole slot.
     #[test]
     fn members_of_large_groups_come_at_even_distances() {
-        let weights: Vec<u64> = (0..400).map(|member| member * member % 7 + 1).collect();
-        let length: u64 = weights.iter().sum();
-        for member in 0..weights.len() {
-            let ideal = length as f64 / weights[member] as f64;
-            let off = ideal / MANY as f64 + 1.0;
-            for distance in distances(&weights, member) {
-                assert!(
-                    (distance as f64 - ideal).abs() <= off,
-                    "{distance} for {ideal}"
-                );
+        for (members, of_each) in [(3 * 32, 32), (3 * 39, 39), (2 * 100, 100)] {
+            let weights: Vec<u64> = (0..members)
+                .map(|member| 2 * (member / of_each) + 1)
+                .collect();
+            let length: u64 = weights.iter().sum();
+            for member in 0..weights.len() {
+                let ideal = length as f64 / weights[member] as f64;
+                let off = ideal / of_each as f64 + 1.0;
+                for distance in distances(&weights, member) {
+                    assert!(
+                        (distance as f64 - ideal).abs() <= off,
+                        "{distance} for {ideal}"
+                    );
+                }
             }
         }
+    }
+
+    #[test]
+    fn half_a_cycle_is_computed_where_all_groups_are_large() {
+        let group = |members| vec![0; members];
+        assert_eq!(part_of(&[&group(32), &group(100)]), Part::Half);
+        assert_eq!(part_of(&[&group(31), &group(100)]), Part::All);
     }
 
     /// The most that any interval of the line, wherever it lies and however long it is, can be off its share after this

@@ -132,7 +132,7 @@ impl Cell {
         self.shown() & EPOCH_MASK
     }
 
-    /// The epoch, with [`WATCHED`] on top, which equals no epoch.
+    /// The epoch and [`WATCHED`]. While that is set, the value equals no epoch.
     #[inline]
     pub(super) fn shown(&self) -> u32 {
         // ORDERING: Acquire. Pairs with `show_epoch`: a thread that sees a member return sees its record cleared.
@@ -146,7 +146,8 @@ impl Cell {
 
     /// Has the tracker told of successes that leave by this cell, or no longer.
     pub(super) fn set_watched(&self, is: bool) {
-        // ORDERING: Relaxed, both. The fences of the gate order it.
+        // ORDERING: Relaxed, both. The fences of the gate order it. Read-modify-writes, so that a thread that reads the
+        // word still sees what came before the epoch in it.
         if is {
             self.epoch.fetch_or(WATCHED, Ordering::Relaxed);
         } else {

@@ -80,7 +80,8 @@ impl State {
             if !was_suspect && !rule.suspicion.is_none() {
                 self.shared.rates.add_suspect();
             }
-            self.gate.watch(self.gate.cell(0));
+            // After the count, as after a failed request.
+            self.gate.watch();
             self.set_penalty(now, &usual);
             if !found.is_empty() {
                 self.eject(standing.epoch, found, now);

@@ -83,18 +83,19 @@ impl Gate {
         self.each().for_each(|cell| cell.show_epoch(epoch));
     }
 
-    /// Has the tracker told of successes from now on, as it may have something to take back: after a fault that has left
-    /// or will leave by this cell, and has been told to the tracker.
-    pub(super) fn watch(&self, cell: &Cell) {
+    /// Has the tracker told of successes from now on, as it may have something to take back: called after a fault was told
+    /// to it. Writes only if there is a cell whose successes are not told.
+    pub(super) fn watch(&self) {
         // ORDERING: SeqCst. Pairs with the fence in `unwatch_unless`: one of the two threads sees what the other did.
         fence(Ordering::SeqCst);
-        if !cell.is_watched() {
+        // All cells are looked at: while upkeep clears them, other threads may have set only some again.
+        if !self.is_watched() {
             self.each().for_each(|cell| cell.set_watched(true));
         }
     }
 
-    /// Ends that, unless the tracker `holds` something. Upkeep does so, as it would not pay after each fault. It looks
-    /// again afterwards: no success would take back what the tracker has found meanwhile.
+    /// Has the tracker told no longer, unless it `holds` something. Upkeep calls it; after each success it would cost a
+    /// write to every cell. It looks again afterwards: no success would take back what the tracker has found meanwhile.
     pub(super) fn unwatch_unless(&self, holds: impl Fn() -> bool) {
         if holds() || !self.each().any(|cell| cell.is_watched()) {
             return;
@@ -107,16 +108,15 @@ impl Gate {
         }
     }
 
+    /// Whether the tracker is told of the successes of all cells.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.each().all(|cell| cell.is_watched())
+    }
+
     /// Whether all cells show this epoch.
     #[cfg(feature = "sim")]
     pub(crate) fn shows_epoch(&self, epoch: u32) -> bool {
         self.each().all(|cell| cell.epoch() == epoch)
-    }
-
-    /// Whether the tracker is told of successes that leave by any cell.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn is_watched(&self) -> bool {
-        self.each().all(|cell| cell.is_watched())
     }
 
     /// How many requests may be inside, if that is limited.

@@ -131,7 +131,8 @@ impl State {
             Some(limit) => Gate::limited(limit, limits.rule(), shared.ejection.window),
         };
         if let Tracker::Custom(..) = tracker {
-            gate.watch(gate.cell(0));
+            // A tracker of the user's is told of all successes, for good.
+            gate.watch();
         }
         Self {
             id: MemberId::new(process::next_member()),
@@ -284,8 +285,9 @@ impl State {
         if !was_suspect && rule.is_some_and(|rule| !rule.suspicion.is_none()) {
             self.shared.rates.add_suspect();
         }
-        // Not earlier: the success that clears a suspect takes it off the count.
-        self.gate.watch(cell);
+        // After the count: a success that is told takes a suspect that it clears off it. One that was told already may
+        // do so too early; upkeep counts anew.
+        self.gate.watch();
         self.shared.shard_state(shard).count_fault(self.id, now);
         self.set_penalty(now, &usual);
         found

@@ -11,7 +11,8 @@ const FEW: usize = 16;
 pub(super) enum Part {
     All,
     /// The first half; the last one is the first read backwards. It takes little more than half the time. Two visits
-    /// of a member may stand next to each other in the middle, so this is for members whose visits are many, or shared.
+    /// of a member may stand next to each other in the middle, and where the cycle begins again, so this is for visits
+    /// that many members share.
     Half,
 }
 

@@ -349,60 +349,87 @@ fn broken_variant_show_what_it_has_turned_to() {
     two_turns(|gate, epoch| gate.cell(0).set_epoch(epoch));
 }
 
-/// A request fails while upkeep finds that the tracker holds nothing. Once both are done, the tracker is told of
-/// successes by all cells if it holds the failure.
-fn one_fails_during_upkeep(watch: fn(&Gate), unwatch: fn(&Gate, &dyn Fn() -> bool)) {
+/// Upkeep finds that the tracker holds nothing, while one request after the other fails by the first cell. The success
+/// between them takes the first failure back, if it is told. Once all are done, the tracker is told of successes by all
+/// cells, as it holds the last failure.
+fn requests_fail_during_upkeep(
+    failures: u64,
+    watch: fn(&Gate),
+    unwatch: fn(&Gate, &dyn Fn() -> bool),
+) {
     loom::model(move || {
         let setting = Arc::new((AtomicU64::new(0), gate(2)));
-        setting.1.watch(setting.1.cell(1));
+        setting.1.watch();
         let other = {
             let setting = setting.clone();
             thread::spawn(move || {
                 let (row, gate) = &*setting;
-                // ORDERING: Relaxed. As in `Rule::extend`.
-                row.fetch_add(1, Ordering::Relaxed);
-                watch(gate);
+                for _ in 0..failures {
+                    if gate.cell(0).is_watched() {
+                        // ORDERING: Relaxed. As in `Rule::success`.
+                        row.store(0, Ordering::Relaxed);
+                    }
+                    // ORDERING: Relaxed. As in `Rule::extend`.
+                    row.fetch_add(1, Ordering::Relaxed);
+                    watch(gate);
+                }
             })
         };
         let (row, gate) = &*setting;
         // ORDERING: Relaxed. As in `Rule::is_quiet`.
         unwatch(gate, &|| row.load(Ordering::Relaxed) > 0);
         other.join().unwrap();
-        let watched = gate.each().filter(|cell| cell.is_watched()).count();
-        assert_eq!(watched, 2, "no success will end the row");
+        assert!(gate.is_watched(), "no success will end the row");
         assert_eq!(gate.cell(0).epoch(), 0);
     });
 }
 
 #[test]
 fn a_row_of_failures_is_ended_by_the_next_success() {
-    one_fails_during_upkeep(
-        |gate| gate.watch(gate.cell(1)),
-        |gate, holds| gate.unwatch_unless(holds),
-    );
+    for failures in [1, 2] {
+        requests_fail_during_upkeep(failures, Gate::watch, |gate, holds| {
+            gate.unwatch_unless(holds)
+        });
+    }
 }
 
 /// Broken: upkeep looks once, and a failure may come after that.
 #[test]
 #[should_panic = "no success will end the row"]
 fn broken_variant_look_once() {
-    one_fails_during_upkeep(
-        |gate| gate.watch(gate.cell(1)),
-        |gate, holds| {
-            if !holds() {
-                gate.each().for_each(|cell| cell.set_watched(false));
-            }
-        },
-    );
+    requests_fail_during_upkeep(1, Gate::watch, |gate, holds| {
+        if !holds() {
+            gate.each().for_each(|cell| cell.set_watched(false));
+        }
+    });
 }
 
-/// Broken: the request that fails looks at its cell before what it told the tracker can be seen.
+/// Broken: the request that fails looks at the cells before what it told the tracker can be seen.
 #[test]
 #[should_panic = "no success will end the row"]
 fn broken_variant_without_a_fence() {
-    one_fails_during_upkeep(
+    requests_fail_during_upkeep(
+        1,
         |gate| {
-            if !gate.cell(1).is_watched() {
+            if !gate.is_watched() {
+                gate.each().for_each(|cell| cell.set_watched(true));
+            }
+        },
+        |gate, holds| gate.unwatch_unless(holds),
+    );
+}
+
+/// Broken: looks at one cell for all. The request that fails first sets both again while upkeep clears them, and its
+/// success leaves upkeep nothing to find.
+#[test]
+#[should_panic = "no success will end the row"]
+fn broken_variant_look_at_one_cell() {
+    requests_fail_during_upkeep(
+        2,
+        |gate| {
+            // ORDERING: SeqCst. As in `watch`; not what is broken.
+            fence(Ordering::SeqCst);
+            if !gate.cell(0).is_watched() {
                 gate.each().for_each(|cell| cell.set_watched(true));
             }
         },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::marks::Marks;
 use super::LeaseGuard;
 use crate::endpoint::Endpoint;
-use crate::health::SampleClass;
+use crate::health::{Rule, SampleClass};
 use crate::outcome::{Outcome, Sample, SampleKind};
 use crate::shared::Shard;
 use crate::time::Tick;
@@ -89,7 +89,8 @@ impl<E: Endpoint> LeaseGuard<E> {
     #[inline(always)]
     fn leave_plainly(&mut self) -> bool {
         let member = &self.member;
-        if self.marks.without(Marks::BOARD) != Marks::plain(member.cell().shown()) {
+        let marks = self.marks.without(Marks::BOARD);
+        if marks != Marks::plain(member.cell().shown()) && !self.is_plain_though_watched(marks) {
             return false;
         }
         let shard = member.shared().shard_state(member.shared().shard());
@@ -114,6 +115,14 @@ impl<E: Endpoint> LeaseGuard<E> {
             self.note_last_out(now.at);
         }
         true
+    }
+
+    /// Whether the tracker is told of successes, but holds nothing against the endpoint any more.
+    #[cold]
+    #[inline(never)]
+    fn is_plain_though_watched(&self, marks: Marks) -> bool {
+        let rule = self.member.core().rule();
+        marks == Marks::plain(self.member.cell().epoch()) && rule.is_some_and(Rule::is_quiet)
     }
 
     /// Releases a probe that was not recorded, and a place on the board that is still held, as when the request did not
