@@ -72,6 +72,11 @@ impl Gate {
         }
     }
 
+    /// The other cell than the one of this number, if there are two.
+    pub(super) fn other_of_two(&self, number: usize) -> Option<&Arc<Cell>> {
+        (self.cells() == 2).then(|| self.cell(1 - number))
+    }
+
     /// Enters as a member's handle does, by the cell of its seat.
     #[cfg(test)]
     fn enter(&self, cell: &Cell, generation: u64) -> Result<(), super::cell::Refused> {

@@ -59,8 +59,9 @@ struct Seat<E> {
     weight: Weight,
     endpoint: Arc<E>,
     state: Arc<State>,
-    /// Pads the allocation, with its two reference counts, to 64 bytes: another seat's counts are off this line.
-    _apart: u64,
+    /// The gate's other cell, if it has two. (With the two reference counts this makes 64 bytes: another seat's counts
+    /// are off this line.)
+    other_cell: Option<Arc<Cell>>,
 }
 
 /// The generation of the endpoint's data that a seat shows, times two. The lowest bit is set if the gate has a single
@@ -141,7 +142,7 @@ impl<E: Endpoint> Member<E> {
                 weight,
                 endpoint: endpoint.clone(),
                 state: state.clone(),
-                _apart: 0,
+                other_cell: state.gate.other_of_two(cell).cloned(),
             }))
         };
         (seat(0), (1..state.gate.cells()).map(seat).collect())
@@ -172,10 +173,10 @@ impl<E: Endpoint> Member<E> {
     /// Requests in flight. Exact while no request starts or ends.
     pub fn in_flight(&self) -> u64 {
         // Policies read this for many members, and each further pointer on the way is a cache miss.
-        if self.0.edition.is_only_cell() {
-            self.0.cell.inside()
-        } else {
-            self.0.state.gate.inside()
+        match &self.0.other_cell {
+            Some(other) => self.0.cell.inside() + other.inside(),
+            None if self.0.edition.is_only_cell() => self.0.cell.inside(),
+            None => self.0.state.gate.inside(),
         }
     }
 
