@@ -54,8 +54,7 @@ fn among(
     })
 }
 
-/// The hand-written alternatives: a list behind a lock with a counter, and nginx's smooth weighted round robin behind a
-/// mutex.
+/// The hand-written alternative: a list behind a lock, and a counter.
 fn list_and_counter(count: u32) -> Arm {
     let list = Arc::new(by_hand::List::new(count));
     let name = format!("by hand: RwLock and counter, N = {count}");
@@ -67,6 +66,7 @@ fn list_and_counter(count: u32) -> Arm {
     })
 }
 
+/// Another: nginx's smooth weighted round robin behind a mutex.
 fn smooth_behind_a_mutex(count: u32) -> Arm {
     let smooth = Arc::new(by_hand::Smooth::new(count));
     let name = format!("by hand: smooth, mutex, N = {count}");

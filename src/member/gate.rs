@@ -320,6 +320,17 @@ mod tests {
     }
 
     #[test]
+    fn only_one_of_two_cells_has_an_other() {
+        let two = gate(2);
+        for number in [0, 1] {
+            let other = two.other_of_two(number).expect("there are two");
+            assert!(Arc::ptr_eq(other, two.cell(1 - number)));
+        }
+        assert!(gate(1).other_of_two(0).is_none());
+        assert!((0..4).all(|number| gate(4).other_of_two(number).is_none()));
+    }
+
+    #[test]
     fn a_closed_gate_refuses_and_counts_nothing() {
         let gate = gate(1);
         gate.close();

@@ -89,8 +89,10 @@ impl<E: Endpoint> LeaseGuard<E> {
     #[inline(always)]
     fn leave_plainly(&mut self) -> bool {
         let member = &self.member;
-        let marks = self.marks.without(Marks::BOARD);
-        if marks != Marks::plain(member.cell().shown()) && !self.is_plain_though_watched(marks) {
+        let (cell, marks) = (member.cell(), self.marks.without(Marks::BOARD));
+        if marks != Marks::plain(cell.shown())
+            && !(cell.is_watched() && self.is_plain_though_watched(marks))
+        {
             return false;
         }
         let shard = member.shared().shard_state(member.shared().shard());
