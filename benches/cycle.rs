@@ -154,6 +154,9 @@ fn rows() -> Vec<Row> {
     rows.push(row(two(10, 1, 1, End::Measured), Times(7.0, A1)));
     rows.push(row(all(10, 1, 1, End::Measured), Times(7.0, A1)));
     rows.push(row(wrr(10, 2, 1, End::Measured), Times(9.0, A2)));
+    for threads in [1, 2] {
+        rows.push(row(uneven(threads), Compare));
+    }
     let sooner = LeastResponseTime::new;
     rows.push(row(
         of(sooner, "least response time", 10, 1, 1, End::Measured),
@@ -173,6 +176,18 @@ fn rows() -> Vec<Row> {
     let called = "weighted round robin under a Failover, N = 10".to_string();
     rows.push(row(cycle(called, zones, 1, 1, End::Given), Compare));
     rows
+}
+
+/// Weights that no table can hold.
+fn uneven(threads: usize) -> Arm {
+    let weights = [997, 613, 410, 388, 331, 207, 88, 31, 20, 7];
+    let servers = (0..).zip(weights);
+    let servers = servers.map(|(key, weight)| Server::new(key, ()).with_weight(weight));
+    let builder = Fleet::builder().endpoints(servers);
+    let fleet = builder.policy(WeightedRoundRobin::new()).build();
+    let fleet = Arc::new(fleet.expect("the settings are the defaults"));
+    let name = format!("weighted round robin without a table, N = 10, {threads} threads");
+    cycle(name, fleet, threads, 1, End::Given)
 }
 
 /// The same cycles with limits that are counted but never reached.

@@ -127,6 +127,22 @@ fn no_policy_allocates_when_the_caller_does_upkeep() {
     }
 }
 
+/// Nor does a round robin whose weights fit no table. Here some endpoints wait for thousands of picks.
+#[test]
+fn uneven_weights_allocate_nothing_either() {
+    let clock = ManualClock::new();
+    let fleet = Fleet::builder()
+        .endpoints((1..=40).map(|key| Target::new(key, ()).with_weight(1 + u32::pow(key, 4))))
+        .policy(WeightedRoundRobin::new())
+        .upkeep(Upkeep::Caller)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    drop(fleet.pick_endpoint());
+    let step = Duration::from_millis(5);
+    assert_eq!(allocations_in(|| requests(&fleet, &clock, step)), 0);
+}
+
 /// Limits of every kind allocate nothing, including refused picks and the adaptive limit's adjustments.
 #[test]
 fn limits_allocate_nothing_either() {

@@ -90,53 +90,6 @@ fn shares_are_in_proportion_when_one_request_is_in_flight() {
     }
 }
 
-#[test]
-fn round_robins_are_exact_in_each_cycle_at_any_load() {
-    for weights in [&RISING[..], &THREE_TO_ONE] {
-        for in_flight in [1, 4, 16, 64] {
-            let total = weights.iter().sum::<u32>() as usize;
-            let cases: [(Policy, usize, Vec<u64>); 2] = [
-                (
-                    Box::new(WeightedRoundRobin::new()),
-                    total,
-                    weights.iter().copied().map(u64::from).collect(),
-                ),
-                (
-                    Box::new(RoundRobin::new()),
-                    weights.len(),
-                    vec![1; weights.len()],
-                ),
-            ];
-            for (policy, cycle, expected) in cases {
-                let fleet = fleet(policy, weights, 3);
-                for _ in 0..20 {
-                    let seen = shares(&fleet, &NO_OPTIONS, weights.len(), in_flight, cycle);
-                    assert_eq!(seen, expected, "{weights:?}, {in_flight} in flight");
-                }
-            }
-        }
-    }
-}
-
-/// Of this many endpoints the round robins prefetch the next ones.
-#[test]
-fn round_robins_are_exact_with_many() {
-    let weights: Vec<u32> = (0..1_500).map(|index| 1 + index % 3).collect();
-    let policies: [(Policy, &[u32]); 2] = [
-        (Box::new(WeightedRoundRobin::new()), &weights),
-        (Box::new(RoundRobin::new()), &[1; 1_500]),
-    ];
-    for (policy, visits) in policies {
-        let fleet = fleet(policy, &weights, 6);
-        let cycle = visits.iter().sum::<u32>() as usize;
-        let expected: Vec<u64> = visits.iter().copied().map(u64::from).collect();
-        for in_flight in [1, 64] {
-            let seen = shares(&fleet, &NO_OPTIONS, weights.len(), in_flight, cycle);
-            assert_eq!(seen, expected, "{in_flight} in flight");
-        }
-    }
-}
-
 /// A discovery that hands in the same set again and again restarts no sequence. With `Adaptive` the heaviest endpoints
 /// once got five times their share this way, and the light ones nothing.
 #[test]

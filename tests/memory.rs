@@ -36,9 +36,17 @@ static ALLOCATOR: Counting = Counting;
 type Server = Target<u32, ()>;
 
 fn bytes_each(count: u32, policy: impl LoadBalancer<Server> + 'static) -> f64 {
+    bytes_of(count, policy, |key| key % 10 + 1)
+}
+
+fn bytes_of(
+    count: u32,
+    policy: impl LoadBalancer<Server> + 'static,
+    weight: fn(u32) -> u32,
+) -> f64 {
     let before = LIVE.load(Ordering::Relaxed);
     let fleet = Fleet::builder()
-        .endpoints((0..count).map(|key| Target::new(key, ()).with_weight(key % 10 + 1)))
+        .endpoints((0..count).map(|key| Target::new(key, ()).with_weight(weight(key))))
         .policy(policy)
         .build()
         .unwrap();
@@ -123,5 +131,10 @@ fn an_endpoint_takes_a_bounded_amount_of_memory() {
             println!("N = {count}, {name}: {bytes:.0} bytes each, at most {most}");
             assert!(bytes <= most, "{name}: {bytes} bytes for each of {count}");
         }
+        // Weights that no table can hold: their turns are computed as they are needed.
+        let uneven = |key| 1 + key * 7919 % 65_521;
+        let bytes = bytes_of(count, WeightedRoundRobin::new(), uneven);
+        println!("N = {count}, weighted round robin without a table: {bytes:.0} bytes each");
+        assert!(bytes <= most + 128.0, "{bytes} bytes for each of {count}");
     }
 }

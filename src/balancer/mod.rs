@@ -5,6 +5,7 @@ mod asker;
 mod context;
 mod cumulative;
 mod drawn;
+mod endless;
 mod lanes;
 mod least_connections;
 mod least_response_time;
@@ -115,7 +116,7 @@ forward!(Box<L>, Arc<L>);
 
 /// Chooses a member for each request, from tables prepared for one snapshot.
 ///
-/// A picker runs on the request path, so it should take no lock and allocate nothing.
+/// A picker runs on the request path, so it should wait for no lock and allocate nothing.
 ///
 /// ```
 /// use evenkeel::{Choice, Cluster, Fleet, PickContext, Picker, from_picker};

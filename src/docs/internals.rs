@@ -408,8 +408,8 @@
 //! generation, weight, endpoint, state), and 8 that keep another thread's counts off its line. The rest exists once:
 //! the state (standing, latency, suspicion, score, counts by class, waiting drains, shared state) some 225, the
 //! endpoint's own count 16, its slot in the registry 32, its key twice with a hash 60, its place on the board 22, its
-//! index in two arrays 16, and the picker's tables, at most 64 if the weights fit a table. A round robin has 128 more
-//! per shard of threads, once.
+//! index in two arrays 16, and the picker's tables, at most 64 if the weights fit a table and some 130 otherwise. A
+//! round robin has 128 more per shard of threads, once.
 //!
 //! # Departures from the initial design
 //!
@@ -418,10 +418,10 @@
 //! - A seat per shard counts handles separately; initially one handle per member was drawn.
 //! - Closing a gate is final, and the generation counts editions of an endpoint's data only. That removes the draining
 //!   bit and the clearing of flags from the protocol.
-//! - The golden-ratio schedule is within 7 picks of exact in a million, not 3: the discrepancy of a Kronecker sequence
-//!   grows with the logarithm of its length (`cargo test golden_line -- --nocapture`). So does that of any sequence of
-//!   points on a line (Schmidt, 1972). A schedule that stays within one visit (earliest deadline first) remembers each
-//!   member's visits, under a lock.
+//! - Beyond a table, weighted round robin is not a golden-ratio sequence: that strays by 7 picks in a million, and its
+//!   discrepancy, as that of any sequence of points on a line, grows with its length (Schmidt, 1972). The turns are
+//!   computed, earliest deadline first, and handed out 31 at a time under a lock that no pick waits for: a pick that
+//!   finds it taken goes by the golden ratio, and the next thread that takes turns sets that visit against them.
 //! - A removal whose policy panics over the smaller set falls back to a weighted random picker instead of keeping the
 //!   old set: a removed endpoint must not be picked.
 //! - `LeastResponseTime` assumes that an endpoint that has not answered yet is as fast as the other of the pair, where
