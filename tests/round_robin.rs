@@ -116,7 +116,12 @@ fn uneven_weights_are_within_two_of_exact_at_any_time() {
 fn uneven_weights_are_as_close_with_two_threads() {
     let weights = [997, 613, 410, 88, 31, 7];
     let total = f64::from(weights.iter().sum::<u32>());
-    let fleet = fleet(Box::new(WeightedRoundRobin::new()), &weights, 4);
+    // Without a seed, so that there are as many shards as processors.
+    let fleet = Fleet::builder()
+        .endpoints(servers(&weights))
+        .policy(WeightedRoundRobin::new())
+        .build()
+        .unwrap();
     let walk = |picks: u32| {
         let mut seen = vec![0u64; weights.len()];
         for _ in 0..picks {

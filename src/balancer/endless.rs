@@ -1,6 +1,6 @@
 //! Turns for weights that no table can hold.
 
-use std::collections::VecDeque;
+use std::collections::BinaryHeap;
 
 use super::Cursor;
 use super::cumulative::Cumulative;
@@ -17,8 +17,12 @@ const AHEAD: usize = if cfg!(evenkeel_loom) { 2 } else { 32 };
 /// How many visits out of turn are accounted for at a time.
 const ACCOUNTED: u64 = 256;
 
-/// How many times a pick tries to get at the turns while another thread takes some, for about as long as that takes. Then it
-/// goes by the golden ratio.
+/// Of how many visits out of turn it is forgotten whose they were. By then they are as even as the golden ratio makes
+/// them, and to account for them would take long.
+const FORGOTTEN: u64 = 1 << 16;
+
+/// How many times a pick tries to get at the turns while another thread takes some: for about as long as that takes, if
+/// the other is not held up. Then it goes by the golden ratio.
 const TRIES: u32 = if cfg!(evenkeel_loom) { 1 } else { 16 };
 
 /// Turns in an endless order, handed out to the shards of threads.
@@ -47,7 +51,7 @@ impl Endless {
                 .map(|_| Padded(Hand::empty()))
                 .collect(),
             turns: Mutex::new(Turns::new(weights, seed)),
-            had: Had::nothing(weights.len()),
+            had: Had::nothing(weights.len(), seed),
             line: Cumulative::coarse(weights),
             cursor,
         }
@@ -70,7 +74,7 @@ impl Endless {
     #[inline(never)]
     fn fill(&self, hand: &Hand, shard: usize) -> Option<usize> {
         // Counted, so that a picker that follows begins elsewhere.
-        let position = self.cursor.next(shard);
+        self.cursor.next(shard);
         for _ in 0..TRIES {
             if let Some(mut turns) = self.turns.try_lock() {
                 if !turns.account(&self.had) {
@@ -83,7 +87,7 @@ impl Endless {
             }
             std::hint::spin_loop();
         }
-        let member = self.line.draw(position.wrapping_mul(GOLDEN))?;
+        let member = self.line.draw(self.had.next_point())?;
         self.had.add(member);
         Some(member)
     }
@@ -150,20 +154,29 @@ struct Had {
     visits: Box<[AtomicU32]>,
     /// Of all members.
     sum: AtomicU64,
+    seed: u64,
 }
 
 impl Had {
-    fn nothing(members: usize) -> Self {
+    fn nothing(members: usize, seed: u64) -> Self {
         Self {
+            seed,
             visits: (0..members).map(|_| AtomicU32::new(0)).collect(),
             sum: AtomicU64::new(0),
         }
     }
 
-    fn add(&self, member: usize) {
+    /// Counts one more visit, and returns the point for it in the golden ratio's sequence.
+    fn next_point(&self) -> u64 {
         // ORDERING: Relaxed, here and below. Counts, which may be seen in any order.
+        let before = self.sum.fetch_add(1, Ordering::Relaxed);
+        self.seed.wrapping_add(before).wrapping_mul(GOLDEN)
+    }
+
+    /// The visit is this member's.
+    fn add(&self, member: usize) {
+        // ORDERING: Relaxed. As above.
         self.visits[member].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(1, Ordering::Relaxed);
     }
 
     fn sum(&self) -> u64 {
@@ -181,27 +194,43 @@ impl Had {
         }
         any
     }
+
+    fn forget(&self) {
+        for visits in &self.visits {
+            // ORDERING: Relaxed. As above. One that is added meanwhile may be forgotten as well.
+            visits.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Whose turn it is. Members of equal weight share the visits of their group in turn, so a member is off by less than
 /// two visits, as its group is.
 ///
-/// For each visit out of turn, one turn of the order passes unused. If its member has had a visit out of turn, they are
-/// quits; otherwise the turn is owed to it, and it takes that of a member that has had one. So the order is not late for
-/// long, whatever the weights of the members that came out of turn.
+/// For each visit out of turn, one turn of the order passes unused. If its member has had a visit out of turn, the two
+/// cancel out; otherwise the member is owed a turn, and gets that of a member that has had a visit. This may take until a
+/// light member comes, so a heavy one that is owed a turn also gets that of a lighter one, which is owed one instead.
 #[derive(Debug)]
 struct Turns {
     order: Box<dyn Order>,
     alike: Alike,
     /// The place in its group of the next member of each.
     next: Box<[u32]>,
-    /// Members in turn, computed in advance, and how many of them are used up.
-    ahead: [u32; AHEAD],
+    /// Whose turns are next, computed in advance, and how many of them are used up.
+    ahead: [Turn; AHEAD],
     used: usize,
     /// How many visits out of turn are accounted for.
     accounted: u64,
-    /// Members whose turns passed unused. There is room for one of each and some more.
-    owed: VecDeque<u32>,
+    /// The turns that are owed, the heaviest member's first. There is room for one of each member and some more.
+    owed: BinaryHeap<Turn>,
+    /// The members among those. A member gives up one turn at a time for a heavier one.
+    owing: Box<[bool]>,
+}
+
+/// A member's turn. The groups are numbered by weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    group: u32,
+    member: u32,
 }
 
 impl Turns {
@@ -217,10 +246,11 @@ impl Turns {
             order: order_of(from_within(&shares, shares.iter().sum(), seed)),
             next: alike.groups().map(begin).collect(),
             alike,
-            ahead: [0; AHEAD],
+            ahead: [Turn::default(); AHEAD],
             used: AHEAD,
             accounted: 0,
-            owed: VecDeque::with_capacity(weights.len() + 64),
+            owed: BinaryHeap::with_capacity(weights.len() + 64),
+            owing: vec![false; weights.len()].into(),
         };
         // Until who is ahead and who is behind is as it would be in the middle of the order.
         turns.look_ahead();
@@ -228,18 +258,25 @@ impl Turns {
         turns
     }
 
-    /// Accounts for visits out of turn, though not for very many at a time. Returns whether no more can be accounted
-    /// for; until then, which members are ahead is not known.
+    /// Accounts for visits out of turn, though not for very many at a time. Returns whether that is done; until then,
+    /// it is not known which members are ahead.
     fn account(&mut self, had: &Had) -> bool {
         let due = had.sum() - self.accounted;
+        if due > FORGOTTEN {
+            self.accounted += due;
+            self.owed.clear();
+            self.owing.fill(false);
+            had.forget();
+            return true;
+        }
         for _ in 0..due.min(ACCOUNTED) {
             if self.owed.len() == self.owed.capacity() {
                 return true;
             }
             self.accounted += 1;
-            let member = self.in_order();
-            if !had.take(member) {
-                self.owed.push_back(member);
+            let turn = self.in_order();
+            if !had.take(turn.member) {
+                self.owe(turn);
             }
         }
         due <= ACCOUNTED
@@ -247,17 +284,28 @@ impl Turns {
 
     /// The member that takes the next turn.
     fn next(&mut self, had: &Had) -> u32 {
-        let member = self.in_order();
-        match self.owed.front() {
-            Some(&owed) if had.take(member) => {
-                self.owed.pop_front();
-                owed
-            }
-            _ => member,
+        let turn = self.in_order();
+        let Some(&owed) = self.owed.peek() else {
+            return turn.member;
+        };
+        if had.take(turn.member) {
+            self.owed.pop();
+        } else if turn.group < owed.group && !self.owing[turn.member as usize] {
+            self.owed.pop();
+            self.owe(turn);
+        } else {
+            return turn.member;
         }
+        self.owing[owed.member as usize] = false;
+        owed.member
     }
 
-    fn in_order(&mut self) -> u32 {
+    fn owe(&mut self, turn: Turn) {
+        self.owing[turn.member as usize] = true;
+        self.owed.push(turn);
+    }
+
+    fn in_order(&mut self) -> Turn {
         if self.used == self.ahead.len() {
             self.look_ahead();
         }
@@ -267,15 +315,17 @@ impl Turns {
 
     fn look_ahead(&mut self) {
         self.used = 0;
-        self.order.take(&mut self.ahead);
-        for turn in &mut self.ahead {
-            let group = self.alike.group(*turn as usize);
-            let next = &mut self.next[*turn as usize];
-            *turn = group[*next as usize];
+        let mut groups = [0; AHEAD];
+        self.order.take(&mut groups);
+        for (turn, group) in self.ahead.iter_mut().zip(groups) {
+            let members = self.alike.group(group as usize);
+            let next = &mut self.next[group as usize];
+            let member = members[*next as usize];
             *next += 1;
-            if *next as usize == group.len() {
+            if *next as usize == members.len() {
                 *next = 0;
             }
+            *turn = Turn { group, member };
         }
     }
 }

@@ -41,9 +41,10 @@ impl RoundRobin {
 /// next 31 turns. Every endpoint is then within two visits of its share at any time, and if there are several shards,
 /// within two more for each, as each has some turns in hand. Turns are taken under a lock that no pick waits for: if a
 /// thread is held up there, the others pick by the golden ratio, which strays by 4 visits in a thousand picks and 7 in a
-/// million, and make up for it later. A request takes half as long again, and an endpoint some 110 bytes more.
+/// million, and this is made up for afterwards. A request takes half as long again as with a table, and an endpoint some
+/// 120 bytes more.
 ///
-/// With one shard, no endpoint waits for more than twice the inverse of its share.
+/// As long as one shard picks and none is held up, no endpoint waits for more than twice the inverse of its share.
 ///
 /// Use it for endpoints whose capacity is known and does not change. It breaks down where capacity changes, as it looks
 /// at nothing but health.

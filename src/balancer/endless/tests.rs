@@ -65,7 +65,7 @@ proptest! {
         let total: u64 = weights.iter().sum();
         let mut last = vec![None; weights.len()];
         for pick in 0..20_000u64 {
-            let member = endless.next(0).unwrap();
+            let member = next(&endless);
             if let Some(last) = last[member].replace(pick) {
                 let ideal = total as f64 / weights[member] as f64;
                 prop_assert!((pick - last) as f64 <= 2.0 * ideal + 1.0, "{} for {ideal}", pick - last);
@@ -80,7 +80,7 @@ proptest! {
         let mut seen = Seen::none(&weights);
         for place in places {
             for _ in 0..20 {
-                seen.see(endless.next(0).unwrap());
+                seen.see(next(&endless));
             }
             // As a thread does that was held up. ORDERING: Relaxed, here and below. There is one thread.
             endless.hands[0].0.next.store(place, Ordering::Relaxed);
@@ -94,41 +94,132 @@ proptest! {
     }
 }
 
-/// While a thread is held up that takes turns, picks go on, for a short or a long time. What they take strays as the
-/// golden ratio does, by less than 4.3 visits in a thousand picks, and the order by less than two; it does not add
-/// up. One heavy member among many light ones, many alike, and a few that differ.
+fn next(endless: &Endless) -> usize {
+    endless.next(0).expect("there are members")
+}
+
+/// Picks beside a thread that is held up while it takes turns, and others: so many each time. Returns how far members
+/// were off at most.
+fn picks_beside(
+    weights: &[u64],
+    rounds: u64,
+    beside: impl Fn(u64) -> u64,
+    others: impl Fn(u64) -> u64,
+) -> f64 {
+    let endless = endless(weights, 1, 0);
+    let mut seen = Seen::none(weights);
+    let mut most: f64 = 0.0;
+    for round in 0..rounds {
+        let held = endless.turns.lock();
+        (0..beside(round)).for_each(|_| seen.see(next(&endless)));
+        drop(held);
+        most = most.max(seen.most_off());
+        (0..others(round)).for_each(|_| seen.see(next(&endless)));
+        most = most.max(seen.most_off());
+    }
+    // And then all is as it was, when the lightest has had some visits.
+    let settles = 8 * weights.iter().sum::<u64>() / weights.iter().min().unwrap_or(&1);
+    (0..settles).for_each(|_| seen.see(next(&endless)));
+    let turns = endless.turns.lock();
+    assert!(turns.owed.is_empty() && turns.accounted == endless.had.sum());
+    assert!(seen.most_off() <= 2.0, "{} off at the end", seen.most_off());
+    println!("{most} off of {}", weights.len());
+    most
+}
+
+/// One heavy member among light ones.
+fn heavy(lightest: u64, light: u64, heavy: u64) -> Vec<u64> {
+    (lightest..lightest + light).chain([heavy]).collect()
+}
+
+/// How far members may be off then: what is picked beside the thread by less than 5.6, as the golden ratio's sequence in
+/// up to 96 000 picks; the order by less than two; and by the turn that a member may have given up.
+const ASIDE: f64 = 5.6 + 2.0 + 1.0;
+
+/// It does not add up.
 #[test]
 fn picks_go_on_beside_a_thread_that_is_held_up() {
-    let heavy = |light: std::ops::Range<u64>| light.chain([300_000]).collect::<Vec<u64>>();
+    let light = heavy(1, 2, 300_000);
     for weights in [
-        heavy(1_000..1_200),
-        heavy(1..3),
+        heavy(1_000, 200, 300_000),
+        light,
         vec![7; 30],
         (1..=60).collect(),
     ] {
-        let endless = endless(&weights, 1, 0);
-        let mut seen = Seen::none(&weights);
-        let mut most: f64 = 0.0;
-        for round in 0..300u64 {
-            let held = endless.turns.lock();
-            for _ in 0..mix(round) % [40, 1_000][(round / 8 % 2) as usize] {
-                seen.see(endless.next(0).unwrap());
-                most = most.max(seen.most_off());
-            }
-            drop(held);
-            for _ in 0..mix(!round) % 500 {
-                seen.see(endless.next(0).unwrap());
-                most = most.max(seen.most_off());
-            }
-        }
-        println!("{most} off of {}", weights.len());
-        assert!(most <= 6.3, "{most} off");
-        // And then all is as it was.
-        (0..3_000_000).for_each(|_| seen.see(endless.next(0).unwrap()));
-        let turns = endless.turns.lock();
-        assert!(turns.owed.is_empty() && turns.accounted == endless.had.sum());
-        assert!(seen.most_off() <= 2.0, "{} off", seen.most_off());
+        let beside = |round| mix(round) % [40, 1_000][(round / 8 % 2) as usize];
+        let most = picks_beside(&weights, 300, beside, |round| mix(!round) % 500);
+        assert!(most <= ASIDE, "{most} off");
     }
+}
+
+/// And where threads are in each other's way all the time.
+#[test]
+fn contention_leaves_no_member_behind() {
+    for weights in [
+        heavy(1_000, 2_000, 3_000_000),
+        heavy(1_000, 2_000, 300_000),
+        (1..=60).collect(),
+    ] {
+        for beside in [1, 5, 9] {
+            let most = picks_beside(&weights, 2_000, |round| 1 + mix(round) % beside, |_| 31);
+            assert!(most <= ASIDE, "{most} off");
+        }
+    }
+}
+
+/// The most that any interval of the line, wherever it lies and however long it is, can be off its share after this many
+/// points of the golden ratio's sequence, from any start. It is exact: with the n points x sorted, the count in an
+/// interval between two of them is off by a difference of f(i) = i - n·x(i), and its ends add at most 1.
+fn most_off(picks: u64) -> f64 {
+    let mut points: Vec<u64> = (0..picks).map(|pick| pick.wrapping_mul(GOLDEN)).collect();
+    points.sort_unstable();
+    let place = |point: u64| picks as f64 * (point as f64 / 2f64.powi(64));
+    let off = points
+        .iter()
+        .enumerate()
+        .map(|(i, &point)| i as f64 - place(point));
+    let (least, most) = off.fold((f64::MAX, f64::MIN), |(least, most), off| {
+        (least.min(off), most.max(off))
+    });
+    most - least + 1.0
+}
+
+/// The numbers of picks are the worst that a search found up to each power of ten; sums of every other Fibonacci number
+/// are the bad ones.
+#[test]
+fn the_golden_ratio_strays_by_less_than_seven_in_a_million() {
+    for (picks, bound) in [
+        (3_740, 4.3),
+        (9_855, 4.7),
+        (96_203, 5.6),
+        (974_169, 6.7),
+        (976_818, 6.5),
+    ] {
+        let off = most_off(picks);
+        println!("{off} after {picks} picks");
+        assert!(
+            (bound - 0.2..bound).contains(&off),
+            "{off} after {picks} picks"
+        );
+    }
+    assert!((1..1000).map(most_off).fold(0.0, f64::max) < 4.3);
+}
+
+/// Of a thread that is held up for very long, less is remembered.
+#[test]
+fn a_long_time_is_forgotten() {
+    let endless = endless(&[3, 50, 7_000], 1, 0);
+    let held = endless.turns.lock();
+    (0..2 * FORGOTTEN).for_each(|_| assert!(endless.next(0).is_some()));
+    drop(held);
+    endless.next(0);
+    let turns = endless.turns.lock();
+    assert_eq!(turns.accounted, endless.had.sum());
+    let left = endless.had.visits.iter().any(|visits| {
+        // ORDERING: Relaxed. There is one thread.
+        visits.load(Ordering::Relaxed) > 0
+    });
+    assert!(!left && turns.owed.is_empty());
 }
 
 /// Whoever begins anew before each pick, as a fleet does whose set changes all the time, gives each member its share
@@ -147,7 +238,7 @@ fn beginnings_favour_nobody() {
             let mut seen = Seen::none(&weights);
             for start in (0..20_000 / each).map(mix) {
                 let endless = endless(&weights, 1, start);
-                (0..each).for_each(|_| seen.see(endless.next(0).unwrap()));
+                (0..each).for_each(|_| seen.see(next(&endless)));
             }
             for (&picks, &weight) in seen.picks.iter().zip(&weights) {
                 let share = weight as f64 / total as f64;
