@@ -7,7 +7,7 @@ use super::keys::Hashed;
 use super::registry::Freed;
 use crate::endpoint::{Endpoint, Weight};
 use crate::health::Detector;
-use crate::member::{Gate, Member, PastEjection, Phase};
+use crate::member::{Gate, Member, PastEjection, Phase, Seats};
 use crate::shared::{EventKind, Return};
 use crate::sync::Arc;
 use crate::time::Tick;
@@ -41,9 +41,6 @@ impl fmt::Display for Mark {
         })
     }
 }
-
-/// A member's first seat, and its other seats. A seat is a handle to the member for the use of some shards of threads.
-pub(super) type Seats<E> = (Member<E>, Box<[Member<E>]>);
 
 fn shared_seats<E: Endpoint>(others: Box<[Member<E>]>) -> Option<Arc<Vec<Member<E>>>> {
     (!others.is_empty()).then(|| Arc::new(others.into()))

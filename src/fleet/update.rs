@@ -4,7 +4,7 @@
 use std::collections::hash_map::Entry;
 use std::time::Duration;
 
-use super::change::{Change, Mark, Seats};
+use super::change::{Change, Mark};
 use super::keys::{Hashed, KeyMap, PrehashedBuilder};
 use super::registry::check;
 use super::seats::seats_for;
@@ -12,9 +12,9 @@ use super::{Changes, Drain, Fleet, Retire};
 use crate::balancer::LoadBalancer;
 use crate::endpoint::{Endpoint, Weight};
 use crate::error::UpdateError;
-use crate::member::{Member, Phase, State, Tracker};
+use crate::member::{Member, Newcomer, Seats};
 use crate::options::MemberId;
-use crate::shared::{MAX_MEMBERS, Place};
+use crate::shared::MAX_MEMBERS;
 use crate::sync::Arc;
 
 /// What to do with a key that occurs twice.
@@ -130,19 +130,26 @@ impl<E: Endpoint> Fleet<E> {
                 None => change.keep(slot.clone()),
             };
         }
-        for at in newcomers {
-            let new = &mut listed[at];
-            // Taken only after the tracker is made: if that fails, it is dropped after unlocking.
-            let Some((endpoint, _)) = &new.data else {
-                continue;
-            };
-            let tracker = registry.tracker(endpoint)?;
-            let past_ejection = registry.remembered.recall(&new.key, now);
-            if let Some((endpoint, weight)) = new.data.take() {
-                let place = registry.board.place();
-                let member = self.newcomer(live, place, tracker, endpoint, weight);
-                new.place = change.add(member, past_ejection);
+        let mut trackers = Vec::with_capacity(newcomers.len());
+        for &at in &newcomers {
+            // Endpoints are taken only after all trackers are made: if that fails, they are dropped after unlocking.
+            if let Some((endpoint, _)) = &listed[at].data {
+                trackers.push(registry.tracker(endpoint)?);
             }
+        }
+        let made_from = newcomers.iter().zip(trackers).filter_map(|(&at, tracker)| {
+            let (endpoint, weight) = listed[at].data.take()?;
+            Some(Newcomer {
+                endpoint,
+                weight,
+                tracker,
+                place: registry.board.place(),
+            })
+        });
+        let members = self.newcomers(live, made_from.collect());
+        for (at, member) in newcomers.into_iter().zip(members) {
+            let past_ejection = registry.remembered.recall(&listed[at].key, now);
+            listed[at].place = change.add(member, past_ejection);
         }
         let stays = |place: usize| listed_at[place].is_some();
         registry.remember_all_but(stays, now, live, &mut change.keys);
@@ -192,9 +199,15 @@ impl<E: Endpoint> Fleet<E> {
         } else {
             // If this fails, the endpoint is dropped after unlocking, as an argument is dropped last.
             let tracker = registry.tracker(&endpoint)?;
-            let board = registry.board.place();
-            let member = self.newcomer(live, board, tracker, endpoint, weight);
-            change.add(member, past_ejection);
+            let newcomer = Newcomer {
+                endpoint,
+                weight,
+                tracker,
+                place: registry.board.place(),
+            };
+            for member in self.newcomers(live, vec![newcomer]) {
+                change.add(member, past_ejection);
+            }
         }
         let policy = registry.policy.clone();
         let snapshot = registry.snapshot(&*policy, &change)?;
@@ -411,19 +424,11 @@ impl<E: Endpoint> Fleet<E> {
         Hashed::new(&self.inner.hash_state, key)
     }
 
-    /// Makes a member for a new endpoint, in a fleet of `live` members.
-    fn newcomer(
-        &self,
-        live: usize,
-        place: Place,
-        tracker: Tracker,
-        endpoint: E,
-        weight: Weight,
-    ) -> Seats<E> {
+    /// Makes members for new endpoints, in a fleet of `live` members.
+    fn newcomers(&self, live: usize, new: Vec<Newcomer<E>>) -> Vec<Seats<E>> {
         let shared = &self.inner.shared;
         let cells = shared.shards().min(seats_for(live));
-        let state = State::new(shared.clone(), Some(place), cells, tracker, Phase::In);
-        Member::seats(endpoint, weight, 0, &Arc::new(state))
+        Member::newcomers(shared, cells, new)
     }
 }
 

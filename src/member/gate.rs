@@ -42,6 +42,23 @@ impl Gate {
         }
     }
 
+    /// Gates with `cells` cells each. The cells of one number are allocated one after the other.
+    pub(super) fn several(count: usize, cells: usize, window: Duration) -> Vec<Self> {
+        let one_each = || {
+            (0..count)
+                .map(|_| Arc::new(Cell::new(window)))
+                .collect::<Vec<_>>()
+        };
+        let firsts = one_each();
+        let mut others: Vec<_> = (1..cells).map(|_| one_each().into_iter()).collect();
+        let gates = firsts.into_iter().map(|first| Self {
+            first,
+            others: others.iter_mut().filter_map(Iterator::next).collect(),
+            waiting: Mutex::new(None),
+        });
+        gates.collect()
+    }
+
     /// A gate with at most `limit` requests inside. With a `rule` the limit adapts. It has a single cell, so that one
     /// word counts all requests.
     pub(super) fn limited(limit: u32, rule: Option<AdaptiveLimit>, window: Duration) -> Self {

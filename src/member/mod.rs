@@ -10,6 +10,7 @@ mod gate;
 mod inviting;
 mod lease;
 mod marks;
+mod newcomers;
 mod silence;
 mod sparing;
 mod standing;
@@ -35,6 +36,7 @@ pub use explain::{EjectionReason, Explanation, Figure};
 pub(crate) use gate::Gate;
 pub(crate) use inviting::Guest;
 pub use lease::Lease;
+pub(crate) use newcomers::{Newcomer, Seats};
 use standing::ProbedBy;
 pub(crate) use standing::{Phase, Standing};
 pub(crate) use state::{PastEjection, State, Tracker};
@@ -126,32 +128,12 @@ impl fmt::Display for MemberState {
 }
 
 impl<E: Endpoint> Member<E> {
-    /// One seat for each cell of the member's gate: the first, and the others.
-    pub(crate) fn seats(
-        endpoint: E,
-        weight: Weight,
-        generation: u64,
-        state: &Arc<State>,
-    ) -> (Self, Box<[Self]>) {
-        let endpoint = Arc::new(endpoint);
-        let seat = |cell: usize| {
-            Self(Arc::new(Seat {
-                cell: state.gate.cell(cell).clone(),
-                shared: state.shared.clone(),
-                edition: Edition::new(generation, state.gate.cells() == 1),
-                weight,
-                endpoint: endpoint.clone(),
-                state: state.clone(),
-                other_cell: state.gate.other_of_two(cell).cloned(),
-            }))
-        };
-        (seat(0), (1..state.gate.cells()).map(seat).collect())
-    }
-
     /// A member that belongs to no fleet.
     pub(crate) fn alone(endpoint: E) -> Self {
         let tracker = Tracker::built_in();
-        let state = State::new(Arc::new(Shared::alone()), None, 1, tracker, Phase::Up);
+        let shared = Arc::new(Shared::alone());
+        let gate = Gate::new(1, shared.ejection.window);
+        let state = State::new(shared, None, gate, tracker, Phase::Up);
         Self::seats(endpoint, Weight::ONE, 0, &Arc::new(state)).0
     }
 

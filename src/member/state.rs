@@ -118,18 +118,13 @@ impl State {
     pub(crate) fn new(
         shared: Arc<Shared>,
         place: Option<Place>,
-        cells: usize,
+        gate: Gate,
         tracker: Tracker,
         phase: Phase,
     ) -> Self {
         if shared.usual().latency().is_some() {
             place.iter().for_each(Place::mark_joined);
         }
-        let limits = &shared.limits;
-        let gate = match limits.of_endpoint() {
-            None => Gate::new(cells, shared.ejection.window),
-            Some(limit) => Gate::limited(limit, limits.rule(), shared.ejection.window),
-        };
         if let Tracker::Custom(..) = tracker {
             // A tracker of the user's is told of all successes, for good.
             gate.watch();
