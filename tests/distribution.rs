@@ -3,25 +3,14 @@
 
 mod common;
 
-use common::{Policy, Server, fail, number, policies, servers, shares};
+use common::{
+    NO_OPTIONS, Policy, RISING, THREE_TO_ONE, fail, number, policies, servers, shares,
+    weighted as fleet,
+};
 use evenkeel::{
     Cluster, Endpoint, Fleet, LeastResponseTime, ManualClock, Mark, Outcome, PickOptions,
     PowerOfTwo, Random, RoundRobin, WeightedRoundRobin,
 };
-
-const RISING: [u32; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-const THREE_TO_ONE: [u32; 2] = [3, 1];
-const NO_OPTIONS: PickOptions<'static> = PickOptions::new();
-
-fn fleet(policy: Policy, weights: &[u32], seed: u64) -> Fleet<Server> {
-    Fleet::builder()
-        .endpoints(servers(weights))
-        .policy(policy)
-        .clock(ManualClock::new())
-        .seed(seed)
-        .build()
-        .unwrap()
-}
 
 /// Asserts that each count is within six sigma of a binomial n·p, with p = weight / sum of weights. A false alarm has
 /// odds of 2·10^-9 a count for a fresh seed, and none for a fixed one. A round robin varies less.

@@ -3,22 +3,10 @@
 
 mod common;
 
-use common::{Policy, Server, number, servers, shares};
-use evenkeel::{Cluster, Fleet, ManualClock, PickOptions, RoundRobin, WeightedRoundRobin};
-
-const RISING: [u32; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-const THREE_TO_ONE: [u32; 2] = [3, 1];
-const NO_OPTIONS: PickOptions<'static> = PickOptions::new();
-
-fn fleet(policy: Policy, weights: &[u32], seed: u64) -> Fleet<Server> {
-    Fleet::builder()
-        .endpoints(servers(weights))
-        .policy(policy)
-        .clock(ManualClock::new())
-        .seed(seed)
-        .build()
-        .unwrap()
-}
+use common::{
+    NO_OPTIONS, Policy, RISING, THREE_TO_ONE, number, servers, shares, weighted as fleet,
+};
+use evenkeel::{Cluster, Fleet, RoundRobin, WeightedRoundRobin};
 
 #[test]
 fn round_robins_are_exact_in_each_cycle_at_any_load() {

@@ -28,7 +28,7 @@ const TRIES: u32 = if cfg!(evenkeel_loom) { 1 } else { 16 };
 /// Turns in an endless order, handed out to the shards of threads.
 ///
 /// A shard takes a hand of turns when it has used up the last one. So a shard's picks follow the order, and in total they
-/// are off by what the shards have in hand: each less than two visits of a member.
+/// are off by what the shards have in hand: each less than two visits of a member, unless its threads race for turns.
 ///
 /// A pick does not wait for another thread that takes turns. It tries for a moment, and then goes to a point on the line
 /// of weights, by the golden ratio. Such visits are accounted for when a thread next takes turns: see [`Turns`].

@@ -44,7 +44,8 @@ impl RoundRobin {
 /// million, and this is made up for afterwards. A request takes half as long again as with a table, and an endpoint some
 /// 120 bytes more.
 ///
-/// As long as one shard picks and none is held up, no endpoint waits for more than twice the inverse of its share.
+/// As long as one shard picks and none is held up, no endpoint waits for more than twice the inverse of its share,
+/// rounded up.
 ///
 /// Use it for endpoints whose capacity is known and does not change. It breaks down where capacity changes, as it looks
 /// at nothing but health.

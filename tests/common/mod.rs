@@ -30,6 +30,21 @@ pub(crate) fn servers(weights: &[u32]) -> Vec<Server> {
         .collect()
 }
 
+pub(crate) const RISING: [u32; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+pub(crate) const THREE_TO_ONE: [u32; 2] = [3, 1];
+pub(crate) const NO_OPTIONS: PickOptions<'static> = PickOptions::new();
+
+/// A fleet of servers with these weights, whose time stands still.
+pub(crate) fn weighted(policy: Policy, weights: &[u32], seed: u64) -> Fleet<Server> {
+    Fleet::builder()
+        .endpoints(servers(weights))
+        .policy(policy)
+        .clock(ManualClock::new())
+        .seed(seed)
+        .build()
+        .unwrap()
+}
+
 /// A builder for `count` servers of weight 1 that runs on `clock` and is deterministic (fixed seed).
 pub(crate) fn setup(count: usize, clock: &ManualClock) -> FleetBuilder<Server> {
     Fleet::builder()
